@@ -1,0 +1,333 @@
+//! The bodies of requests and answers. The load generator reads the same types; there is no logic here.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// The name of the header that makes an order safe to send again.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The name of the header that marks an answer as the repetition of an earlier one.
+pub const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
+
+/// The body of `POST /v1/orders`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrder {
+    /// The product to buy.
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", example = "hair-dryer")]
+    pub sku: String,
+    /// How many units to buy.
+    #[schema(minimum = 1, maximum = 1_000_000, example = 1)]
+    pub quantity: i64,
+    /// Who buys; at most 100 characters, none of them a control character.
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$",
+        example = "A"
+    )]
+    pub buyer: String,
+}
+
+/// An order as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Order {
+    /// A UUID of version 7: orders of one replica sort by the time they were placed.
+    pub id: Uuid,
+    /// The product.
+    pub sku: String,
+    /// Who bought.
+    pub buyer: String,
+    /// Units bought.
+    pub quantity: i64,
+    /// Whether the units are still sold.
+    pub status: OrderStatus,
+    /// The stock that this order read.
+    pub stock_before: i64,
+    /// The stock that this order wrote.
+    pub stock_after: i64,
+    /// The version of the product that this order made: every change of stock makes the next one.
+    pub version: i64,
+    /// The lock under which it was written.
+    pub lock: LockEvidence,
+    /// The replica that wrote it.
+    pub replica: String,
+    /// When it was written, by the clock of that replica.
+    pub created_at: Timestamp,
+}
+
+/// Whether the units of an order are still sold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderStatus {
+    /// The units are sold.
+    Confirmed,
+    /// The units are back in stock.
+    Cancelled,
+}
+
+/// The lock under which an order was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LockEvidence {
+    /// The strategy's name in the configuration.
+    pub strategy: String,
+    /// The fencing token of the hold, where the strategy has one: it grows with every hold.
+    pub fencing_token: Option<i64>,
+}
+
+/// The query of `GET /v1/orders`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct OrderQuery {
+    /// Only the orders of this product.
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    pub sku: Option<String>,
+    /// Where the previous page ended: its `next_cursor`.
+    #[param(format = "uuid")]
+    pub cursor: Option<String>,
+    /// The greatest number of orders to answer with; 100 unless given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    pub limit: Option<String>,
+}
+
+/// A page of orders, oldest first.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OrderPage {
+    /// The orders.
+    pub orders: Vec<Order>,
+    /// The cursor of the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// A product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Product {
+    /// The stock keeping unit: the product's identity.
+    pub sku: String,
+    /// What people call it.
+    pub name: String,
+    /// Units that can still be sold.
+    pub stock: i64,
+    /// How many changes the stock has seen.
+    pub version: i64,
+    /// Units ever put in stock.
+    pub supply: i64,
+    /// When it was made, or last reset.
+    pub created_at: Timestamp,
+}
+
+/// All products.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ProductList {
+    /// The products, by SKU.
+    pub products: Vec<Product>,
+}
+
+/// How a stock is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StockRead {
+    /// The last committed value, without any lock.
+    #[default]
+    Latest,
+    /// Under a shared lock: beside other readers, never beside a writer.
+    Locked,
+}
+
+/// The query of `GET /v1/products/{sku}/stock`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct StockQuery {
+    /// `latest` (the default) reads without a lock, `locked` under a shared one.
+    #[param(value_type = Option<StockRead>)]
+    pub read: Option<String>,
+}
+
+/// The stock of a product.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Stock {
+    /// The product.
+    pub sku: String,
+    /// Units that can still be sold.
+    pub stock: i64,
+    /// How many changes the stock has seen.
+    pub version: i64,
+    /// When it was read, by the clock of the replica.
+    pub as_of: Timestamp,
+}
+
+/// The body of `PUT /v1/admin/products/{sku}`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutProduct {
+    /// What people call it.
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$",
+        example = "Hair dryer"
+    )]
+    pub name: String,
+    /// Units in stock.
+    #[schema(minimum = 0, maximum = 1_000_000_000, example = 100)]
+    pub stock: i64,
+}
+
+/// The body of `POST /v1/admin/products/{sku}/restock`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Restock {
+    /// Units to add.
+    #[schema(minimum = 1, maximum = 1_000_000_000, example = 10)]
+    pub quantity: i64,
+    /// Why; at most 200 characters.
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$",
+        example = "delivery"
+    )]
+    pub reason: String,
+}
+
+/// A change of stock that is not an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Adjustment {
+    /// A UUID of version 7.
+    pub id: Uuid,
+    /// The product.
+    pub sku: String,
+    /// Units added to the stock.
+    pub delta: i64,
+    /// Why: the restock's reason, or `cancelled <order id>`.
+    pub reason: String,
+    /// The version of the product that this change made.
+    pub version: i64,
+    /// When it was written, by the clock of the replica.
+    pub created_at: Timestamp,
+}
+
+/// The adjustments of a product.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AdjustmentList {
+    /// The adjustments, by version.
+    pub adjustments: Vec<Adjustment>,
+}
+
+/// The books of a product, read in one transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Audit {
+    /// Units ever put in stock.
+    pub supply: i64,
+    /// Units that the product row says are left.
+    pub stock: i64,
+    /// How many changes the stock has seen.
+    pub version: i64,
+    /// Units in confirmed orders.
+    pub units_sold: i64,
+    /// Orders, cancelled ones too.
+    pub orders: i64,
+    /// `max(0, units_sold - supply)`.
+    pub oversold_units: i64,
+    /// Whether `stock = supply - units_sold`.
+    pub balanced: bool,
+    /// Orders that read the same stock at the same version: each is a lost update. At most ten.
+    pub duplicate_reads: Vec<DuplicateRead>,
+}
+
+/// Orders that read the same stock at the same version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DuplicateRead {
+    /// What they read.
+    pub stock_before: i64,
+    /// The version they all made.
+    pub version: i64,
+    /// The orders.
+    pub orders: Vec<Uuid>,
+}
+
+/// What a replica is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Info {
+    /// The version of the service.
+    pub version: String,
+    /// The commit it was built from, where that is known.
+    pub commit: Option<String>,
+    /// The name of the replica.
+    pub replica: String,
+    /// The locking strategy.
+    pub strategy: String,
+    /// Whether a write is refused when what it read has changed: `version` or `off`.
+    pub guard: String,
+    /// The most orders that one lock hold's transaction takes.
+    pub max_batch: usize,
+    /// The store: `sqlite` or `postgres`.
+    pub store: String,
+    /// The lease of the lock in milliseconds; absent where locks have none.
+    pub lease_ms: Option<u64>,
+    /// Whether the load generator may reset a product.
+    pub allow_reset: bool,
+}
+
+/// The answer of `/livez` and `/readyz`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+}
+
+/// What is known of an order that was not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderOutcome {
+    /// Nothing was written.
+    NotExecuted,
+    /// It may have been written; the same idempotency key may be sent again to find out.
+    Unknown,
+}
+
+/// An error, as RFC 9457 says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `/problems/<slug>`: what kind of problem it is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What went wrong this time.
+    pub detail: String,
+    /// The request's identity, as in the header `x-request-id` and in the log.
+    #[serde(default)]
+    pub request_id: String,
+    /// For changes of stock: whether anything may have been written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<OrderOutcome>,
+    /// For `insufficient-stock`: the units asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<i64>,
+    /// For `insufficient-stock`: the units there were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available: Option<i64>,
+    /// For `insufficient-stock`: the version of the product at which there were so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// For `validation`: every field that is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// A field that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FieldError {
+    /// The field's name.
+    pub field: String,
+    /// What is wrong with it.
+    pub detail: String,
+}

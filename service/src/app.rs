@@ -1,0 +1,152 @@
+//! Builds the service from its configuration, and runs it until it is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Info;
+use crate::checkout::Checkout;
+use crate::config::{Config, ConfigError, LockConfig};
+use crate::http::{self, Shared};
+use crate::lock::{self, Strategy};
+use crate::store::{self, OpenError, StoreError};
+use crate::telemetry::Metrics;
+
+/// How long the releases of locks may take at the end.
+const LOCK_SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// A replica of the service that listens and has not begun to answer.
+pub struct App {
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    patience: Duration,
+}
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration does not allow it.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store cannot be opened.
+    #[error("store.url: {0}")]
+    Open(#[source] OpenError),
+    /// The lock cannot be had.
+    #[error(transparent)]
+    Lock(#[from] lock::ConnectError),
+    /// The catalogue cannot be written.
+    #[error("catalog: {0}")]
+    Catalog(#[source] StoreError),
+    /// The address cannot be listened on.
+    #[error("server.listen: cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+}
+
+impl App {
+    /// Opens the store, connects the lock, makes the products of the catalogue and listens.
+    pub async fn build(config: &Config) -> Result<Self, StartError> {
+        let metrics = Metrics::default();
+        let store = store::connect(&config.store).await.map_err(|error| match error {
+            OpenError::Config(error) => StartError::Config(error),
+            error @ OpenError::Unavailable { .. } => StartError::Open(error),
+        })?;
+        let strategy = lock::connect(config, &metrics).await?;
+        for entry in &config.catalog {
+            store.create_product(&entry.parse()?).await.map_err(StartError::Catalog)?;
+        }
+        let listen = config.server.listen;
+        let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
+        let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
+        let shared = Shared {
+            info: info(config, &strategy, store.kind()),
+            lock: Arc::clone(&strategy.lock),
+            checkout: Checkout::new(config, Arc::clone(&store), strategy, &metrics),
+            store,
+            lock_wait: config.lock.wait,
+            body_timeout: config.server.request_timeout,
+            admin: config.admin.clone(),
+            metrics,
+            stopping: CancellationToken::new(),
+        };
+        Ok(Self { listener, address, shared: Arc::new(shared), patience: config.server.request_timeout })
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What this replica is.
+    pub fn info(&self) -> &Info {
+        &self.shared.info
+    }
+
+    /// Answers requests until `stop` completes; then takes no more, finishes what is in the line, releases the
+    /// locks and returns. What cannot be finished within the request time-out is refused as `shutting-down`.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let stopping = self.shared.stopping.clone();
+        let router = http::router(Arc::clone(&self.shared));
+        let accepting = http::server::accept(self.listener, router, stopping.clone());
+        let (connections, ()) = tokio::join!(accepting, async {
+            stop.await;
+            stopping.cancel();
+        });
+        tracing::info!("stopping");
+        let deadline = Instant::now() + self.patience;
+        let (_, in_time) = tokio::join!(
+            self.shared.checkout.close(deadline),
+            timeout_at(deadline + Duration::from_secs(1), connections.shutdown())
+        );
+        if in_time.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+        if timeout(LOCK_SHUTDOWN, self.shared.lock.shutdown()).await.is_err() {
+            tracing::warn!("some locks could not be released and are left to their expiry");
+        }
+        self.shared.store.close().await;
+    }
+}
+
+/// Completes when the process is told to stop, by SIGTERM or Ctrl-C.
+pub async fn stop_signal() {
+    let ctrl_c = async { drop(tokio::signal::ctrl_c().await) };
+    #[cfg(unix)]
+    let terminate = async {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = ctrl_c => {}
+        () = terminate => {}
+    }
+}
+
+fn info(config: &Config, strategy: &Strategy, store: &str) -> Info {
+    let lease = match config.lock_config() {
+        Ok(LockConfig::Database { lease }) => lease.duration(),
+        Ok(LockConfig::Redis(redis)) => Some(redis.lease),
+        Ok(LockConfig::Zookeeper(zookeeper)) => Some(zookeeper.session_timeout),
+        Ok(LockConfig::None | LockConfig::Local | LockConfig::Row | LockConfig::Optimistic) | Err(_) => None,
+    };
+    Info {
+        version: env!("CARGO_PKG_VERSION").into(),
+        commit: option_env!("STOCKLOCK_COMMIT").map(Into::into),
+        replica: config.replica(),
+        strategy: strategy.name.as_str().into(),
+        guard: strategy.guard.as_str().into(),
+        max_batch: if strategy.combines { config.checkout.max_batch } else { 1 },
+        store: store.into(),
+        lease_ms: lease.map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)),
+        allow_reset: config.admin.allow_reset,
+    }
+}

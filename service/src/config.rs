@@ -1,0 +1,650 @@
+//! The configuration: defaults, then `order-service.toml` (or `--config FILE`), then the environment
+//! (`STOCKLOCK__SECTION__KEY`), then flags (`--section.key VALUE`). The later layer wins.
+//!
+//! There is one struct, [`Config`]. The doc comment of a field is its help text: `--help`, the flags and
+//! the commented reference file are made from it.
+
+mod keys;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::order::ProductRequest;
+
+pub use keys::{Key, keys, reference};
+
+/// The file that is read when none is named and it exists.
+pub const DEFAULT_FILE: &str = "order-service.toml";
+
+/// The longest duration that makes sense for anything here.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Everything that can be chosen. Unknown keys are refused.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How the service is reached.
+    pub server: ServerSection,
+    /// Where products and orders are kept.
+    pub store: StoreSection,
+    /// How changes of stock exclude each other.
+    pub lock: LockSection,
+    /// How orders are combined and guarded.
+    pub checkout: CheckoutSection,
+    /// Who may change products.
+    pub admin: AdminSection,
+    /// Products that are made at start when they are absent (only in the file: `[[catalog]]`).
+    pub catalog: Vec<CatalogEntry>,
+}
+
+/// How the service is reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSection {
+    /// The address to listen on; port 0 picks a free one, which is printed.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// The name of this replica, kept with every order; "<hostname>-<pid>" when empty.
+    pub replica: String,
+    /// The longest time from an order's arrival to its answer; also how long a stop waits for work in hand.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub request_timeout: Duration,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            replica: String::new(),
+            request_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Where products and orders are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreSection {
+    /// "sqlite://FILE". Several replicas on one machine may share the file.
+    pub url: String,
+    /// The longest time that one operation of the store may take.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub timeout: Duration,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self { url: "sqlite://stocklock.db".into(), timeout: Duration::from_secs(3) }
+    }
+}
+
+/// How changes of stock exclude each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LockSection {
+    /// The locking strategy: none, local, database, redis, zookeeper, row or optimistic.
+    pub strategy: StrategyName,
+    /// The longest time that an order waits for the lock.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub wait: Duration,
+    /// The lock table, for strategy "database".
+    pub database: DatabaseSection,
+    /// Redis, for strategy "redis", which needs this section.
+    pub redis: Option<RedisSection>,
+    /// ZooKeeper, for strategy "zookeeper", which needs this section.
+    pub zookeeper: Option<ZookeeperSection>,
+}
+
+impl Default for LockSection {
+    fn default() -> Self {
+        Self {
+            strategy: StrategyName::Database,
+            wait: Duration::from_secs(2),
+            database: DatabaseSection::default(),
+            redis: None,
+            zookeeper: None,
+        }
+    }
+}
+
+/// The names of the strategies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StrategyName {
+    /// No lock and no guard: the broken shop.
+    None,
+    /// A lock inside one process, and no guard: right on one replica only.
+    Local,
+    /// A lock table: insert the record to lock, delete it to unlock.
+    Database,
+    /// A key that is set when absent, with expiry and owner.
+    Redis,
+    /// Ephemeral sequential nodes, each watching the one before.
+    Zookeeper,
+    /// The product row itself: `select … for update` (SQLite: `begin immediate`).
+    Row,
+    /// No lock; the guard and retries.
+    Optimistic,
+}
+
+impl StrategyName {
+    /// All strategies, in the order of the course and then of its readers.
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Local, Self::Database, Self::Redis, Self::Zookeeper, Self::Row, Self::Optimistic];
+
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Local => "local",
+            Self::Database => "database",
+            Self::Redis => "redis",
+            Self::Zookeeper => "zookeeper",
+            Self::Row => "row",
+            Self::Optimistic => "optimistic",
+        }
+    }
+}
+
+impl fmt::Display for StrategyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for StrategyName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = Self::ALL.map(Self::as_str).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|name| name.as_str() == text)
+            .ok_or_else(|| format!("no strategy {text:?}; there are {all}"))
+    }
+}
+
+/// How long a lock that its holder does not renew is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub enum LeaseTime {
+    /// For ever: a crashed holder's lock stays until somebody deletes it.
+    Never,
+    /// So long after the last renewal.
+    For(Duration),
+}
+
+impl LeaseTime {
+    /// The duration, where the lease ends at all.
+    pub fn duration(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::For(duration) => Some(duration),
+        }
+    }
+}
+
+impl Serialize for LeaseTime {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Never => serializer.serialize_str("never"),
+            Self::For(duration) => humantime_serde::serialize(duration, serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for LeaseTime {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "never" {
+            return Ok(Self::Never);
+        }
+        let expected = || serde::de::Error::custom(format!("expected a duration or \"never\", not {text:?}"));
+        humantime::parse_duration(&text).map(Self::For).map_err(|_| expected())
+    }
+}
+
+/// The lock table, for strategy "database".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseSection {
+    /// How long a crashed holder's record keeps others out: a duration, or "never".
+    pub lease: LeaseTime,
+}
+
+impl Default for DatabaseSection {
+    fn default() -> Self {
+        Self { lease: LeaseTime::For(Duration::from_secs(10)) }
+    }
+}
+
+/// Redis, for strategy "redis".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisSection {
+    /// The address of the server.
+    pub url: String,
+    /// How long a crashed holder's key keeps others out.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub lease: Duration,
+    /// Whether a holder renews its lease; "false" shows what a lock does that ends under its holder.
+    pub renew: bool,
+}
+
+impl Default for RedisSection {
+    fn default() -> Self {
+        Self { url: "redis://127.0.0.1:6379".into(), lease: Duration::from_secs(10), renew: true }
+    }
+}
+
+/// ZooKeeper, for strategy "zookeeper".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ZookeeperSection {
+    /// The ensemble: "host:port,host:port", with "/chroot" at the end if there is one.
+    pub servers: String,
+    /// The node under which the locks are.
+    pub root: String,
+    /// How long a crashed holder's session, and so its node, outlives it.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub session_timeout: Duration,
+    /// What a waiter watches: its "predecessor", or all "siblings" (the herd).
+    pub watch: Watch,
+}
+
+impl Default for ZookeeperSection {
+    fn default() -> Self {
+        Self {
+            servers: "127.0.0.1:2181".into(),
+            root: "/stocklock".into(),
+            session_timeout: Duration::from_secs(6),
+            watch: Watch::Predecessor,
+        }
+    }
+}
+
+/// What a waiter on ZooKeeper watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Watch {
+    /// The node before its own.
+    Predecessor,
+    /// The whole directory.
+    Siblings,
+}
+
+/// How orders are combined and guarded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckoutSection {
+    /// The most orders in one transaction; 1 is textbook mode: one order per lock hold.
+    pub max_batch: usize,
+    /// How long one lock hold takes further batches while orders wait.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub max_hold: Duration,
+    /// The most orders that wait for one product on one replica; more are refused at once.
+    pub queue: usize,
+    /// "version" refuses a write when what it read has changed; "off" shows what the lock alone does. When
+    /// unset: "version", but "off" for the strategies none and local, which are always without.
+    pub guard: Option<Guard>,
+    /// Time spent between read and write: the course's shop needs a second to process an order.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub think_time: Duration,
+}
+
+impl Default for CheckoutSection {
+    fn default() -> Self {
+        Self {
+            max_batch: 256,
+            max_hold: Duration::from_millis(10),
+            queue: 10_000,
+            guard: None,
+            think_time: Duration::ZERO,
+        }
+    }
+}
+
+/// What protects a write from what happened since its read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Guard {
+    /// The write is refused when the product's version is not the one that was read, or when the lease is lost.
+    Version,
+    /// Nothing: the write happens whatever happened.
+    Off,
+}
+
+impl Guard {
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// Who may change products.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminSection {
+    /// The bearer token of the calls under /v1/admin; they are forbidden when it is empty.
+    pub token: String,
+    /// Whether a product that exists may be reset, which deletes its orders.
+    pub allow_reset: bool,
+}
+
+impl fmt::Debug for AdminSection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = if self.token.is_empty() { "" } else { "[redacted]" };
+        f.debug_struct("AdminSection").field("token", &token).field("allow_reset", &self.allow_reset).finish()
+    }
+}
+
+/// A product that is made at start when it is absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CatalogEntry {
+    /// The stock keeping unit.
+    pub sku: String,
+    /// What people call it.
+    pub name: String,
+    /// Units in stock.
+    pub stock: i64,
+}
+
+impl CatalogEntry {
+    /// The entry as a product to make.
+    pub fn parse(&self) -> Result<ProductRequest, ConfigError> {
+        let body = crate::api::PutProduct { name: self.name.clone(), stock: self.stock };
+        ProductRequest::parse(&self.sku, body).map_err(|errors| {
+            let all: Vec<_> = errors.iter().map(|e| format!("{} {}", e.field, e.detail)).collect();
+            ConfigError::new(format!("catalog (sku {:?})", self.sku), all.join("; "))
+        })
+    }
+}
+
+/// A locking strategy with all that it needs, so that what cannot be configured cannot exist.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LockConfig {
+    /// No lock, no guard.
+    None,
+    /// A lock inside one process, no guard.
+    Local,
+    /// A lock table in the store's database.
+    Database {
+        /// How long a record is good for after its last renewal.
+        lease: LeaseTime,
+    },
+    /// A key in Redis.
+    Redis(RedisSection),
+    /// Nodes in ZooKeeper.
+    Zookeeper(ZookeeperSection),
+    /// The row lock of the store's transaction.
+    Row,
+    /// The guard and retries.
+    Optimistic,
+}
+
+impl Config {
+    /// The strategy with all that it needs.
+    pub fn lock_config(&self) -> Result<LockConfig, ConfigError> {
+        let missing = |key: &str| {
+            ConfigError::new(key, format!("strategy {:?} needs this section", self.lock.strategy.as_str()))
+        };
+        Ok(match self.lock.strategy {
+            StrategyName::None => LockConfig::None,
+            StrategyName::Local => LockConfig::Local,
+            StrategyName::Database => LockConfig::Database { lease: self.lock.database.lease },
+            StrategyName::Redis => {
+                LockConfig::Redis(self.lock.redis.clone().ok_or_else(|| missing("lock.redis"))?)
+            }
+            StrategyName::Zookeeper => {
+                LockConfig::Zookeeper(self.lock.zookeeper.clone().ok_or_else(|| missing("lock.zookeeper"))?)
+            }
+            StrategyName::Row => LockConfig::Row,
+            StrategyName::Optimistic => LockConfig::Optimistic,
+        })
+    }
+
+    /// The guard that is in force.
+    pub fn guard(&self) -> Guard {
+        match self.lock.strategy {
+            StrategyName::None | StrategyName::Local => Guard::Off,
+            _ => self.checkout.guard.unwrap_or(Guard::Version),
+        }
+    }
+
+    /// The name of this replica.
+    pub fn replica(&self) -> String {
+        if !self.server.replica.is_empty() {
+            return self.server.replica.clone();
+        }
+        let host =
+            hostname::get().map_or_else(|_| "unknown".into(), |name| name.to_string_lossy().into_owned());
+        format!("{host}-{}", std::process::id())
+    }
+
+    /// Reads all layers and refuses what cannot work, naming the key.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut builder = config::Config::builder();
+        let file = match &sources.file {
+            Some(file) => Some(file.clone()),
+            None => Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()),
+        };
+        if let Some(file) = file {
+            builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
+        }
+        let environment = config::Environment::with_prefix("STOCKLOCK")
+            .prefix_separator("__")
+            .separator("__")
+            .source(Some(sources.environment.clone()));
+        builder = builder.add_source(environment);
+        for (key, value) in &sources.overrides {
+            builder = builder
+                .set_override(key, value.as_str())
+                .map_err(|error| ConfigError::new(key, error.to_string()))?;
+        }
+        let layers = builder.build().map_err(|error| ConfigError::new("configuration", error.to_string()))?;
+        let config: Self = serde_path_to_error::deserialize(layers).map_err(|error| {
+            let key = error.path().to_string();
+            ConfigError::new(key, error.into_inner().to_string())
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |key: &str, why: &str| Err(ConfigError::new(key, why));
+        let ms = Duration::from_millis;
+        for (key, duration, least) in [
+            ("server.request_timeout", self.server.request_timeout, ms(1)),
+            ("store.timeout", self.store.timeout, ms(10)),
+            ("lock.wait", self.lock.wait, ms(1)),
+            ("lock.database.lease", self.lock.database.lease.duration().unwrap_or(LONGEST), ms(100)),
+            ("checkout.max_hold", self.checkout.max_hold, ms(0)),
+            ("checkout.think_time", self.checkout.think_time, ms(0)),
+        ] {
+            if !(least..=LONGEST).contains(&duration) {
+                let (least, longest) =
+                    (humantime::format_duration(least), humantime::format_duration(LONGEST));
+                return refuse(key, &format!("must be from {least} to {longest}"));
+            }
+        }
+        if self.server.replica.len() > 200 || self.server.replica.chars().any(char::is_control) {
+            return refuse("server.replica", "must have at most 200 bytes and no control characters");
+        }
+        if !(1..=10_000).contains(&self.checkout.max_batch) {
+            return refuse("checkout.max_batch", "must be from 1 to 10000");
+        }
+        if !(1..=1_000_000).contains(&self.checkout.queue) {
+            return refuse("checkout.queue", "must be from 1 to 1000000");
+        }
+        match (self.lock.strategy, self.checkout.guard) {
+            (StrategyName::None | StrategyName::Local, Some(Guard::Version)) => {
+                return refuse(
+                    "checkout.guard",
+                    "the strategies none and local are always without; use \"off\"",
+                );
+            }
+            (StrategyName::Optimistic, Some(Guard::Off)) => {
+                return refuse("checkout.guard", "the strategy optimistic is the guard; use \"version\"");
+            }
+            _ => {}
+        }
+        self.lock_config()?;
+        self.catalog.iter().try_for_each(|entry| entry.parse().map(drop))
+    }
+}
+
+/// Where the layers come from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The file, which must exist; [`DEFAULT_FILE`] if it exists when this is `None`.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub environment: config::Map<String, String>,
+    /// Keys and values that win over all else.
+    pub overrides: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// The environment of this process. Values that are not UTF-8 are refused if they are ours.
+    pub fn environment() -> Result<config::Map<String, String>, ConfigError> {
+        let ours = |name: &OsString| name.to_string_lossy().starts_with("STOCKLOCK__");
+        std::env::vars_os()
+            .filter(|(name, _)| ours(name))
+            .map(|(name, value)| {
+                let name = name.to_string_lossy().into_owned();
+                match value.into_string() {
+                    Ok(value) => Ok((name, value)),
+                    Err(_) => Err(ConfigError::new(name, "must be UTF-8")),
+                }
+            })
+            .collect()
+    }
+}
+
+/// A configuration that cannot work: the key, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct ConfigError {
+    /// The key.
+    pub key: String,
+    /// What is wrong with its value.
+    pub why: String,
+}
+
+impl ConfigError {
+    /// A configuration that cannot work.
+    pub fn new(key: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { key: key.into(), why: why.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn load(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let mut on_disk = tempfile::Builder::new().suffix(".toml").tempfile().expect("a temporary file");
+        on_disk.write_all(file.as_bytes()).expect("write the file");
+        let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
+        };
+        Config::load(&Sources {
+            file: Some(on_disk.path().into()),
+            environment: own(environment).into_iter().collect(),
+            overrides: own(flags),
+        })
+    }
+
+    #[test]
+    fn the_default_is_the_lock_table_on_the_embedded_store() {
+        let config = load("", &[], &[]).unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.lock.strategy, StrategyName::Database);
+        assert_eq!(config.guard(), Guard::Version);
+    }
+
+    #[test]
+    fn the_later_layer_wins() {
+        let file = "[lock]\nwait = \"1s\"\nstrategy = \"row\"\n[checkout]\nqueue = 1\nmax_batch = 2\n";
+        let environment = [("STOCKLOCK__LOCK__STRATEGY", "local"), ("STOCKLOCK__CHECKOUT__MAX_BATCH", "3")];
+        let config = load(file, &environment, &[("checkout.max_batch", "4")]).unwrap();
+        assert_eq!(config.lock.wait, Duration::from_secs(1));
+        assert_eq!(config.lock.strategy, StrategyName::Local);
+        assert_eq!((config.checkout.queue, config.checkout.max_batch), (1, 4));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_key_named() {
+        let refused = |file: &str| load(file, &[], &[]).unwrap_err();
+        for (file, key) in [
+            ("[lock]\nstratgy = \"none\"", "lock.stratgy"),
+            ("[lock]\nstrategy = \"zebra\"", "lock.strategy"),
+            ("[lock]\nwait = \"soon\"", "lock.wait"),
+            ("[lock]\nwait = 5", "lock.wait"),
+            ("[lock]\nstrategy = \"redis\"", "lock.redis"),
+            ("[lock]\nstrategy = \"zookeeper\"", "lock.zookeeper"),
+            ("[lock.database]\nlease = \"often\"", "lock.database.lease"),
+            ("[lock.database]\nlease = \"1ms\"", "lock.database.lease"),
+            ("[server]\nlisten = \"nowhere\"", "server.listen"),
+            ("[server]\nrequest_timeout = \"0s\"", "server.request_timeout"),
+            ("[lock]\nwait = \"1000000y\"", "lock.wait"),
+            ("[checkout]\nmax_batch = 0", "checkout.max_batch"),
+            ("[checkout]\nmax_batch = -1", "checkout.max_batch"),
+            ("[checkout]\nqueue = 0", "checkout.queue"),
+            ("[checkout]\nguard = \"maybe\"", "checkout.guard"),
+            ("[lock]\nstrategy = \"none\"\n[checkout]\nguard = \"version\"", "checkout.guard"),
+            ("[lock]\nstrategy = \"optimistic\"\n[checkout]\nguard = \"off\"", "checkout.guard"),
+            ("[admin]\nallow_reset = \"perhaps\"", "admin.allow_reset"),
+            ("shop = 1", "shop"),
+            ("[[catalog]]\nsku = \"a b\"\nname = \"x\"\nstock = 1", "catalog (sku \"a b\")"),
+        ] {
+            assert_eq!(refused(file).key, key, "{file}: {}", refused(file));
+        }
+    }
+
+    #[test]
+    fn an_unknown_variable_and_an_unknown_flag_are_refused() {
+        let error = load("", &[("STOCKLOCK__LOCK__STRATGY", "none")], &[]).unwrap_err();
+        assert_eq!(error.key, "lock.stratgy", "{error}");
+        let error = load("", &[], &[("lock.stratgy", "none")]).unwrap_err();
+        assert_eq!(error.key, "lock.stratgy", "{error}");
+    }
+
+    #[test]
+    fn a_missing_or_broken_file_is_refused_by_name() {
+        let missing = Sources { file: Some("no/such/file.toml".into()), ..Sources::default() };
+        assert!(Config::load(&missing).unwrap_err().why.contains("no/such/file.toml"));
+        assert!(load("[lock", &[], &[]).unwrap_err().why.contains(".toml"));
+    }
+
+    #[test]
+    fn a_token_that_looks_like_a_number_stays_what_it_is() {
+        let config = load("", &[("STOCKLOCK__ADMIN__TOKEN", "00123")], &[]).unwrap();
+        assert_eq!(config.admin.token, "00123");
+        assert!(!format!("{config:?}").contains("00123"), "the token is not for logs");
+    }
+
+    #[test]
+    fn the_reference_file_is_the_default_configuration() {
+        assert_eq!(load(&reference(), &[], &[]).unwrap(), Config::default());
+    }
+}

@@ -1,0 +1,102 @@
+//! HTTP: the router and what all resources share.
+
+mod admin;
+mod docs;
+mod extract;
+mod health;
+mod orders;
+mod problem;
+mod products;
+pub mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tower_http::trace::TraceLayer;
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+use crate::api::Info;
+use crate::checkout::Checkout;
+use crate::config::AdminSection;
+use crate::lock::Lock;
+use crate::store::Store;
+use crate::telemetry::{Metrics, RequestLabels};
+
+pub use docs::openapi_yaml;
+
+/// What the handlers share.
+pub struct Shared {
+    /// The use cases.
+    pub checkout: Checkout,
+    /// For reads, which need no lock.
+    pub store: Arc<dyn Store>,
+    /// For reads under a shared lock.
+    pub lock: Arc<dyn Lock>,
+    /// The longest wait for that.
+    pub lock_wait: Duration,
+    /// The longest time in which a request's body has to arrive.
+    pub body_timeout: Duration,
+    /// Who may change products.
+    pub admin: AdminSection,
+    /// What this replica is.
+    pub info: Info,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Whether it is about to stop.
+    pub stopping: CancellationToken,
+}
+
+/// All routes.
+pub fn router(shared: Arc<Shared>) -> Router {
+    let (routes, openapi) = routes().split_for_parts();
+    routes
+        .with_state(Arc::clone(&shared))
+        .merge(docs::routes(openapi))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(CatchPanicLayer::new())
+        .layer(from_fn(problem::finish))
+        .layer(from_fn_with_state(shared, observe))
+        .layer(TraceLayer::new_for_http())
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(SetRequestIdLayer::x_request_id(NewRequestId))
+}
+
+fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::with_openapi(docs::description())
+        .merge(orders::routes())
+        .merge(products::routes())
+        .merge(admin::routes())
+        .merge(health::routes())
+}
+
+/// Counts and times every request.
+async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = request.method().to_string();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let response = next.run(request).await;
+    let http = &shared.metrics.http;
+    http.request_seconds.observe(begun.elapsed().as_secs_f64());
+    http.requests.get_or_create(&RequestLabels { method, route, status: response.status().as_u16() }).inc();
+    response
+}
+
+/// Gives every request that comes without one an identity of its own.
+#[derive(Clone, Copy)]
+struct NewRequestId;
+
+impl MakeRequestId for NewRequestId {
+    fn make_request_id<B>(&mut self, _request: &hyper::Request<B>) -> Option<RequestId> {
+        Uuid::now_v7().to_string().parse().ok().map(RequestId::new)
+    }
+}

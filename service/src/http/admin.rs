@@ -1,0 +1,107 @@
+//! `/v1/admin`.
+
+use std::sync::Arc;
+
+use axum::Json as Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Shared;
+use super::docs::{AdminProblems, AuditProblems};
+use super::extract::{Admin, Json, Segment};
+use super::problem::Failure;
+use crate::api::{Adjustment, AdjustmentList, Audit, Product, PutProduct, Restock};
+use crate::order::{ProductRequest, RestockRequest, Sku};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(put_product))
+        .routes(routes!(restock))
+        .routes(routes!(audit))
+        .routes(routes!(adjustments))
+}
+
+/// Make a product, or start it afresh.
+///
+/// On a product that exists this deletes its orders and sets a fresh stock, and needs `admin.allow_reset`.
+#[utoipa::path(
+    put, path = "/v1/admin/products/{sku}", tag = "admin", request_body = PutProduct, security(("admin" = [])),
+    params(("sku" = String, Path, description = "The product")),
+    responses(
+        (status = 200, body = Product, description = "The product starts afresh"),
+        (status = 201, body = Product, description = "The product is made"),
+        AdminProblems,
+    ),
+)]
+async fn put_product(
+    _: Admin,
+    State(shared): State<Arc<Shared>>,
+    Segment(sku): Segment,
+    Json(body): Json<PutProduct>,
+) -> Result<(StatusCode, Body<Product>), Failure> {
+    let product = ProductRequest::parse(&sku, body).map_err(Failure::validation)?;
+    if let Some(made) = shared.store.create_product(&product).await? {
+        return Ok((StatusCode::CREATED, Body(made)));
+    }
+    if !shared.admin.allow_reset {
+        let title = "The product exists and may not be reset";
+        let detail = "this replica has admin.allow_reset = false";
+        return Err(Failure::new(StatusCode::FORBIDDEN, "reset-not-allowed", title, detail));
+    }
+    Ok((StatusCode::OK, Body(shared.checkout.reset(product).await?)))
+}
+
+/// Add units to a product's stock.
+#[utoipa::path(
+    post, path = "/v1/admin/products/{sku}/restock", tag = "admin", request_body = Restock, security(("admin" = [])),
+    params(("sku" = String, Path, description = "The product")),
+    responses((status = 201, body = Adjustment, description = "The units are in stock"), AdminProblems),
+)]
+async fn restock(
+    _: Admin,
+    State(shared): State<Arc<Shared>>,
+    Segment(sku): Segment,
+    Json(body): Json<Restock>,
+) -> Result<(StatusCode, Body<Adjustment>), Failure> {
+    let restock = RestockRequest::parse(&sku, body).map_err(Failure::validation)?;
+    Ok((StatusCode::CREATED, Body(shared.checkout.restock(restock).await?)))
+}
+
+/// Look at a product's books.
+#[utoipa::path(
+    get, path = "/v1/admin/products/{sku}/audit", tag = "admin", security(("admin" = [])),
+    params(("sku" = String, Path, description = "The product")),
+    responses((status = 200, body = Audit, description = "The books, read in one transaction"), AuditProblems),
+)]
+async fn audit(
+    _: Admin,
+    State(shared): State<Arc<Shared>>,
+    Segment(sku): Segment,
+) -> Result<Body<Audit>, Failure> {
+    let sku = parse(&sku)?;
+    shared.store.audit(&sku).await?.map(Body).ok_or_else(|| Failure::no_such_product(sku.as_str()))
+}
+
+/// List a product's restocks and cancellations.
+#[utoipa::path(
+    get, path = "/v1/admin/products/{sku}/adjustments", tag = "admin", security(("admin" = [])),
+    params(("sku" = String, Path, description = "The product")),
+    responses((status = 200, body = AdjustmentList, description = "The adjustments, by version"), AuditProblems),
+)]
+async fn adjustments(
+    _: Admin,
+    State(shared): State<Arc<Shared>>,
+    Segment(sku): Segment,
+) -> Result<Body<AdjustmentList>, Failure> {
+    let sku = parse(&sku)?;
+    if shared.store.product(&sku).await?.is_none() {
+        return Err(Failure::no_such_product(sku.as_str()));
+    }
+    Ok(Body(AdjustmentList { adjustments: shared.store.adjustments(&sku).await? }))
+}
+
+fn parse(sku: &str) -> Result<Sku, Failure> {
+    Sku::parse(sku).map_err(|detail| Failure::field("sku", detail))
+}

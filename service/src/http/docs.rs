@@ -1,0 +1,145 @@
+//! The OpenAPI description, made from the handlers, and the page that shows it.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, Router};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder, Responses,
+};
+use utoipa::{IntoResponses, Modify, OpenApi};
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::problem::PROBLEM_JSON;
+use crate::api::Problem;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "StockLock order service",
+        description = "Sells the stock of a product under a locking strategy that is chosen in the configuration.\n\n\
+            Errors are problem documents (RFC 9457). Where something was to be changed, `outcome` says whether it \
+            may have been: `not_executed` or `unknown`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(Problem)),
+    modifiers(&BearerToken),
+    tags(
+        (name = "orders", description = "Buy"),
+        (name = "products", description = "Look"),
+        (name = "admin", description = "Change products; with the bearer token of `admin.token`"),
+        (name = "operation", description = "Watch"),
+    ),
+)]
+struct Description;
+
+struct BearerToken;
+
+impl Modify for BearerToken {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("admin", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The description without its paths.
+pub(super) fn description() -> Document {
+    Description::openapi()
+}
+
+/// `/openapi.json` and the page at `/docs`.
+pub(super) fn routes(document: Document) -> Router {
+    let page = SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json"));
+    let document = Json(document);
+    Router::new().route("/openapi.json", axum::routing::get(|| async { document })).merge(page)
+}
+
+/// The whole description as YAML: what `openapi.yaml` holds.
+pub fn openapi_yaml() -> String {
+    super::routes().into_openapi().to_yaml().expect("the description can be written as YAML")
+}
+
+/// The problems that any request may meet, and those in `STATUSES`.
+fn problems(statuses: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
+    let always = [("400", "The request cannot be read: `malformed`")];
+    let response = |(status, description): &(&str, &str)| {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = ResponseBuilder::new().description(*description).content(PROBLEM_JSON, content);
+        ((*status).to_owned(), RefOr::T(response.build()))
+    };
+    Responses::from_iter(always.iter().chain(statuses).map(response)).responses
+}
+
+const BODY: [(&str, &str); 4] = [
+    ("408", "The body did not arrive in time: `request-timeout`"),
+    ("413", "The body is too large: `payload-too-large`"),
+    ("415", "The body is not JSON: `unsupported-media-type`"),
+    ("422", "Fields are wrong: `validation`, which names every one; or `idempotency-key-reused`"),
+];
+
+const CHANGE: [(&str, &str); 3] = [
+    ("404", "`no-such-product` or `no-such-order`"),
+    (
+        "503",
+        "Nothing was written; try again: `lock-timeout`, `overloaded`, `dependency-down` or `shutting-down`",
+    ),
+    ("504", "It is not known what was written: `outcome-unknown`. Send the same idempotency key again"),
+];
+
+const ADMIN: [(&str, &str); 2] = [
+    ("401", "The bearer token is missing or wrong: `unauthorized`"),
+    ("403", "`admin-disabled` where no token is configured, `reset-not-allowed` where a reset is not"),
+];
+
+/// What an order may meet.
+pub(super) struct OrderProblems;
+
+impl IntoResponses for OrderProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let conflict = [("409", "`insufficient-stock` or `idempotency-in-flight`")];
+        problems(&[&BODY[..], &CHANGE, &conflict].concat())
+    }
+}
+
+/// What a cancellation may meet.
+pub(super) struct CancelProblems;
+
+impl IntoResponses for CancelProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[&CHANGE[..], &[("409", "The order is cancelled already: `not-cancellable`")]].concat())
+    }
+}
+
+/// What a change of a product may meet.
+pub(super) struct AdminProblems;
+
+impl IntoResponses for AdminProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[&BODY[..], &CHANGE, &ADMIN].concat())
+    }
+}
+
+/// What a look at the books of a product may meet.
+pub(super) struct AuditProblems;
+
+impl IntoResponses for AuditProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[&READ[..], &ADMIN].concat())
+    }
+}
+
+const READ: [(&str, &str); 3] = [
+    ("404", "`no-such-product` or `no-such-order`"),
+    ("422", "Parameters are wrong: `validation`, which names every one"),
+    ("503", "`dependency-down` or `lock-timeout`"),
+];
+
+/// What a read may meet.
+pub(super) struct ReadProblems;
+
+impl IntoResponses for ReadProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&READ)
+    }
+}

@@ -1,0 +1,76 @@
+//! What operators and balancers ask: `/livez`, `/readyz`, `/metrics`, `/v1/info`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use tokio::time::timeout;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Shared;
+use super::problem::Failure;
+use crate::api::{Health, Info, Problem};
+use crate::checkout::Refusal;
+
+/// How long the dependencies have to answer.
+const READY_WITHIN: Duration = Duration::from_secs(1);
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(livez))
+        .routes(routes!(readyz))
+        .routes(routes!(metrics))
+        .routes(routes!(info))
+}
+
+/// Whether the process lives.
+#[utoipa::path(
+    get, path = "/livez", tag = "operation",
+    responses((status = 200, body = Health, description = "It lives")),
+)]
+async fn livez() -> Json<Health> {
+    Json(Health { status: "ok".into() })
+}
+
+/// Whether orders can be taken: the store and the lock answer within a second.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operation",
+    responses(
+        (status = 200, body = Health, description = "Orders can be taken"),
+        (status = 503, body = Problem, content_type = "application/problem+json", description = "`dependency-down`, which names the dependency, or `shutting-down`"),
+    ),
+)]
+async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Failure> {
+    if shared.stopping.is_cancelled() {
+        return Err(Refusal::ShuttingDown.into());
+    }
+    let no_answer = |what: &str| Failure::unavailable(format!("the {what} did not answer within a second"));
+    let (store, lock) =
+        tokio::join!(timeout(READY_WITHIN, shared.store.ping()), timeout(READY_WITHIN, shared.lock.ping()));
+    store.map_err(|_| no_answer("store"))??;
+    lock.map_err(|_| no_answer("lock"))??;
+    Ok(Json(Health { status: "ok".into() }))
+}
+
+/// Show the metrics, for Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operation",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text", description = "The metrics")),
+)]
+async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, content_type)], shared.metrics.encode())
+}
+
+/// Say what this replica is.
+#[utoipa::path(
+    get, path = "/v1/info", tag = "operation",
+    responses((status = 200, body = Info, description = "What this replica is")),
+)]
+async fn info(State(shared): State<Arc<Shared>>) -> Json<Info> {
+    Json(shared.info.clone())
+}

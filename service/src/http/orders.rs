@@ -1,0 +1,139 @@
+//! `/v1/orders`.
+
+use std::sync::Arc;
+
+use axum::Json as Body;
+use axum::extract::State;
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::IntoResponse;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::Shared;
+use super::docs::{CancelProblems, OrderProblems, ReadProblems};
+use super::extract::{Json, Key, Params, Segment};
+use super::problem::Failure;
+use crate::api::{self, FieldError, NewOrder, Order, OrderPage, OrderQuery};
+use crate::order::{OrderRequest, Sku};
+
+const DEFAULT_LIMIT: u32 = 100;
+const MAX_LIMIT: u32 = 1000;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new().routes(routes!(place, list)).routes(routes!(show)).routes(routes!(cancel))
+}
+
+/// Place an order.
+///
+/// First come, first served, as far as the stock goes. With an `Idempotency-Key`, the order may be sent again
+/// whatever the first answer was: it is made once, and a repetition is answered as the first time.
+#[utoipa::path(
+    post, path = "/v1/orders", tag = "orders", request_body = NewOrder,
+    params(("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt: 1 to 255 visible ASCII characters")),
+    responses(
+        (status = 201, body = Order, description = "The order is in the database", headers(
+            ("Location" = String, description = "The order's address"),
+            ("Idempotent-Replayed" = Option<String>, description = "`true` when the order was there before"),
+        )),
+        OrderProblems,
+    ),
+)]
+async fn place(
+    State(shared): State<Arc<Shared>>,
+    Key(key): Key,
+    Json(body): Json<NewOrder>,
+) -> Result<impl IntoResponse, Failure> {
+    let order = OrderRequest::parse(body, key).map_err(Failure::validation)?;
+    let placed = shared.checkout.place(order).await?;
+    let mut headers = HeaderMap::new();
+    let location = HeaderValue::try_from(format!("/v1/orders/{}", placed.order.id));
+    headers.insert(LOCATION, location.expect("an order's address is ASCII"));
+    if placed.replayed {
+        headers.insert(api::IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok((StatusCode::CREATED, headers, Body(placed.order)))
+}
+
+/// List orders, oldest first.
+///
+/// While orders are being placed, one that a replica with a slow clock writes may sort before a page that was
+/// read already; when they have come to rest, the pages are complete.
+#[utoipa::path(
+    get, path = "/v1/orders", tag = "orders", params(OrderQuery),
+    responses((status = 200, body = OrderPage, description = "A page of orders"), ReadProblems),
+)]
+async fn list(
+    State(shared): State<Arc<Shared>>,
+    Params(query): Params<OrderQuery>,
+) -> Result<Body<OrderPage>, Failure> {
+    let page = Page::parse(&query).map_err(Failure::validation)?;
+    // One more than asked for tells whether there is a next page.
+    let mut orders = shared.store.orders(page.sku.as_ref(), page.after, page.limit + 1).await?;
+    let more = orders.len() > page.limit as usize;
+    orders.truncate(page.limit as usize);
+    let next_cursor = orders.last().filter(|_| more).map(|order| order.id.to_string());
+    Ok(Body(OrderPage { orders, next_cursor }))
+}
+
+/// Show an order.
+#[utoipa::path(
+    get, path = "/v1/orders/{id}", tag = "orders",
+    params(("id" = Uuid, Path, description = "The order")),
+    responses((status = 200, body = Order, description = "The order"), ReadProblems),
+)]
+async fn show(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result<Body<Order>, Failure> {
+    let id = order_id(&id)?;
+    let order = shared.store.order(id).await?;
+    order.map(Body).ok_or_else(|| crate::checkout::Refusal::NoSuchOrder(id).into())
+}
+
+/// Cancel an order.
+///
+/// Its units are back in stock. A second time, it is answered with `not-cancellable`.
+#[utoipa::path(
+    post, path = "/v1/orders/{id}/cancel", tag = "orders",
+    params(("id" = Uuid, Path, description = "The order")),
+    responses((status = 200, body = Order, description = "The order is cancelled"), CancelProblems),
+)]
+async fn cancel(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result<Body<Order>, Failure> {
+    Ok(Body(shared.checkout.cancel(order_id(&id)?).await?))
+}
+
+fn order_id(text: &str) -> Result<Uuid, Failure> {
+    Uuid::try_parse(text).map_err(|_| Failure::malformed("id must be a UUID"))
+}
+
+/// Which orders to list.
+struct Page {
+    sku: Option<Sku>,
+    after: Option<Uuid>,
+    limit: u32,
+}
+
+impl Page {
+    fn parse(query: &OrderQuery) -> Result<Self, Vec<FieldError>> {
+        let mut errors = Vec::new();
+        let mut wrong = |field: &str, detail: String| errors.push(FieldError { field: field.into(), detail });
+        let sku = query.sku.as_deref().map(Sku::parse).transpose();
+        let sku = sku.unwrap_or_else(|detail| {
+            wrong("sku", detail);
+            None
+        });
+        let after = query.cursor.as_deref().map(Uuid::try_parse).transpose();
+        let after = after.unwrap_or_else(|_| {
+            wrong("cursor", "must be the next_cursor of a page".into());
+            None
+        });
+        let limit = match query.limit.as_deref().map(str::parse) {
+            None => DEFAULT_LIMIT,
+            Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
+            Some(_) => {
+                wrong("limit", format!("must be from 1 to {MAX_LIMIT}"));
+                DEFAULT_LIMIT
+            }
+        };
+        if errors.is_empty() { Ok(Self { sku, after, limit }) } else { Err(errors) }
+    }
+}

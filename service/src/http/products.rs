@@ -1,0 +1,77 @@
+//! `/v1/products`.
+
+use std::sync::Arc;
+
+use axum::Json as Body;
+use axum::extract::State;
+use jiff::Timestamp;
+use tokio::time::Instant;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Shared;
+use super::docs::ReadProblems;
+use super::extract::{Params, Segment};
+use super::problem::Failure;
+use crate::api::{Product, ProductList, Stock, StockQuery, StockRead};
+use crate::lock::Mode;
+use crate::order::Sku;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(stock))
+}
+
+/// List the products.
+#[utoipa::path(
+    get, path = "/v1/products", tag = "products",
+    responses((status = 200, body = ProductList, description = "All products, by SKU"), ReadProblems),
+)]
+async fn list(State(shared): State<Arc<Shared>>) -> Result<Body<ProductList>, Failure> {
+    Ok(Body(ProductList { products: shared.store.products().await? }))
+}
+
+/// Show a product.
+#[utoipa::path(
+    get, path = "/v1/products/{sku}", tag = "products",
+    params(("sku" = String, Path, description = "The product")),
+    responses((status = 200, body = Product, description = "The product"), ReadProblems),
+)]
+async fn show(State(shared): State<Arc<Shared>>, Segment(sku): Segment) -> Result<Body<Product>, Failure> {
+    Ok(Body(find(&shared, &sku).await?))
+}
+
+/// Read a product's stock.
+///
+/// `latest` is the last committed value. `locked` waits until it has the product's lock in shared mode: beside
+/// other readers, never beside a writer.
+#[utoipa::path(
+    get, path = "/v1/products/{sku}/stock", tag = "products",
+    params(("sku" = String, Path, description = "The product"), StockQuery),
+    responses((status = 200, body = Stock, description = "The stock"), ReadProblems),
+)]
+async fn stock(
+    State(shared): State<Arc<Shared>>,
+    Segment(sku): Segment,
+    Params(query): Params<StockQuery>,
+) -> Result<Body<Stock>, Failure> {
+    let read = match query.read.as_deref() {
+        None | Some("latest") => StockRead::Latest,
+        Some("locked") => StockRead::Locked,
+        Some(_) => return Err(Failure::field("read", "must be latest or locked")),
+    };
+    // Found before it is locked: nobody can make locks for products that do not exist.
+    let mut product = find(&shared, &sku).await?;
+    if read == StockRead::Locked {
+        let deadline = Instant::now() + shared.lock_wait;
+        let lease = shared.lock.acquire(&product.sku, Mode::Shared, deadline).await?;
+        product = find(&shared, &sku).await?;
+        lease.release().await;
+    }
+    let Product { sku, stock, version, .. } = product;
+    Ok(Body(Stock { sku, stock, version, as_of: Timestamp::now() }))
+}
+
+async fn find(shared: &Shared, sku: &str) -> Result<Product, Failure> {
+    let sku = Sku::parse(sku).map_err(|detail| Failure::field("sku", detail))?;
+    shared.store.product(&sku).await?.ok_or_else(|| Failure::no_such_product(sku.as_str()))
+}

@@ -1,0 +1,36 @@
+//! The StockLock order service: the stock of a product, sold under a locking strategy that is chosen
+//! in the configuration.
+//!
+//! The modules, in the order in which an order meets them:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`config`] | the configuration: defaults, file, environment, flags |
+//! | [`app`] | build the service from its configuration and run it until it is told to stop |
+//! | [`api`] | the bodies of requests and answers, shared with the load generator |
+//! | [`http`] | the router, one file per resource; problem documents, OpenAPI |
+//! | [`order`] | the values of an order that cannot be wrong: SKU, buyer, quantity, idempotency key |
+//! | [`checkout`] | the use cases: place, cancel, restock, reset |
+//! | [`line`](mod@line) | the checkout line: orders for one product, combined under one lock hold |
+//! | [`section`] | the critical section: read, decide, write; the same under every strategy |
+//! | [`purchase`] | the decision: pure, first come first served |
+//! | [`lock`] | the locks and [`lock::connect`], the one place that knows the strategy |
+//! | [`store`] | the stores; all SQL on products and orders |
+//! | [`telemetry`] | logs and metrics |
+
+pub mod config;
+
+pub mod app;
+
+pub mod api;
+pub mod http;
+pub mod order;
+
+pub mod checkout;
+pub mod line;
+pub mod purchase;
+pub mod section;
+
+pub mod lock;
+pub mod store;
+pub mod telemetry;

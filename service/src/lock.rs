@@ -1,0 +1,165 @@
+//! The locks. A strategy is chosen once, in [`connect`]; everything else sees a [`Strategy`], which is a
+//! [`Lock`] and how the critical section is run under it.
+
+mod database;
+mod instrumented;
+mod lease;
+mod local;
+mod none;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::config::{Config, ConfigError, Guard, LockConfig, StrategyName};
+use crate::telemetry::Metrics;
+
+pub use database::{DatabaseLock, Holder};
+pub use lease::{Hold, Lease, Lost, Validity};
+
+/// A lock: of many processes that ask for the same key, one has it, or several that only read.
+///
+/// # Contract
+/// - **Exclusion**: an exclusive lease is alone; a shared one is beside shared ones only, for as long as the
+///   lease is valid. `none` does not keep this, and `local` keeps it inside one process.
+/// - **Order**: a writer waits for all earlier requests, and no later reader passes it; nobody starves.
+/// - **Tokens**: where leases have a [`FencingToken`], it grows with every exclusive lease of a key,
+///   across processes and restarts.
+/// - **Deadline**: `acquire` answers by its deadline, whatever happens to the backend.
+/// - **Cancellation**: a dropped `acquire` leaves nothing behind that keeps others out, except until the
+///   lease would have ended.
+/// - **Drop**: a dropped [`Lease`] is released in the background; [`Lease::release`] waits for it.
+#[async_trait]
+pub trait Lock: Send + Sync {
+    /// Waits for the lock on `key` until `deadline`.
+    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError>;
+
+    /// Whether the backend answers.
+    async fn ping(&self) -> Result<(), LockError>;
+
+    /// Finishes the releases that are under way.
+    async fn shutdown(&self);
+}
+
+/// Whether a lease excludes everybody or only writers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Alone.
+    Exclusive,
+    /// Beside other shared leases.
+    Shared,
+}
+
+/// A number that grows with every exclusive lease of a key: what is written with a smaller one came from a
+/// holder that has lost the lock (Kleppmann, "How to do distributed locking", 2016).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FencingToken(pub i64);
+
+/// Why there is no lease.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Others had the lock until the deadline.
+    #[error("the lock was not free in time")]
+    Timeout,
+    /// The backend did not answer, or answered with an error.
+    #[error("the lock's {dependency} is not available: {reason}")]
+    Unavailable {
+        /// Which backend.
+        dependency: &'static str,
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// How the critical section reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// A plain read of the last committed value.
+    Plain,
+    /// A read that locks the row until the write's commit.
+    ForUpdate,
+}
+
+/// A locking strategy: a lock, and how the critical section is run under it.
+#[derive(Clone)]
+pub struct Strategy {
+    /// The name in the configuration.
+    pub name: StrategyName,
+    /// The lock.
+    pub lock: Arc<dyn Lock>,
+    /// What protects the write from what happened since the read.
+    pub guard: Guard,
+    /// How the stock is read.
+    pub reads: Reads,
+    /// Whether orders for one product go through one line; without, all run at once.
+    pub combines: bool,
+}
+
+impl fmt::Debug for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Strategy").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why a strategy cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The configuration does not allow it.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// This version does not have it.
+    #[error("lock.strategy: {0} is not built yet; choose none, local, database, row or optimistic")]
+    NotBuilt(StrategyName),
+    /// The backend cannot be reached.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+/// Makes the strategy that the configuration names. The one place that knows them all.
+pub async fn connect(config: &Config, metrics: &Metrics) -> Result<Strategy, ConnectError> {
+    let name = config.lock.strategy;
+    let none = || -> Arc<dyn Lock> { Arc::new(none::NoLock) };
+    let (lock, reads, combines) = match config.lock_config()? {
+        LockConfig::None => (none(), Reads::Plain, false),
+        LockConfig::Local => (Arc::new(local::LocalLock::default()) as Arc<dyn Lock>, Reads::Plain, true),
+        LockConfig::Database { lease } => {
+            let lock = DatabaseLock::connect(&config.store, lease, &config.replica()).await?;
+            (Arc::new(lock) as Arc<dyn Lock>, Reads::Plain, true)
+        }
+        LockConfig::Redis(_) | LockConfig::Zookeeper(_) => return Err(ConnectError::NotBuilt(name)),
+        LockConfig::Row => (none(), Reads::ForUpdate, true),
+        LockConfig::Optimistic => (none(), Reads::Plain, true),
+    };
+    let lock = Arc::new(instrumented::InstrumentedLock::new(lock, metrics.lock.clone()));
+    Ok(Strategy { name, lock, guard: config.guard(), reads, combines })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn in_one_second() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(1)
+    }
+
+    pub(crate) fn at_once() -> Instant {
+        Instant::now() + std::time::Duration::from_millis(50)
+    }
+
+    #[tokio::test]
+    async fn what_is_not_built_says_so() {
+        for (strategy, section) in [("redis", "lock.redis.lease"), ("zookeeper", "lock.zookeeper.root")] {
+            let value = if strategy == "redis" { "1s" } else { "/x" };
+            let overrides = [("lock.strategy", strategy), (section, value)];
+            let sources = crate::config::Sources {
+                overrides: overrides.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+                ..Default::default()
+            };
+            let config = Config::load(&sources).unwrap();
+            let error = connect(&config, &Metrics::default()).await.unwrap_err();
+            assert!(error.to_string().contains("not built yet"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The lock table on SQLite, in the store's file.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::{Error, Row as _};
+use uuid::Uuid;
+
+use super::{Claim, Holder, LockTable, Outlook, TICKET_TTL};
+use crate::config::{ConfigError, StoreSection};
+use crate::lock::{FencingToken, Mode};
+use crate::store::sqlite::options;
+
+/// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
+pub(super) struct SqliteTable {
+    /// One, since SQLite has one writer at a time: who waits for it waits in order, and does not poll.
+    writer: SqlitePool,
+    reader: SqlitePool,
+}
+
+impl SqliteTable {
+    pub(super) async fn connect(store: &StoreSection) -> Result<Self, ConfigError> {
+        // A lock record need not survive a power cut on its own. Those that count do: the commit of an order
+        // syncs the whole log, and with it the records written before. So tokens never go back.
+        let options = options(store)?.synchronous(SqliteSynchronous::Normal);
+        let pool = |connections| {
+            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(store.timeout)
+        };
+        Ok(Self {
+            writer: pool(1).connect_lazy_with(options.clone()),
+            reader: pool(2).connect_lazy_with(options.read_only(true)),
+        })
+    }
+}
+
+#[async_trait]
+impl LockTable for SqliteTable {
+    async fn try_insert(&self, claim: &Claim) -> Result<Option<FencingToken>, Error> {
+        let token = sqlx::query_scalar(
+            "insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
+             select ?1, ?2, ?3, ?4, now, now + ?5
+             from (select cast(unixepoch('subsec') * 1000 as integer) as now)
+             where not exists (
+                 select 1 from locks where lock_key = ?1 and (mode = 'exclusive' or ?2 = 'exclusive')
+             )
+             and not exists (select 1 from lock_waiters where lock_key = ?1 and expires_at > now)
+             returning token",
+        );
+        let token = token.bind(&claim.key).bind(mode(claim.mode)).bind(claim.owner.to_string());
+        let token = token.bind(&claim.holder).bind(claim.lease.map(millis));
+        Ok(token.fetch_optional(&self.writer).await?.map(FencingToken))
+    }
+
+    async fn queue(&self, claim: &Claim) -> Result<(), Error> {
+        sqlx::query(
+            "insert into lock_waiters (lock_key, mode, owner, expires_at)
+             values (?1, ?2, ?3, cast(unixepoch('subsec') * 1000 as integer) + ?4)
+             on conflict (owner) do update set expires_at = excluded.expires_at",
+        )
+        .bind(&claim.key)
+        .bind(mode(claim.mode))
+        .bind(claim.owner.to_string())
+        .bind(millis(TICKET_TTL))
+        .execute(&self.writer)
+        .await
+        .map(drop)
+    }
+
+    async fn look(&self, claim: &Claim) -> Result<Outlook, Error> {
+        let row: Option<(bool, u32)> = sqlx::query_as(
+            "select
+                 exists (
+                     select 1 from locks as l
+                     where l.lock_key = me.lock_key and (l.mode = 'exclusive' or me.mode = 'exclusive')
+                     and (l.expires_at is null or l.expires_at > now)
+                 ),
+                 (
+                     select count(*) from lock_waiters as w
+                     where w.lock_key = me.lock_key and (w.mode = 'exclusive' or me.mode = 'exclusive')
+                     and w.ticket < me.ticket and w.expires_at > now
+                 )
+             from lock_waiters as me,
+                 (select cast(unixepoch('subsec') * 1000 as integer) as now)
+             where me.owner = ?1",
+        )
+        .bind(claim.owner.to_string())
+        .fetch_optional(&self.reader)
+        .await?;
+        Ok(match row {
+            None => Outlook::Forgotten,
+            Some((false, 0)) => Outlook::Turn,
+            Some((_, ahead)) => Outlook::Wait { ahead },
+        })
+    }
+
+    async fn take_turn(&self, claim: &Claim) -> Result<Option<FencingToken>, Error> {
+        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        sqlx::query(
+            "delete from locks
+             where lock_key = ?1 and expires_at <= cast(unixepoch('subsec') * 1000 as integer)",
+        )
+        .bind(&claim.key)
+        .execute(&mut *transaction)
+        .await?;
+        let token = sqlx::query_scalar(
+            "insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
+             select me.lock_key, me.mode, me.owner, ?2, now, now + ?3
+             from lock_waiters as me,
+                 (select cast(unixepoch('subsec') * 1000 as integer) as now)
+             where me.owner = ?1
+             and not exists (
+                 select 1 from locks as l
+                 where l.lock_key = me.lock_key and (l.mode = 'exclusive' or me.mode = 'exclusive')
+             )
+             and not exists (
+                 select 1 from lock_waiters as w
+                 where w.lock_key = me.lock_key and (w.mode = 'exclusive' or me.mode = 'exclusive')
+                 and w.ticket < me.ticket and w.expires_at > now
+             )
+             returning token",
+        )
+        .bind(claim.owner.to_string())
+        .bind(&claim.holder)
+        .bind(claim.lease.map(millis))
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if token.is_some() {
+            sqlx::query(
+                "delete from lock_waiters
+                 where owner = ?1
+                 or (lock_key = ?2 and expires_at <= cast(unixepoch('subsec') * 1000 as integer))",
+            )
+            .bind(claim.owner.to_string())
+            .bind(&claim.key)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(token.map(FencingToken))
+    }
+
+    async fn renew(&self, owner: Uuid, lease: Duration) -> Result<bool, Error> {
+        let renewed = sqlx::query(
+            "update locks set expires_at = cast(unixepoch('subsec') * 1000 as integer) + ?2
+             where owner = ?1",
+        )
+        .bind(owner.to_string())
+        .bind(millis(lease))
+        .execute(&self.writer)
+        .await?;
+        Ok(renewed.rows_affected() == 1)
+    }
+
+    async fn delete(&self, owner: Uuid) -> Result<(), Error> {
+        let owner = owner.to_string();
+        let record = sqlx::query("delete from locks where owner = ?1").bind(&owner);
+        if record.execute(&self.writer).await?.rows_affected() == 0 {
+            sqlx::query("delete from lock_waiters where owner = ?1")
+                .bind(&owner)
+                .execute(&self.writer)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn holders(&self) -> Result<Vec<Holder>, Error> {
+        let rows = sqlx::query(
+            "select lock_key, mode, token, holder,
+                 coalesce(expires_at <= cast(unixepoch('subsec') * 1000 as integer), 0) as expired
+             from locks order by token",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(holder).collect()
+    }
+
+    async fn delete_record(&self, token: FencingToken) -> Result<bool, Error> {
+        let delete = sqlx::query("delete from locks where token = ?1").bind(token.0);
+        Ok(delete.execute(&self.writer).await?.rows_affected() == 1)
+    }
+
+    async fn waiters(&self) -> Result<u64, Error> {
+        let waiting: i64 = sqlx::query_scalar(
+            "select count(*) from lock_waiters
+             where expires_at > cast(unixepoch('subsec') * 1000 as integer)",
+        )
+        .fetch_one(&self.reader)
+        .await?;
+        Ok(waiting.unsigned_abs())
+    }
+
+    async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn holder(row: &SqliteRow) -> Result<Holder, Error> {
+    let mode: String = row.try_get("mode")?;
+    Ok(Holder {
+        key: row.try_get("lock_key")?,
+        mode: if mode == "shared" { Mode::Shared } else { Mode::Exclusive },
+        token: FencingToken(row.try_get("token")?),
+        holder: row.try_get("holder")?,
+        expired: row.try_get("expired")?,
+    })
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "exclusive",
+        Mode::Shared => "shared",
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}

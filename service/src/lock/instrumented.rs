@@ -1,0 +1,81 @@
+//! A lock that counts: how long its leases were waited for and held, and how many were lost.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::{Hold, Lease, Lock, LockError, Mode, Validity};
+use crate::telemetry::LockMetrics;
+
+/// A wrapper that measures any lock.
+pub struct InstrumentedLock {
+    inner: Arc<dyn Lock>,
+    metrics: LockMetrics,
+}
+
+impl InstrumentedLock {
+    /// Measures `inner`.
+    pub fn new(inner: Arc<dyn Lock>, metrics: LockMetrics) -> Self {
+        Self { inner, metrics }
+    }
+}
+
+#[async_trait]
+impl Lock for InstrumentedLock {
+    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
+        let asked = Instant::now();
+        match self.inner.acquire(key, mode, deadline).await {
+            Ok(lease) => {
+                let acquired = Instant::now();
+                self.metrics.wait_seconds.observe((acquired - asked).as_secs_f64());
+                self.metrics.holds.inc();
+                let validity = lease.validity().clone();
+                let metrics = self.metrics.clone();
+                Ok(lease.wrap(|inner| Box::new(Measured { inner, acquired, validity, metrics })))
+            }
+            Err(error) => {
+                match error {
+                    LockError::Timeout => self.metrics.timeouts.inc(),
+                    LockError::Unavailable { .. } => self.metrics.errors.inc(),
+                };
+                Err(error)
+            }
+        }
+    }
+
+    async fn ping(&self) -> Result<(), LockError> {
+        self.inner.ping().await
+    }
+
+    async fn shutdown(&self) {
+        self.inner.shutdown().await;
+    }
+}
+
+struct Measured {
+    inner: Option<Box<dyn Hold>>,
+    acquired: Instant,
+    validity: Validity,
+    metrics: LockMetrics,
+}
+
+#[async_trait]
+impl Hold for Measured {
+    async fn release(mut self: Box<Self>) {
+        let inner = self.inner.take();
+        drop(self); // the hold ends when the release is sent, not when it is answered
+        if let Some(inner) = inner {
+            inner.release().await;
+        }
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.metrics.hold_seconds.observe(self.acquired.elapsed().as_secs_f64());
+        if self.validity.check().is_err() {
+            self.metrics.lost_leases.inc();
+        }
+    }
+}

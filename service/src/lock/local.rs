@@ -1,0 +1,82 @@
+//! A lock inside one process: right on one server, and no lock at all between two.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Hold, Lease, Lock, LockError, Mode};
+
+/// One read-write lock for each key. Tokio's is fair: first come first served, readers together.
+///
+/// Its leases have no fencing token: there is nobody above the processes who could count.
+#[derive(Debug, Default)]
+pub struct LocalLock {
+    keys: Mutex<HashMap<String, Arc<RwLock<()>>>>,
+}
+
+#[async_trait]
+impl Lock for LocalLock {
+    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
+        let lock = self.of(key);
+        let guard: Box<dyn Hold> = match mode {
+            Mode::Exclusive => Box::new(Exclusive(in_time(deadline, lock.write_owned()).await?)),
+            Mode::Shared => Box::new(Shared(in_time(deadline, lock.read_owned()).await?)),
+        };
+        Ok(Lease::unlimited(Some(guard)))
+    }
+
+    async fn ping(&self) -> Result<(), LockError> {
+        Ok(())
+    }
+
+    async fn shutdown(&self) {}
+}
+
+impl LocalLock {
+    fn of(&self, key: &str) -> Arc<RwLock<()>> {
+        let mut keys = self.keys.lock().expect("nothing panics while it holds this");
+        match keys.get(key) {
+            Some(lock) => Arc::clone(lock),
+            None => Arc::clone(keys.entry(key.into()).or_default()),
+        }
+    }
+}
+
+async fn in_time<T>(deadline: Instant, guard: impl Future<Output = T>) -> Result<T, LockError> {
+    timeout_at(deadline, guard).await.map_err(|_| LockError::Timeout)
+}
+
+struct Exclusive(#[allow(dead_code, reason = "its drop is the release")] OwnedRwLockWriteGuard<()>);
+
+#[async_trait]
+impl Hold for Exclusive {
+    async fn release(self: Box<Self>) {}
+}
+
+struct Shared(#[allow(dead_code, reason = "its drop is the release")] OwnedRwLockReadGuard<()>);
+
+#[async_trait]
+impl Hold for Shared {
+    async fn release(self: Box<Self>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{at_once, in_one_second};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_writer_is_alone_and_readers_are_together() {
+        let lock = LocalLock::default();
+        let writer = lock.acquire("a", Mode::Exclusive, in_one_second()).await.unwrap();
+        assert!(matches!(lock.acquire("a", Mode::Shared, at_once()).await, Err(LockError::Timeout)));
+        let _other_key = lock.acquire("b", Mode::Exclusive, in_one_second()).await.unwrap();
+        drop(writer);
+        let _reader = lock.acquire("a", Mode::Shared, in_one_second()).await.unwrap();
+        let _beside = lock.acquire("a", Mode::Shared, in_one_second()).await.unwrap();
+        assert!(matches!(lock.acquire("a", Mode::Exclusive, at_once()).await, Err(LockError::Timeout)));
+    }
+}

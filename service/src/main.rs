@@ -1,0 +1,91 @@
+//! The order service. `order-service --help` lists every key of the configuration.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use order_service::app::{App, stop_signal};
+use order_service::config::{Config, LeaseTime, Sources, reference};
+use order_service::lock::{DatabaseLock, FencingToken};
+use order_service::{http, store, telemetry};
+
+/// Sells the stock of a product under a locking strategy that is chosen in the configuration.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    sources: Sources,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the OpenAPI description as YAML
+    Openapi,
+    /// Print a configuration file with every key, its help and its default
+    Config,
+    /// List the records of the lock table
+    Locks,
+    /// Delete a record of the lock table whose holder is known to be dead
+    Unlock {
+        /// The record's fencing token, as `locks` lists it
+        token: i64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("order-service: {error:#}");
+            ExitCode::from(64)
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        None => serve(&Config::load(&arguments.sources)?).await?,
+        Some(Command::Openapi) => print(&http::openapi_yaml())?,
+        Some(Command::Config) => print(&reference())?,
+        Some(Command::Locks) => {
+            for holder in lock_table(&arguments.sources).await?.holders().await? {
+                let expired = if holder.expired { ", expired" } else { "" };
+                println!(
+                    "{}\t{}\t{:?}, held by {}{expired}",
+                    holder.token.0, holder.key, holder.mode, holder.holder
+                );
+            }
+        }
+        Some(Command::Unlock { token }) => {
+            if !lock_table(&arguments.sources).await?.delete_record(FencingToken(token)).await? {
+                eprintln!("order-service: there is no record {token}");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    telemetry::start_logging();
+    let app = App::build(config).await?;
+    let info = app.info();
+    tracing::info!(replica = info.replica, strategy = info.strategy, store = info.store, "started");
+    println!("listening on http://{}", app.address());
+    app.run(stop_signal()).await;
+    Ok(())
+}
+
+async fn lock_table(sources: &Sources) -> anyhow::Result<DatabaseLock> {
+    let config = Config::load(sources)?;
+    store::connect(&config.store).await?.close().await;
+    Ok(DatabaseLock::connect(&config.store, LeaseTime::Never, "operator").await?)
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    std::io::stdout().write_all(text.as_bytes())
+}

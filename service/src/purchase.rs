@@ -1,0 +1,159 @@
+//! The decision: who gets what, first come first served. Pure; the locks exist so that what it is
+//! given is still true when its result is written.
+
+/// What a product row says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level {
+    /// Units that can still be sold.
+    pub stock: i64,
+    /// How many changes the stock has seen.
+    pub version: i64,
+    /// Units ever put in stock.
+    pub supply: i64,
+}
+
+/// What somebody wants done to the stock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Take this many units.
+    Buy(i64),
+    /// Put back this many units of a cancelled order.
+    PutBack(i64),
+    /// Add this many new units.
+    Add(i64),
+    /// Start afresh with this many units.
+    StartAfresh(i64),
+}
+
+/// What becomes of a wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The stock changes from `stock_before` to `stock_after`, and that makes `version`.
+    Done {
+        /// The stock that the change starts from.
+        stock_before: i64,
+        /// The stock that it leaves.
+        stock_after: i64,
+        /// The version of the product that it makes.
+        version: i64,
+    },
+    /// There were only `available` units when the product was at `version`.
+    Insufficient {
+        /// Units there were.
+        available: i64,
+        /// The version at which there were so many.
+        version: i64,
+    },
+}
+
+/// Decides the wishes in their order, each on what the ones before it left; answers each with its
+/// decision, and says what the product row has to become.
+///
+/// Every change makes a version of its own, so versions put the changes of a product in one order.
+pub fn decide(mut level: Level, wishes: &[Wish]) -> (Vec<Decision>, Level) {
+    let mut decide_one = |wish: &Wish| {
+        let before = level;
+        match *wish {
+            Wish::Buy(units) if units > before.stock => {
+                return Decision::Insufficient { available: before.stock, version: before.version };
+            }
+            Wish::Buy(units) => level.stock -= units,
+            Wish::PutBack(units) => level.stock += units,
+            Wish::Add(units) => {
+                level.stock += units;
+                level.supply += units;
+            }
+            Wish::StartAfresh(units) => {
+                level.stock = units;
+                level.supply = units;
+            }
+        }
+        level.version += 1;
+        Decision::Done { stock_before: before.stock, stock_after: level.stock, version: level.version }
+    };
+    let decisions = wishes.iter().map(&mut decide_one).collect();
+    (decisions, level)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn level(stock: i64) -> Level {
+        Level { stock, version: 7, supply: stock }
+    }
+
+    fn wish() -> impl Strategy<Value = Wish> {
+        prop_oneof![
+            8 => (1..20_i64).prop_map(Wish::Buy),
+            1 => (1..20_i64).prop_map(Wish::PutBack),
+            1 => (1..20_i64).prop_map(Wish::Add),
+        ]
+    }
+
+    #[test]
+    fn the_course_s_shop_sells_two_dryers_and_not_three() {
+        let (decisions, after) = decide(level(2), &[Wish::Buy(1), Wish::Buy(2), Wish::Buy(1)]);
+        assert_eq!(
+            decisions,
+            [
+                Decision::Done { stock_before: 2, stock_after: 1, version: 8 },
+                Decision::Insufficient { available: 1, version: 8 },
+                Decision::Done { stock_before: 1, stock_after: 0, version: 9 },
+            ]
+        );
+        assert_eq!(after, Level { stock: 0, version: 9, supply: 2 });
+    }
+
+    #[test]
+    fn a_fresh_start_forgets_what_was_sold() {
+        let (_, after) = decide(level(2), &[Wish::Buy(2), Wish::StartAfresh(5)]);
+        assert_eq!(after, Level { stock: 5, version: 9, supply: 5 });
+    }
+
+    proptest! {
+        #[test]
+        fn never_sells_more_than_the_stock(stock in 0..200_i64, wishes in prop::collection::vec(1..20_i64, 0..100)) {
+            let wishes: Vec<_> = wishes.into_iter().map(Wish::Buy).collect();
+            let (decisions, after) = decide(level(stock), &wishes);
+            let sold: i64 = decisions.iter().zip(&wishes).map(|(decision, wish)| match (decision, wish) {
+                (Decision::Done { .. }, Wish::Buy(units)) => *units,
+                _ => 0,
+            }).sum();
+            prop_assert!(sold <= stock);
+            prop_assert_eq!(after.stock, stock - sold);
+        }
+
+        #[test]
+        fn a_refusal_is_true_at_its_moment_and_a_sale_is_owed(stock in 0..200_i64, wishes in prop::collection::vec(wish(), 0..100)) {
+            let (decisions, _) = decide(level(stock), &wishes);
+            let mut now = level(stock);
+            for (decision, wish) in decisions.iter().zip(&wishes) {
+                let delta = match *wish { Wish::Buy(units) => -units, Wish::PutBack(units) | Wish::Add(units) => units, Wish::StartAfresh(_) => unreachable!("not generated") };
+                match *decision {
+                    Decision::Done { stock_before, stock_after, version } => {
+                        prop_assert_eq!((stock_before, stock_after, version), (now.stock, now.stock + delta, now.version + 1));
+                        prop_assert!(stock_after >= 0);
+                        now.stock = stock_after;
+                        now.version = version;
+                    }
+                    Decision::Insufficient { available, version } => {
+                        prop_assert!(-delta > available);
+                        prop_assert_eq!((available, version), (now.stock, now.version));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn any_split_into_batches_decides_the_same(stock in 0..200_i64, wishes in prop::collection::vec(wish(), 0..100), cut in 0..100_usize) {
+            let cut = cut.min(wishes.len());
+            let (mut first, between) = decide(level(stock), &wishes[..cut]);
+            let (second, after) = decide(between, &wishes[cut..]);
+            first.extend(second);
+            prop_assert_eq!((first, after), decide(level(stock), &wishes));
+        }
+    }
+}

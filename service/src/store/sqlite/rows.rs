@@ -1,0 +1,149 @@
+//! Rows to values and back. Many rows go in as one JSON parameter: one statement, whatever the batch.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Error, Row as _};
+use uuid::Uuid;
+
+use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
+use crate::order::IdempotencyKey;
+
+pub(super) const INSERT_ORDERS: &str = "insert into orders (
+        id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
+        lock_strategy, fencing_token, replica, created_at
+    )
+    select
+        value ->> 'id', value ->> 'sku', value ->> 'buyer', value ->> 'quantity', 'confirmed',
+        value ->> 'idempotency_key', value ->> 'stock_before', value ->> 'stock_after', value ->> 'version',
+        value ->> 'lock_strategy', value ->> 'fencing_token', value ->> 'replica', value ->> 'created_at'
+    from json_each(?1)";
+
+pub(super) const INSERT_ADJUSTMENTS: &str = "insert into stock_adjustments (
+        id, sku, delta, reason, version, created_at
+    )
+    select
+        value ->> 'id', value ->> 'sku', value ->> 'delta', value ->> 'reason', value ->> 'version',
+        value ->> 'created_at'
+    from json_each(?1)";
+
+#[derive(Serialize)]
+struct OrderRow<'a> {
+    id: Uuid,
+    sku: &'a str,
+    buyer: &'a str,
+    quantity: i64,
+    idempotency_key: Option<&'a str>,
+    stock_before: i64,
+    stock_after: i64,
+    version: i64,
+    lock_strategy: &'a str,
+    fencing_token: Option<i64>,
+    replica: &'a str,
+    created_at: i64,
+}
+
+#[derive(Serialize)]
+struct AdjustmentRow<'a> {
+    id: Uuid,
+    sku: &'a str,
+    delta: i64,
+    reason: &'a str,
+    version: i64,
+    created_at: i64,
+}
+
+pub(super) fn orders_json(orders: &[(Order, Option<IdempotencyKey>)]) -> String {
+    json(&orders.iter().map(|(order, key)| order_row(order, key.as_ref())).collect::<Vec<_>>())
+}
+
+fn order_row<'a>(order: &'a Order, key: Option<&'a IdempotencyKey>) -> OrderRow<'a> {
+    OrderRow {
+        id: order.id,
+        sku: &order.sku,
+        buyer: &order.buyer,
+        quantity: order.quantity,
+        idempotency_key: key.map(IdempotencyKey::as_str),
+        stock_before: order.stock_before,
+        stock_after: order.stock_after,
+        version: order.version,
+        lock_strategy: &order.lock.strategy,
+        fencing_token: order.lock.fencing_token,
+        replica: &order.replica,
+        created_at: order.created_at.as_microsecond(),
+    }
+}
+
+pub(super) fn adjustments_json(adjustments: &[Adjustment]) -> String {
+    json(&adjustments.iter().map(adjustment_row).collect::<Vec<_>>())
+}
+
+fn adjustment_row(adjustment: &Adjustment) -> AdjustmentRow<'_> {
+    AdjustmentRow {
+        id: adjustment.id,
+        sku: &adjustment.sku,
+        delta: adjustment.delta,
+        reason: &adjustment.reason,
+        version: adjustment.version,
+        created_at: adjustment.created_at.as_microsecond(),
+    }
+}
+
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("rows can be written as JSON")
+}
+
+pub(super) fn now() -> i64 {
+    Timestamp::now().as_microsecond()
+}
+
+pub(super) fn product(row: &SqliteRow) -> Result<Product, Error> {
+    Ok(Product {
+        sku: row.try_get("sku")?,
+        name: row.try_get("name")?,
+        stock: row.try_get("stock")?,
+        version: row.try_get("version")?,
+        supply: row.try_get("supply")?,
+        created_at: timestamp(row)?,
+    })
+}
+
+pub(super) fn order(row: &SqliteRow) -> Result<Order, Error> {
+    let cancelled = row.try_get::<&str, _>("status")? == "cancelled";
+    Ok(Order {
+        id: uuid(row)?,
+        sku: row.try_get("sku")?,
+        buyer: row.try_get("buyer")?,
+        quantity: row.try_get("quantity")?,
+        status: if cancelled { OrderStatus::Cancelled } else { OrderStatus::Confirmed },
+        stock_before: row.try_get("stock_before")?,
+        stock_after: row.try_get("stock_after")?,
+        version: row.try_get("version")?,
+        lock: LockEvidence {
+            strategy: row.try_get("lock_strategy")?,
+            fencing_token: row.try_get("fencing_token")?,
+        },
+        replica: row.try_get("replica")?,
+        created_at: timestamp(row)?,
+    })
+}
+
+pub(super) fn adjustment(row: &SqliteRow) -> Result<Adjustment, Error> {
+    Ok(Adjustment {
+        id: uuid(row)?,
+        sku: row.try_get("sku")?,
+        delta: row.try_get("delta")?,
+        reason: row.try_get("reason")?,
+        version: row.try_get("version")?,
+        created_at: timestamp(row)?,
+    })
+}
+
+fn uuid(row: &SqliteRow) -> Result<Uuid, Error> {
+    row.try_get::<&str, _>("id")?.parse().map_err(|e: uuid::Error| Error::Decode(e.into()))
+}
+
+fn timestamp(row: &SqliteRow) -> Result<Timestamp, Error> {
+    let micros = row.try_get("created_at")?;
+    Timestamp::from_microsecond(micros).map_err(|e| Error::Decode(e.into()))
+}

@@ -1,0 +1,134 @@
+//! Logs and metrics.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry};
+use tracing_subscriber::EnvFilter;
+
+/// Sends logs to standard error; `RUST_LOG` chooses what, `info` unless it is set.
+pub fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// The metrics of one replica. Clones count into the same registry.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Of the locks.
+    pub lock: LockMetrics,
+    /// Of the checkout.
+    pub checkout: CheckoutMetrics,
+    /// Of the HTTP requests.
+    pub http: HttpMetrics,
+    registry: Arc<Registry>,
+}
+
+/// What a lock counts.
+#[derive(Clone, Debug)]
+pub struct LockMetrics {
+    /// Seconds from asking for a lease to having it.
+    pub wait_seconds: Histogram,
+    /// Seconds from having a lease to its release.
+    pub hold_seconds: Histogram,
+    /// Leases had.
+    pub holds: Counter,
+    /// Leases that were over before they were released.
+    pub lost_leases: Counter,
+    /// Deadlines that passed.
+    pub timeouts: Counter,
+    /// Failures of the backend.
+    pub errors: Counter,
+}
+
+/// What the checkout counts.
+#[derive(Clone, Debug)]
+pub struct CheckoutMetrics {
+    /// Requests in one transaction.
+    pub batch_size: Histogram,
+    /// Writes that the guard refused, because what was read had changed or the lease was lost.
+    pub stale_writes_rejected: Counter,
+    /// Requests whose client had gone, or whose time was over, before their batch began.
+    pub abandoned: Counter,
+}
+
+/// What the HTTP server counts.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    /// Answers.
+    pub requests: Family<RequestLabels, Counter>,
+    /// Seconds from a request's head to its answer's.
+    pub request_seconds: Histogram,
+}
+
+/// What an answer was to.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The method.
+    pub method: String,
+    /// The route as declared, so that it is bounded.
+    pub route: String,
+    /// The answer's status.
+    pub status: u16,
+}
+
+/// From 10 µs to about 60 s, each 1.3 times the one before.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_01, 1.3, 60))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let lock = LockMetrics {
+            wait_seconds: seconds(),
+            hold_seconds: seconds(),
+            holds: Counter::default(),
+            lost_leases: Counter::default(),
+            timeouts: Counter::default(),
+            errors: Counter::default(),
+        };
+        let checkout = CheckoutMetrics {
+            batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 15)),
+            stale_writes_rejected: Counter::default(),
+            abandoned: Counter::default(),
+        };
+        let http = HttpMetrics { requests: Family::default(), request_seconds: seconds() };
+        let mut registry = Registry::with_prefix("stocklock");
+        let mut add = Registrar(&mut registry);
+        add.metric("lock_wait_seconds", "From asking for a lease to having it", &lock.wait_seconds);
+        add.metric("lock_hold_seconds", "From having a lease to its release", &lock.hold_seconds);
+        add.metric("lock_holds", "Leases had", &lock.holds);
+        add.metric("lock_lost_leases", "Leases that were over before their release", &lock.lost_leases);
+        add.metric("lock_timeouts", "Deadlines that passed while waiting for the lock", &lock.timeouts);
+        add.metric("lock_errors", "Failures of the lock's backend", &lock.errors);
+        add.metric("checkout_batch_size", "Requests in one transaction", &checkout.batch_size);
+        let stale = &checkout.stale_writes_rejected;
+        add.metric("checkout_stale_writes_rejected", "Writes that the guard refused", stale);
+        let abandoned = &checkout.abandoned;
+        add.metric("checkout_abandoned", "Requests given up before their batch began", abandoned);
+        add.metric("http_requests", "Answers", &http.requests);
+        add.metric("http_request_seconds", "From a request's head to its answer's", &http.request_seconds);
+        Self { lock, checkout, http, registry: Arc::new(registry) }
+    }
+}
+
+struct Registrar<'a>(&'a mut Registry);
+
+impl Registrar<'_> {
+    fn metric(&mut self, name: &str, help: &str, metric: &(impl Metric + Clone)) {
+        self.0.register(name, help, metric.clone());
+    }
+}
+
+impl Metrics {
+    /// The metrics in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+}
