@@ -1,1 +1,32 @@
-//! x
+//! The StockLock load generator: fires concurrent purchases at an order service and proves from the database
+//! whether any stock was oversold.
+//!
+//! A run goes through these modules in this order:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`scenario`] | what is to be fired: buyers, orders, quantities, seed |
+//! | [`fleet`] | replicas of the service to fire at: in a laboratory of its own, or somebody's deployment |
+//! | [`client`] | the HTTP client, which tells "not sent" from "not known" |
+//! | [`pacer`] | when each attempt is due: closed loop or open loop |
+//! | [`runner`] | fires, and keeps a record of every [attempt] |
+//! | [`evidence`] | what the database says afterwards |
+//! | [`verdict`] | the checks: pure functions from the evidence to a verdict |
+//! | [`metrics`] | latencies and the lock's figures |
+//! | [`report`] | the table, the JSON |
+//! | [`compare`] | the same scenario under several strategies, with the negative control |
+//! | [`experiments`] | the claims of the course, tried |
+
+pub mod attempt;
+pub mod client;
+pub mod compare;
+pub mod evidence;
+pub mod experiments;
+pub mod fleet;
+pub mod metrics;
+pub mod pacer;
+pub mod progress;
+pub mod report;
+pub mod runner;
+pub mod scenario;
+pub mod verdict;

@@ -1,1 +1,38 @@
-fn main() {}
+//! The load generator. Without arguments: the demonstration.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Arguments, Command};
+
+/// The exit code of a command line that cannot be carried out.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let asked_for = !error.use_stderr();
+            error.print().ok();
+            return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
+        }
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("the runtime can be started");
+    let code = runtime.block_on(async {
+        match arguments.command {
+            // A replica has its own way to stop.
+            Some(Command::Serve(serve)) => cli::serve(serve).await,
+            command => tokio::select! {
+                code = cli::run(command.unwrap_or_default()) => code,
+                _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+            },
+        }
+    });
+    code.unwrap_or_else(|error| {
+        eprintln!("loadtest: {error:#}");
+        ExitCode::from(USAGE)
+    })
+}

@@ -219,6 +219,28 @@ pub struct AdjustmentList {
     pub adjustments: Vec<Adjustment>,
 }
 
+/// Who has a product's lock and who waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LockCensus {
+    /// Who has it.
+    pub holders: Vec<LockHolder>,
+    /// How many wait.
+    pub waiting: u64,
+}
+
+/// Somebody who has a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LockHolder {
+    /// `exclusive` or `shared`.
+    pub mode: String,
+    /// The hold's fencing token, where the lock has one.
+    pub fencing_token: Option<i64>,
+    /// The replica, where the lock knows it.
+    pub replica: Option<String>,
+    /// Whether the lease is over and the lock free for whoever asks next.
+    pub expired: bool,
+}
+
 /// The books of a product, read in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Audit {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::config::{Config, ConfigError, Guard, LockConfig, StrategyName};
 use crate::telemetry::Metrics;
 
-pub use database::{DatabaseLock, Holder};
+pub use database::DatabaseLock;
 pub use lease::{Hold, Lease, Lost, Validity};
 
 /// A lock: of many processes that ask for the same key, one has it, or several that only read.
@@ -39,6 +39,10 @@ pub trait Lock: Send + Sync {
     /// Whether the backend answers.
     async fn ping(&self) -> Result<(), LockError>;
 
+    /// Who has the lock on `key` and how many wait for it, as far as this lock can see: `local` sees its own
+    /// process, and what has no lock sees nobody.
+    async fn census(&self, key: &str) -> Result<Census, LockError>;
+
     /// Finishes the releases that are under way.
     async fn shutdown(&self);
 }
@@ -50,6 +54,30 @@ pub enum Mode {
     Exclusive,
     /// Beside other shared leases.
     Shared,
+}
+
+/// Who has a lock and who waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Census {
+    /// Who has it.
+    pub holders: Vec<Holder>,
+    /// How many wait.
+    pub waiting: u64,
+}
+
+/// Somebody who has a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// What is locked.
+    pub key: String,
+    /// Whether it is locked exclusively.
+    pub mode: Mode,
+    /// The hold's fencing token, where the lock has one.
+    pub token: Option<FencingToken>,
+    /// The replica, where the lock knows it.
+    pub replica: Option<String>,
+    /// Whether the lease is over and the lock free for whoever asks next.
+    pub expired: bool,
 }
 
 /// A number that grows with every exclusive lease of a key: what is written with a smaller one came from a

@@ -54,10 +54,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Locks) => {
             for holder in lock_table(&arguments.sources).await?.holders().await? {
                 let expired = if holder.expired { ", expired" } else { "" };
-                println!(
-                    "{}\t{}\t{:?}, held by {}{expired}",
-                    holder.token.0, holder.key, holder.mode, holder.holder
-                );
+                let token = holder.token.map_or(0, |token| token.0);
+                let replica = holder.replica.unwrap_or_default();
+                println!("{token}\t{}\t{:?}, held by {replica}{expired}", holder.key, holder.mode);
             }
         }
         Some(Command::Unlock { token }) => {

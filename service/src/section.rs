@@ -13,7 +13,7 @@ use crate::checkout::Refusal;
 use crate::config::{Config, Guard};
 use crate::line::{Answer, Change, Outcome, Waiting};
 use crate::lock::{FencingToken, Lease, Reads, Strategy};
-use crate::order::Sku;
+use crate::order::{IdempotencyKey, Sku};
 use crate::purchase::{Decision, Level, Wish, decide};
 use crate::store::{Changes, Reading, Store, StoreError, WriteError};
 use crate::telemetry::{CheckoutMetrics, Metrics};
@@ -61,7 +61,10 @@ impl Section {
                 Ok(reading) => reading,
                 Err(refusal) => return answer_all(batch, &refusal),
             };
-            let draft = self.draft(reading.level(), lease.token(), &batch);
+            let mut draft = self.draft(reading.level(), lease.token(), &batch);
+            if let Err(error) = self.recall(&batch, &mut draft.answers).await {
+                return answer_all(batch, &error.into());
+            }
             if !self.think_time.is_zero() {
                 tokio::time::sleep(self.think_time).await;
             }
@@ -133,27 +136,44 @@ impl Section {
         draft
     }
 
+    /// Turns a refusal for want of stock into a replay, where the idempotency key has an order. A sale needs no
+    /// such look-up: the unique constraint on the key speaks up when it is written.
+    async fn recall(&self, batch: &[Waiting], answers: &mut [Answer]) -> Result<(), StoreError> {
+        let refused = |answer: &Answer| matches!(answer, Err(Refusal::InsufficientStock { .. }));
+        let keys = batch.iter().zip(&*answers).filter(|(_, answer)| refused(answer));
+        let orders = self.ordered(keys.filter_map(|(waiting, _)| key(&waiting.change)).collect()).await?;
+        for (waiting, answer) in batch.iter().zip(answers).filter(|(_, answer)| refused(answer)) {
+            if let Some(replayed) = replayed(&waiting.change, &orders) {
+                *answer = replayed;
+            }
+        }
+        Ok(())
+    }
+
     /// Answers those whose idempotency key has an order; returns the others.
     async fn replay(&self, batch: Vec<Waiting>) -> Vec<Waiting> {
-        let keys: Vec<_> = batch.iter().filter_map(|waiting| key(&waiting.change)).collect();
-        let orders = match self.store.orders_by_key(&keys).await {
-            Ok(orders) => orders.into_iter().collect::<HashMap<_, _>>(),
+        let keys = batch.iter().filter_map(|waiting| key(&waiting.change)).collect();
+        let orders = match self.ordered(keys).await {
+            Ok(orders) => orders,
             Err(error) => return answer_all(batch, &error.into()),
         };
         let mut others = Vec::new();
         for waiting in batch {
-            let before = key(&waiting.change).and_then(|key| orders.get(key.as_str()));
-            match (before, &waiting.change) {
-                (Some(order), Change::Purchase(request)) if request.asked_for(order) => {
-                    // The same answer as the first time, whatever became of the order since.
-                    let order = Order { status: OrderStatus::Confirmed, ..order.clone() };
-                    waiting.answer(Ok(Outcome::Replayed(order)));
-                }
-                (Some(_), _) => waiting.answer(Err(Refusal::KeyReused)),
-                (None, _) => others.push(waiting),
+            match replayed(&waiting.change, &orders) {
+                Some(answer) => waiting.answer(answer),
+                None => others.push(waiting),
             }
         }
         others
+    }
+
+    async fn ordered(&self, keys: Vec<&IdempotencyKey>) -> Result<HashMap<String, Order>, StoreError> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let orders = timeout(self.store_timeout, self.store.orders_by_key(&keys)).await;
+        let orders = orders.map_err(|_| StoreError::Busy("no answer in time".into()))??;
+        Ok(orders.into_iter().collect())
     }
 
     /// Answers those whose order is cancelled or gone; returns the others.
@@ -267,11 +287,22 @@ fn wish(change: &Change) -> Wish {
     }
 }
 
-fn key(change: &Change) -> Option<&crate::order::IdempotencyKey> {
+fn key(change: &Change) -> Option<&IdempotencyKey> {
     match change {
         Change::Purchase(order) => order.key.as_ref(),
         _ => None,
     }
+}
+
+/// The answer to a purchase whose idempotency key is among `orders`.
+fn replayed(change: &Change, orders: &HashMap<String, Order>) -> Option<Answer> {
+    let Change::Purchase(request) = change else { return None };
+    let order = orders.get(request.key.as_ref()?.as_str())?;
+    if !request.asked_for(order) {
+        return Some(Err(Refusal::KeyReused));
+    }
+    // The same answer as the first time, whatever became of the order since.
+    Some(Ok(Outcome::Replayed(Order { status: OrderStatus::Confirmed, ..order.clone() })))
 }
 
 fn answer_all(batch: Vec<Waiting>, refusal: &Refusal) -> Vec<Waiting> {

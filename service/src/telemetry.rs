@@ -1,5 +1,6 @@
 //! Logs and metrics.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -13,7 +14,8 @@ use tracing_subscriber::EnvFilter;
 /// Sends logs to standard error; `RUST_LOG` chooses what, `info` unless it is set.
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
 }
 
 /// The metrics of one replica. Clones count into the same registry.

@@ -12,7 +12,8 @@ use super::Shared;
 use super::docs::{AdminProblems, AuditProblems};
 use super::extract::{Admin, Json, Segment};
 use super::problem::Failure;
-use crate::api::{Adjustment, AdjustmentList, Audit, Product, PutProduct, Restock};
+use crate::api::{Adjustment, AdjustmentList, Audit, LockCensus, LockHolder, Product, PutProduct, Restock};
+use crate::lock::Mode;
 use crate::order::{ProductRequest, RestockRequest, Sku};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
@@ -21,6 +22,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(restock))
         .routes(routes!(audit))
         .routes(routes!(adjustments))
+        .routes(routes!(lock))
 }
 
 /// Make a product, or start it afresh.
@@ -100,6 +102,28 @@ async fn adjustments(
         return Err(Failure::no_such_product(sku.as_str()));
     }
     Ok(Body(AdjustmentList { adjustments: shared.store.adjustments(&sku).await? }))
+}
+
+/// See who has a product's lock and how many wait for it.
+#[utoipa::path(
+    get, path = "/v1/admin/products/{sku}/lock", tag = "admin", security(("admin" = [])),
+    params(("sku" = String, Path, description = "The product")),
+    responses((status = 200, body = LockCensus, description = "As far as this replica's lock can see"), AuditProblems),
+)]
+async fn lock(
+    _: Admin,
+    State(shared): State<Arc<Shared>>,
+    Segment(sku): Segment,
+) -> Result<Body<LockCensus>, Failure> {
+    let census = shared.lock.census(parse(&sku)?.as_str()).await?;
+    let mode = |mode| if mode == Mode::Shared { "shared" } else { "exclusive" };
+    let holders = census.holders.into_iter().map(|holder| LockHolder {
+        mode: mode(holder.mode).into(),
+        fencing_token: holder.token.map(|token| token.0),
+        replica: holder.replica,
+        expired: holder.expired,
+    });
+    Ok(Body(LockCensus { holders: holders.collect(), waiting: census.waiting }))
 }
 
 fn parse(sku: &str) -> Result<Sku, Failure> {

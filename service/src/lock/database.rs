@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use self::releaser::{Obligation, Releaser};
 use self::renewal::{Renewal, valid_until};
-use super::{FencingToken, Hold, Lease, Lock, LockError, Mode, Validity};
+use super::{Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode, Validity};
 use crate::config::{ConfigError, LeaseTime, StoreSection};
 
 /// How long a ticket counts that is not refreshed.
@@ -35,21 +35,6 @@ pub struct DatabaseLock {
     lease: LeaseTime,
     holder: String,
     releaser: Releaser,
-}
-
-/// A record in the lock table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// What is locked.
-    pub key: String,
-    /// Whether it is locked exclusively.
-    pub mode: Mode,
-    /// The record's identity.
-    pub token: FencingToken,
-    /// The replica that has the lock.
-    pub holder: String,
-    /// Whether the record is past its expiry, by the database's clock.
-    pub expired: bool,
 }
 
 /// The statements of the lock table, in one database's dialect. Times are by that database's clock.
@@ -79,8 +64,8 @@ trait LockTable: Send + Sync {
     /// Deletes a record, whoever has it.
     async fn delete_record(&self, token: FencingToken) -> Result<bool, sqlx::Error>;
 
-    /// How many claims wait.
-    async fn waiters(&self) -> Result<u64, sqlx::Error>;
+    /// How many claims on a key wait.
+    async fn waiters(&self, key: &str) -> Result<u64, sqlx::Error>;
 
     /// Ends all connections.
     async fn close(&self);
@@ -119,11 +104,6 @@ impl DatabaseLock {
     /// All records, for an operator.
     pub async fn holders(&self) -> Result<Vec<Holder>, LockError> {
         self.table.holders().await.map_err(unavailable)
-    }
-
-    /// How many wait for any lock of the table, for an operator.
-    pub async fn waiters(&self) -> Result<u64, LockError> {
-        self.table.waiters().await.map_err(unavailable)
     }
 
     /// Deletes a record whose holder is known to be dead; answers whether there was one. For an operator: the
@@ -212,7 +192,13 @@ impl Lock for DatabaseLock {
     }
 
     async fn ping(&self) -> Result<(), LockError> {
-        self.table.waiters().await.map(drop).map_err(unavailable)
+        self.table.waiters("").await.map(drop).map_err(unavailable)
+    }
+
+    async fn census(&self, key: &str) -> Result<Census, LockError> {
+        let mut holders = self.holders().await?;
+        holders.retain(|holder| holder.key == key);
+        Ok(Census { holders, waiting: self.table.waiters(key).await.map_err(unavailable)? })
     }
 
     async fn shutdown(&self) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Hold, Lease, Lock, LockError, Mode, Validity};
+use super::{Census, Hold, Lease, Lock, LockError, Mode, Validity};
 use crate::telemetry::LockMetrics;
 
 /// A wrapper that measures any lock.
@@ -46,6 +46,10 @@ impl Lock for InstrumentedLock {
 
     async fn ping(&self) -> Result<(), LockError> {
         self.inner.ping().await
+    }
+
+    async fn census(&self, key: &str) -> Result<Census, LockError> {
+        self.inner.census(key).await
     }
 
     async fn shutdown(&self) {

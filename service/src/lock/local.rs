@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Hold, Lease, Lock, LockError, Mode};
+use super::{Census, Hold, Holder, Lease, Lock, LockError, Mode};
 
 /// One read-write lock for each key. Tokio's is fair: first come first served, readers together.
 ///
@@ -30,6 +30,19 @@ impl Lock for LocalLock {
 
     async fn ping(&self) -> Result<(), LockError> {
         Ok(())
+    }
+
+    async fn census(&self, key: &str) -> Result<Census, LockError> {
+        let lock = self.of(key);
+        let held = |mode| Holder { key: key.into(), mode, token: None, replica: None, expired: false };
+        let holder = if lock.try_read().is_err() {
+            Some(held(Mode::Exclusive))
+        } else if lock.try_write().is_err() {
+            Some(held(Mode::Shared))
+        } else {
+            None
+        };
+        Ok(Census { holders: holder.into_iter().collect(), waiting: 0 })
     }
 
     async fn shutdown(&self) {}

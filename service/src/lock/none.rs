@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Lease, Lock, LockError, Mode};
+use super::{Census, Lease, Lock, LockError, Mode};
 
 /// The lock of the strategies that have none.
 #[derive(Debug)]
@@ -17,6 +17,10 @@ impl Lock for NoLock {
 
     async fn ping(&self) -> Result<(), LockError> {
         Ok(())
+    }
+
+    async fn census(&self, _key: &str) -> Result<Census, LockError> {
+        Ok(Census::default())
     }
 
     async fn shutdown(&self) {}

@@ -7,9 +7,9 @@ use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Error, Row as _};
 use uuid::Uuid;
 
-use super::{Claim, Holder, LockTable, Outlook, TICKET_TTL};
+use super::{Claim, LockTable, Outlook, TICKET_TTL};
 use crate::config::{ConfigError, StoreSection};
-use crate::lock::{FencingToken, Mode};
+use crate::lock::{FencingToken, Holder, Mode};
 use crate::store::sqlite::options;
 
 /// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
@@ -180,11 +180,12 @@ impl LockTable for SqliteTable {
         Ok(delete.execute(&self.writer).await?.rows_affected() == 1)
     }
 
-    async fn waiters(&self) -> Result<u64, Error> {
+    async fn waiters(&self, key: &str) -> Result<u64, Error> {
         let waiting: i64 = sqlx::query_scalar(
             "select count(*) from lock_waiters
-             where expires_at > cast(unixepoch('subsec') * 1000 as integer)",
+             where lock_key = ?1 and expires_at > cast(unixepoch('subsec') * 1000 as integer)",
         )
+        .bind(key)
         .fetch_one(&self.reader)
         .await?;
         Ok(waiting.unsigned_abs())
@@ -201,8 +202,8 @@ fn holder(row: &SqliteRow) -> Result<Holder, Error> {
     Ok(Holder {
         key: row.try_get("lock_key")?,
         mode: if mode == "shared" { Mode::Shared } else { Mode::Exclusive },
-        token: FencingToken(row.try_get("token")?),
-        holder: row.try_get("holder")?,
+        token: Some(FencingToken(row.try_get("token")?)),
+        replica: row.try_get("holder")?,
         expired: row.try_get("expired")?,
     })
 }

@@ -1,0 +1,192 @@
+//! A child process with a log.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::spawner;
+
+/// How many lines of a log are shown when its process has died.
+const TAIL: usize = 20;
+
+/// A running child process. Its drop ends it with SIGKILL.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    log: PathBuf,
+    child: Child,
+    pid: Pid,
+}
+
+/// What went wrong with a child process.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// It could not be started.
+    #[error("{name} cannot be started: {source}")]
+    Start {
+        /// Which process.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It ended, or did not say in time that it is ready.
+    #[error("{name} {what}; the end of its log {log}:\n{tail}", log = log.display())]
+    NotReady {
+        /// Which process.
+        name: String,
+        /// What it did instead.
+        what: String,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of its log.
+        tail: String,
+    },
+    /// It could not be signalled or waited for.
+    #[error("{name}: {what}")]
+    Signal {
+        /// Which process.
+        name: String,
+        /// Why.
+        what: String,
+    },
+}
+
+impl Process {
+    /// Starts `command` with its output going to `log`, and waits until a line of its standard output begins
+    /// with `ready`; answers the rest of that line too.
+    pub async fn start(
+        name: impl Into<String>,
+        mut command: Command,
+        log: PathBuf,
+        ready: &str,
+        patience: Duration,
+    ) -> Result<(Self, String), ProcessError> {
+        let name = name.into();
+        let start = |source| ProcessError::Start { name: name.clone(), source };
+        let file = std::fs::File::options().create(true).append(true).open(&log).map_err(start)?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            // Ctrl-C on the terminal is for the owner, who then ends its children.
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = spawner::spawn(command).await.map_err(start)?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        let pid = pid.ok_or_else(|| start(std::io::Error::other("it ended at once")))?;
+        let stdout = child.stdout.take().expect("the standard output is a pipe");
+        let announced = copy_and_find(stdout, log.clone(), ready.to_owned());
+        let mut process = Self { name, log, child, pid };
+        match timeout(patience, announced).await {
+            Ok(Ok(rest)) => Ok((process, rest)),
+            Ok(Err(_)) => {
+                let status = timeout(patience, process.child.wait()).await;
+                let what = match status {
+                    Ok(Ok(status)) => format!("ended with {status}"),
+                    _ => "closed its output".into(),
+                };
+                Err(process.not_ready(what))
+            }
+            Err(_) => Err(process.not_ready(format!("was not ready within {patience:?}"))),
+        }
+    }
+
+    /// The name it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Ends it at once, as a power cut would: SIGKILL. Returns when it is gone.
+    pub async fn kill(&mut self) -> Result<(), ProcessError> {
+        self.child.kill().await.map_err(|error| self.failed(error))
+    }
+
+    /// Stops it in its tracks, as a long garbage collection would: SIGSTOP.
+    pub fn pause(&self) -> Result<(), ProcessError> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on: SIGCONT.
+    pub fn resume(&self) -> Result<(), ProcessError> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// Asks it to stop, SIGTERM, and waits for its end.
+    pub async fn stop(mut self, patience: Duration) -> Result<ExitStatus, ProcessError> {
+        self.signal(Signal::SIGTERM)?;
+        match timeout(patience, self.child.wait()).await {
+            Ok(status) => status.map_err(|error| self.failed(error)),
+            Err(_) => Err(self.failed(format!("did not stop within {patience:?}"))),
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(TAIL)..].join("\n")
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
+        kill(self.pid, signal).map_err(|error: Errno| self.failed(error))
+    }
+
+    fn failed(&self, what: impl ToString) -> ProcessError {
+        ProcessError::Signal { name: self.name.clone(), what: what.to_string() }
+    }
+
+    fn not_ready(&self, what: String) -> ProcessError {
+        let (name, log, tail) = (self.name.clone(), self.log.clone(), self.log_tail());
+        ProcessError::NotReady { name, what, log, tail }
+    }
+}
+
+/// Copies an output to a log, line by line, and tells what follows `ready` on the first line that begins so.
+fn copy_and_find(
+    output: impl tokio::io::AsyncRead + Unpin + Send + 'static,
+    log: PathBuf,
+    ready: String,
+) -> oneshot::Receiver<String> {
+    let (found, receiver) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut found = Some(found);
+        let mut lines = BufReader::new(output).lines();
+        let mut log = tokio::fs::File::options().append(true).create(true).open(log).await.ok();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Some(rest) = line.strip_prefix(&ready)
+                && let Some(found) = found.take()
+            {
+                drop(found.send(rest.to_owned()));
+            }
+            if let Some(log) = &mut log {
+                // A log that cannot be written must not keep the process from its work.
+                log.write_all(format!("{line}\n").as_bytes()).await.ok();
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,315 @@
+//! The command line.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use loadtest::client::Client;
+use loadtest::compare::{self, Plan};
+use loadtest::experiments;
+use loadtest::report::{Report, Thresholds, comparison, details};
+use loadtest::scenario::{Amount, Scenario};
+use order_service::app::{App, stop_signal};
+use order_service::config::{Config, Sources, StrategyName};
+use order_service::telemetry;
+
+/// Fires concurrent purchases at an order service and proves whether any stock was oversold.
+///
+/// Exit codes: 0 every verdict is as expected; 1 something is violated; 2 inconclusive; 64 usage, or the run
+/// could not be made; 99 a threshold was missed.
+#[derive(Parser)]
+#[command(version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Every strategy that can run here, on a private store: the verdict table (the default)
+    Demo(Demo),
+    /// One run against a deployment
+    Run(Run),
+    /// Strategies side by side, in a laboratory
+    Compare(Compare),
+    /// The claims of the course, tried
+    Experiment(Experiment),
+    /// One replica of the service: what the laboratory starts
+    Serve(Serve),
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self::Demo(Demo::parse_from(["demo"]))
+    }
+}
+
+#[derive(Parser)]
+pub struct Demo {
+    /// Replicas of the service
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    replicas: u16,
+    #[command(flatten)]
+    load: Load,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub struct Run {
+    /// The address of a replica, such as http://127.0.0.1:8080; once for each
+    #[arg(long, required = true, value_name = "URL", value_parser = target)]
+    target: Vec<String>,
+    /// The service's admin.token
+    #[arg(long, env = "STOCKLOCK_ADMIN_TOKEN", hide_env_values = true, default_value = "")]
+    token: String,
+    #[command(flatten)]
+    load: Load,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub struct Compare {
+    /// The strategies to compare, separated by commas
+    #[arg(long, value_delimiter = ',', default_values_t = StrategyName::ALL)]
+    strategies: Vec<StrategyName>,
+    /// Replicas of the service
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    replicas: u16,
+    /// How often to run each strategy
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// A key of the service's configuration with its value, such as checkout.max_batch=1; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    overrides: Vec<(String, String)>,
+    #[command(flatten)]
+    load: Load,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub struct Experiment {
+    /// `list`, `all`, or names from the list
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Write what was observed to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Serve {
+    /// End when standard input ends
+    #[arg(long, hide = true)]
+    die_with_parent: bool,
+    #[command(flatten)]
+    sources: Sources,
+}
+
+/// The load.
+#[derive(Args)]
+struct Load {
+    /// Buyers at the same time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    buyers: u32,
+    /// Stop after so many orders
+    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(1..))]
+    orders: u64,
+    /// Stop after so long instead, such as 10s
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "orders")]
+    duration: Option<Duration>,
+    /// Orders per second (open loop: latency is measured from the intended start)
+    #[arg(long, value_parser = positive)]
+    rate: Option<f64>,
+    /// Units in stock
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000))]
+    stock: i64,
+    /// Units per order: a number, or a range such as 1..3
+    #[arg(long, default_value = "1", value_name = "N or N..M", value_parser = quantity)]
+    quantity: RangeInclusive<i64>,
+    /// The share of confirmed orders that is sent again with the same idempotency key
+    #[arg(long, default_value_t = 0.02, value_parser = share)]
+    replays: f64,
+    /// How long a buyer waits for an answer
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    patience: Duration,
+    /// What the quantities are drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl Load {
+    fn scenario(self) -> Scenario {
+        Scenario {
+            buyers: self.buyers as usize,
+            amount: self.duration.map_or(Amount::Orders(self.orders), Amount::For),
+            rate: self.rate,
+            stock: self.stock,
+            quantity: self.quantity,
+            replays: self.replays,
+            patience: self.patience,
+            seed: self.seed,
+        }
+    }
+}
+
+/// Where the report goes, and what it must not exceed.
+#[derive(Args)]
+struct Output {
+    /// Write the report to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Exit with 99 when the p99 of confirmed orders is greater, such as 50ms
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    max_p99: Option<Duration>,
+    /// Exit with 99 when fewer orders are confirmed per second
+    #[arg(long, value_name = "N", value_parser = positive)]
+    min_rate: Option<f64>,
+}
+
+impl Output {
+    fn finish(&self, report: &Report) -> anyhow::Result<ExitCode> {
+        if let Some(file) = &self.json {
+            write_json(file, report)?;
+        }
+        let thresholds = Thresholds {
+            max_p99_ms: self.max_p99.map(|max| max.as_secs_f64() * 1e3),
+            min_rate: self.min_rate,
+        };
+        Ok(ExitCode::from(report.conclude(&thresholds).exit_code()))
+    }
+}
+
+/// Carries a command out.
+pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Demo(demo) => demonstrate(demo).await,
+        Command::Run(run) => against(run).await,
+        Command::Compare(compare) => side_by_side(compare).await,
+        Command::Experiment(experiment) => try_claims(experiment).await,
+        Command::Serve(replica) => serve(replica).await,
+    }
+}
+
+async fn demonstrate(demo: Demo) -> anyhow::Result<ExitCode> {
+    let plan = Plan {
+        strategies: StrategyName::ALL.to_vec(),
+        replicas: demo.replicas.into(),
+        repeat: 1,
+        scenario: demo.load.scenario(),
+        overrides: Vec::new(),
+    };
+    println!(
+        "{} buyers at once, {} replicas, {} hair dryers in stock: is any sold that is not there?\n",
+        plan.scenario.buyers, plan.replicas, plan.scenario.stock
+    );
+    finish_comparison(&plan, &demo.output).await
+}
+
+async fn side_by_side(arguments: Compare) -> anyhow::Result<ExitCode> {
+    let plan = Plan {
+        strategies: arguments.strategies,
+        replicas: arguments.replicas.into(),
+        repeat: arguments.repeat as usize,
+        scenario: arguments.load.scenario(),
+        overrides: arguments.overrides,
+    };
+    finish_comparison(&plan, &arguments.output).await
+}
+
+async fn finish_comparison(plan: &Plan, output: &Output) -> anyhow::Result<ExitCode> {
+    let report = compare::compare(plan).await?;
+    println!("{}", comparison(&report));
+    output.finish(&report)
+}
+
+async fn against(arguments: Run) -> anyhow::Result<ExitCode> {
+    let clients: Vec<_> =
+        arguments.target.iter().map(|target| Client::new(target, &arguments.token)).collect();
+    let scenario = arguments.load.scenario();
+    let run = compare::run(&clients, &scenario, &Default::default(), false).await?;
+    println!("{}", details(&run));
+    arguments.output.finish(&Report::new(vec![run], Vec::new()))
+}
+
+async fn try_claims(arguments: Experiment) -> anyhow::Result<ExitCode> {
+    if arguments.names == ["list"] {
+        for experiment in experiments::all() {
+            println!("{:20} {}", experiment.name, experiment.claim);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen = experiments::choose(&arguments.names)?;
+    let mut reports = Vec::new();
+    for experiment in chosen {
+        let report = experiments::run(experiment).await?;
+        println!("{report}\n");
+        reports.push(report);
+    }
+    if let Some(file) = &arguments.json {
+        write_json(file, &reports)?;
+    }
+    Ok(ExitCode::from(experiments::conclude(&reports).exit_code()))
+}
+
+/// One replica of the service.
+pub async fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
+    if arguments.die_with_parent {
+        lab::die_with_parent();
+    }
+    telemetry::start_logging();
+    let app = App::build(&Config::load(&arguments.sources)?).await?;
+    println!("listening on http://{}", app.address());
+    app.run(stop_signal()).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_json(file: &PathBuf, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let json = serde_json::to_string_pretty(value).expect("a report can be written as JSON");
+    std::fs::write(file, json + "\n").with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn target(text: &str) -> Result<String, String> {
+    let url: hyper::Uri = text.parse().map_err(|error| format!("{error}"))?;
+    match url.scheme_str() {
+        Some("http") if url.path() == "/" && url.query().is_none() => Ok(text.into()),
+        Some("http") => Err("must have no path".into()),
+        _ => Err("must begin with http://; put a proxy that ends TLS in front where it is needed".into()),
+    }
+}
+
+fn quantity(text: &str) -> Result<RangeInclusive<i64>, String> {
+    let (least, most) = text.split_once("..").unwrap_or((text, text));
+    let parse = |text: &str| text.parse::<i64>().map_err(|_| format!("{text:?} is not a number"));
+    let (least, most) = (parse(least)?, parse(most.trim_start_matches('='))?);
+    if 1 <= least && least <= most && most <= order_service::order::MAX_QUANTITY {
+        Ok(least..=most)
+    } else {
+        Err(format!("must be from 1 to {}, the lesser first", order_service::order::MAX_QUANTITY))
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
+        _ => Err("must be a number above 0".into()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("must be from 0 to 1".into()),
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    let known = order_service::config::keys().into_iter().any(|known| known.path == key);
+    if known { Ok((key.into(), value.into())) } else { Err(format!("there is no key {key:?}")) }
+}

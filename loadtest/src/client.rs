@@ -1,0 +1,211 @@
+//! The HTTP client. It never sends a request twice on its own once a byte of it may have left, and tells a
+//! request that was not sent from one whose fate is not known.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use order_service::api::{
+    Adjustment, AdjustmentList, Audit, IDEMPOTENCY_KEY, Info, LockCensus, NewOrder, Order, OrderPage,
+    Problem, Product, PutProduct,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+/// A client of one replica. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    base: String,
+    token: String,
+    pool: Pool<HttpConnector, Full<Bytes>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The request was not sent: nothing was written.
+    #[error("{0} cannot be reached: {1}")]
+    NotSent(String, String),
+    /// The connection broke: whether something was written is not known.
+    #[error("{0} broke off: {1}")]
+    Broken(String, String),
+    /// No answer in time: whether something was written is not known.
+    #[error("{0} did not answer within {1:?}")]
+    Unanswered(String, Duration),
+    /// An answer that is not the one expected.
+    #[error("{0} answered {1}: {2}")]
+    Unexpected(String, StatusCode, String),
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// How long calls may take that are not orders.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Client {
+    /// A client of the replica at `base`, such as `http://127.0.0.1:8080`, with the token for admin calls.
+    pub fn new(base: &str, token: &str) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(2)));
+        let pool = Pool::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(usize::MAX)
+            .build(connector);
+        Self { base: base.trim_end_matches('/').into(), token: token.into(), pool }
+    }
+
+    /// The replica's address.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Places an order; any answer is an answer.
+    pub async fn order(
+        &self,
+        order: &NewOrder,
+        key: Option<&str>,
+        patience: Duration,
+    ) -> Result<Answer, CallError> {
+        self.call(Method::POST, "/v1/orders", Some(order), key, patience).await
+    }
+
+    /// Makes a product that must not exist yet.
+    pub async fn create_product(&self, sku: &str, name: &str, stock: i64) -> Result<Product, CallError> {
+        let body = PutProduct { name: name.into(), stock };
+        let path = format!("/v1/admin/products/{sku}");
+        let answer = self.call(Method::PUT, &path, Some(&body), None, PATIENCE).await?;
+        self.expect(StatusCode::CREATED, answer)
+    }
+
+    /// What the replica is.
+    pub async fn info(&self) -> Result<Info, CallError> {
+        self.get("/v1/info").await
+    }
+
+    /// The books of a product.
+    pub async fn audit(&self, sku: &str) -> Result<Audit, CallError> {
+        self.get(&format!("/v1/admin/products/{sku}/audit")).await
+    }
+
+    /// Who has a product's lock.
+    pub async fn lock(&self, sku: &str) -> Result<LockCensus, CallError> {
+        self.get(&format!("/v1/admin/products/{sku}/lock")).await
+    }
+
+    /// The restocks and cancellations of a product.
+    pub async fn adjustments(&self, sku: &str) -> Result<Vec<Adjustment>, CallError> {
+        let list: AdjustmentList = self.get(&format!("/v1/admin/products/{sku}/adjustments")).await?;
+        Ok(list.adjustments)
+    }
+
+    /// All orders of a product.
+    pub async fn orders(&self, sku: &str) -> Result<Vec<Order>, CallError> {
+        let mut orders = Vec::new();
+        let mut cursor = None::<String>;
+        loop {
+            let after = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
+            let page: OrderPage = self.get(&format!("/v1/orders?sku={sku}&limit=1000{after}")).await?;
+            orders.extend(page.orders);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(orders);
+            }
+        }
+    }
+
+    /// The replica's metrics, as text.
+    pub async fn metrics(&self) -> Result<String, CallError> {
+        let answer = self.call(Method::GET, "/metrics", None::<&()>, None, PATIENCE).await?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+        let answer = self.call(Method::GET, path, None::<&()>, None, PATIENCE).await?;
+        self.expect(StatusCode::OK, answer)
+    }
+
+    fn expect<T: DeserializeOwned>(&self, status: StatusCode, answer: Answer) -> Result<T, CallError> {
+        let unexpected = |detail: String| CallError::Unexpected(self.base.clone(), answer.status, detail);
+        if answer.status != status {
+            return Err(unexpected(answer.problem().map_or_else(
+                || String::from_utf8_lossy(&answer.body).into_owned(),
+                |problem| format!("{} ({})", problem.title, problem.detail),
+            )));
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| unexpected(error.to_string()))
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        key: Option<&str>,
+        patience: Duration,
+    ) -> Result<Answer, CallError> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        if path.starts_with("/v1/admin/") {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", self.token));
+        }
+        if let Some(key) = key {
+            request = request.header(IDEMPOTENCY_KEY, key);
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = body.map_or_else(Bytes::new, |body| {
+            serde_json::to_vec(body).expect("a body can be written as JSON").into()
+        });
+        let not_sent = |why: String| CallError::NotSent(self.base.clone(), why);
+        let request = request.body(Full::new(body)).map_err(|error| not_sent(error.to_string()))?;
+        let broken = |error: hyper::Error| CallError::Broken(self.base.clone(), chain(&error));
+        let exchange = async {
+            let response = self.pool.request(request).await.map_err(|error| {
+                if error.is_connect() {
+                    not_sent(chain(&error))
+                } else {
+                    CallError::Broken(self.base.clone(), chain(&error))
+                }
+            })?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.map_err(broken)?.to_bytes();
+            Ok(Answer { status: head.status, headers: head.headers, body })
+        };
+        let unanswered = || CallError::Unanswered(self.base.clone(), patience);
+        timeout(patience, exchange).await.unwrap_or_else(|_| Err(unanswered()))
+    }
+}
+
+impl Answer {
+    /// The problem document, if it is one.
+    pub fn problem(&self) -> Option<Problem> {
+        serde_json::from_slice(&self.body).ok()
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}

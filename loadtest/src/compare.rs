@@ -1,0 +1,137 @@
+//! The same scenario under several strategies, with the negative control beside them; and one run against
+//! somebody's deployment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use order_service::api::Info;
+use order_service::config::StrategyName;
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::evidence;
+use crate::fleet::{Fleet, FleetPlan};
+use crate::progress::{Bar, Progress};
+use crate::report::{NotRun, Report, RunReport};
+use crate::runner;
+use crate::scenario::Scenario;
+use crate::verdict::sensitive;
+
+/// What to compare.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Under which strategies.
+    pub strategies: Vec<StrategyName>,
+    /// On how many replicas.
+    pub replicas: usize,
+    /// How often.
+    pub repeat: usize,
+    /// Under which load. Each repetition has a seed of its own.
+    pub scenario: Scenario,
+    /// Further keys of the service's configuration.
+    pub overrides: Vec<(String, String)>,
+}
+
+/// Runs the plan in a laboratory; a fresh store and fresh replicas for each run.
+pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
+    let (strategies, not_run): (Vec<_>, Vec<_>) =
+        plan.strategies.iter().copied().partition(|strategy| can_run(*strategy));
+    let mut runs = Vec::new();
+    for repetition in 0..plan.repeat {
+        let seed = plan.scenario.seed + repetition as u64;
+        let scenario = Scenario { seed, ..plan.scenario.clone() };
+        let mut suite = Vec::new();
+        for strategy in &strategies {
+            let run = in_laboratory(*strategy, plan, &scenario).await;
+            suite.push(run.with_context(|| format!("the run under {strategy} broke off"))?);
+        }
+        judge_sensitivity(&mut suite);
+        runs.extend(suite);
+    }
+    Ok(Report::new(runs, not_run.into_iter().map(reason).collect()))
+}
+
+/// Whether this version has the strategy.
+pub fn can_run(strategy: StrategyName) -> bool {
+    !matches!(strategy, StrategyName::Redis | StrategyName::Zookeeper)
+}
+
+fn reason(strategy: StrategyName) -> NotRun {
+    NotRun { strategy: strategy.to_string(), reason: "this strategy is not built yet".into(), install: None }
+}
+
+/// The negative control says of all others whether the load was hard enough to find anything.
+fn judge_sensitivity(suite: &mut [RunReport]) {
+    let is_control = |run: &RunReport| run.strategy == StrategyName::None.as_str();
+    let control = suite.iter().find(|run| is_control(run)).map(|run| run.oversold_units > 0);
+    for run in suite.iter_mut().filter(|run| !is_control(run)) {
+        run.add(sensitive(control));
+    }
+}
+
+async fn in_laboratory(
+    strategy: StrategyName,
+    plan: &Plan,
+    scenario: &Scenario,
+) -> anyhow::Result<RunReport> {
+    let mut fleet_plan = FleetPlan::new(strategy, plan.replicas)?;
+    fleet_plan.overrides.extend(plan.overrides.iter().cloned());
+    let mut fleet = Fleet::start(fleet_plan).await?;
+    let run = run(fleet.clients(), scenario, &Arc::default(), false).await;
+    let casualties = fleet.casualties();
+    if !casualties.is_empty() || run.is_err() {
+        let logs = fleet.keep_logs();
+        ensure!(casualties.is_empty(), "{}\nall logs are in {}", casualties.join("\n"), logs.display());
+        return run.with_context(|| format!("the replicas' logs are in {}", logs.display()));
+    }
+    fleet.stop().await?;
+    run
+}
+
+/// Fires a scenario at the replicas behind `clients`, at a product made for it, and judges what it left.
+/// `faults` says that something is going to be broken on purpose.
+pub async fn run(
+    clients: &[Client],
+    scenario: &Scenario,
+    progress: &Arc<Progress>,
+    faults: bool,
+) -> anyhow::Result<RunReport> {
+    let info = one_configuration(clients).await?;
+    let sku = format!("hair-dryer-{}", Uuid::new_v4());
+    clients[0]
+        .create_product(&sku, "Hair dryer", scenario.stock)
+        .await
+        .context("cannot make a product to sell; the load generator needs the service's admin.token")?;
+    let bar = Bar::show(&info.strategy, progress, scenario.orders());
+    let record = runner::run(clients, &sku, scenario, progress).await;
+    drop(bar);
+    let seconds = record.took.as_secs_f64();
+    let lease = info.lease_ms.map(Duration::from_millis);
+    let evidence = evidence::collect(clients, &sku, scenario.stock, record, lease, faults).await;
+    let mut metrics = Vec::new();
+    for client in clients {
+        // What a dead replica counted died with it.
+        metrics.extend(client.metrics().await.ok());
+    }
+    Ok(RunReport::new(scenario, clients.len(), &info, &evidence, &metrics, seconds))
+}
+
+/// The replicas must be of one configuration, or the verdict would be on none.
+async fn one_configuration(clients: &[Client]) -> anyhow::Result<Info> {
+    let mut infos = Vec::new();
+    for client in clients {
+        infos.push(client.info().await?);
+    }
+    let first = infos.first().context("there is no replica to fire at")?;
+    for (client, info) in clients.iter().zip(&infos) {
+        let alike = Info { replica: first.replica.clone(), ..info.clone() };
+        ensure!(
+            alike == *first,
+            "{} and {} are not of one configuration: {first:?} and {info:?}",
+            clients[0].base(),
+            client.base()
+        );
+    }
+    Ok(first.clone())
+}

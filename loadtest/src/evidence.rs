@@ -1,0 +1,100 @@
+//! What a run leaves for the verdict: the record of every attempt, and what the database says afterwards.
+
+use std::time::Duration;
+
+use order_service::api::{Adjustment, Audit, LockCensus, Order};
+use tokio::time::sleep;
+
+use crate::attempt::Attempt;
+use crate::client::{CallError, Client};
+use crate::runner::Record;
+
+/// How often the database is read until two readings agree.
+const READINGS: usize = 10;
+
+/// Everything that the checks look at.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// Every attempt, in the order of their indices.
+    pub attempts: Vec<Attempt>,
+    /// Units in stock at the beginning, at version 0.
+    pub initial_stock: i64,
+    /// Whether anything was broken on purpose, or broke.
+    pub faults: bool,
+    /// What the database says; `Err` says why that cannot be seen.
+    pub database: Result<Database, String>,
+    /// Who still has the lock afterwards; `Err` says why that cannot be seen.
+    pub lock: Result<LockCensus, String>,
+}
+
+/// What the database says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Database {
+    /// The books.
+    pub audit: Audit,
+    /// All orders of the product.
+    pub orders: Vec<Order>,
+    /// Its restocks and cancellations.
+    pub adjustments: Vec<Adjustment>,
+}
+
+/// Waits until nothing that the run began can still be written, and reads what there is.
+///
+/// `lease` is how long a holder that has vanished may keep the lock; it is waited for where an answer is missing.
+pub async fn collect(
+    clients: &[Client],
+    sku: &str,
+    initial_stock: i64,
+    record: Record,
+    lease: Option<Duration>,
+    faults: bool,
+) -> Evidence {
+    if faults || record.attempts.iter().any(Attempt::is_unknown) {
+        sleep(lease.unwrap_or_default() + Duration::from_millis(100)).await;
+    }
+    let mut database = Err("no replica answers".into());
+    let mut lock = Err("no replica answers".into());
+    for client in clients {
+        database = settled(client, sku).await;
+        lock = free(client, sku).await;
+        if database.is_ok() {
+            break;
+        }
+    }
+    Evidence { attempts: record.attempts, initial_stock, faults, database, lock }
+}
+
+/// Reads the database until two readings agree.
+async fn settled(client: &Client, sku: &str) -> Result<Database, String> {
+    let mut before = read(client, sku).await.map_err(|error| error.to_string())?;
+    for _ in 1..READINGS {
+        let after = read(client, sku).await.map_err(|error| error.to_string())?;
+        if after == before {
+            return Ok(after);
+        }
+        before = after;
+        sleep(Duration::from_millis(200)).await;
+    }
+    Err("the database did not come to rest".into())
+}
+
+async fn read(client: &Client, sku: &str) -> Result<Database, CallError> {
+    Ok(Database {
+        audit: client.audit(sku).await?,
+        orders: client.orders(sku).await?,
+        adjustments: client.adjustments(sku).await?,
+    })
+}
+
+/// Who has the lock, once its last release, which no answer waits for, has had the time to arrive.
+async fn free(client: &Client, sku: &str) -> Result<LockCensus, String> {
+    let mut census = client.lock(sku).await.map_err(|error| error.to_string())?;
+    for _ in 1..READINGS {
+        if census.holders.is_empty() && census.waiting == 0 {
+            break;
+        }
+        sleep(Duration::from_millis(200)).await;
+        census = client.lock(sku).await.map_err(|error| error.to_string())?;
+    }
+    Ok(census)
+}

@@ -1,0 +1,152 @@
+//! The claims of the course, tried on the real thing.
+//!
+//! None is scripted to its answer: what is observed comes from the orders in the database, the lock service's
+//! own state, or the clock. An experiment whose precondition did not occur (nobody overlapped, say) is
+//! inconclusive, never reproduced.
+
+mod database_deadlock;
+mod lock_table;
+mod oversell;
+mod reentrancy;
+mod row_lock;
+mod single_machine_lock;
+mod stage;
+
+use std::fmt;
+use std::pin::Pin;
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use self::stage::Timeline;
+use crate::report::Conclusion;
+
+/// A claim and the way to try it.
+#[derive(Debug, Clone, Copy)]
+pub struct Experiment {
+    /// What to call it on the command line.
+    pub name: &'static str,
+    /// What the course says.
+    pub claim: &'static str,
+    /// What is set up.
+    pub setup: &'static str,
+    run: fn() -> Running,
+}
+
+type Running = Pin<Box<dyn Future<Output = anyhow::Result<Observation>>>>;
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// It happened as the course says.
+    Reproduced,
+    /// It happened otherwise.
+    Refuted,
+    /// What the claim is about did not come to pass.
+    Inconclusive,
+}
+
+/// What was observed.
+#[derive(Debug, Clone, Default)]
+struct Observation {
+    timeline: Timeline,
+    /// Figures with their names.
+    figures: Vec<(String, String)>,
+    /// What was observed, in a sentence.
+    observed: String,
+    finding: Option<Finding>,
+}
+
+/// An experiment with what was observed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExperimentReport {
+    /// Which experiment.
+    pub name: String,
+    /// What the course says.
+    pub claim: String,
+    /// What was set up.
+    pub setup: String,
+    /// What happened when.
+    pub timeline: Vec<String>,
+    /// Figures with their names.
+    pub figures: Vec<(String, String)>,
+    /// What was observed, in a sentence.
+    pub observed: String,
+    /// What became of the claim.
+    pub finding: Finding,
+}
+
+/// All experiments, in the order of the course.
+pub fn all() -> Vec<Experiment> {
+    vec![
+        oversell::EXPERIMENT,
+        single_machine_lock::EXPERIMENT,
+        lock_table::EXPERIMENT,
+        database_deadlock::EXPERIMENT,
+        reentrancy::EXPERIMENT,
+        row_lock::EXPERIMENT,
+    ]
+}
+
+/// The experiments of these names; `all` stands for all.
+pub fn choose(names: &[String]) -> anyhow::Result<Vec<Experiment>> {
+    if names == ["all"] {
+        return Ok(all());
+    }
+    let find = |name: &String| all().into_iter().find(|experiment| experiment.name == name);
+    let mut chosen = Vec::new();
+    for name in names {
+        let Some(experiment) = find(name) else {
+            bail!("there is no experiment {name:?}; `loadtest experiment list` names them");
+        };
+        chosen.push(experiment);
+    }
+    Ok(chosen)
+}
+
+/// Tries a claim.
+pub async fn run(experiment: Experiment) -> anyhow::Result<ExperimentReport> {
+    let broken = || format!("the experiment {} broke off", experiment.name);
+    let observation = (experiment.run)().await.with_context(broken)?;
+    Ok(ExperimentReport {
+        name: experiment.name.into(),
+        claim: experiment.claim.into(),
+        setup: experiment.setup.into(),
+        timeline: observation.timeline.lines(),
+        figures: observation.figures,
+        observed: observation.observed,
+        finding: observation.finding.unwrap_or(Finding::Inconclusive),
+    })
+}
+
+/// What the experiments say as a whole: a refutation is a finding, not a failure.
+pub fn conclude(reports: &[ExperimentReport]) -> Conclusion {
+    let inconclusive = reports.iter().any(|report| report.finding == Finding::Inconclusive);
+    if inconclusive { Conclusion::Inconclusive } else { Conclusion::AsExpected }
+}
+
+impl fmt::Display for ExperimentReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.name)?;
+        writeln!(f, "  the course says  {}", self.claim)?;
+        writeln!(f, "  set-up           {}", self.setup)?;
+        for (i, line) in self.timeline.iter().enumerate() {
+            writeln!(f, "  {}  {line}", if i == 0 { "what happened  " } else { "               " })?;
+        }
+        for (i, (name, figure)) in self.figures.iter().enumerate() {
+            writeln!(
+                f,
+                "  {}  {name}: {figure}",
+                if i == 0 { "figures        " } else { "               " }
+            )?;
+        }
+        writeln!(f, "  observed         {}", self.observed)?;
+        let finding = match self.finding {
+            Finding::Reproduced => "REPRODUCED",
+            Finding::Refuted => "REFUTED",
+            Finding::Inconclusive => "INCONCLUSIVE",
+        };
+        write!(f, "  the claim is     {finding}")
+    }
+}

@@ -1,0 +1,58 @@
+//! Do I need a separate lock at all?
+
+use order_service::config::StrategyName;
+
+use super::{Experiment, Finding, Observation};
+use crate::compare::{Plan, compare};
+use crate::scenario::{Amount, Scenario};
+use crate::verdict::Verdict;
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "row-lock",
+    claim: "(Readers:) why not lock the row, or compare and set, and have no lock service at all?",
+    setup: "the same load under the lock table, the row's own lock and compare-and-set, beside no lock; three replicas",
+    run: || Box::pin(run()),
+};
+
+async fn run() -> anyhow::Result<Observation> {
+    use StrategyName::{Database, None, Optimistic, Row};
+    let plan = Plan {
+        strategies: vec![None, Database, Row, Optimistic],
+        replicas: 3,
+        repeat: 1,
+        scenario: Scenario { stock: 1_500, amount: Amount::Orders(3_000), ..Scenario::default() },
+        overrides: Vec::new(),
+    };
+    let report = compare(&plan).await?;
+    let mut observation = Observation::default();
+    for run in &report.runs {
+        observation.figures.push((
+            run.strategy.clone(),
+            format!(
+                "{} sold of {}, {:.0} orders/s, p99 {:.1} ms, {} stale writes refused",
+                run.units_sold,
+                run.stock,
+                run.accepted_per_second,
+                run.latency_ms.p99,
+                run.lock.stale_writes_rejected
+            ),
+        ));
+        observation.timeline.note(format!("{} is {}", run.strategy, run.verdict));
+    }
+    let control = report.runs.iter().find(|run| run.strategy == "none");
+    let sensitive = control.is_some_and(|run| run.oversold_units > 0);
+    let others = report.runs.iter().filter(|run| run.strategy != "none");
+    let flawless = others.clone().all(|run| run.verdict == Verdict::Correct);
+    let rate = |name: &str| {
+        let run = report.runs.iter().find(|run| run.strategy == name);
+        run.map_or(0.0, |run| run.accepted_per_second)
+    };
+    observation.observed = format!(
+        "{}; orders/s as a multiple of the lock table's: row {:.2}, optimistic {:.2}",
+        if flawless { "each sold exactly what there was" } else { "not all were right" },
+        rate("row") / rate("database"),
+        rate("optimistic") / rate("database"),
+    );
+    observation.finding = sensitive.then_some(if flawless { Finding::Reproduced } else { Finding::Refuted });
+    Ok(observation)
+}

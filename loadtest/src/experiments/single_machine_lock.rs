@@ -1,0 +1,50 @@
+//! A lock inside one machine, on one machine and on three.
+
+use order_service::config::StrategyName;
+
+use super::{Experiment, Finding, Observation};
+use crate::compare;
+use crate::fleet::{Fleet, FleetPlan};
+use crate::report::RunReport;
+use crate::scenario::{Amount, Scenario};
+use crate::verdict::Verdict;
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "single-machine-lock",
+    claim: "A lock inside one machine cannot govern several machines: with several servers the outcome is \
+        unpredictable. On one server it is right.",
+    setup: "strategy local; 100 in stock, 32 buyers want 200; first one replica, then three",
+    run: || Box::pin(run()),
+};
+
+async fn run() -> anyhow::Result<Observation> {
+    let mut observation = Observation::default();
+    let one = shop(1, &mut observation).await?;
+    let three = shop(3, &mut observation).await?;
+    observation.observed =
+        format!("one replica sold {} of {}, three sold {}", one.units_sold, one.stock, three.units_sold);
+    if let Some(witness) = three.failed("no-duplicate-reads") {
+        observation.timeline.note(witness.detail.clone());
+    }
+    let served = three.replica_share.len();
+    observation.finding =
+        (served > 1).then_some(if one.verdict == Verdict::Correct && three.oversold_units > 0 {
+            Finding::Reproduced
+        } else {
+            Finding::Refuted
+        });
+    Ok(observation)
+}
+
+async fn shop(replicas: usize, observation: &mut Observation) -> anyhow::Result<RunReport> {
+    let scenario = Scenario { buyers: 32, amount: Amount::Orders(200), stock: 100, ..Scenario::default() };
+    // A batch takes a while, as an order does in the course; so the replicas do meet.
+    let plan = FleetPlan::new(StrategyName::Local, replicas)?.with("checkout.think_time", "20ms");
+    let fleet = Fleet::start(plan).await?;
+    let run = compare::run(fleet.clients(), &scenario, &Default::default(), false).await?;
+    fleet.stop().await?;
+    let name = format!("{replicas} replica{}", if replicas == 1 { "" } else { "s" });
+    observation.timeline.note(format!("{name}: {} ordered, {} accepted", run.attempts, run.accepted));
+    observation.figures.push((name, format!("{} sold, oversold by {}", run.units_sold, run.oversold_units)));
+    Ok(run)
+}

@@ -1,0 +1,210 @@
+//! Figures: latencies from the record of attempts, and the lock's figures from the replicas' metrics.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::attempt::{Attempt, Outcome};
+
+/// Percentiles in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// The median.
+    pub p50: f64,
+    /// Nine of ten are below.
+    pub p90: f64,
+    /// 99 of 100 are below.
+    pub p99: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+/// The latencies of the attempts with one outcome.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// How many attempts.
+    pub attempts: u64,
+    /// From the intended start to the answer: what a customer waits.
+    pub response: Percentiles,
+    /// From the actual send to the answer: what the service takes.
+    pub service: Percentiles,
+}
+
+/// The latencies of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latencies {
+    /// By outcome: `accepted`, `sold_out`, `failed`, `unknown`.
+    pub by_outcome: BTreeMap<String, Latency>,
+    /// How much later than it could have been an attempt was sent, 99 of 100: the generator's own delay.
+    pub schedule_lag_p99_ms: f64,
+}
+
+impl Latencies {
+    /// The latencies of `attempts`, replays left out.
+    pub fn of(attempts: &[Attempt]) -> Self {
+        let mut by_outcome = BTreeMap::<&str, (Histogram<u64>, Histogram<u64>)>::new();
+        let mut lag = histogram();
+        for attempt in attempts.iter().filter(|attempt| !attempt.replay) {
+            let (response, service) =
+                by_outcome.entry(group(&attempt.outcome)).or_insert_with(|| (histogram(), histogram()));
+            response.saturating_record(attempt.received.saturating_sub(attempt.intended));
+            service.saturating_record(attempt.received - attempt.sent);
+            lag.saturating_record(attempt.sent.saturating_sub(attempt.free));
+        }
+        let latency = |(response, service): (Histogram<u64>, Histogram<u64>)| Latency {
+            attempts: response.len(),
+            response: percentiles(&response),
+            service: percentiles(&service),
+        };
+        Self {
+            by_outcome: by_outcome.into_iter().map(|(name, both)| (name.into(), latency(both))).collect(),
+            schedule_lag_p99_ms: percentiles(&lag).p99,
+        }
+    }
+
+    /// What customers waited whose orders were confirmed.
+    pub fn accepted(&self) -> Percentiles {
+        self.by_outcome.get("accepted").map(|latency| latency.response).unwrap_or_default()
+    }
+}
+
+fn group(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Sold(_) => "accepted",
+        Outcome::SoldOut { .. } => "sold_out",
+        Outcome::Failed { .. } => "failed",
+        Outcome::Unknown { .. } | Outcome::Unanswered => "unknown",
+    }
+}
+
+/// From a microsecond to an hour, in nanoseconds, to three digits.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, 3_600_000_000_000, 3).expect("the bounds are in order")
+}
+
+fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
+    let ms = |ns: u64| ns as f64 / 1e6;
+    Percentiles {
+        p50: ms(histogram.value_at_quantile(0.50)),
+        p90: ms(histogram.value_at_quantile(0.90)),
+        p99: ms(histogram.value_at_quantile(0.99)),
+        max: ms(histogram.max()),
+    }
+}
+
+/// What the locks of all replicas counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct LockFigures {
+    /// From asking for a lease to having it; `max` is the upper end of the last bucket that has any.
+    pub wait_ms: Percentiles,
+    /// From having a lease to its release.
+    pub hold_ms: Percentiles,
+    /// Leases had.
+    pub holds: u64,
+    /// Requests per transaction, on average.
+    pub batch_mean: f64,
+    /// Writes that the guard refused.
+    pub stale_writes_rejected: u64,
+    /// Leases that were over before their release.
+    pub lost_leases: u64,
+}
+
+impl LockFigures {
+    /// The figures of several replicas, from the texts of their metrics.
+    pub fn of(metrics: &[String]) -> Self {
+        let samples: Vec<_> = metrics.iter().flat_map(|text| text.lines()).filter_map(sample).collect();
+        let sum = |name: &str| samples.iter().filter(|s| s.name == name).map(|s| s.value).sum::<f64>();
+        let count = |name: &str| sum(name) as u64;
+        let batches = sum("stocklock_checkout_batch_size_count");
+        Self {
+            wait_ms: buckets(&samples, "stocklock_lock_wait_seconds_bucket"),
+            hold_ms: buckets(&samples, "stocklock_lock_hold_seconds_bucket"),
+            holds: count("stocklock_lock_holds_total"),
+            batch_mean: if batches > 0.0 { sum("stocklock_checkout_batch_size_sum") / batches } else { 1.0 },
+            stale_writes_rejected: count("stocklock_checkout_stale_writes_rejected_total"),
+            lost_leases: count("stocklock_lock_lost_leases_total"),
+        }
+    }
+}
+
+struct Sample<'a> {
+    name: &'a str,
+    /// The upper end of a bucket, in seconds.
+    below: Option<f64>,
+    value: f64,
+}
+
+/// A line of the text format, as far as it is needed here: `name{le="0.1"} 3`.
+fn sample(line: &str) -> Option<Sample<'_>> {
+    let (series, value) = line.split_once(' ')?;
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    let below = labels.strip_prefix("le=\"").and_then(|rest| rest.split_once('"')).map(|(below, _)| below);
+    let below = below.map(|below| below.parse().unwrap_or(f64::INFINITY));
+    Some(Sample { name, below, value: value.parse().ok()? })
+}
+
+fn buckets(samples: &[Sample<'_>], name: &str) -> Percentiles {
+    let mut cumulative = BTreeMap::<u64, f64>::new();
+    for sample in samples.iter().filter(|sample| sample.name == name) {
+        let below = sample.below.unwrap_or(f64::INFINITY);
+        // The bits of positive numbers sort as the numbers do.
+        *cumulative.entry(below.to_bits()).or_default() += sample.value;
+    }
+    let ends: Vec<_> = cumulative.into_iter().map(|(bits, count)| (f64::from_bits(bits), count)).collect();
+    let total = ends.last().map_or(0.0, |(_, count)| *count);
+    let at = |share: f64| quantile(&ends, share * total) * 1e3;
+    Percentiles { p50: at(0.50), p90: at(0.90), p99: at(0.99), max: at(1.0) }
+}
+
+/// The value below which `rank` of the observations are: linear within its bucket, as Prometheus has it.
+fn quantile(ends: &[(f64, f64)], rank: f64) -> f64 {
+    let (mut start, mut before) = (0.0, 0.0);
+    for &(end, count) in ends {
+        if count >= rank && count > before {
+            let within = (rank - before) / (count - before);
+            return if end.is_finite() { start + (end - start) * within } else { start };
+        }
+        (start, before) = (if end.is_finite() { end } else { start }, count);
+    }
+    start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn attempt(intended: u64, sent: u64, received: u64) -> Attempt {
+        let outcome = Outcome::SoldOut { available: 0, version: 0 };
+        Attempt { index: 0, replay: false, quantity: 1, intended, free: intended, sent, received, outcome }
+    }
+
+    #[test]
+    fn a_stall_shows_in_the_response_and_not_in_the_service_time() {
+        // One attempt a millisecond; the service stalls for 100 ms and then answers each in one.
+        let attempts: Vec<_> = (0..200)
+            .map(|i| {
+                let sent = i.max(100) * MS;
+                attempt(i * MS, sent, sent + MS)
+            })
+            .collect();
+        let latency = Latencies::of(&attempts).by_outcome["sold_out"];
+        assert!(latency.response.p99 >= 98.0, "{latency:?}");
+        assert!(latency.service.p99 < 1.1, "{latency:?}");
+    }
+
+    #[test]
+    fn figures_of_several_replicas_are_added_up() {
+        let replica = "# HELP x\nstocklock_lock_wait_seconds_bucket{le=\"0.001\"} 90\n\
+            stocklock_lock_wait_seconds_bucket{le=\"0.002\"} 100\nstocklock_lock_wait_seconds_bucket{le=\"+Inf\"} 100\n\
+            stocklock_lock_holds_total 100\nstocklock_checkout_batch_size_sum 400\nstocklock_checkout_batch_size_count 100\n";
+        let figures = LockFigures::of(&[replica.into(), replica.into()]);
+        assert_eq!(figures.holds, 200);
+        assert_eq!(figures.batch_mean, 4.0);
+        assert!((figures.wait_ms.p50 - 0.5555).abs() < 0.001, "{figures:?}");
+        assert!((figures.wait_ms.p99 - 1.9).abs() < 0.001, "{figures:?}");
+        assert!((figures.wait_ms.max - 2.0).abs() < 0.001, "{figures:?}");
+    }
+}

@@ -1,0 +1,175 @@
+//! Tables for people.
+
+use std::io::IsTerminal as _;
+
+use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
+
+use super::{Report, RunReport};
+use crate::verdict::{Status, Verdict};
+
+/// The runs of a suite, a row for each strategy: medians where there are several runs.
+pub fn comparison(report: &Report) -> String {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header([
+        "strategy",
+        "verdict",
+        "sold",
+        "oversold",
+        "orders/s",
+        "p50 ms",
+        "p99 ms",
+        "lock wait p99",
+        "hold p50",
+        "batch",
+        "stale",
+    ]);
+    for strategy in strategies(report) {
+        let runs: Vec<_> = report.runs.iter().filter(|run| run.strategy == strategy).collect();
+        let of = |figure: fn(&RunReport) -> f64| median(runs.iter().map(|run| figure(run)).collect());
+        table.add_row([
+            Cell::new(&strategy),
+            verdicts(&runs),
+            number(format!("{} of {}", of(|run| run.units_sold as f64), runs[0].stock)),
+            number(of(|run| run.oversold_units as f64)),
+            number(format!("{:.0}", of(|run| run.accepted_per_second))),
+            number(format!("{:.1}", of(|run| run.latency_ms.p50))),
+            number(format!("{:.1}", of(|run| run.latency_ms.p99))),
+            number(format!("{:.1} ms", of(|run| run.lock.wait_ms.p99))),
+            number(format!("{:.1} ms", of(|run| run.lock.hold_ms.p50))),
+            number(format!("{:.1}", of(|run| run.lock.batch_mean))),
+            number(of(|run| run.lock.stale_writes_rejected as f64)),
+        ]);
+    }
+    for not_run in &report.not_run {
+        table.add_row([Cell::new(&not_run.strategy), Cell::new("not run")]);
+    }
+    let mut text = table.to_string();
+    for run in report.runs.iter().filter(|run| run.verdict != Verdict::Correct).take(4) {
+        text += &format!("\n\n{}: {}", run.strategy, headline(run));
+        for check in ["not-oversold", "no-duplicate-reads"] {
+            text += &run.failed(check).map_or_else(String::new, |check| format!("\n  {}", check.detail));
+        }
+        if run.verdict != run.expected() {
+            for check in run.checks.iter().filter(|c| matches!(c.status, Status::Fail | Status::Unknown)) {
+                text += &format!("\n  {}: {}", check.name, check.detail);
+            }
+        }
+    }
+    for not_run in &report.not_run {
+        text += &format!("\n\n{}: not run: {}", not_run.strategy, not_run.reason);
+        text += &not_run.install.as_ref().map_or_else(String::new, |install| format!("\n  {install}"));
+    }
+    let proven = report.runs.iter().filter(|run| run.expected() == Verdict::Correct);
+    let (proven, flawless) =
+        (proven.clone().count(), proven.filter(|run| run.verdict == Verdict::Correct).count());
+    if proven > 1 && proven == flawless {
+        let bound = (3.0 / proven as f64).min(1.0);
+        text += &format!(
+            "\n\nno violation in {proven} runs with a lock: with 95% confidence, fewer than {bound:.2} of such runs have one"
+        );
+    }
+    text
+}
+
+/// One run, with every check.
+pub fn details(run: &RunReport) -> String {
+    let mut checks = Table::new();
+    checks.load_style(NOTHING);
+    for check in &run.checks {
+        let (word, colour) = match check.status {
+            Status::Pass => ("pass", Color::Green),
+            Status::Fail => ("FAIL", Color::Red),
+            Status::Unknown => ("unknown", Color::Yellow),
+            Status::NotApplicable => ("not applicable", Color::Reset),
+        };
+        checks.add_row([coloured(word, colour), Cell::new(&check.name), Cell::new(&check.detail)]);
+    }
+    let figures = run.latencies.by_outcome.iter().map(|(outcome, latency)| {
+        let (response, service) = (latency.response, latency.service);
+        format!(
+            "\n{outcome:9} {:>8}   response p50 {:.1} p99 {:.1} max {:.1} ms   service p50 {:.1} p99 {:.1} max {:.1} ms",
+            latency.attempts, response.p50, response.p99, response.max, service.p50, service.p99, service.max
+        )
+    });
+    let mut text = format!(
+        "{}\n{checks}\n\n{:.0} orders/s over {:.2} s, {} buyers, {} replicas, batches of {:.1}{}",
+        headline(run),
+        run.accepted_per_second,
+        run.seconds,
+        run.buyers,
+        run.replicas,
+        run.lock.batch_mean,
+        figures.collect::<String>()
+    );
+    for (why, attempts) in &run.failures {
+        text += &format!("\n{attempts} × {why}");
+    }
+    if !run.generator_kept_up {
+        text += &format!(
+            "\nthe load generator itself was late (p99 {:.1} ms): the figures of cost are inconclusive",
+            run.latencies.schedule_lag_p99_ms
+        );
+    }
+    text
+}
+
+/// A run in one line.
+fn headline(run: &RunReport) -> String {
+    let sold = format!("{} sold of {}", run.units_sold, run.stock);
+    match run.verdict {
+        Verdict::Violated if run.oversold_units > 0 => {
+            format!("OVERSOLD by {} · {} · {sold}", run.oversold_units, run.strategy)
+        }
+        Verdict::Violated => format!("VIOLATED · {} · {sold}", run.strategy),
+        Verdict::Inconclusive => format!("INCONCLUSIVE · {} · {sold}", run.strategy),
+        Verdict::Correct => format!("CORRECT · {} · {sold}", run.strategy),
+    }
+}
+
+fn verdicts(runs: &[&RunReport]) -> Cell {
+    let wrong = runs.iter().filter(|run| run.verdict != Verdict::Correct).count();
+    let oversold = runs.iter().filter(|run| run.oversold_units > 0).count();
+    let inconclusive = runs.iter().filter(|run| run.verdict == Verdict::Inconclusive).count();
+    let (word, colour, count) = if oversold > 0 {
+        ("OVERSOLD", Color::Red, oversold)
+    } else if wrong > inconclusive {
+        ("VIOLATED", Color::Red, wrong - inconclusive)
+    } else if inconclusive > 0 {
+        ("inconclusive", Color::Yellow, inconclusive)
+    } else {
+        ("correct", Color::Green, runs.len())
+    };
+    if runs.len() == 1 {
+        coloured(word, colour)
+    } else {
+        coloured(&format!("{word} {count}/{}", runs.len()), colour)
+    }
+}
+
+fn coloured(text: &str, colour: Color) -> Cell {
+    let cell = Cell::new(text);
+    if std::io::stdout().is_terminal() { cell.fg(colour).add_attribute(Attribute::Bold) } else { cell }
+}
+
+fn number(value: impl ToString) -> Cell {
+    Cell::new(value.to_string()).set_alignment(CellAlignment::Right)
+}
+
+/// The strategies in the order of their first runs.
+fn strategies(report: &Report) -> Vec<String> {
+    let mut strategies = Vec::new();
+    for run in &report.runs {
+        if !strategies.contains(&run.strategy) {
+            strategies.push(run.strategy.clone());
+        }
+    }
+    strategies
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}

@@ -1,0 +1,182 @@
+//! Fires the attempts of a scenario and records each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+use order_service::api::{IDEMPOTENT_REPLAYED, NewOrder, Order, OrderOutcome, Problem};
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+
+use crate::attempt::{Attempt, Outcome, Sale};
+use crate::client::{Answer, CallError, Client};
+use crate::pacer::Pacer;
+use crate::progress::Progress;
+use crate::scenario::{Amount, Scenario};
+
+/// How long a buyer waits before it turns to the next replica when one cannot be reached.
+const TURN: Duration = Duration::from_millis(10);
+
+/// What a run left.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Every attempt, in the order of their indices; a replay follows its original.
+    pub attempts: Vec<Attempt>,
+    /// From the first attempt to the last answer.
+    pub took: Duration,
+}
+
+/// Fires `scenario` at the product `sku` of the replicas behind `clients`. Each buyer goes on with the next
+/// replica when its own cannot be reached or breaks off. Dropping the future ends all buyers.
+pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &Arc<Progress>) -> Record {
+    warm_up(clients).await;
+    let shared = Arc::new(Shared {
+        clients: clients.to_vec(),
+        sku: sku.into(),
+        scenario: scenario.clone(),
+        pacer: Pacer::new(scenario.rate),
+        next: AtomicU64::new(0),
+        start: Instant::now(),
+        progress: Arc::clone(progress),
+    });
+    let mut buyers = JoinSet::new();
+    for number in 0..scenario.buyers {
+        buyers.spawn(buyer(number, Arc::clone(&shared)));
+    }
+    let mut attempts = buyers.join_all().await.concat();
+    let took = shared.start.elapsed();
+    attempts.sort_by_key(|attempt| (attempt.index, attempt.replay));
+    Record { attempts, took }
+}
+
+/// Opens connections, so that the first orders do not wait for them.
+async fn warm_up(clients: &[Client]) {
+    for client in clients {
+        // A replica that is down is noticed by the buyers.
+        client.info().await.ok();
+    }
+}
+
+struct Shared {
+    clients: Vec<Client>,
+    sku: String,
+    scenario: Scenario,
+    pacer: Pacer,
+    next: AtomicU64,
+    start: Instant,
+    progress: Arc<Progress>,
+}
+
+impl Shared {
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).expect("a run ends before five centuries have passed")
+    }
+
+    /// The next attempt and when it is due; `None` when the run is over.
+    fn take(&self) -> Option<(u64, Option<Duration>)> {
+        let index = self.next.fetch_add(1, Ordering::Relaxed);
+        let due = self.pacer.due(index);
+        let goes_on = match self.scenario.amount {
+            Amount::Orders(orders) => index < orders,
+            Amount::For(time) => due.unwrap_or_else(|| self.start.elapsed()) < time,
+        };
+        goes_on.then_some((index, due))
+    }
+}
+
+async fn buyer(number: usize, shared: Arc<Shared>) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    let mut target = number % shared.clients.len();
+    while let Some((index, due)) = shared.take() {
+        let mut free = shared.now();
+        let mut intended = free;
+        if let Some(due) = due {
+            intended = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);
+            if intended > free {
+                sleep_until((shared.start + due).into()).await;
+                free = intended;
+            }
+        }
+        let draw = shared.scenario.draw(index);
+        let mut attempt = Attempt {
+            index,
+            replay: false,
+            quantity: draw.quantity,
+            intended,
+            free,
+            sent: 0,
+            received: 0,
+            outcome: Outcome::Unanswered,
+        };
+        fire(&shared, &mut attempt, target).await;
+        if matches!(attempt.outcome, Outcome::Failed { .. } | Outcome::Unknown { .. } | Outcome::Unanswered) {
+            target = (target + 1) % shared.clients.len();
+            tokio::time::sleep(TURN).await;
+        }
+        let again = draw.replay && attempt.sale().is_some();
+        attempts.push(attempt.clone());
+        if again {
+            attempt.replay = true;
+            attempt.free = shared.now();
+            attempt.intended = attempt.free;
+            // At another replica, where there is one: the key is the database's, not a replica's.
+            fire(&shared, &mut attempt, (target + 1) % shared.clients.len()).await;
+            attempts.push(attempt);
+        }
+    }
+    attempts
+}
+
+async fn fire(shared: &Shared, attempt: &mut Attempt, target: usize) {
+    let buyer = Attempt::buyer(attempt.index);
+    let key = format!("{}-{}", shared.sku, attempt.index);
+    let order = NewOrder { sku: shared.sku.clone(), quantity: attempt.quantity, buyer };
+    shared.progress.count_sent();
+    attempt.sent = shared.now();
+    let answer = shared.clients[target].order(&order, Some(&key), shared.scenario.patience).await;
+    attempt.received = shared.now();
+    attempt.outcome = outcome(answer);
+    if !attempt.replay {
+        shared.progress.count_done(attempt.sale().is_some());
+    }
+}
+
+/// What an answer says of an attempt: `Failed` only when nothing can have been written.
+fn outcome(answer: Result<Answer, CallError>) -> Outcome {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(CallError::NotSent(_, why)) => return Outcome::Failed { why: format!("not sent: {why}") },
+        Err(CallError::Unanswered(..)) => return Outcome::Unanswered,
+        Err(error) => return Outcome::Unknown { why: error.to_string() },
+    };
+    if answer.status == StatusCode::CREATED {
+        let replayed = answer.headers.contains_key(IDEMPOTENT_REPLAYED);
+        return match serde_json::from_slice::<Order>(&answer.body) {
+            Ok(order) => Outcome::Sold(Sale {
+                id: order.id,
+                stock_before: order.stock_before,
+                stock_after: order.stock_after,
+                version: order.version,
+                token: order.lock.fencing_token,
+                replica: order.replica,
+                replayed,
+            }),
+            Err(error) => Outcome::Unknown { why: format!("201 with a body that is no order: {error}") },
+        };
+    }
+    let Some(problem) = answer.problem() else {
+        return Outcome::Unknown { why: format!("{} without a problem document", answer.status) };
+    };
+    let slug = problem.kind.strip_prefix("/problems/").unwrap_or(&problem.kind).to_owned();
+    match problem {
+        Problem { available: Some(available), version: Some(version), .. }
+            if answer.status == StatusCode::CONFLICT && slug == "insufficient-stock" =>
+        {
+            Outcome::SoldOut { available, version }
+        }
+        Problem { outcome: Some(OrderOutcome::NotExecuted), .. } => Outcome::Failed { why: slug },
+        _ if answer.status.is_client_error() => Outcome::Failed { why: slug },
+        _ => Outcome::Unknown { why: slug },
+    }
+}

@@ -1,0 +1,97 @@
+//! What is to be fired.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+/// A load. The same seed makes the same orders; how they interleave is up to the machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    /// How many buyers order at the same time; each waits for an answer before its next order.
+    pub buyers: usize,
+    /// When to stop.
+    pub amount: Amount,
+    /// Orders per second to intend (open loop); `None`: each buyer as fast as it is answered (closed loop).
+    pub rate: Option<f64>,
+    /// Units in stock at the beginning.
+    pub stock: i64,
+    /// Units per order, drawn evenly.
+    pub quantity: RangeInclusive<i64>,
+    /// The share of confirmed orders that is sent again with the same idempotency key.
+    pub replays: f64,
+    /// How long a buyer waits for an answer.
+    pub patience: Duration,
+    /// What the quantities and replays are drawn from.
+    pub seed: u64,
+}
+
+/// When to stop.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Amount {
+    /// After so many orders.
+    Orders(u64),
+    /// After so long.
+    For(Duration),
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            buyers: 64,
+            amount: Amount::Orders(2_000),
+            rate: None,
+            stock: 1_000,
+            quantity: 1..=1,
+            replays: 0.02,
+            patience: Duration::from_secs(10),
+            seed: 1,
+        }
+    }
+}
+
+/// What one attempt orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draw {
+    /// Units.
+    pub quantity: i64,
+    /// Whether it is sent again once it is confirmed.
+    pub replay: bool,
+}
+
+impl Scenario {
+    /// What attempt `index` orders: the same for the same seed, whoever sends it and when.
+    pub fn draw(&self, index: u64) -> Draw {
+        let mut random = StdRng::seed_from_u64(self.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Draw {
+            quantity: random.random_range(self.quantity.clone()),
+            replay: random.random_bool(self.replays.clamp(0.0, 1.0)),
+        }
+    }
+
+    /// Orders there will be, where that is known beforehand.
+    pub fn orders(&self) -> Option<u64> {
+        match self.amount {
+            Amount::Orders(orders) => Some(orders),
+            Amount::For(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_makes_the_same_orders() {
+        let scenario = Scenario { quantity: 1..=3, replays: 0.5, ..Scenario::default() };
+        let other = Scenario { seed: 2, ..scenario.clone() };
+        let orders = |scenario: &Scenario| (0..100).map(|i| scenario.draw(i)).collect::<Vec<_>>();
+        assert_eq!(orders(&scenario), orders(&scenario));
+        assert_ne!(orders(&scenario), orders(&other));
+        let quantities: std::collections::BTreeSet<_> =
+            orders(&scenario).iter().map(|draw| draw.quantity).collect();
+        assert_eq!(quantities, (1..=3).collect());
+    }
+}

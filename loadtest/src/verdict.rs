@@ -1,0 +1,134 @@
+//! The verdict: pure functions from the evidence to a judgement.
+//!
+//! A check that cannot see what it needs is `unknown`, never `pass`. Violated outranks inconclusive, and
+//! inconclusive outranks correct.
+
+mod checks;
+mod linearizable;
+#[cfg(test)]
+mod mutations;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::Evidence;
+
+/// What a run has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Every check that applies has passed.
+    Correct,
+    /// Nothing was found wrong, and something could not be seen.
+    Inconclusive,
+    /// Something is wrong.
+    Violated,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Correct => "correct",
+            Self::Inconclusive => "inconclusive",
+            Self::Violated => "violated",
+        })
+    }
+}
+
+/// What a check has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It holds.
+    Pass,
+    /// It does not.
+    Fail,
+    /// It could not be seen.
+    Unknown,
+    /// There was nothing to check.
+    NotApplicable,
+}
+
+/// One check with its result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What has to hold.
+    pub name: String,
+    /// Whether it does.
+    pub status: Status,
+    /// What was seen: a figure, a witness, a counterexample, or what is missing.
+    pub detail: String,
+}
+
+/// Runs all checks on one run's evidence. Whether the load was [`sensitive`] only a suite with a negative control
+/// can say.
+pub fn checks(evidence: &Evidence) -> Vec<Check> {
+    let database = evidence.database.as_ref().map_err(String::as_str);
+    let mut results = Vec::new();
+    let mut add = |name: &str, result: Finding| {
+        let (status, detail) = match result {
+            Finding::Pass(detail) => (Status::Pass, detail),
+            Finding::Fail(detail) => (Status::Fail, detail),
+            Finding::Unknown(detail) => (Status::Unknown, detail),
+            Finding::NotApplicable(detail) => (Status::NotApplicable, detail),
+        };
+        results.push(Check { name: name.into(), status, detail });
+    };
+    type DatabaseCheck = fn(&Evidence, &crate::evidence::Database) -> Finding;
+    let on_database: [(&str, DatabaseCheck); 10] = [
+        ("not-oversold", checks::not_oversold),
+        ("balanced", checks::balanced),
+        ("nothing-lost", checks::nothing_lost),
+        ("nothing-invented", checks::nothing_invented),
+        ("nothing-refused-was-sold", checks::nothing_refused_was_sold),
+        ("once-per-key", checks::once_per_key),
+        ("no-duplicate-reads", checks::no_duplicate_reads),
+        ("linearizable", linearizable::linearizable),
+        ("tokens-increase", checks::tokens_increase),
+        ("no-false-sold-out", checks::no_false_sold_out),
+    ];
+    for (name, check) in on_database {
+        add(
+            name,
+            match database {
+                Ok(database) => check(evidence, database),
+                Err(why) => Finding::Unknown(why.into()),
+            },
+        );
+    }
+    add("all-answered", checks::all_answered(evidence));
+    results
+}
+
+/// Whether a negative control, which has no lock, oversold in the same suite: otherwise the load was not hard
+/// enough for the other verdicts to mean anything.
+pub fn sensitive(control_oversold: Option<bool>) -> Check {
+    let (status, detail) = match control_oversold {
+        Some(true) => (Status::Pass, "the same load without a lock oversold"),
+        Some(false) => (Status::Unknown, "the same load without a lock did not oversell: not proven"),
+        None => (Status::NotApplicable, "no run without a lock to compare with"),
+    };
+    Check { name: "sensitive".into(), status, detail: detail.into() }
+}
+
+/// The verdict of a list of checks.
+pub fn verdict(checks: &[Check]) -> Verdict {
+    let any = |status| checks.iter().any(|check| check.status == status);
+    if any(Status::Fail) {
+        Verdict::Violated
+    } else if any(Status::Unknown) {
+        Verdict::Inconclusive
+    } else {
+        Verdict::Correct
+    }
+}
+
+/// The result of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Finding {
+    Pass(String),
+    Fail(String),
+    Unknown(String),
+    NotApplicable(String),
+}

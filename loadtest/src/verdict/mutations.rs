@@ -1,0 +1,300 @@
+//! Every check has to notice what it is there for: a good history is spoiled in one place at a time.
+
+use order_service::api::{Audit, LockCensus, LockEvidence, LockHolder, Order, OrderStatus};
+use uuid::Uuid;
+
+use super::*;
+use crate::attempt::{Attempt, Outcome, Sale};
+use crate::evidence::Database;
+
+const STOCK: i64 = 5;
+const ATTEMPTS: u64 = 8;
+
+/// Eight buyers, five hair dryers, one at a time; the first buyer sends its order again.
+fn good() -> Evidence {
+    let mut attempts = Vec::new();
+    let mut orders = Vec::new();
+    for index in 0..ATTEMPTS {
+        let sold = index as i64;
+        let times = (index * 100, index * 100 + 90);
+        let outcome = if sold < STOCK {
+            let order = Order {
+                id: Uuid::from_u128(u128::from(index) + 1),
+                sku: "hair-dryer".into(),
+                buyer: Attempt::buyer(index),
+                quantity: 1,
+                status: OrderStatus::Confirmed,
+                stock_before: STOCK - sold,
+                stock_after: STOCK - sold - 1,
+                version: sold + 1,
+                lock: LockEvidence { strategy: "database".into(), fencing_token: Some(sold / 2 + 1) },
+                replica: "r1".into(),
+                created_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            };
+            orders.push(order.clone());
+            Outcome::Sold(sale(&order, false))
+        } else {
+            Outcome::SoldOut { available: 0, version: STOCK }
+        };
+        attempts.push(attempt(index, false, times, outcome));
+    }
+    attempts.insert(1, attempt(0, true, (95, 99), Outcome::Sold(sale(&orders[0], true))));
+    let audit = Audit {
+        supply: STOCK,
+        stock: 0,
+        version: STOCK,
+        units_sold: STOCK,
+        orders: STOCK,
+        oversold_units: 0,
+        balanced: true,
+        duplicate_reads: Vec::new(),
+    };
+    Evidence {
+        attempts,
+        initial_stock: STOCK,
+        faults: false,
+        database: Ok(Database { audit, orders, adjustments: Vec::new() }),
+        lock: Ok(LockCensus { holders: Vec::new(), waiting: 0 }),
+    }
+}
+
+fn attempt(index: u64, replay: bool, (sent, received): (u64, u64), outcome: Outcome) -> Attempt {
+    Attempt { index, replay, quantity: 1, intended: sent, free: sent, sent, received, outcome }
+}
+
+fn sale(order: &Order, replayed: bool) -> Sale {
+    Sale {
+        id: order.id,
+        stock_before: order.stock_before,
+        stock_after: order.stock_after,
+        version: order.version,
+        token: order.lock.fencing_token,
+        replica: order.replica.clone(),
+        replayed,
+    }
+}
+
+/// Spoils the good history, and answers which checks fail.
+fn failing(spoil: impl FnOnce(&mut Evidence, &mut Database)) -> Vec<String> {
+    let mut evidence = good();
+    let mut database = evidence.database.clone().unwrap();
+    spoil(&mut evidence, &mut database);
+    database.audit.units_sold = database.orders.iter().map(|order| order.quantity).sum();
+    evidence.database = Ok(database);
+    failed(&evidence)
+}
+
+fn failed(evidence: &Evidence) -> Vec<String> {
+    let failed = checks(evidence).into_iter().filter(|check| check.status == Status::Fail);
+    failed.map(|check| check.name).collect()
+}
+
+#[track_caller]
+fn assert_caught(by: &str, spoil: impl FnOnce(&mut Evidence, &mut Database)) {
+    let failing = failing(spoil);
+    assert!(failing.iter().any(|name| name == by), "{by} did not notice; {failing:?} did");
+}
+
+#[test]
+fn a_good_history_passes_every_check() {
+    let checks = checks(&good());
+    assert!(checks.iter().all(|check| check.status == Status::Pass), "{checks:#?}");
+    assert_eq!(verdict(&checks), Verdict::Correct);
+}
+
+#[test]
+fn a_sixth_hair_dryer_is_oversold() {
+    assert_caught("not-oversold", |_, database| {
+        let mut extra = database.orders[4].clone();
+        extra.id = Uuid::from_u128(99);
+        extra.buyer = Attempt::buyer(5);
+        database.orders.push(extra);
+    });
+}
+
+#[test]
+fn a_dropped_stock_write_is_not_balanced() {
+    assert_caught("balanced", |_, database| database.audit.stock = 1);
+}
+
+#[test]
+fn a_negative_stock_is_not_balanced() {
+    assert_caught("balanced", |_, database| database.orders[4].stock_after = -1);
+}
+
+#[test]
+fn a_deleted_order_is_lost() {
+    assert_caught("nothing-lost", |_, database| drop(database.orders.remove(2)));
+}
+
+#[test]
+fn an_order_for_somebody_else_is_lost() {
+    assert_caught("nothing-lost", |_, database| database.orders[2].buyer = Attempt::buyer(6));
+}
+
+#[test]
+fn an_order_that_nobody_placed_is_invented() {
+    assert_caught("nothing-invented", |_, database| database.orders[2].buyer = "Mallory".into());
+    assert_caught("nothing-invented", |_, database| database.orders[2].quantity = 2);
+}
+
+#[test]
+fn a_refused_order_that_is_there_was_sold() {
+    assert_caught("nothing-refused-was-sold", |evidence, _| {
+        let refused = &mut evidence.attempts[3];
+        refused.outcome = Outcome::Failed { why: "lock-timeout".into() };
+    });
+}
+
+#[test]
+fn a_cloned_order_is_twice_per_key() {
+    assert_caught("once-per-key", |_, database| {
+        let mut clone = database.orders[2].clone();
+        clone.id = Uuid::from_u128(99);
+        database.orders.push(clone);
+    });
+}
+
+#[test]
+fn a_replay_with_another_order_is_not_once_per_key() {
+    assert_caught("once-per-key", |evidence, _| {
+        let Outcome::Sold(sale) = &mut evidence.attempts[1].outcome else { unreachable!() };
+        sale.id = Uuid::from_u128(99);
+    });
+    assert_caught("once-per-key", |evidence, _| {
+        evidence.attempts[1].outcome = Outcome::SoldOut { available: 0, version: STOCK };
+    });
+}
+
+#[test]
+fn an_altered_stock_before_is_seen() {
+    assert_caught("linearizable", |_, database| database.orders[2].stock_before = 4);
+}
+
+#[test]
+fn two_orders_that_read_the_same_are_the_witness() {
+    let spoil = |_: &mut Evidence, database: &mut Database| {
+        let first = database.orders[2].clone();
+        let second = &mut database.orders[3];
+        second.stock_before = first.stock_before;
+        second.stock_after = first.stock_after;
+        second.version = first.version;
+    };
+    assert_caught("no-duplicate-reads", spoil);
+    let mut evidence = good();
+    let mut database = evidence.database.clone().unwrap();
+    spoil(&mut evidence, &mut database);
+    evidence.database = Ok(database);
+    let checks = checks(&evidence);
+    let witness = checks.iter().find(|check| check.name == "no-duplicate-reads").unwrap();
+    assert!(
+        witness.detail.starts_with("attempt-2 and attempt-3 both read 3 and both wrote 2"),
+        "{witness:?}"
+    );
+}
+
+#[test]
+fn a_sale_out_of_real_time_is_not_linearizable() {
+    assert_caught("linearizable", |evidence, _| {
+        let (first, second) = (evidence.attempts[2].sent, evidence.attempts[2].received);
+        evidence.attempts[2].sent = evidence.attempts[4].sent + 1_000;
+        evidence.attempts[2].received = evidence.attempts[4].received + 1_000;
+        evidence.attempts[4].sent = first;
+        evidence.attempts[4].received = second;
+    });
+}
+
+#[test]
+fn a_refusal_before_the_last_sale_is_not_linearizable() {
+    assert_caught("linearizable", |evidence, _| {
+        let last = evidence.attempts.last_mut().unwrap();
+        (last.sent, last.received) = (0, 10);
+    });
+}
+
+#[test]
+fn a_missing_change_is_not_linearizable() {
+    assert_caught("linearizable", |_, database| drop(database.orders.remove(1)));
+}
+
+#[test]
+fn swapped_tokens_go_down() {
+    assert_caught("tokens-increase", |_, database| {
+        database.orders[1].lock.fencing_token = Some(3);
+        database.orders[4].lock.fencing_token = Some(1);
+    });
+}
+
+#[test]
+fn a_refusal_while_stock_was_left_is_false() {
+    assert_caught("no-false-sold-out", |evidence, _| {
+        evidence.attempts[7].outcome = Outcome::SoldOut { available: 1, version: 4 };
+    });
+    assert_caught("no-false-sold-out", |_, database| {
+        database.orders.pop();
+        database.audit.stock = 1;
+    });
+}
+
+#[test]
+fn an_attempt_without_an_answer_is_noticed() {
+    assert_caught("all-answered", |evidence, _| evidence.attempts[7].outcome = Outcome::Unanswered);
+}
+
+#[test]
+fn a_lock_that_is_left_behind_is_noticed() {
+    assert_caught("all-answered", |evidence, _| {
+        let holder = LockHolder {
+            mode: "exclusive".into(),
+            fencing_token: Some(3),
+            replica: Some("r1".into()),
+            expired: false,
+        };
+        evidence.lock = Ok(LockCensus { holders: vec![holder], waiting: 0 });
+    });
+    assert_caught("all-answered", |evidence, _| {
+        evidence.lock = Ok(LockCensus { holders: Vec::new(), waiting: 1 });
+    });
+}
+
+#[test]
+fn what_cannot_be_seen_is_unknown_and_never_correct() {
+    let mut evidence = good();
+    evidence.database = Err("no replica answers".into());
+    let checks = checks(&evidence);
+    assert_eq!(verdict(&checks), Verdict::Inconclusive);
+    assert!(
+        checks.iter().filter(|check| check.status == Status::Pass).all(|check| check.name == "all-answered")
+    );
+}
+
+#[test]
+fn without_an_oversold_control_nothing_is_proven() {
+    let with = |control| {
+        let mut all = checks(&good());
+        all.push(sensitive(control));
+        verdict(&all)
+    };
+    assert_eq!(with(Some(true)), Verdict::Correct);
+    assert_eq!(with(Some(false)), Verdict::Inconclusive);
+    assert_eq!(with(None), Verdict::Correct);
+}
+
+#[test]
+fn violated_outranks_inconclusive() {
+    let mut all = checks(&good());
+    all.push(sensitive(Some(false)));
+    all[0].status = Status::Fail;
+    assert_eq!(verdict(&all), Verdict::Violated);
+}
+
+#[test]
+fn an_unknown_outcome_is_recovered_or_absent_and_no_violation() {
+    let mut evidence = good();
+    evidence.attempts[3].outcome = Outcome::Unknown { why: "reset".into() };
+    evidence.attempts[7].outcome = Outcome::Unknown { why: "reset".into() };
+    assert_eq!(failed(&evidence), Vec::<String>::new());
+    let checks = checks(&evidence);
+    let lost = checks.iter().find(|check| check.name == "nothing-lost").unwrap();
+    assert!(lost.detail.ends_with("of 2 without one, 1 recovered, 1 absent"), "{lost:?}");
+}
