@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -24,6 +24,8 @@ pub struct Process {
     log: PathBuf,
     child: Child,
     pid: Pid,
+    /// Held here, since waiting for a child closes the pipe it has, and the end of the pipe ends the child.
+    _lifeline: Option<ChildStdin>,
 }
 
 /// What went wrong with a child process.
@@ -84,7 +86,8 @@ impl Process {
         let pid = pid.ok_or_else(|| start(std::io::Error::other("it ended at once")))?;
         let stdout = child.stdout.take().expect("the standard output is a pipe");
         let announced = copy_and_find(stdout, log.clone(), ready.to_owned());
-        let mut process = Self { name, log, child, pid };
+        let lifeline = child.stdin.take();
+        let mut process = Self { name, log, child, pid, _lifeline: lifeline };
         match timeout(patience, announced).await {
             Ok(Ok(rest)) => Ok((process, rest)),
             Ok(Err(_)) => {
