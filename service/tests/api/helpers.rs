@@ -1,0 +1,159 @@
+//! Replicas to test, and a client for them.
+
+use std::time::Duration;
+
+use order_service::api::{Audit, Order};
+use order_service::app::App;
+use order_service::config::{Config, Sources};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub const SKU: &str = "hair-dryer";
+pub const TOKEN: &str = "secret";
+
+/// Replicas that share a store.
+pub struct Shop {
+    pub directory: TempDir,
+    pub replicas: Vec<Replica>,
+}
+
+/// A replica inside this process, on a port of its own.
+pub struct Replica {
+    pub url: String,
+    pub http: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+}
+
+impl Shop {
+    /// One replica under `strategy` with `stock` hair dryers.
+    pub async fn open(strategy: &str, stock: i64) -> Self {
+        Self::with(1, strategy, stock, &[]).await
+    }
+
+    /// Replicas under `strategy` with `stock` hair dryers and further keys of the configuration.
+    pub async fn with(replicas: usize, strategy: &str, stock: i64, keys: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut shop = Self { directory, replicas: Vec::new() };
+        for _ in 0..replicas {
+            shop.add_replica(strategy, keys).await;
+        }
+        let body = json!({"name": "Hair dryer", "stock": stock});
+        let made = shop.replicas[0].admin(Method::PUT, "", Some(body)).await;
+        assert_eq!(made.status(), 201);
+        shop
+    }
+
+    pub async fn add_replica(&mut self, strategy: &str, keys: &[(&str, &str)]) {
+        let url = format!("sqlite://{}", self.directory.path().join("shop.db").display());
+        let name = format!("replica-{}", self.replicas.len() + 1);
+        let own = [
+            ("server.listen", "127.0.0.1:0"),
+            ("server.replica", &name),
+            ("store.url", &url),
+            ("lock.strategy", strategy),
+            ("lock.database.lease", "1s"),
+            ("admin.token", TOKEN),
+            ("admin.allow_reset", "true"),
+        ];
+        let overrides = own.iter().chain(keys).map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let config = Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration");
+        let app = App::build(&config).await.expect("the replica starts");
+        let url = format!("http://{}", app.address());
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+        let http = reqwest::Client::new();
+        self.replicas.push(Replica { url, http, stop: Some(stop), running });
+    }
+
+    pub fn replica(&self) -> &Replica {
+        &self.replicas[0]
+    }
+
+    pub async fn audit(&self) -> Audit {
+        let audit = self.replica().admin(Method::GET, "/audit", None).await;
+        audit.json().await.expect("an audit")
+    }
+
+    pub async fn orders(&self) -> Vec<Order> {
+        let page = self.replica().get("/v1/orders?limit=1000").await;
+        let page: Value = page.json().await.expect("a page");
+        serde_json::from_value(page["orders"].clone()).expect("orders")
+    }
+}
+
+impl Replica {
+    pub async fn get(&self, path: &str) -> Response {
+        self.http.get(format!("{}{path}", self.url)).send().await.expect("an answer")
+    }
+
+    pub async fn post(&self, path: &str) -> Response {
+        self.http.post(format!("{}{path}", self.url)).send().await.expect("an answer")
+    }
+
+    pub async fn order(&self, buyer: &str, quantity: i64) -> Response {
+        self.order_with(&json!({"sku": SKU, "quantity": quantity, "buyer": buyer}), None).await
+    }
+
+    pub async fn order_with(&self, body: &Value, key: Option<&str>) -> Response {
+        let mut request = self.http.post(format!("{}/v1/orders", self.url)).json(body);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        request.send().await.expect("an answer")
+    }
+
+    pub async fn admin(&self, method: Method, path: &str, body: Option<Value>) -> Response {
+        let url = format!("{}/v1/admin/products/{SKU}{path}", self.url);
+        let mut request = self.http.request(method, url).bearer_auth(TOKEN);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        request.send().await.expect("an answer")
+    }
+
+    /// Waits until somebody has the product's lock.
+    pub async fn until_locked(&self) {
+        for _ in 0..1_000 {
+            let census: Value = self.admin(Method::GET, "/lock", None).await.json().await.expect("a census");
+            if census["holders"] != json!([]) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("nobody took the lock");
+    }
+
+    /// The value of a metric that has no labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await.text().await.expect("metrics");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.expect("the metric").parse().expect("a number")
+    }
+
+    /// Tells the replica to stop, as SIGTERM does; the handle completes when it has.
+    pub fn stop(&mut self) -> &mut JoinHandle<()> {
+        drop(self.stop.take());
+        &mut self.running
+    }
+}
+
+/// The problem's slug, and what it says of the outcome.
+pub async fn problem(response: Response) -> (u16, String, Option<String>) {
+    let status = response.status().as_u16();
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let id = response.headers()["x-request-id"].to_str().expect("ASCII").to_owned();
+    let body: Value = response.json().await.expect("a problem");
+    assert_eq!(body["status"], status);
+    assert_eq!(body["request_id"], id);
+    let slug = body["type"].as_str().and_then(|kind| kind.strip_prefix("/problems/")).expect("a type");
+    (status, slug.into(), body["outcome"].as_str().map(Into::into))
+}
+
+/// The bodies of answers, counted by status.
+pub fn count(responses: &[Response], status: u16) -> usize {
+    responses.iter().filter(|response| response.status() == status).count()
+}

@@ -1,0 +1,111 @@
+//! The checkout line: batches, its bounds, and those who do not wait.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::helpers::{SKU, Shop, count, problem};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_wait_are_made_in_one_batch() {
+    let shop = Shop::with(1, "database", 100, &[("checkout.think_time", "200ms")]).await;
+    let answers = join_all((0..41).map(|_| shop.replica().order("A", 1))).await;
+    assert_eq!(count(&answers, 201), 41);
+    let batches = shop.replica().metric("stocklock_checkout_batch_size_count").await;
+    assert!(batches < 10.0, "{batches} batches for 41 orders");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn textbook_mode_makes_one_order_per_lock_hold() {
+    let shop = Shop::with(1, "database", 100, &[("checkout.max_batch", "1")]).await;
+    let answers = join_all((0..20).map(|_| shop.replica().order("A", 1))).await;
+    assert_eq!(count(&answers, 201), 20);
+    assert_eq!(shop.replica().metric("stocklock_checkout_batch_size_count").await, 20.0);
+    assert_eq!(shop.replica().metric("stocklock_lock_holds_total").await, 20.0);
+    let mut tokens: Vec<_> = shop.orders().await.iter().map(|order| order.lock.fencing_token).collect();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_line_refuses_at_once() {
+    for strategy in ["none", "database"] {
+        let keys = [("checkout.queue", "2"), ("checkout.max_batch", "1"), ("checkout.think_time", "400ms")];
+        let shop = Shop::with(1, strategy, 100, &keys).await;
+        let begun = Instant::now();
+        let refused = async {
+            let mut refused = Vec::new();
+            for answer in join_all((0..20).map(|_| async {
+                let answer = shop.replica().order("A", 1).await;
+                (begun.elapsed(), answer)
+            }))
+            .await
+            {
+                if answer.1.status() == 503 {
+                    refused.push(answer);
+                } else {
+                    assert_eq!(answer.1.status(), 201);
+                }
+            }
+            refused
+        };
+        let refused = refused.await;
+        // Two in the queue, and those with whom the worker was busy meanwhile.
+        assert!((15..=18).contains(&refused.len()), "{strategy}: {} refused", refused.len());
+        for (after, answer) in refused {
+            assert!(after < Duration::from_millis(400), "{strategy}: refused after {after:?}");
+            assert!(answer.headers().contains_key("retry-after"));
+            assert_eq!(problem(answer).await, (503, "overloaded".into(), Some("not_executed".into())));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_client_has_gone_is_not_executed() {
+    let keys = [("checkout.max_batch", "1"), ("checkout.think_time", "400ms")];
+    let shop = Shop::with(1, "database", 100, &keys).await;
+    let replica = shop.replica();
+    let (first, ()) = tokio::join!(replica.order("A", 1), async {
+        replica.until_locked().await;
+        let impatient = replica.http.post(format!("{}/v1/orders", replica.url));
+        let body = json!({"sku": SKU, "quantity": 1, "buyer": "B"});
+        let gone = impatient.json(&body).timeout(Duration::from_millis(100)).send().await;
+        assert!(gone.unwrap_err().is_timeout());
+    });
+    assert_eq!(first.status(), 201);
+    // C comes after B in the line: when it is served, B has been passed over.
+    assert_eq!(replica.order("C", 1).await.status(), 201);
+    let buyers: Vec<_> = shop.orders().await.into_iter().map(|order| order.buyer).collect();
+    assert_eq!(buyers, ["A", "C"]);
+    assert_eq!(replica.metric("stocklock_checkout_abandoned_total").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_waits_too_long_is_refused_and_not_written() {
+    let keys =
+        [("checkout.max_batch", "1"), ("checkout.think_time", "700ms"), ("server.request_timeout", "300ms")];
+    let shop = Shop::with(1, "database", 100, &keys).await;
+    let (a, b) = tokio::join!(shop.replica().order("A", 1), async {
+        shop.replica().until_locked().await;
+        shop.replica().order("B", 1).await
+    });
+    // A's batch had begun when its time was over: its answer is late, and true.
+    assert_eq!(a.status(), 201);
+    assert_eq!(problem(b).await, (503, "lock-timeout".into(), Some("not_executed".into())));
+    assert_eq!(shop.audit().await.orders, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_others_keep_is_waited_for_only_so_long() {
+    let keys = [("lock.wait", "200ms"), ("checkout.think_time", "800ms")];
+    let shop = Shop::with(2, "database", 100, &keys).await;
+    let (a, (b, waited)) = tokio::join!(shop.replicas[0].order("A", 1), async {
+        shop.replica().until_locked().await;
+        let asked = Instant::now();
+        (shop.replicas[1].order("B", 1).await, asked.elapsed())
+    });
+    assert_eq!(a.status(), 201);
+    assert_eq!(problem(b).await.1, "lock-timeout");
+    assert!((200..400).contains(&waited.as_millis()), "waited {waited:?}");
+}

@@ -1,0 +1,68 @@
+//! What operators rely on: health, metrics, the stop.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use order_service::api::Info;
+
+use crate::helpers::{Shop, count, problem};
+
+#[tokio::test]
+async fn a_replica_says_what_it_is_and_that_it_is_ready() {
+    let shop = Shop::open("optimistic", 1).await;
+    let replica = shop.replica();
+    assert_eq!(replica.get("/livez").await.status(), 200);
+    assert_eq!(replica.get("/readyz").await.status(), 200);
+    let info: Info = replica.get("/v1/info").await.json().await.unwrap();
+    assert_eq!(
+        (info.strategy.as_str(), info.guard.as_str(), info.store.as_str()),
+        ("optimistic", "version", "sqlite")
+    );
+    assert_eq!((info.replica.as_str(), info.max_batch, info.lease_ms), ("replica-1", 256, None));
+}
+
+#[tokio::test]
+async fn readiness_names_the_dependency_that_is_gone() {
+    let shop = Shop::open("database", 1).await;
+    let file = shop.directory.path().join("shop.db");
+    std::fs::write(&file, b"this is no database").unwrap();
+    std::fs::remove_file(file.with_extension("db-wal")).unwrap();
+    let (status, slug, _) = problem(shop.replica().get("/readyz").await).await;
+    assert_eq!((status, slug.as_str()), (503, "dependency-down"));
+    assert_eq!(shop.replica().get("/livez").await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_loses_nothing_that_was_confirmed_and_writes_nothing_that_was_refused() {
+    for strategy in ["none", "database", "row", "optimistic"] {
+        let keys = [("checkout.max_batch", "4"), ("checkout.think_time", "20ms")];
+        let mut shop = Shop::with(2, strategy, 1_000, &keys).await;
+        let stopping = shop.replicas.remove(0);
+        let (url, http) = (stopping.url.clone(), stopping.http.clone());
+        let mut stopping = stopping;
+        let orders = join_all((0..64).map(|i| {
+            let (url, http) = (url.clone(), http.clone());
+            async move {
+                tokio::time::sleep(Duration::from_millis(i)).await;
+                let body = serde_json::json!({"sku": "hair-dryer", "quantity": 1, "buyer": format!("b{i}")});
+                // One that comes too late to be accepted has no connection, and was not executed either.
+                http.post(format!("{url}/v1/orders")).json(&body).send().await.ok()
+            }
+        }));
+        let (answers, stopped) = tokio::join!(orders, async {
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            stopping.stop().await
+        });
+        stopped.unwrap();
+        let answers: Vec<_> = answers.into_iter().flatten().collect();
+        let confirmed = count(&answers, 201);
+        assert!(confirmed > 0, "{strategy}");
+        let audit = shop.audit().await;
+        assert_eq!(audit.orders, confirmed as i64, "{strategy}");
+        for answer in answers.into_iter().filter(|answer| answer.status() != 201) {
+            assert_eq!(problem(answer).await, (503, "shutting-down".into(), Some("not_executed".into())));
+        }
+        // The lock was released: nobody waits for its lease.
+        assert_eq!(shop.replica().order("after", 1).await.status(), 201, "{strategy}");
+    }
+}

@@ -1,0 +1,305 @@
+//! One suite that every lock has to pass, through the same trait. `none` is asserted not to exclude.
+//!
+//! Each participant is a lock of its own with connections of its own, as in another process; only `local`, which
+//! promises nothing between processes, is one lock shared by all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use order_service::config::{Config, Sources};
+use order_service::lock::{self, Lock, LockError, Mode, Strategy};
+use order_service::store;
+use order_service::telemetry::Metrics;
+use rand::RngExt as _;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+const KEY: &str = "hair-dryer";
+const LEASE: Duration = Duration::from_secs(1);
+
+/// A backend, and a way to take part in it.
+struct Backend {
+    name: &'static str,
+    directory: TempDir,
+    shared: Option<Strategy>,
+}
+
+impl Backend {
+    async fn new(name: &'static str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut backend = Self { name, directory, shared: None };
+        store::connect(&backend.config().store).await.expect("the store opens").close().await;
+        if name == "local" {
+            backend.shared = Some(backend.connect().await);
+        }
+        backend
+    }
+
+    /// All that must keep the contract.
+    async fn all() -> Vec<Self> {
+        vec![Self::new("local").await, Self::new("database").await]
+    }
+
+    fn config(&self) -> Config {
+        let url = format!("sqlite://{}", self.directory.path().join("locks.db").display());
+        let lease = format!("{}ms", LEASE.as_millis());
+        let keys =
+            [("store.url", url.as_str()), ("lock.strategy", self.name), ("lock.database.lease", &lease)];
+        let overrides = keys.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration")
+    }
+
+    async fn connect(&self) -> Strategy {
+        lock::connect(&self.config(), &Metrics::default()).await.expect("the lock connects")
+    }
+
+    async fn participant(&self) -> Arc<dyn Lock> {
+        match &self.shared {
+            Some(strategy) => Arc::clone(&strategy.lock),
+            None => self.connect().await.lock,
+        }
+    }
+
+    /// That nobody has or awaits the lock, as soon as what is under way in the background has ended.
+    async fn assert_free(&self, lock: &dyn Lock) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let census = lock.census(KEY).await.expect("a census");
+            if census.holders.is_empty() && census.waiting == 0 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{}: left behind: {census:?}", self.name);
+            sleep(Duration::from_millis(10)).await;
+        }
+        let lease = lock.acquire(KEY, Mode::Exclusive, after(500)).await;
+        lease.unwrap_or_else(|error| panic!("{}: {error}", self.name)).release().await;
+    }
+}
+
+fn after(ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(ms)
+}
+
+/// Adds one to a counter in two steps that only a lock can keep together.
+async fn add_one_slowly(counter: &AtomicU64) {
+    let read = counter.load(Ordering::Relaxed);
+    let pause = rand::rng().random_range(0..300);
+    sleep(Duration::from_micros(pause)).await;
+    counter.store(read + 1, Ordering::Relaxed);
+}
+
+/// 32 contenders, in 4 participants, who each count to 10.
+async fn count_together(backend: &Backend) -> (u64, Vec<Option<i64>>) {
+    let counter = Arc::new(AtomicU64::new(0));
+    let tokens = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut contenders = JoinSet::new();
+    for _ in 0..4 {
+        let lock = backend.participant().await;
+        for _ in 0..8 {
+            let (lock, counter, tokens) = (Arc::clone(&lock), Arc::clone(&counter), Arc::clone(&tokens));
+            contenders.spawn(async move {
+                for _ in 0..10 {
+                    let lease = lock.acquire(KEY, Mode::Exclusive, after(60_000)).await.expect("a lease");
+                    add_one_slowly(&counter).await;
+                    tokens.lock().unwrap().push(lease.token().map(|token| token.0));
+                    lease.release().await;
+                }
+            });
+        }
+    }
+    contenders.join_all().await;
+    let tokens = tokens.lock().unwrap().clone();
+    (counter.load(Ordering::Relaxed), tokens)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn excludes_and_counts_up_its_tokens() {
+    for backend in Backend::all().await {
+        let (counted, tokens) = count_together(&backend).await;
+        assert_eq!(counted, 320, "{}", backend.name);
+        if tokens[0].is_some() {
+            assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]), "{}: {tokens:?}", backend.name);
+        }
+        backend.assert_free(&*backend.participant().await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lock_does_not_exclude() {
+    let backend = Backend::new("none").await;
+    assert!(count_together(&backend).await.0 < 320);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_share_and_writers_do_not() {
+    for backend in Backend::all().await {
+        let (a, b) = (backend.participant().await, backend.participant().await);
+        let reader = a.acquire(KEY, Mode::Shared, after(1_000)).await.unwrap();
+        let beside = b.acquire(KEY, Mode::Shared, after(1_000)).await.unwrap();
+        let writer = b.acquire(KEY, Mode::Exclusive, after(100)).await;
+        assert!(matches!(writer, Err(LockError::Timeout)), "{}", backend.name);
+        reader.release().await;
+        beside.release().await;
+        let writer = b.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+        assert!(matches!(a.acquire(KEY, Mode::Shared, after(100)).await, Err(LockError::Timeout)));
+        writer.release().await;
+        backend.assert_free(&*a).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_writer_is_not_starved_by_readers() {
+    for backend in Backend::all().await {
+        let mut readers = JoinSet::new();
+        let reads = Arc::new(AtomicI64::new(0));
+        for _ in 0..4 {
+            let (lock, reads) = (backend.participant().await, Arc::clone(&reads));
+            readers.spawn(async move {
+                loop {
+                    let lease = lock.acquire(KEY, Mode::Shared, after(10_000)).await.expect("a lease");
+                    reads.fetch_add(1, Ordering::Relaxed);
+                    sleep(Duration::from_millis(20)).await;
+                    lease.release().await;
+                }
+            });
+        }
+        while reads.load(Ordering::Relaxed) < 20 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let writer = backend.participant().await;
+        let lease = writer.acquire(KEY, Mode::Exclusive, after(2_000)).await;
+        assert!(lease.is_ok(), "{}: the readers kept the writer out", backend.name);
+        readers.shutdown().await;
+        lease.unwrap().release().await;
+        backend.assert_free(&*writer).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_its_deadline() {
+    for backend in Backend::all().await {
+        let (holder, waiter) = (backend.participant().await, backend.participant().await);
+        let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+        for ms in [0, 50, 300, 1_500] {
+            let asked = Instant::now();
+            let refused = waiter.acquire(KEY, Mode::Exclusive, after(ms)).await;
+            assert!(matches!(refused, Err(LockError::Timeout)), "{}", backend.name);
+            let late = asked.elapsed().as_millis().abs_diff(u128::from(ms));
+            assert!(late <= 100, "{}: {late} ms off a deadline of {ms} ms", backend.name);
+        }
+        // The lease was renewed all the while.
+        assert_eq!(lease.check(), Ok(()), "{}", backend.name);
+        lease.release().await;
+        backend.assert_free(&*waiter).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_waiters_leave_nothing_behind() {
+    for backend in Backend::all().await {
+        let lock = backend.participant().await;
+        let mut cancelled = JoinSet::new();
+        for i in 0..500 {
+            let lock = Arc::clone(&lock);
+            let (pause, patience) = (rand::rng().random_range(0..500), rand::rng().random_range(0..20_000));
+            let mode = if i % 3 == 0 { Mode::Shared } else { Mode::Exclusive };
+            cancelled.spawn(async move {
+                sleep(Duration::from_millis(pause)).await;
+                let attempt = lock.acquire(KEY, mode, after(10_000));
+                // A lease that was got in time is dropped, too: that releases it.
+                drop(timeout(Duration::from_micros(patience), attempt).await);
+            });
+        }
+        cancelled.join_all().await;
+        backend.assert_free(&*lock).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_was_entered_again_ends_with_its_last_handle() {
+    for backend in Backend::all().await {
+        let (holder, other) = (backend.participant().await, backend.participant().await);
+        let outer = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+        let inner = outer.enter();
+        outer.release().await;
+        assert!(other.acquire(KEY, Mode::Exclusive, after(50)).await.is_err(), "{}", backend.name);
+        drop(inner);
+        backend.assert_free(&*other).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_participant_starves() {
+    for backend in Backend::all().await {
+        let mut participants = JoinSet::new();
+        let until = after(3_000);
+        for _ in 0..4 {
+            let lock = backend.participant().await;
+            participants.spawn(async move {
+                let mut holds = 0_u32;
+                while Instant::now() < until {
+                    let lease = lock.acquire(KEY, Mode::Exclusive, after(10_000)).await.expect("a lease");
+                    holds += 1;
+                    sleep(Duration::from_millis(2)).await;
+                    lease.release().await;
+                }
+                holds
+            });
+        }
+        let holds = participants.join_all().await;
+        let (least, most) = (holds.iter().min().unwrap(), holds.iter().max().unwrap());
+        assert!(*most <= 2 * least, "{}: {holds:?}", backend.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_learns_that_its_record_is_gone() {
+    let backend = Backend::new("database").await;
+    let store = backend.config().store;
+    let lease = order_service::config::LeaseTime::For(LEASE);
+    let operator = lock::DatabaseLock::connect(&store, lease, "operator").await.unwrap();
+    let holder = backend.participant().await;
+    let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+    let record = operator.holders().await.unwrap().remove(0);
+    assert!(operator.delete_record(record.token.unwrap()).await.unwrap());
+    timeout(LEASE, lease.lost()).await.expect("the holder learns it within a lease");
+    assert!(lease.check().is_err());
+    // Its release does not touch whoever has the lock now.
+    let next = operator.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+    lease.release().await;
+    assert_eq!(operator.holders().await.unwrap().len(), 1);
+    next.release().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_record_is_taken_over_and_one_without_expiry_is_not() {
+    use order_service::config::LeaseTime;
+    for (lease, taken_over) in [(LeaseTime::For(LEASE), true), (LeaseTime::Never, false)] {
+        let backend = Backend::new("database").await;
+        let store = backend.config().store;
+        // A runtime that ends takes its renewals with it and releases nothing: a crash, for the table.
+        let crashing = store.clone();
+        let crash = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let held = runtime.block_on(async {
+                let lock = lock::DatabaseLock::connect(&crashing, lease, "crashing").await.unwrap();
+                let held = lock.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+                (held, lock)
+            });
+            runtime.shutdown_background();
+            std::mem::forget(held);
+        });
+        crash.join().unwrap();
+        let crashed = Instant::now();
+        let next = lock::DatabaseLock::connect(&store, lease, "next").await.unwrap();
+        let got = next.acquire(KEY, Mode::Exclusive, crashed + LEASE + Duration::from_secs(1)).await;
+        assert_eq!(got.is_ok(), taken_over, "{lease:?}");
+        if let Ok(got) = got {
+            assert!(crashed.elapsed() >= LEASE * 9 / 10, "taken over after {:?}", crashed.elapsed());
+            assert!(got.token().unwrap().0 > 1);
+            got.release().await;
+        }
+    }
+}
