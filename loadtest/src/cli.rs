@@ -124,16 +124,16 @@ struct Load {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "orders")]
     duration: Option<Duration>,
     /// Orders per second (open loop: latency is measured from the intended start)
-    #[arg(long, value_parser = positive)]
+    #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     rate: Option<f64>,
     /// Units in stock
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000))]
+    #[arg(long, default_value_t = 2_000, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000))]
     stock: i64,
     /// Units per order: a number, or a range such as 1..3
-    #[arg(long, default_value = "1", value_name = "N or N..M", value_parser = quantity)]
+    #[arg(long, default_value = "1", value_name = "N or N..M", allow_hyphen_values = true, value_parser = quantity)]
     quantity: RangeInclusive<i64>,
     /// The share of confirmed orders that is sent again with the same idempotency key
-    #[arg(long, default_value_t = 0.02, value_parser = share)]
+    #[arg(long, default_value_t = 0.02, allow_negative_numbers = true, value_parser = share)]
     replays: f64,
     /// How long a buyer waits for an answer
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -168,7 +168,7 @@ struct Output {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_p99: Option<Duration>,
     /// Exit with 99 when fewer orders are confirmed per second
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
     min_rate: Option<f64>,
 }
 
@@ -310,6 +310,9 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    if ["lock.strategy", "server.listen", "server.replica", "store.url", "admin.token"].contains(&key) {
+        return Err(format!("{key} is set by the laboratory"));
+    }
     let known = order_service::config::keys().into_iter().any(|known| known.path == key);
     if known { Ok((key.into(), value.into())) } else { Err(format!("there is no key {key:?}")) }
 }

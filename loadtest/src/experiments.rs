@@ -17,9 +17,13 @@ use std::pin::Pin;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
+use textwrap::Options;
 
 use self::stage::Timeline;
 use crate::report::Conclusion;
+
+/// How wide the report for people is.
+const WIDTH: usize = 110;
 
 /// A claim and the way to try it.
 #[derive(Debug, Clone, Copy)]
@@ -128,20 +132,23 @@ pub fn conclude(reports: &[ExperimentReport]) -> Conclusion {
 
 impl fmt::Display for ExperimentReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figures = self.figures.iter().map(|(name, figure)| format!("{name}: {figure}"));
+        let parts = [
+            ("the course says", vec![self.claim.clone()]),
+            ("set-up", vec![self.setup.clone()]),
+            ("what happened", self.timeline.clone()),
+            ("figures", figures.collect()),
+            ("observed", vec![self.observed.clone()]),
+        ];
         writeln!(f, "{}", self.name)?;
-        writeln!(f, "  the course says  {}", self.claim)?;
-        writeln!(f, "  set-up           {}", self.setup)?;
-        for (i, line) in self.timeline.iter().enumerate() {
-            writeln!(f, "  {}  {line}", if i == 0 { "what happened  " } else { "               " })?;
+        for (title, lines) in parts {
+            for (i, line) in lines.iter().enumerate() {
+                let first = format!("  {:16} ", if i == 0 { title } else { "" });
+                let options =
+                    Options::new(WIDTH).initial_indent(&first).subsequent_indent("                   ");
+                writeln!(f, "{}", textwrap::fill(line, options))?;
+            }
         }
-        for (i, (name, figure)) in self.figures.iter().enumerate() {
-            writeln!(
-                f,
-                "  {}  {name}: {figure}",
-                if i == 0 { "figures        " } else { "               " }
-            )?;
-        }
-        writeln!(f, "  observed         {}", self.observed)?;
         let finding = match self.finding {
             Finding::Reproduced => "REPRODUCED",
             Finding::Refuted => "REFUTED",

@@ -238,3 +238,63 @@ impl Report {
         if missed { Conclusion::ThresholdMissed } else { Conclusion::AsExpected }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(strategy: &str, replicas: usize, verdict: Verdict) -> RunReport {
+        RunReport {
+            strategy: strategy.into(),
+            store: "sqlite".into(),
+            replicas,
+            buyers: 1,
+            rate: None,
+            max_batch: 1,
+            stock: 1,
+            attempts: 1,
+            accepted: 1,
+            sold_out: 0,
+            failed: 0,
+            unknown: 0,
+            replays: 0,
+            units_sold: 1,
+            oversold_units: 0,
+            verdict,
+            checks: Vec::new(),
+            accepted_per_second: 10.0,
+            seconds: 0.1,
+            latency_ms: Percentiles { p50: 1.0, p90: 2.0, p99: 3.0, max: 4.0 },
+            latencies: Latencies::default(),
+            generator_kept_up: true,
+            lock: LockFigures::default(),
+            replica_share: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            seed: 1,
+            commit: None,
+        }
+    }
+
+    #[test]
+    fn the_exit_code_says_whether_all_was_as_expected() {
+        use Verdict::{Correct, Inconclusive, Violated};
+        let limits = Thresholds { max_p99_ms: Some(2.9), min_rate: None };
+        let none = Thresholds::default();
+        for (runs, thresholds, code) in [
+            (vec![run("none", 3, Violated), run("database", 3, Correct)], &none, 0),
+            (vec![run("none", 3, Violated), run("local", 3, Violated)], &none, 0),
+            (vec![run("local", 1, Correct)], &none, 0),
+            (vec![run("local", 1, Violated)], &none, 1),
+            (vec![run("none", 3, Violated), run("database", 3, Violated)], &none, 1),
+            (vec![run("none", 3, Correct), run("database", 3, Violated)], &none, 1),
+            (vec![run("none", 3, Correct), run("database", 3, Correct)], &none, 2),
+            (vec![run("database", 3, Inconclusive)], &none, 2),
+            (Vec::new(), &none, 2),
+            (vec![run("database", 3, Correct)], &limits, 99),
+            (vec![run("none", 3, Violated)], &limits, 0),
+        ] {
+            let report = Report::new(runs, Vec::new());
+            assert_eq!(report.conclude(thresholds).exit_code(), code, "{report:?}");
+        }
+    }
+}

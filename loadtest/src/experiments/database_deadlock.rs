@@ -1,11 +1,11 @@
 //! A holder is killed: without an expiry everybody waits for ever, with a lease only so long.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use order_service::config::StrategyName;
 
-use super::stage::{SKU, Told, is_of, order, until_held};
+use super::stage::{SKU, is_of, order, until_held};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
@@ -53,7 +53,7 @@ async fn without_expiry(observation: &mut Observation) -> anyhow::Result<bool> {
     let mut blocked = true;
     for buyer in ["B", "C"] {
         let told = order(&survivor, buyer, 1).await?;
-        observation.timeline.note(told.words(buyer));
+        observation.timeline.note_told(buyer, &told);
         blocked &= told.is("lock-timeout");
     }
     let table = fleet.lock_table().await?;
@@ -62,8 +62,8 @@ async fn without_expiry(observation: &mut Observation) -> anyhow::Result<bool> {
     blocked &= table.delete_record(token).await?;
     observation.timeline.note("the operator deletes the record");
     let told = order(&survivor, "D", 1).await?;
-    observation.timeline.note(told.words("D"));
-    blocked &= matches!(told, Told::Bought(_));
+    observation.timeline.note_told("D", &told);
+    blocked &= told.order().is_some();
     Ok(blocked)
 }
 
@@ -78,12 +78,14 @@ async fn with_lease(observation: &mut Observation) -> anyhow::Result<Duration> {
     let mut fleet = Fleet::start(plan).await?;
     let table = fleet.lock_table().await?;
     let survivor = crash_while_holding(&mut fleet, observation).await?;
-    let crashed = observation.timeline.elapsed();
+    let crashed = Instant::now();
     let (told, taken) = tokio::join!(order(&survivor, "B", 1), async {
-        until_held(&table, is_of("replica-2")).await.map(|_| observation.timeline.elapsed())
+        until_held(&table, is_of("replica-2")).await?;
+        observation.timeline.note("replica-2 has the lock");
+        anyhow::Ok(crashed.elapsed())
     });
-    let waited = taken? - crashed;
-    observation.timeline.note(told?.words("B"));
+    observation.timeline.note_told("B", &told?);
+    let waited = taken?;
     Ok(waited)
 }
 

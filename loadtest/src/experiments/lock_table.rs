@@ -47,7 +47,7 @@ async fn run() -> anyhow::Result<Observation> {
     };
     let (a, b, c) = (a?, b?, c?);
     for (who, told) in [("A", &a), ("B", &b), ("C", &c)] {
-        observation.timeline.note(told.words(who));
+        observation.timeline.note_told(who, told);
     }
     let audit = one.audit(SKU).await?;
     fleet.stop().await?;

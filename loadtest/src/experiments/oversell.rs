@@ -41,8 +41,8 @@ async fn shop(strategy: StrategyName, observation: &mut Observation) -> anyhow::
     timeline.note("A orders 1 from replica-1, B orders 2 from replica-2");
     let (a, b) = tokio::join!(order(&clients[0], "A", 1), order(&clients[1], "B", 2));
     let (a, b) = (a?, b?);
-    timeline.note(a.words("A"));
-    timeline.note(b.words("B"));
+    timeline.note_told("A", &a);
+    timeline.note_told("B", &b);
     let audit = clients[0].audit(SKU).await?;
     timeline.note(format!("the product says {} left, the orders say {} sold", audit.stock, audit.units_sold));
     fleet.stop().await?;

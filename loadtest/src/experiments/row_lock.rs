@@ -9,7 +9,7 @@ use crate::verdict::Verdict;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "row-lock",
-    claim: "(Readers:) why not lock the row, or compare and set, and have no lock service at all?",
+    claim: "(Readers:) locking the row, or comparing and setting the stock, is enough: it needs no lock service.",
     setup: "the same load under the lock table, the row's own lock and compare-and-set, beside no lock; three replicas",
     run: || Box::pin(run()),
 };
@@ -23,8 +23,8 @@ async fn run() -> anyhow::Result<Observation> {
         scenario: Scenario { stock: 1_500, amount: Amount::Orders(3_000), ..Scenario::default() },
         overrides: Vec::new(),
     };
-    let report = compare(&plan).await?;
     let mut observation = Observation::default();
+    let report = compare(&plan).await?;
     for run in &report.runs {
         observation.figures.push((
             run.strategy.clone(),
@@ -37,7 +37,6 @@ async fn run() -> anyhow::Result<Observation> {
                 run.lock.stale_writes_rejected
             ),
         ));
-        observation.timeline.note(format!("{} is {}", run.strategy, run.verdict));
     }
     let control = report.runs.iter().find(|run| run.strategy == "none");
     let sensitive = control.is_some_and(|run| run.oversold_units > 0);

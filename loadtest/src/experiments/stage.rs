@@ -7,7 +7,7 @@ use order_service::api::{NewOrder, Order, Problem};
 use order_service::lock::{DatabaseLock, Holder};
 use tokio::time::sleep;
 
-use crate::client::{Answer, Client};
+use crate::client::Client;
 
 /// The product of the course.
 pub(super) const SKU: &str = "hair-dryer";
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(super) struct Timeline {
     start: Instant,
-    notes: Vec<(Duration, String)>,
+    notes: Vec<(Instant, String)>,
 }
 
 impl Default for Timeline {
@@ -30,49 +30,49 @@ impl Default for Timeline {
 
 impl Timeline {
     pub(super) fn note(&mut self, what: impl Into<String>) {
-        self.notes.push((self.start.elapsed(), what.into()));
+        self.notes.push((Instant::now(), what.into()));
     }
 
-    pub(super) fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+    /// Notes what a customer was told, at the time of the answer.
+    pub(super) fn note_told(&mut self, who: &str, told: &Told) {
+        self.notes.push((told.at, told.words(who)));
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
-        self.notes.iter().map(|(at, what)| format!("{:>6} ms  {what}", at.as_millis())).collect()
+        let mut notes: Vec<_> = self.notes.iter().collect();
+        notes.sort_by_key(|(at, _)| *at);
+        let line = |(at, what): &(Instant, String)| {
+            format!("{:>6} ms  {what}", at.duration_since(self.start).as_millis())
+        };
+        notes.into_iter().map(line).collect()
     }
 }
 
-/// What a customer is told.
+/// What a customer is told, and when.
 #[derive(Debug, Clone)]
-pub(super) enum Told {
-    /// The order is confirmed.
-    Bought(Order),
-    /// It is refused, definitely.
-    Refused(Box<Problem>),
+pub(super) struct Told {
+    at: Instant,
+    answer: Result<Order, Box<Problem>>,
 }
 
 impl Told {
     /// The order, if it is confirmed.
     pub(super) fn order(&self) -> Option<&Order> {
-        match self {
-            Self::Bought(order) => Some(order),
-            Self::Refused(_) => None,
-        }
+        self.answer.as_ref().ok()
     }
 
     /// Whether it is refused with this problem.
     pub(super) fn is(&self, slug: &str) -> bool {
-        matches!(self, Self::Refused(problem) if problem.kind.ends_with(slug))
+        self.answer.as_ref().is_err_and(|problem| problem.kind == format!("/problems/{slug}"))
     }
 
-    /// In words.
-    pub(super) fn words(&self, who: &str) -> String {
-        match self {
-            Self::Bought(order) => format!(
+    fn words(&self, who: &str) -> String {
+        match &self.answer {
+            Ok(order) => format!(
                 "{who} has bought {} from {}: read {}, left {}",
                 order.quantity, order.replica, order.stock_before, order.stock_after
             ),
-            Self::Refused(problem) => format!("{who} is told: {}", problem.detail),
+            Err(problem) => format!("{who} is told: {}", problem.detail),
         }
     }
 }
@@ -80,13 +80,14 @@ impl Told {
 /// A customer orders, and waits for whatever answer there is.
 pub(super) async fn order(client: &Client, buyer: &str, quantity: i64) -> anyhow::Result<Told> {
     let body = NewOrder { sku: SKU.into(), quantity, buyer: buyer.into() };
-    let answer: Answer = client.order(&body, None, PATIENCE).await?;
-    if answer.status.is_success() {
-        return Ok(Told::Bought(serde_json::from_slice(&answer.body)?));
+    let response = client.order(&body, None, PATIENCE).await?;
+    let at = Instant::now();
+    if response.status.is_success() {
+        return Ok(Told { at, answer: Ok(serde_json::from_slice(&response.body)?) });
     }
-    match answer.problem() {
-        Some(problem) => Ok(Told::Refused(Box::new(problem))),
-        None => bail!("{buyer} was answered {} without a problem document", answer.status),
+    match response.problem() {
+        Some(problem) => Ok(Told { at, answer: Err(Box::new(problem)) }),
+        None => bail!("{buyer} was answered {} without a problem document", response.status),
     }
 }
 

@@ -8,6 +8,9 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 use super::{Report, RunReport};
 use crate::verdict::{Status, Verdict};
 
+/// How many runs it takes until a bound on their like says anything.
+const FEW: usize = 10;
+
 /// The runs of a suite, a row for each strategy: medians where there are several runs.
 pub fn comparison(report: &Report) -> String {
     let mut table = Table::new();
@@ -64,7 +67,7 @@ pub fn comparison(report: &Report) -> String {
     let proven = report.runs.iter().filter(|run| run.expected() == Verdict::Correct);
     let (proven, flawless) =
         (proven.clone().count(), proven.filter(|run| run.verdict == Verdict::Correct).count());
-    if proven > 1 && proven == flawless {
+    if proven >= FEW && proven == flawless {
         let bound = (3.0 / proven as f64).min(1.0);
         text += &format!(
             "\n\nno violation in {proven} runs with a lock: with 95% confidence, fewer than {bound:.2} of such runs have one"

@@ -1,0 +1,117 @@
+//! The program as a person meets it: what it prints, writes and exits with.
+
+mod support;
+
+use std::process::{Command, Output};
+
+use loadtest::experiments::{ExperimentReport, Finding};
+use loadtest::report::{Report, RunReport};
+use loadtest::verdict::{Status, Verdict};
+
+fn loadtest(arguments: &[&str]) -> Output {
+    Command::new(support::program()).args(arguments).output().expect("the program runs")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
+}
+
+fn run_of<'a>(report: &'a Report, strategy: &str) -> &'a RunReport {
+    report.runs.iter().find(|run| run.strategy == strategy).expect("a run of the strategy")
+}
+
+#[test]
+fn the_demonstration_shows_who_oversells_and_who_does_not() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let output = loadtest(&["demo", "--json", file.path().to_str().unwrap()]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(code(&output), 0, "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+    let report: Report = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+    for strategy in ["none", "local"] {
+        let run = run_of(&report, strategy);
+        assert_eq!(run.verdict, Verdict::Violated);
+        assert!(run.oversold_units > 0, "{strategy}");
+        let witness = &run.failed("no-duplicate-reads").expect("a witness").detail;
+        assert!(witness.contains("both read"), "{witness}");
+        assert!(printed.contains(witness.as_str()), "the witness is printed");
+    }
+    for strategy in ["database", "row", "optimistic"] {
+        let run = run_of(&report, strategy);
+        assert_eq!(run.verdict, Verdict::Correct, "{strategy}: {:?}", run.checks);
+        assert_eq!((run.units_sold, run.oversold_units), (run.stock, 0), "{strategy}");
+        assert!(run.checks.iter().all(|check| matches!(check.status, Status::Pass | Status::NotApplicable)));
+        assert!(run.replays > 0 && run.replica_share.len() == 3, "{strategy}: {:?}", run.replica_share);
+    }
+    let not_run: Vec<_> = report.not_run.iter().map(|not_run| not_run.strategy.as_str()).collect();
+    assert_eq!(not_run, ["redis", "zookeeper"]);
+}
+
+#[test]
+fn mixed_quantities_leave_less_than_anybody_wanted() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let arguments =
+        ["compare", "--strategies", "none,database,optimistic", "--quantity", "2..5", "--stock", "1001"];
+    let output =
+        loadtest(&[&arguments[..], &["--orders", "1000", "--json", file.path().to_str().unwrap()]].concat());
+    assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stdout));
+    let report: Report = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+    for run in &report.runs[1..] {
+        assert!((1000..=1001).contains(&run.units_sold), "{} sold {}", run.strategy, run.units_sold);
+    }
+}
+
+#[test]
+fn a_control_that_does_not_oversell_proves_nothing() {
+    // One buyer after the other cannot oversell, lock or no lock.
+    let arguments =
+        ["compare", "--strategies", "none,row", "--buyers", "1", "--orders", "20", "--stock", "10"];
+    let output = loadtest(&arguments);
+    assert_eq!(code(&output), 2, "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("not proven"));
+}
+
+#[test]
+fn a_missed_threshold_is_exit_code_99() {
+    let arguments =
+        ["compare", "--strategies", "row", "--orders", "50", "--stock", "100", "--max-p99", "1us"];
+    assert_eq!(code(&loadtest(&arguments)), 99);
+}
+
+#[test]
+fn a_command_line_that_cannot_be_carried_out_is_exit_code_64() {
+    for (arguments, named) in [
+        (&["fly"][..], "fly"),
+        (&["compare", "--strategies", "paxos"], "paxos"),
+        (&["compare", "--replicas", "0"], "--replicas"),
+        (&["compare", "--quantity", "3..1"], "--quantity"),
+        (&["compare", "--set", "lock.stratgy=none"], "lock.stratgy"),
+        (&["compare", "--set", "lock.strategy=none"], "lock.strategy"),
+        (&["compare", "--strategies", "row", "--set", "checkout.max_batch=0"], "checkout.max_batch"),
+        (&["demo", "--rate", "-1"], "--rate"),
+        (&["run"], "--target"),
+        (&["run", "--target", "ftp://127.0.0.1"], "http://"),
+        (&["run", "--target", "http://127.0.0.1:9"], "127.0.0.1:9"),
+        (&["experiment", "perpetual-motion"], "perpetual-motion"),
+        (&["serve", "--lock.strategy", "redis"], "lock.redis"),
+        (&["serve", "--lock.strategy", "redis", "--lock.redis.lease", "1s"], "not built yet"),
+    ] {
+        let output = loadtest(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(code(&output), 64, "{arguments:?}: {said}");
+        assert!(said.contains(named), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn the_experiments_come_to_a_finding() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let output = loadtest(&["experiment", "all", "--json", file.path().to_str().unwrap()]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(code(&output), 0, "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+    let reports: Vec<ExperimentReport> =
+        serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+    assert_eq!(reports.len(), 6);
+    for report in reports {
+        assert_eq!(report.finding, Finding::Reproduced, "{report}");
+    }
+}

@@ -1,0 +1,111 @@
+//! Replicas that are killed or stopped at any moment.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loadtest::compare;
+use loadtest::fleet::Fleet;
+use loadtest::progress::Progress;
+use loadtest::report::RunReport;
+use loadtest::scenario::{Amount, Scenario};
+use loadtest::verdict::{Status, Verdict};
+use order_service::config::StrategyName;
+use tokio::time::sleep;
+
+/// Fires a load at three replicas and kills one as soon as so many orders are confirmed.
+async fn with_a_kill(strategy: StrategyName, victim: usize, after: u64) -> RunReport {
+    let plan = support::plan(strategy, 3).with("lock.wait", "4s").with("server.request_timeout", "8s");
+    let mut fleet = Fleet::start(plan).await.expect("the replicas start");
+    let clients = fleet.clients().to_vec();
+    let progress = Arc::new(Progress::default());
+    let scenario = Scenario { amount: Amount::Orders(1_500), stock: 1_000, ..Scenario::default() };
+    let kill = async {
+        while progress.sold() < after {
+            sleep(Duration::from_micros(200)).await;
+        }
+        fleet.replicas()[victim].kill().await.expect("the replica is killed");
+        progress.sold()
+    };
+    let (run, sold) = tokio::join!(compare::run(&clients, &scenario, &progress, true), kill);
+    let run = run.expect("the run comes to an end");
+    assert!(run.accepted > sold, "the run went on with the others");
+    run
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_replica_loses_nothing_and_oversells_nothing() {
+    for strategy in [StrategyName::Database, StrategyName::Row, StrategyName::Optimistic] {
+        for (round, after) in [1, 37, 211, 502, 900].into_iter().enumerate() {
+            let run = with_a_kill(strategy, round % 3, after).await;
+            assert_eq!(run.verdict, Verdict::Correct, "{strategy}, killed after {after}: {:#?}", run.checks);
+            assert_eq!(run.oversold_units, 0, "{strategy}");
+            let check = |name: &str| run.checks.iter().find(|check| check.name == name).expect("the check");
+            assert_eq!(check("nothing-lost").status, Status::Pass);
+            assert_eq!(check("linearizable").status, Status::Pass);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stall_shows_in_the_latency_from_the_intended_start() {
+    let plan = support::plan(StrategyName::Row, 1);
+    let mut fleet = Fleet::start(plan).await.expect("the replica starts");
+    let clients = fleet.clients().to_vec();
+    let progress = Arc::new(Progress::default());
+    let scenario = Scenario {
+        buyers: 8,
+        rate: Some(200.0),
+        amount: Amount::Orders(300),
+        stock: 1_000,
+        replays: 0.0,
+        ..Scenario::default()
+    };
+    let stall = Duration::from_millis(1_000);
+    let stalled = async {
+        while progress.done() < 20 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        fleet.replicas()[0].pause().expect("the replica is stopped");
+        sleep(stall + Duration::from_millis(100)).await;
+        fleet.replicas()[0].resume().expect("the replica goes on");
+    };
+    let (run, ()) = tokio::join!(compare::run(&clients, &scenario, &progress, true), stalled);
+    let run = run.expect("the run comes to an end");
+    assert_eq!(run.verdict, Verdict::Correct, "{:#?}", run.checks);
+    let latency = run.latencies.by_outcome["accepted"];
+    // Eight were in the service when it stalled, 200 more would have been there: they are charged to it.
+    assert!(latency.response.p99 >= stall.as_secs_f64() * 1e3, "{latency:?}");
+    assert!(latency.response.p50 >= 300.0 && latency.service.p50 < 100.0, "{latency:?}");
+    assert!(run.generator_kept_up, "{:?}", run.latencies);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_holder_s_write_is_refused_by_the_guard() {
+    let plan = support::plan(StrategyName::Database, 2)
+        .with("checkout.think_time", "300ms")
+        .with("lock.wait", "5s")
+        .with("server.request_timeout", "10s");
+    let mut fleet = Fleet::start(plan).await.expect("the replicas start");
+    let clients = fleet.clients().to_vec();
+    clients[0].create_product("comb", "Comb", 1).await.expect("a product");
+    let order = |client: loadtest::client::Client, buyer: &'static str| async move {
+        let order = order_service::api::NewOrder { sku: "comb".into(), quantity: 1, buyer: buyer.into() };
+        client.order(&order, None, Duration::from_secs(20)).await.expect("an answer").status.as_u16()
+    };
+    let a = tokio::spawn(order(clients[0].clone(), "A"));
+    while clients[1].lock("comb").await.expect("a census").holders.is_empty() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // Stopped between its read and its write, for longer than its lease.
+    fleet.replicas()[0].pause().expect("the replica is stopped");
+    assert_eq!(order(clients[1].clone(), "B").await, 201, "the lease ends and B buys the last comb");
+    fleet.replicas()[0].resume().expect("the replica goes on");
+    assert_eq!(a.await.expect("an answer"), 409, "A read one comb, and may not write it");
+    let audit = clients[1].audit("comb").await.expect("an audit");
+    assert_eq!((audit.units_sold, audit.oversold_units, audit.balanced), (1, 0, true));
+    let metrics = clients[0].metrics().await.expect("metrics");
+    assert!(metrics.contains("stocklock_checkout_stale_writes_rejected_total 1"), "{metrics}");
+    assert!(metrics.contains("stocklock_lock_lost_leases_total 1"), "{metrics}");
+}

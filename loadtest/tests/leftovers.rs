@@ -1,0 +1,90 @@
+//! Nothing that the load generator starts goes on running without it.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The processes that `parent` has started.
+fn children(parent: u32) -> Vec<i32> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // The name, in brackets, may hold anything; the parent is the second field after it.
+        let after = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        if after.split(' ').nth(1) == Some(&parent.to_string()) {
+            children.push(pid);
+        }
+    }
+    children
+}
+
+fn is_running(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // A zombie has ended; it waits for its new parent to notice.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < give_up, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A comparison that goes on for long, with its three replicas.
+fn comparison(duration: &str) -> (Child, Vec<i32>) {
+    let arguments = ["compare", "--strategies", "database", "--duration", duration];
+    let owner = Command::new(support::program())
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    until("three replicas are started", || children(owner.id()).len() == 3);
+    let replicas = children(owner.id());
+    (owner, replicas)
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).expect("the process is there");
+}
+
+fn id(child: &Child) -> i32 {
+    child.id().try_into().expect("a process id")
+}
+
+#[test]
+fn a_killed_owner_takes_its_replicas_along() {
+    let (mut owner, replicas) = comparison("60s");
+    // One is stopped and cannot do anything about it itself.
+    signal(replicas[0], Signal::SIGSTOP);
+    signal(id(&owner), Signal::SIGKILL);
+    owner.wait().expect("the owner ends");
+    until("the replicas end with their owner", || !replicas.iter().any(|pid| is_running(*pid)));
+}
+
+#[test]
+fn an_interrupted_owner_ends_its_replicas() {
+    let (mut owner, replicas) = comparison("60s");
+    signal(id(&owner), Signal::SIGINT);
+    let status = owner.wait().expect("the owner ends");
+    assert_eq!(status.code(), Some(130));
+    until("the replicas end with their owner", || !replicas.iter().any(|pid| is_running(*pid)));
+}
+
+#[test]
+fn a_replica_that_dies_is_reported() {
+    let (owner, replicas) = comparison("3s");
+    signal(replicas[1], Signal::SIGKILL);
+    let output = owner.wait_with_output().expect("the owner ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("replica-2 ended with signal: 9"), "{said}");
+}
