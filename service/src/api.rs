@@ -1,9 +1,13 @@
 //! The bodies of requests and answers. The load generator reads the same types; there is no logic here.
 
+mod integer;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
+
+pub(crate) use integer::as_integer;
 
 /// The name of the header that makes an order safe to send again.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -19,6 +23,7 @@ pub struct NewOrder {
     #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", example = "hair-dryer")]
     pub sku: String,
     /// How many units to buy.
+    #[serde(deserialize_with = "integer::deserialize")]
     #[schema(minimum = 1, maximum = 1_000_000, example = 1)]
     pub quantity: i64,
     /// Who buys; at most 100 characters, none of them a control character.
@@ -174,6 +179,7 @@ pub struct PutProduct {
     )]
     pub name: String,
     /// Units in stock.
+    #[serde(deserialize_with = "integer::deserialize")]
     #[schema(minimum = 0, maximum = 1_000_000_000, example = 100)]
     pub stock: i64,
 }
@@ -183,6 +189,7 @@ pub struct PutProduct {
 #[serde(deny_unknown_fields)]
 pub struct Restock {
     /// Units to add.
+    #[serde(deserialize_with = "integer::deserialize")]
     #[schema(minimum = 1, maximum = 1_000_000_000, example = 10)]
     pub quantity: i64,
     /// Why; at most 200 characters.

@@ -29,8 +29,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 ///
 /// On a product that exists this deletes its orders and sets a fresh stock, and needs `admin.allow_reset`.
 #[utoipa::path(
-    put, path = "/v1/admin/products/{sku}", tag = "admin", request_body = PutProduct, security(("admin" = [])),
-    params(("sku" = String, Path, description = "The product")),
+    put, path = "/v1/admin/products/{sku}", operation_id = "putProduct", tag = "admin", request_body = PutProduct, security(("admin" = [])),
+    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
     responses(
         (status = 200, body = Product, description = "The product starts afresh"),
         (status = 201, body = Product, description = "The product is made"),
@@ -57,8 +57,8 @@ async fn put_product(
 
 /// Add units to a product's stock.
 #[utoipa::path(
-    post, path = "/v1/admin/products/{sku}/restock", tag = "admin", request_body = Restock, security(("admin" = [])),
-    params(("sku" = String, Path, description = "The product")),
+    post, path = "/v1/admin/products/{sku}/restock", operation_id = "restockProduct", tag = "admin", request_body = Restock, security(("admin" = [])),
+    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
     responses((status = 201, body = Adjustment, description = "The units are in stock"), AdminProblems),
 )]
 async fn restock(
@@ -73,8 +73,8 @@ async fn restock(
 
 /// Look at a product's books.
 #[utoipa::path(
-    get, path = "/v1/admin/products/{sku}/audit", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path, description = "The product")),
+    get, path = "/v1/admin/products/{sku}/audit", operation_id = "auditProduct", tag = "admin", security(("admin" = [])),
+    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
     responses((status = 200, body = Audit, description = "The books, read in one transaction"), AuditProblems),
 )]
 async fn audit(
@@ -88,8 +88,8 @@ async fn audit(
 
 /// List a product's restocks and cancellations.
 #[utoipa::path(
-    get, path = "/v1/admin/products/{sku}/adjustments", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path, description = "The product")),
+    get, path = "/v1/admin/products/{sku}/adjustments", operation_id = "listAdjustments", tag = "admin", security(("admin" = [])),
+    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
     responses((status = 200, body = AdjustmentList, description = "The adjustments, by version"), AuditProblems),
 )]
 async fn adjustments(
@@ -106,8 +106,8 @@ async fn adjustments(
 
 /// See who has a product's lock and how many wait for it.
 #[utoipa::path(
-    get, path = "/v1/admin/products/{sku}/lock", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path, description = "The product")),
+    get, path = "/v1/admin/products/{sku}/lock", operation_id = "getLock", tag = "admin", security(("admin" = [])),
+    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
     responses((status = 200, body = LockCensus, description = "As far as this replica's lock can see"), AuditProblems),
 )]
 async fn lock(

@@ -11,7 +11,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::PROBLEM_JSON;
-use crate::api::Problem;
+use crate::api::{Problem, StockRead};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,7 +22,7 @@ use crate::api::Problem;
             may have been: `not_executed` or `unknown`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, StockRead)),
     modifiers(&BearerToken),
     tags(
         (name = "orders", description = "Buy"),

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::problem::Failure;
-use crate::api::{self, FieldError};
+use crate::api::{self, FieldError, as_integer};
 use crate::order::IdempotencyKey;
 
 /// The largest body that is read.
@@ -123,8 +123,7 @@ fn explain<T: Wire>(body: &[u8], error: &serde_json::Error) -> Failure {
         match (fields.get(*name), kind) {
             (None, _) => wrong(name, "is missing"),
             (Some(Value::String(_)), Kind::Text) => {}
-            (Some(Value::Number(number)), Kind::Integer) if number.is_i64() => {}
-            (Some(Value::Number(number)), Kind::Integer) if number.is_u64() => wrong(name, "is too large"),
+            (Some(Value::Number(number)), Kind::Integer) if as_integer(number).is_some() => {}
             (Some(_), Kind::Text) => wrong(name, "must be a string"),
             (Some(_), Kind::Integer) => wrong(name, "must be an integer"),
         }

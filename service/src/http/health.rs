@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 
 /// Whether the process lives.
 #[utoipa::path(
-    get, path = "/livez", tag = "operation",
+    get, path = "/livez", operation_id = "getLivez", tag = "operation",
     responses((status = 200, body = Health, description = "It lives")),
 )]
 async fn livez() -> Json<Health> {
@@ -38,7 +38,7 @@ async fn livez() -> Json<Health> {
 
 /// Whether orders can be taken: the store and the lock answer within a second.
 #[utoipa::path(
-    get, path = "/readyz", tag = "operation",
+    get, path = "/readyz", operation_id = "getReadyz", tag = "operation",
     responses(
         (status = 200, body = Health, description = "Orders can be taken"),
         (status = 503, body = Problem, content_type = "application/problem+json", description = "`dependency-down`, which names the dependency, or `shutting-down`"),
@@ -58,7 +58,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Failu
 
 /// Show the metrics, for Prometheus.
 #[utoipa::path(
-    get, path = "/metrics", tag = "operation",
+    get, path = "/metrics", operation_id = "getMetrics", tag = "operation",
     responses((status = 200, body = String, content_type = "application/openmetrics-text", description = "The metrics")),
 )]
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
@@ -68,7 +68,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 
 /// Say what this replica is.
 #[utoipa::path(
-    get, path = "/v1/info", tag = "operation",
+    get, path = "/v1/info", operation_id = "getInfo", tag = "operation",
     responses((status = 200, body = Info, description = "What this replica is")),
 )]
 async fn info(State(shared): State<Arc<Shared>>) -> Json<Info> {

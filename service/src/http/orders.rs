@@ -30,12 +30,15 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 /// First come, first served, as far as the stock goes. With an `Idempotency-Key`, the order may be sent again
 /// whatever the first answer was: it is made once, and a repetition is answered as the first time.
 #[utoipa::path(
-    post, path = "/v1/orders", tag = "orders", request_body = NewOrder,
+    post, path = "/v1/orders", operation_id = "placeOrder", tag = "orders", request_body = NewOrder,
     params(("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt: 1 to 255 visible ASCII characters")),
     responses(
         (status = 201, body = Order, description = "The order is in the database", headers(
             ("Location" = String, description = "The order's address"),
             ("Idempotent-Replayed" = Option<String>, description = "`true` when the order was there before"),
+        ), links(
+            ("order" = (operation_id = "getOrder", parameters(("id" = "$response.body#/id")))),
+            ("cancellation" = (operation_id = "cancelOrder", parameters(("id" = "$response.body#/id")))),
         )),
         OrderProblems,
     ),
@@ -61,7 +64,7 @@ async fn place(
 /// While orders are being placed, one that a replica with a slow clock writes may sort before a page that was
 /// read already; when they have come to rest, the pages are complete.
 #[utoipa::path(
-    get, path = "/v1/orders", tag = "orders", params(OrderQuery),
+    get, path = "/v1/orders", operation_id = "listOrders", tag = "orders", params(OrderQuery),
     responses((status = 200, body = OrderPage, description = "A page of orders"), ReadProblems),
 )]
 async fn list(
@@ -79,7 +82,7 @@ async fn list(
 
 /// Show an order.
 #[utoipa::path(
-    get, path = "/v1/orders/{id}", tag = "orders",
+    get, path = "/v1/orders/{id}", operation_id = "getOrder", tag = "orders",
     params(("id" = Uuid, Path, description = "The order")),
     responses((status = 200, body = Order, description = "The order"), ReadProblems),
 )]
@@ -93,7 +96,7 @@ async fn show(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result
 ///
 /// Its units are back in stock. A second time, it is answered with `not-cancellable`.
 #[utoipa::path(
-    post, path = "/v1/orders/{id}/cancel", tag = "orders",
+    post, path = "/v1/orders/{id}/cancel", operation_id = "cancelOrder", tag = "orders",
     params(("id" = Uuid, Path, description = "The order")),
     responses((status = 200, body = Order, description = "The order is cancelled"), CancelProblems),
 )]

@@ -23,7 +23,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 
 /// List the products.
 #[utoipa::path(
-    get, path = "/v1/products", tag = "products",
+    get, path = "/v1/products", operation_id = "listProducts", tag = "products",
     responses((status = 200, body = ProductList, description = "All products, by SKU"), ReadProblems),
 )]
 async fn list(State(shared): State<Arc<Shared>>) -> Result<Body<ProductList>, Failure> {
@@ -32,8 +32,8 @@ async fn list(State(shared): State<Arc<Shared>>) -> Result<Body<ProductList>, Fa
 
 /// Show a product.
 #[utoipa::path(
-    get, path = "/v1/products/{sku}", tag = "products",
-    params(("sku" = String, Path, description = "The product")),
+    get, path = "/v1/products/{sku}", operation_id = "getProduct", tag = "products",
+    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
     responses((status = 200, body = Product, description = "The product"), ReadProblems),
 )]
 async fn show(State(shared): State<Arc<Shared>>, Segment(sku): Segment) -> Result<Body<Product>, Failure> {
@@ -45,8 +45,8 @@ async fn show(State(shared): State<Arc<Shared>>, Segment(sku): Segment) -> Resul
 /// `latest` is the last committed value. `locked` waits until it has the product's lock in shared mode: beside
 /// other readers, never beside a writer.
 #[utoipa::path(
-    get, path = "/v1/products/{sku}/stock", tag = "products",
-    params(("sku" = String, Path, description = "The product"), StockQuery),
+    get, path = "/v1/products/{sku}/stock", operation_id = "getStock", tag = "products",
+    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product"), StockQuery),
     responses((status = 200, body = Stock, description = "The stock"), ReadProblems),
 )]
 async fn stock(
