@@ -103,14 +103,14 @@ async fn count_together(backend: &Backend) -> (u64, Vec<Option<i64>>) {
                 for _ in 0..10 {
                     let lease = lock.acquire(KEY, Mode::Exclusive, after(60_000)).await.expect("a lease");
                     add_one_slowly(&counter).await;
-                    tokens.lock().unwrap().push(lease.token().map(|token| token.0));
+                    tokens.lock().expect("nobody panics").push(lease.token().map(|token| token.0));
                     lease.release().await;
                 }
             });
         }
     }
     contenders.join_all().await;
-    let tokens = tokens.lock().unwrap().clone();
+    let tokens = tokens.lock().expect("nobody panics").clone();
     (counter.load(Ordering::Relaxed), tokens)
 }
 
