@@ -40,8 +40,13 @@ pub enum Outcome {
         /// The problem's slug, or what happened.
         why: String,
     },
-    /// Whether something was written is not known: a connection cut, 504, another 5xx.
+    /// An answer that leaves open whether something was written: 504, another 5xx.
     Unknown {
+        /// What it said.
+        why: String,
+    },
+    /// The connection broke; whether something was written is not known.
+    Broken {
         /// What happened.
         why: String,
     },
@@ -90,7 +95,7 @@ impl Attempt {
 
     /// Whether it is not known what was written.
     pub fn is_unknown(&self) -> bool {
-        matches!(self.outcome, Outcome::Unknown { .. } | Outcome::Unanswered)
+        matches!(self.outcome, Outcome::Unknown { .. } | Outcome::Broken { .. } | Outcome::Unanswered)
     }
 
     /// Whether nothing was written, for certain.

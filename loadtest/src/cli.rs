@@ -296,8 +296,8 @@ fn quantity(text: &str) -> Result<RangeInclusive<i64>, String> {
 
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
-        _ => Err("must be a number above 0".into()),
+        Ok(value) if (0.001..=1e9).contains(&value) => Ok(value),
+        _ => Err("must be a number from 0.001 to 1000000000".into()),
     }
 }
 

@@ -98,6 +98,11 @@ impl Client {
         self.get("/v1/info").await
     }
 
+    /// A product.
+    pub async fn product(&self, sku: &str) -> Result<Product, CallError> {
+        self.get(&format!("/v1/products/{sku}")).await
+    }
+
     /// The books of a product.
     pub async fn audit(&self, sku: &str) -> Result<Audit, CallError> {
         self.get(&format!("/v1/admin/products/{sku}/audit")).await

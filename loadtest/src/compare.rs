@@ -12,11 +12,12 @@ use uuid::Uuid;
 use crate::client::Client;
 use crate::evidence;
 use crate::fleet::{Fleet, FleetPlan};
+use crate::metrics::LockFigures;
 use crate::progress::{Bar, Progress};
 use crate::report::{NotRun, Report, RunReport};
 use crate::runner;
 use crate::scenario::Scenario;
-use crate::verdict::sensitive;
+use crate::verdict::{Verdict, sensitive};
 
 /// What to compare.
 #[derive(Debug, Clone)]
@@ -61,8 +62,18 @@ fn reason(strategy: StrategyName) -> NotRun {
     NotRun { strategy: strategy.to_string(), reason: "this strategy is not built yet".into(), install: None }
 }
 
-/// The negative control says of all others whether the load was hard enough to find anything.
+/// In a suite, what has no lock between its replicas is expected to oversell. The negative control says of all others whether the load was hard enough to find anything.
 fn judge_sensitivity(suite: &mut [RunReport]) {
+    for run in suite.iter_mut() {
+        let no_lock_between_replicas = match run.strategy.parse() {
+            Ok(StrategyName::None) => true,
+            Ok(StrategyName::Local) => run.replicas > 1,
+            _ => false,
+        };
+        if no_lock_between_replicas {
+            run.expected = Verdict::Violated;
+        }
+    }
     let is_control = |run: &RunReport| run.strategy == StrategyName::None.as_str();
     let control = suite.iter().find(|run| is_control(run)).map(|run| run.oversold_units > 0);
     for run in suite.iter_mut().filter(|run| !is_control(run)) {
@@ -99,22 +110,45 @@ pub async fn run(
 ) -> anyhow::Result<RunReport> {
     let info = one_configuration(clients).await?;
     let sku = format!("hair-dryer-{}", Uuid::new_v4());
-    clients[0]
-        .create_product(&sku, "Hair dryer", scenario.stock)
-        .await
-        .context("cannot make a product to sell; the load generator needs the service's admin.token")?;
+    make_product(clients, &sku, scenario.stock).await?;
+    let before = metrics(clients).await;
     let bar = Bar::show(&info.strategy, progress, scenario.orders());
     let record = runner::run(clients, &sku, scenario, progress).await;
     drop(bar);
     let seconds = record.took.as_secs_f64();
     let lease = info.lease_ms.map(Duration::from_millis);
     let evidence = evidence::collect(clients, &sku, scenario.stock, record, lease, faults).await;
+    let lock = LockFigures::between(&before, &metrics(clients).await);
+    Ok(RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds))
+}
+
+/// Makes a product on the first replica, and sees to it that all the others sell the same one.
+async fn make_product(clients: &[Client], sku: &str, stock: i64) -> anyhow::Result<()> {
+    clients[0]
+        .create_product(sku, "Hair dryer", stock)
+        .await
+        .context("cannot make a product to sell; the load generator needs the service's admin.token")?;
+    for client in clients {
+        let seen = client.product(sku).await;
+        let same = seen.as_ref().is_ok_and(|product| product.stock == stock && product.version == 0);
+        let what = seen.map_or_else(|error| error.to_string(), |product| format!("{product:?}"));
+        ensure!(
+            same,
+            "{} and {} do not share a store: what was made on the first is not on the second ({what})",
+            clients[0].base(),
+            client.base()
+        );
+    }
+    Ok(())
+}
+
+/// What each replica has counted; empty for one that does not answer: what a dead one counted died with it.
+async fn metrics(clients: &[Client]) -> Vec<String> {
     let mut metrics = Vec::new();
     for client in clients {
-        // What a dead replica counted died with it.
-        metrics.extend(client.metrics().await.ok());
+        metrics.push(client.metrics().await.unwrap_or_default());
     }
-    Ok(RunReport::new(scenario, clients.len(), &info, &evidence, &metrics, seconds))
+    metrics
 }
 
 /// The replicas must be of one configuration, or the verdict would be on none.

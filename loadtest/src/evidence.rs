@@ -5,12 +5,15 @@ use std::time::Duration;
 use order_service::api::{Adjustment, Audit, LockCensus, Order};
 use tokio::time::sleep;
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, Outcome};
 use crate::client::{CallError, Client};
 use crate::runner::Record;
 
 /// How often the database is read until two readings agree.
 const READINGS: usize = 10;
+
+/// How long a commit may still be under way whose replica lives and has said that it does not know.
+const LATE_COMMIT: Duration = Duration::from_secs(5);
 
 /// Everything that the checks look at.
 #[derive(Debug, Clone)]
@@ -49,7 +52,10 @@ pub async fn collect(
     lease: Option<Duration>,
     faults: bool,
 ) -> Evidence {
-    if faults || record.attempts.iter().any(Attempt::is_unknown) {
+    let attempts = &record.attempts;
+    if attempts.iter().any(|a| matches!(a.outcome, Outcome::Unknown { .. } | Outcome::Unanswered)) {
+        sleep(lease.unwrap_or_default().max(LATE_COMMIT)).await;
+    } else if faults || attempts.iter().any(Attempt::is_unknown) {
         sleep(lease.unwrap_or_default() + Duration::from_millis(100)).await;
     }
     let mut database = Err("no replica answers".into());

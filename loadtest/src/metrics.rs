@@ -74,7 +74,7 @@ fn group(outcome: &Outcome) -> &'static str {
         Outcome::Sold(_) => "accepted",
         Outcome::SoldOut { .. } => "sold_out",
         Outcome::Failed { .. } => "failed",
-        Outcome::Unknown { .. } | Outcome::Unanswered => "unknown",
+        Outcome::Unknown { .. } | Outcome::Broken { .. } | Outcome::Unanswered => "unknown",
     }
 }
 
@@ -111,47 +111,45 @@ pub struct LockFigures {
 }
 
 impl LockFigures {
-    /// The figures of several replicas, from the texts of their metrics.
-    pub fn of(metrics: &[String]) -> Self {
-        let samples: Vec<_> = metrics.iter().flat_map(|text| text.lines()).filter_map(sample).collect();
-        let sum = |name: &str| samples.iter().filter(|s| s.name == name).map(|s| s.value).sum::<f64>();
-        let count = |name: &str| sum(name) as u64;
-        let batches = sum("stocklock_checkout_batch_size_count");
+    /// What several replicas counted between two readings of their metrics.
+    pub fn between(before: &[String], after: &[String]) -> Self {
+        let mut counted = BTreeMap::<&str, f64>::new();
+        for (before, after) in before.iter().zip(after) {
+            let before: BTreeMap<_, _> = series(before).collect();
+            for (series, value) in series(after) {
+                *counted.entry(series).or_default() +=
+                    value - before.get(series).copied().unwrap_or_default();
+            }
+        }
+        let value = |series: &str| counted.get(series).copied().unwrap_or_default();
+        let batches = value("stocklock_checkout_batch_size_count");
+        let mean = value("stocklock_checkout_batch_size_sum") / batches;
         Self {
-            wait_ms: buckets(&samples, "stocklock_lock_wait_seconds_bucket"),
-            hold_ms: buckets(&samples, "stocklock_lock_hold_seconds_bucket"),
-            holds: count("stocklock_lock_holds_total"),
-            batch_mean: if batches > 0.0 { sum("stocklock_checkout_batch_size_sum") / batches } else { 1.0 },
-            stale_writes_rejected: count("stocklock_checkout_stale_writes_rejected_total"),
-            lost_leases: count("stocklock_lock_lost_leases_total"),
+            wait_ms: buckets(&counted, "stocklock_lock_wait_seconds_bucket"),
+            hold_ms: buckets(&counted, "stocklock_lock_hold_seconds_bucket"),
+            holds: value("stocklock_lock_holds_total") as u64,
+            batch_mean: if batches > 0.0 { mean } else { 1.0 },
+            stale_writes_rejected: value("stocklock_checkout_stale_writes_rejected_total") as u64,
+            lost_leases: value("stocklock_lock_lost_leases_total") as u64,
         }
     }
 }
 
-struct Sample<'a> {
-    name: &'a str,
-    /// The upper end of a bucket, in seconds.
-    below: Option<f64>,
-    value: f64,
+/// The series of a text in the Prometheus format, with their values.
+fn series(text: &str) -> impl Iterator<Item = (&str, f64)> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let split = samples.filter_map(|line| line.rsplit_once(' '));
+    split.filter_map(|(series, value)| Some((series, value.parse().ok()?)))
 }
 
-/// A line of the text format, as far as it is needed here: `name{le="0.1"} 3`.
-fn sample(line: &str) -> Option<Sample<'_>> {
-    let (series, value) = line.split_once(' ')?;
-    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-    let below = labels.strip_prefix("le=\"").and_then(|rest| rest.split_once('"')).map(|(below, _)| below);
-    let below = below.map(|below| below.parse().unwrap_or(f64::INFINITY));
-    Some(Sample { name, below, value: value.parse().ok()? })
-}
-
-fn buckets(samples: &[Sample<'_>], name: &str) -> Percentiles {
-    let mut cumulative = BTreeMap::<u64, f64>::new();
-    for sample in samples.iter().filter(|sample| sample.name == name) {
-        let below = sample.below.unwrap_or(f64::INFINITY);
-        // The bits of positive numbers sort as the numbers do.
-        *cumulative.entry(below.to_bits()).or_default() += sample.value;
-    }
-    let ends: Vec<_> = cumulative.into_iter().map(|(bits, count)| (f64::from_bits(bits), count)).collect();
+/// The percentiles of a histogram from its cumulative buckets.
+fn buckets(counted: &BTreeMap<&str, f64>, name: &str) -> Percentiles {
+    let bucket = |(series, count): (&&str, &f64)| {
+        let below = series.strip_prefix(name)?.strip_prefix("{le=\"")?.strip_suffix("\"}")?;
+        Some((below.parse().unwrap_or(f64::INFINITY), *count))
+    };
+    let mut ends: Vec<(f64, f64)> = counted.iter().filter_map(bucket).collect();
+    ends.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     let total = ends.last().map_or(0.0, |(_, count)| *count);
     let at = |share: f64| quantile(&ends, share * total) * 1e3;
     Percentiles { p50: at(0.50), p90: at(0.90), p99: at(0.99), max: at(1.0) }
@@ -196,11 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_several_replicas_are_added_up() {
+    fn figures_are_what_several_replicas_counted_in_between() {
         let replica = "# HELP x\nstocklock_lock_wait_seconds_bucket{le=\"0.001\"} 90\n\
             stocklock_lock_wait_seconds_bucket{le=\"0.002\"} 100\nstocklock_lock_wait_seconds_bucket{le=\"+Inf\"} 100\n\
             stocklock_lock_holds_total 100\nstocklock_checkout_batch_size_sum 400\nstocklock_checkout_batch_size_count 100\n";
-        let figures = LockFigures::of(&[replica.into(), replica.into()]);
+        let before = "stocklock_lock_holds_total 7\nstocklock_checkout_batch_size_sum 9\n";
+        let after = replica.replace("holds_total 100", "holds_total 107").replace("sum 400", "sum 409");
+        let figures = LockFigures::between(&[before.into(), String::new()], &[after, replica.into()]);
         assert_eq!(figures.holds, 200);
         assert_eq!(figures.batch_mean, 4.0);
         assert!((figures.wait_ms.p50 - 0.5555).abs() < 0.001, "{figures:?}");

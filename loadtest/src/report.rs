@@ -5,14 +5,13 @@ mod table;
 use std::collections::BTreeMap;
 
 use order_service::api::Info;
-use order_service::config::StrategyName;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Outcome};
 use crate::evidence::Evidence;
 use crate::metrics::{Latencies, LockFigures, Percentiles};
 use crate::scenario::Scenario;
-use crate::verdict::{Check, Status, Verdict, checks, verdict};
+use crate::verdict::{Check, EXPLAINED_BY_NO_LOCK, Status, Verdict, checks, verdict};
 
 pub use table::{comparison, details};
 
@@ -73,6 +72,8 @@ pub struct RunReport {
     pub oversold_units: i64,
     /// What the run has shown.
     pub verdict: Verdict,
+    /// What it was expected to show: in a suite, what has no lock is expected to oversell.
+    pub expected: Verdict,
     /// The checks.
     pub checks: Vec<Check>,
     /// Confirmed orders per second.
@@ -107,7 +108,7 @@ impl RunReport {
         replicas: usize,
         info: &Info,
         evidence: &Evidence,
-        metrics: &[String],
+        lock: LockFigures,
         seconds: f64,
     ) -> Self {
         let original = || evidence.attempts.iter().filter(|attempt| !attempt.replay);
@@ -120,7 +121,7 @@ impl RunReport {
         let mut failures = BTreeMap::new();
         for attempt in original() {
             match &attempt.outcome {
-                Outcome::Failed { why } | Outcome::Unknown { why } => {
+                Outcome::Failed { why } | Outcome::Unknown { why } | Outcome::Broken { why } => {
                     *failures.entry(why.clone()).or_default() += 1;
                 }
                 Outcome::Unanswered => *failures.entry("unanswered".into()).or_default() += 1,
@@ -147,13 +148,14 @@ impl RunReport {
             units_sold: audit.map_or(0, |audit| audit.units_sold),
             oversold_units: audit.map_or(0, |audit| audit.oversold_units),
             verdict: verdict(&checks),
+            expected: Verdict::Correct,
             checks,
             accepted_per_second: accepted as f64 / seconds,
             seconds,
             latency_ms: latencies.accepted(),
             generator_kept_up: latencies.schedule_lag_p99_ms <= MAX_SCHEDULE_LAG_MS,
             latencies,
-            lock: LockFigures::of(metrics),
+            lock,
             replica_share,
             failures,
             seed: scenario.seed,
@@ -167,13 +169,24 @@ impl RunReport {
         self.verdict = verdict(&self.checks);
     }
 
-    /// What the run was expected to show.
-    pub fn expected(&self) -> Verdict {
-        match self.strategy.parse() {
-            Ok(StrategyName::None) => Verdict::Violated,
-            Ok(StrategyName::Local) if self.replicas > 1 => Verdict::Violated,
-            _ => Verdict::Correct,
+    /// What the run says of the expectation. A run that was to oversell did so only when it oversold, and nothing
+    /// went wrong that the want of a lock does not explain.
+    fn conclude(&self) -> Conclusion {
+        let explained = |check: &Check| EXPLAINED_BY_NO_LOCK.contains(&check.name.as_str());
+        let mut failed = self.checks.iter().filter(|check| check.status == Status::Fail);
+        match (self.expected, self.verdict) {
+            (Verdict::Violated, _) if !failed.all(explained) => Conclusion::Violated,
+            (Verdict::Violated, Verdict::Violated) if self.oversold_units > 0 => Conclusion::AsExpected,
+            (Verdict::Violated, _) => Conclusion::Inconclusive,
+            (_, Verdict::Violated) => Conclusion::Violated,
+            (_, Verdict::Inconclusive) => Conclusion::Inconclusive,
+            (_, Verdict::Correct) => Conclusion::AsExpected,
         }
+    }
+
+    /// Whether the run has shown what it was expected to.
+    pub fn is_as_expected(&self) -> bool {
+        self.conclude() == Conclusion::AsExpected
     }
 
     /// The check of this name, if it failed.
@@ -224,14 +237,14 @@ impl Report {
 
     /// What the suite says as a whole.
     pub fn conclude(&self, thresholds: &Thresholds) -> Conclusion {
-        let unexpected = |run: &RunReport| run.verdict != run.expected();
-        if self.runs.iter().any(|run| run.verdict == Verdict::Violated && unexpected(run)) {
+        let any = |conclusion| self.runs.iter().any(|run| run.conclude() == conclusion);
+        if any(Conclusion::Violated) {
             return Conclusion::Violated;
         }
-        if self.runs.iter().any(unexpected) || self.runs.is_empty() {
+        if any(Conclusion::Inconclusive) || self.runs.is_empty() {
             return Conclusion::Inconclusive;
         }
-        let missed = self.runs.iter().filter(|run| run.expected() == Verdict::Correct).any(|run| {
+        let missed = self.runs.iter().filter(|run| run.expected == Verdict::Correct).any(|run| {
             thresholds.max_p99_ms.is_some_and(|max| run.latency_ms.p99 > max)
                 || thresholds.min_rate.is_some_and(|min| run.accepted_per_second < min)
         });
@@ -259,8 +272,9 @@ mod tests {
             unknown: 0,
             replays: 0,
             units_sold: 1,
-            oversold_units: 0,
+            oversold_units: i64::from(verdict == Verdict::Violated),
             verdict,
+            expected: if strategy == "none" { Verdict::Violated } else { Verdict::Correct },
             checks: Vec::new(),
             accepted_per_second: 10.0,
             seconds: 0.1,
@@ -280,10 +294,12 @@ mod tests {
         use Verdict::{Correct, Inconclusive, Violated};
         let limits = Thresholds { max_p99_ms: Some(2.9), min_rate: None };
         let none = Thresholds::default();
+        let mut lost = run("none", 3, Violated);
+        lost.checks.push(Check { name: "nothing-lost".into(), status: Status::Fail, detail: String::new() });
         for (runs, thresholds, code) in [
             (vec![run("none", 3, Violated), run("database", 3, Correct)], &none, 0),
-            (vec![run("none", 3, Violated), run("local", 3, Violated)], &none, 0),
             (vec![run("local", 1, Correct)], &none, 0),
+            (vec![lost], &none, 1),
             (vec![run("local", 1, Violated)], &none, 1),
             (vec![run("none", 3, Violated), run("database", 3, Violated)], &none, 1),
             (vec![run("none", 3, Correct), run("database", 3, Violated)], &none, 1),

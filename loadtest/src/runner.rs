@@ -110,7 +110,7 @@ async fn buyer(number: usize, shared: Arc<Shared>) -> Vec<Attempt> {
             outcome: Outcome::Unanswered,
         };
         fire(&shared, &mut attempt, target).await;
-        if matches!(attempt.outcome, Outcome::Failed { .. } | Outcome::Unknown { .. } | Outcome::Unanswered) {
+        if attempt.is_unknown() || matches!(attempt.outcome, Outcome::Failed { .. }) {
             target = (target + 1) % shared.clients.len();
             tokio::time::sleep(TURN).await;
         }
@@ -148,7 +148,7 @@ fn outcome(answer: Result<Answer, CallError>) -> Outcome {
         Ok(answer) => answer,
         Err(CallError::NotSent(_, why)) => return Outcome::Failed { why: format!("not sent: {why}") },
         Err(CallError::Unanswered(..)) => return Outcome::Unanswered,
-        Err(error) => return Outcome::Unknown { why: error.to_string() },
+        Err(error) => return Outcome::Broken { why: error.to_string() },
     };
     if answer.status == StatusCode::CREATED {
         let replayed = answer.headers.contains_key(IDEMPOTENT_REPLAYED);

@@ -70,6 +70,57 @@ fn a_control_that_does_not_oversell_proves_nothing() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("not proven"));
 }
 
+/// Replicas of one strategy, each on a store of its own or all on one.
+async fn deployment(strategy: &str, files: &[&str], lab: &lab::Lab) -> (Vec<lab::Process>, Vec<String>) {
+    let mut replicas = Vec::new();
+    let mut targets = Vec::new();
+    for (i, file) in files.iter().enumerate() {
+        let url = format!("sqlite://{}", lab.file(file).display());
+        let mut command = tokio::process::Command::new(support::program());
+        command.args(["serve", "--die-with-parent", "--server.listen", "127.0.0.1:0", "--admin.token", "t"]);
+        command.args(["--lock.strategy", strategy, "--store.url", &url]);
+        let log = lab.file(&format!("{i}.log"));
+        let patience = std::time::Duration::from_secs(20);
+        let started = lab::Process::start("replica", command, log, "listening on ", patience).await;
+        let (replica, address) = started.expect("the replica starts");
+        replicas.push(replica);
+        targets.push(address);
+    }
+    (replicas, targets)
+}
+
+/// Runs a load against a deployment.
+async fn run_against(targets: &[String], arguments: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(support::program());
+    command.args(["run", "--token", "t"]).args(arguments);
+    for target in targets {
+        command.args(["--target", target]);
+    }
+    command.output().await.expect("the program runs")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_against_a_deployment_judges_what_it_finds() {
+    let lab = lab::Lab::new().unwrap();
+    for (strategy, expected, words) in [("none", 1, "OVERSOLD by"), ("row", 0, "CORRECT")] {
+        let file = format!("{strategy}.db");
+        let (_replicas, targets) = deployment(strategy, &[&file, &file], &lab).await;
+        let output = run_against(&targets, &["--orders", "400", "--stock", "200"]).await;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(code(&output), expected, "{printed}");
+        assert!(printed.contains(words), "{printed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_do_not_share_a_store_are_no_deployment() {
+    let lab = lab::Lab::new().unwrap();
+    let (_replicas, targets) = deployment("row", &["a.db", "b.db"], &lab).await;
+    let output = run_against(&targets, &["--orders", "10"]).await;
+    assert_eq!(code(&output), 64);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("do not share a store"), "{output:?}");
+}
+
 #[test]
 fn a_missed_threshold_is_exit_code_99() {
     let arguments =

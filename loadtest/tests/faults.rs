@@ -48,6 +48,54 @@ async fn a_killed_replica_loses_nothing_and_oversells_nothing() {
     }
 }
 
+/// Lets a process write files of any size again.
+fn lift_file_size_limit(pid: i32) {
+    let lifted =
+        std::process::Command::new("prlimit").args(["--pid", &pid.to_string(), "--fsize=unlimited"]).status();
+    assert!(lifted.expect("prlimit is part of util-linux").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_orders_and_is_survived() {
+    for strategy in ["database", "row"] {
+        let lab = lab::Lab::new().expect("a directory");
+        let url = format!("sqlite://{}", lab.file("stocklock.db").display());
+        // Files end at 300 blocks of 512 bytes: a write beyond that fails, as on a full disk.
+        let script = "trap '' XFSZ; ulimit -S -f 300; exec \"$@\"";
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(support::program()).args(["serve", "--die-with-parent"]);
+        command.args(["--server.listen", "127.0.0.1:0", "--admin.token", "t", "--store.url", &url]);
+        command.args(["--lock.strategy", strategy]);
+        let patience = Duration::from_secs(10);
+        let log = lab.file("log");
+        let (replica, address) =
+            lab::Process::start("replica", command, log, "listening on ", patience).await.expect("it starts");
+        let client = loadtest::client::Client::new(&address, "t");
+        client.create_product("comb", "Comb", 100_000).await.expect("a product");
+        let order = |buyer: String| {
+            let order = order_service::api::NewOrder { sku: "comb".into(), quantity: 1, buyer };
+            let client = client.clone();
+            async move { client.order(&order, None, patience).await.expect("an answer").status.as_u16() }
+        };
+        let (mut confirmed, mut failed) = (0, 0);
+        for i in 0..2_000 {
+            match order(format!("buyer-{i}")).await {
+                201 => confirmed += 1,
+                503 | 504 => failed += 1,
+                other => panic!("{strategy}: {other}"),
+            }
+            if failed == 5 {
+                break;
+            }
+        }
+        assert_eq!(failed, 5, "{strategy}: the limit was never met");
+        lift_file_size_limit(replica.id());
+        assert_eq!(order("after".into()).await, 201, "{strategy}: it goes on as soon as there is room");
+        let audit = client.audit("comb").await.expect("an audit");
+        assert_eq!((audit.orders, audit.balanced), (confirmed + 1, true), "{strategy}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stall_shows_in_the_latency_from_the_intended_start() {
     let plan = support::plan(StrategyName::Row, 1);

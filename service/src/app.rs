@@ -19,6 +19,9 @@ use crate::telemetry::Metrics;
 /// How long the releases of locks may take at the end.
 const LOCK_SHUTDOWN: Duration = Duration::from_secs(2);
 
+/// How long the store's connections may take at the end.
+const STORE_SHUTDOWN: Duration = Duration::from_secs(2);
+
 /// A replica of the service that listens and has not begun to answer.
 pub struct App {
     listener: TcpListener,
@@ -108,7 +111,9 @@ impl App {
         if timeout(LOCK_SHUTDOWN, self.shared.lock.shutdown()).await.is_err() {
             tracing::warn!("some locks could not be released and are left to their expiry");
         }
-        self.shared.store.close().await;
+        if timeout(STORE_SHUTDOWN, self.shared.store.close()).await.is_err() {
+            tracing::warn!("the store did not close in time");
+        }
     }
 }
 

@@ -69,6 +69,7 @@ pub struct Lines {
     /// How many may run at once under a strategy that does not combine.
     places: Arc<Semaphore>,
     closed: CancellationToken,
+    out_of_time: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -99,6 +100,7 @@ impl Lines {
             shared: Arc::new(shared),
             lines: RwLock::default(),
             closed: CancellationToken::new(),
+            out_of_time: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }
     }
@@ -131,25 +133,38 @@ impl Lines {
                 mpsc::error::TrySendError::Closed(_) => Refusal::ShuttingDown,
             })
         };
-        if let Some(line) = self.lines.read().expect("nothing panics while it holds this").get(sku) {
+        let open = |line: &&mpsc::Sender<Waiting>| !line.is_closed();
+        if let Some(line) =
+            self.lines.read().expect("nothing panics while it holds this").get(sku).filter(open)
+        {
             return send(line);
         }
         let mut lines = self.lines.write().expect("nothing panics while it holds this");
         if self.closed.is_cancelled() {
             return Err(Refusal::ShuttingDown);
         }
+        // A line is closed here only when its worker has panicked: the next one starts where it left off.
+        lines.retain(|_, line| !line.is_closed());
         send(lines.entry(sku.clone()).or_insert_with(|| {
             let (line, queue) = mpsc::channel(self.shared.queue);
-            self.tasks.spawn(Worker::new(sku.clone(), Arc::clone(&self.shared), queue).work());
+            let worker = Worker::new(sku.clone(), Arc::clone(&self.shared), queue);
+            self.spawn(worker.work());
             line
         }))
+    }
+
+    /// Spawns a task that is dropped in the middle of its work when the time for the stop is over: its lease is
+    /// then released, and who waits is told.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let out_of_time = self.out_of_time.clone();
+        self.tasks.spawn(async move { out_of_time.run_until_cancelled(work).await });
     }
 
     fn run_alone(&self, sku: &Sku, waiting: Waiting) -> Result<(), Refusal> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| Refusal::Overloaded("too many orders run at once"))?;
         let (sku, shared) = (sku.clone(), Arc::clone(&self.shared));
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             let _place = place;
             if !waiting.begin() {
                 return;
@@ -170,13 +185,15 @@ impl Lines {
     }
 
     /// Closes the lines. Returns when all that waits has been served, or at `deadline`; what waits then is
-    /// refused as `ShuttingDown`.
+    /// refused as `ShuttingDown`, and what has begun is answered as `OutcomeUnknown`.
     pub async fn close(&self, deadline: Instant) {
         self.closed.cancel();
         self.lines.write().expect("nothing panics while it holds this").clear();
         self.tasks.close();
         if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
             tracing::warn!("orders were still in the line when the time for the stop was over");
+            self.out_of_time.cancel();
+            self.tasks.wait().await;
         }
     }
 }

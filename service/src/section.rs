@@ -30,6 +30,7 @@ pub struct Section {
     replica: String,
     think_time: Duration,
     store_timeout: Duration,
+    lock_wait: Duration,
     metrics: CheckoutMetrics,
 }
 
@@ -44,6 +45,7 @@ impl Section {
             replica: config.replica(),
             think_time: config.checkout.think_time,
             store_timeout: config.store.timeout,
+            lock_wait: config.lock.wait,
             metrics: metrics.checkout.clone(),
         }
     }
@@ -93,15 +95,22 @@ impl Section {
     }
 
     async fn read(&self, sku: &Sku) -> Result<Box<dyn Reading>, Refusal> {
-        match timeout(self.store_timeout, self.store.read(sku, self.reads)).await {
+        // Where the read locks the row, it is the lock, and may be waited for as long as one.
+        let (patience, too_late) = match self.reads {
+            Reads::Plain => (self.store_timeout, no_answer()),
+            Reads::ForUpdate => (self.lock_wait, Refusal::LockTimeout),
+        };
+        match timeout(patience, self.store.read(sku, self.reads)).await {
             Ok(Ok(Some(reading))) => Ok(reading),
             Ok(Ok(None)) => Err(Refusal::NoSuchProduct(sku.clone())),
             Ok(Err(StoreError::Busy(_))) if self.reads == Reads::ForUpdate => Err(Refusal::LockTimeout),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(no_answer()),
+            Err(_) => Err(too_late),
         }
     }
 
+    /// Writes, however long it takes: a commit that is given up may still come to pass, and nothing else may be
+    /// done under the lock until it has. Whoever waits for the answer has a time-out of its own.
     async fn write(
         &self,
         reading: Box<dyn Reading>,
@@ -111,10 +120,7 @@ impl Section {
         if changes.versions == 0 {
             return Ok(());
         }
-        match timeout(self.store_timeout, reading.write(lease, self.guard, changes)).await {
-            Ok(result) => result,
-            Err(_) => Err(WriteError::Unknown(StoreError::Busy("no answer in time".into()))),
-        }
+        reading.write(lease, self.guard, changes).await
     }
 
     /// What to write, and what to answer once it is written.

@@ -15,7 +15,13 @@ use tracing_subscriber::EnvFilter;
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        // Where a log cannot be written, that is no reason to stop selling.
+        .log_internal_errors(false)
+        .init();
 }
 
 /// The metrics of one replica. Clones count into the same registry.
@@ -71,7 +77,7 @@ pub struct HttpMetrics {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct RequestLabels {
     /// The method.
-    pub method: String,
+    pub method: &'static str,
     /// The route as declared, so that it is bounded.
     pub route: String,
     /// The answer's status.

@@ -114,8 +114,15 @@ pub(super) fn once_per_key(evidence: &Evidence, database: &Database) -> Finding 
             (Outcome::SoldOut { .. }, true) => {
                 wrong.push(format!("{} was confirmed, and sold out when repeated", name(attempt)));
             }
+            (Outcome::Failed { why }, true) if !is_temporary(why) => {
+                wrong.push(format!("{} was confirmed, and refused when repeated: {why}", name(attempt)));
+            }
             _ => {}
         }
+    }
+    let repeated = evidence.attempts.iter().filter(|attempt| attempt.replay).count();
+    if wrong.is_empty() && replays == 0 && repeated > 0 {
+        return Unknown(format!("none of {repeated} repetitions was answered"));
     }
     found(wrong, format!("{} orders, {replays} repetitions answered with the same order", ids.len()))
 }
@@ -197,9 +204,33 @@ pub(super) fn no_false_sold_out(evidence: &Evidence, database: &Database) -> Fin
     found(wrong, format!("{refusals} refusals for want of stock, all true; {stock} left"))
 }
 
+/// Something was sold, where there was something to sell: a verdict on nothing says nothing.
+pub(super) fn exercised(evidence: &Evidence, database: &Database) -> Finding {
+    let accepted = evidence.attempts.iter().filter(|attempt| attempt.sale().is_some()).count();
+    if accepted == 0 && evidence.initial_stock > 0 {
+        return Unknown("no order was confirmed".into());
+    }
+    let original = || evidence.attempts.iter().filter(|attempt| !attempt.replay);
+    let failed = original().filter(|a| a.is_unknown() || matches!(a.outcome, Outcome::Failed { .. })).count();
+    let unsold = database.audit.supply - units_sold(database);
+    if failed > 0 && !evidence.faults && unsold > 0 {
+        return Unknown(format!("{failed} attempts failed, and {unsold} units were not sold"));
+    }
+    Pass(format!("{accepted} orders were confirmed"))
+}
+
 /// Every attempt got an answer within its deadline; nobody has or awaits the lock afterwards.
 pub(super) fn all_answered(evidence: &Evidence) -> Finding {
     let attempts = evidence.attempts.len();
+    let broken = evidence.attempts.iter().find_map(|attempt| match &attempt.outcome {
+        Outcome::Broken { why } if !evidence.faults => {
+            Some(format!("{} got no answer: {why}", name(attempt)))
+        }
+        _ => None,
+    });
+    if let Some(broken) = broken {
+        return Fail(broken);
+    }
     let silent = evidence.attempts.iter().filter(|attempt| attempt.outcome == Outcome::Unanswered);
     let silent: Vec<_> = silent.map(|attempt| format!("{} got no answer in time", name(attempt))).collect();
     if !silent.is_empty() {
@@ -209,7 +240,8 @@ pub(super) fn all_answered(evidence: &Evidence) -> Finding {
         Ok(lock) => lock,
         Err(why) => return Unknown(format!("who has the lock cannot be seen: {why}")),
     };
-    let holder = lock.holders.iter().find(|holder| !holder.expired);
+    // A crashed holder's lock is free when it has expired; without a crash there is nothing to be left.
+    let holder = lock.holders.iter().find(|holder| !(holder.expired && evidence.faults));
     match (holder, lock.waiting) {
         (None, 0) => Pass(format!("{attempts} attempts answered, and the lock is free")),
         (Some(holder), _) => {
@@ -218,6 +250,13 @@ pub(super) fn all_answered(evidence: &Evidence) -> Finding {
         }
         (None, waiting) => Fail(format!("{waiting} still wait for the lock")),
     }
+}
+
+/// Whether a refusal says nothing of the order itself.
+fn is_temporary(why: &str) -> bool {
+    let temporary =
+        ["lock-timeout", "overloaded", "dependency-down", "shutting-down", "idempotency-in-flight"];
+    temporary.contains(&why) || why.starts_with("not sent")
 }
 
 fn units_sold(database: &Database) -> i64 {

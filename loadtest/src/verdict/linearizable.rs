@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use order_service::api::OrderStatus;
+
 use super::Finding::{self, Fail, Pass};
 use crate::attempt::{Attempt, Outcome};
 use crate::evidence::{Database, Evidence};
@@ -31,10 +33,32 @@ enum Action {
 /// The check on a run's evidence.
 pub(super) fn linearizable(evidence: &Evidence, database: &Database) -> Finding {
     let operations = operations(evidence, database);
-    match check(evidence.initial_stock, &operations) {
-        Ok(()) => Pass(format!("{} operations fit one order and real time", operations.len())),
-        Err(counterexample) => Fail(counterexample),
+    let end = match check(evidence.initial_stock, &operations) {
+        Ok(end) => end,
+        Err(counterexample) => return Fail(counterexample),
+    };
+    let audit = &database.audit;
+    let cancelled = database.orders.iter().filter(|order| order.status == OrderStatus::Cancelled);
+    let put_back: i64 = cancelled.map(|order| order.quantity).sum();
+    let added: i64 = database.adjustments.iter().map(|adjustment| adjustment.delta).sum();
+    let supply = evidence.initial_stock + added - put_back;
+    for (what, says, follows) in [
+        ("stock", audit.stock, end.stock),
+        ("version", audit.version, end.version),
+        ("supply", audit.supply, supply),
+    ] {
+        if says != follows {
+            return Fail(format!("the product's {what} is {says}, where its history leaves {follows}"));
+        }
     }
+    Pass(format!("{} operations fit one order and real time", operations.len()))
+}
+
+/// What a history leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    stock: i64,
+    version: i64,
 }
 
 fn operations(evidence: &Evidence, database: &Database) -> Vec<Operation> {
@@ -83,7 +107,7 @@ fn operations(evidence: &Evidence, database: &Database) -> Vec<Operation> {
 }
 
 /// Replays the operations in the order of their versions, or says where that is not possible.
-fn check(initial_stock: i64, operations: &[Operation]) -> Result<(), String> {
+fn check(initial_stock: i64, operations: &[Operation]) -> Result<End, String> {
     let mut order: Vec<_> = operations.iter().collect();
     order.sort_by_key(|operation| match operation.action {
         Action::Change { version, .. } => (version, 0),
@@ -129,7 +153,7 @@ fn check(initial_stock: i64, operations: &[Operation]) -> Result<(), String> {
             }
         }
     }
-    Ok(())
+    Ok(End { stock, version })
 }
 
 /// The earliest instant at which the next operation can have been: after the invocation of all before it.

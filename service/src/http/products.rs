@@ -43,7 +43,7 @@ async fn show(State(shared): State<Arc<Shared>>, Segment(sku): Segment) -> Resul
 /// Read a product's stock.
 ///
 /// `latest` is the last committed value. `locked` waits until it has the product's lock in shared mode: beside
-/// other readers, never beside a writer.
+/// other readers, never beside a writer. Under the strategies none, row and optimistic there is no lock to take.
 #[utoipa::path(
     get, path = "/v1/products/{sku}/stock", operation_id = "getStock", tag = "products",
     params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product"), StockQuery),

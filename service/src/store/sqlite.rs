@@ -66,18 +66,24 @@ impl SqliteStore {
             }
         };
         migrated.map_err(|reason| OpenError::Unavailable { url: store.url.clone(), reason })?;
-        let pool = |connections| {
-            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(store.timeout)
-        };
         Ok(Self {
-            writer: pool(1).connect_lazy_with(options.clone()),
-            reader: pool(4).connect_lazy_with(options.read_only(true)),
+            writer: pool(store, 1).connect_lazy_with(options.clone()),
+            reader: pool(store, 4).connect_lazy_with(options.read_only(true)),
         })
     }
 
     async fn writing(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.writer.begin_with("begin immediate").await?)
     }
+}
+
+/// A pool that does not hand out a connection whose last transaction came to no end: a full disk makes SQLite
+/// roll back by itself, which leaves the connection's bookkeeping behind. It is replaced.
+pub(crate) fn pool(store: &StoreSection, connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(store.timeout)
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 
 async fn migrate(options: &SqliteConnectOptions) -> Result<(), String> {
@@ -113,7 +119,9 @@ impl Store for SqliteStore {
     }
 
     async fn create_product(&self, product: &ProductRequest) -> Result<Option<Product>, StoreError> {
-        let row = sqlx::query(
+        // All rows are asked for, though there is one at most: SQLite commits when the statement has come to its end,
+        // and an error of that must not be lost.
+        let rows = sqlx::query(
             "insert into products (sku, name, stock, version, supply, created_at)
              values (?1, ?2, ?3, 0, ?3, ?4)
              on conflict (sku) do nothing
@@ -123,9 +131,9 @@ impl Store for SqliteStore {
         .bind(product.name.as_str())
         .bind(product.stock)
         .bind(rows::now())
-        .fetch_optional(&self.writer)
+        .fetch_all(&self.writer)
         .await?;
-        Ok(row.as_ref().map(rows::product).transpose()?)
+        Ok(rows.first().map(rows::product).transpose()?)
     }
 
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError> {
@@ -273,7 +281,7 @@ impl Reading for SqliteReading {
         match self.change(&mut transaction, guard, changes).await {
             Ok(()) => transaction.commit().await.map_err(|error| WriteError::Unknown(error.into())),
             Err(error) => {
-                // A rollback that fails ends the connection, and with it the transaction.
+                // Where it fails, SQLite has rolled back by itself; the pool then replaces the connection.
                 transaction.rollback().await.ok();
                 Err(error)
             }

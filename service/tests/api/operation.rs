@@ -66,3 +66,42 @@ async fn a_stop_loses_nothing_that_was_confirmed_and_writes_nothing_that_was_ref
         assert_eq!(shop.replica().order("after", 1).await.status(), 201, "{strategy}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_the_middle_of_a_long_order_ends_in_time_and_releases_a_lock_without_expiry() {
+    let keys = [
+        ("lock.database.lease", "never"),
+        ("checkout.think_time", "20s"),
+        ("server.request_timeout", "500ms"),
+    ];
+    let mut shop = Shop::with(2, "database", 10, &keys).await;
+    let mut stopping = shop.replicas.remove(0);
+    let (url, http) = (stopping.url.clone(), stopping.http.clone());
+    let order = tokio::spawn(async move {
+        let body = serde_json::json!({"sku": "hair-dryer", "quantity": 1, "buyer": "A"});
+        http.post(format!("{url}/v1/orders")).json(&body).send().await
+    });
+    shop.replica().until_locked().await;
+    let begun = std::time::Instant::now();
+    stopping.stop().await.expect("the replica stops");
+    assert!(begun.elapsed() < Duration::from_secs(4), "it took {:?}", begun.elapsed());
+    let answer = order.await.expect("no panic").expect("an answer");
+    assert_eq!(problem(answer).await, (504, "outcome-unknown".into(), Some("unknown".into())));
+    let census = shop.replica().admin(reqwest::Method::GET, "/lock", None).await;
+    let census: serde_json::Value = census.json().await.expect("a census");
+    assert_eq!(census["holders"], serde_json::json!([]));
+    assert_eq!(shop.audit().await.orders, 0);
+}
+
+#[tokio::test]
+async fn made_up_methods_count_together() {
+    let shop = Shop::open("database", 1).await;
+    for i in 0..20 {
+        let method = reqwest::Method::from_bytes(format!("MADEUP{i}").as_bytes()).expect("a method");
+        let request = shop.replica().http.request(method, format!("{}/v1/orders", shop.replica().url));
+        assert_eq!(request.send().await.expect("an answer").status(), 405);
+    }
+    let metrics = shop.replica().get("/metrics").await.text().await.expect("metrics");
+    assert!(metrics.contains("method=\"other\",route=\"/v1/orders\",status=\"405\"} 20"), "{metrics}");
+    assert!(!metrics.contains("MADEUP"));
+}

@@ -25,10 +25,11 @@ enum Task {
 }
 
 impl Releaser {
-    /// Starts the task. A record that cannot be deleted while its lease lasts is left to the expiry.
+    /// Starts the task. A record that cannot be deleted while its lease lasts is left to the expiry; one without
+    /// an expiry is tried for as long as the process lives.
     pub(super) fn start(table: Arc<dyn LockTable>, lease: LeaseTime) -> Self {
         let (left_behind, mut tasks) = mpsc::unbounded_channel();
-        let patience = lease.duration().unwrap_or(Duration::from_secs(60));
+        let patience = lease.duration();
         let deleting = Arc::clone(&table);
         tokio::spawn(async move {
             while let Some(task) = tasks.recv().await {
@@ -99,13 +100,13 @@ impl Drop for Obligation {
     }
 }
 
-async fn delete(table: &dyn LockTable, owner: Uuid, patience: Duration) {
-    let give_up = Instant::now() + patience;
+async fn delete(table: &dyn LockTable, owner: Uuid, patience: Option<Duration>) {
+    let give_up = patience.map(|patience| Instant::now() + patience);
     let mut pause = Duration::from_millis(10);
     loop {
         match timeout(ONE_TRY, table.delete(owner)).await {
             Ok(Ok(())) => return,
-            failed if Instant::now() + pause >= give_up => {
+            failed if give_up.is_some_and(|give_up| Instant::now() + pause >= give_up) => {
                 tracing::warn!(%owner, ?failed, "a lock record could not be deleted and is left to its expiry");
                 return;
             }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{Error, Row as _};
 use uuid::Uuid;
 
 use super::{Claim, LockTable, Outlook, TICKET_TTL};
 use crate::config::{ConfigError, StoreSection};
 use crate::lock::{FencingToken, Holder, Mode};
-use crate::store::sqlite::options;
+use crate::store::sqlite::{options, pool};
 
 /// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
 pub(super) struct SqliteTable {
@@ -24,12 +24,9 @@ impl SqliteTable {
         // A lock record need not survive a power cut on its own. Those that count do: the commit of an order
         // syncs the whole log, and with it the records written before. So tokens never go back.
         let options = options(store)?.synchronous(SqliteSynchronous::Normal);
-        let pool = |connections| {
-            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(store.timeout)
-        };
         Ok(Self {
-            writer: pool(1).connect_lazy_with(options.clone()),
-            reader: pool(2).connect_lazy_with(options.read_only(true)),
+            writer: pool(store, 1).connect_lazy_with(options.clone()),
+            reader: pool(store, 2).connect_lazy_with(options.read_only(true)),
         })
     }
 }
@@ -49,7 +46,9 @@ impl LockTable for SqliteTable {
         );
         let token = token.bind(&claim.key).bind(mode(claim.mode)).bind(claim.owner.to_string());
         let token = token.bind(&claim.holder).bind(claim.lease.map(millis));
-        Ok(token.fetch_optional(&self.writer).await?.map(FencingToken))
+        // All rows are asked for, though there is one at most: SQLite commits when the statement has come to its end,
+        // and an error of that must not be lost.
+        Ok(token.fetch_all(&self.writer).await?.pop().map(FencingToken))
     }
 
     async fn queue(&self, claim: &Claim) -> Result<(), Error> {
