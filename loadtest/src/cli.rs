@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use loadtest::client::Client;
 use loadtest::compare::{self, Plan};
 use loadtest::experiments;
+use loadtest::fleet::StoreKind;
 use loadtest::report::{Report, Thresholds, comparison, details};
 use loadtest::scenario::{Amount, Scenario};
 use order_service::app::{App, stop_signal};
@@ -77,6 +78,9 @@ pub struct Compare {
     /// The strategies to compare, separated by commas
     #[arg(long, value_delimiter = ',', default_values_t = StrategyName::ALL)]
     strategies: Vec<StrategyName>,
+    /// The store: a file, or a PostgreSQL server of the laboratory's own
+    #[arg(long, value_enum, default_value_t = StoreKind::Sqlite)]
+    store: StoreKind,
     /// Replicas of the service
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     replicas: u16,
@@ -199,6 +203,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
 async fn demonstrate(demo: Demo) -> anyhow::Result<ExitCode> {
     let plan = Plan {
         strategies: StrategyName::ALL.to_vec(),
+        store: StoreKind::Sqlite,
         replicas: demo.replicas.into(),
         repeat: 1,
         scenario: demo.load.scenario(),
@@ -214,6 +219,7 @@ async fn demonstrate(demo: Demo) -> anyhow::Result<ExitCode> {
 async fn side_by_side(arguments: Compare) -> anyhow::Result<ExitCode> {
     let plan = Plan {
         strategies: arguments.strategies,
+        store: arguments.store,
         replicas: arguments.replicas.into(),
         repeat: arguments.repeat as usize,
         scenario: arguments.load.scenario(),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use lab::{INSTALL_POSTGRES, Postgres};
 use order_service::api::Info;
 use order_service::config::StrategyName;
 use uuid::Uuid;
 
 use crate::client::Client;
 use crate::evidence;
-use crate::fleet::{Fleet, FleetPlan};
+use crate::fleet::{Fleet, FleetPlan, StoreKind};
 use crate::metrics::LockFigures;
 use crate::progress::{Bar, Progress};
 use crate::report::{NotRun, Report, RunReport};
@@ -24,6 +25,8 @@ use crate::verdict::{Verdict, sensitive};
 pub struct Plan {
     /// Under which strategies.
     pub strategies: Vec<StrategyName>,
+    /// On which store.
+    pub store: StoreKind,
     /// On how many replicas.
     pub replicas: usize,
     /// How often.
@@ -36,6 +39,14 @@ pub struct Plan {
 
 /// Runs the plan in a laboratory; a fresh store and fresh replicas for each run.
 pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
+    if plan.store == StoreKind::Postgres && !Postgres::is_installed() {
+        let not_run = |strategy: &StrategyName| NotRun {
+            strategy: strategy.to_string(),
+            reason: "the store, PostgreSQL, is not installed".into(),
+            install: Some(INSTALL_POSTGRES.into()),
+        };
+        return Ok(Report::new(Vec::new(), plan.strategies.iter().map(not_run).collect()));
+    }
     let (strategies, not_run): (Vec<_>, Vec<_>) =
         plan.strategies.iter().copied().partition(|strategy| can_run(*strategy));
     let mut runs = Vec::new();
@@ -87,6 +98,7 @@ async fn in_laboratory(
     scenario: &Scenario,
 ) -> anyhow::Result<RunReport> {
     let mut fleet_plan = FleetPlan::new(strategy, plan.replicas)?;
+    fleet_plan.store = plan.store;
     fleet_plan.overrides.extend(plan.overrides.iter().cloned());
     let mut fleet = Fleet::start(fleet_plan).await?;
     let run = run(fleet.clients(), scenario, &Arc::default(), false).await;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lab::{Lab, Process};
+use lab::{Lab, Postgres, Process};
 use order_service::config::{Config, Sources, StoreSection, StrategyName};
 use order_service::lock::DatabaseLock;
 use tokio::process::Command;
@@ -15,6 +15,15 @@ use crate::client::Client;
 /// How long a replica may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What the replicas keep their orders in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum StoreKind {
+    /// A file in the laboratory.
+    Sqlite,
+    /// A server in the laboratory.
+    Postgres,
+}
+
 /// What replicas to start.
 #[derive(Debug, Clone)]
 pub struct FleetPlan {
@@ -22,6 +31,8 @@ pub struct FleetPlan {
     pub program: PathBuf,
     /// The locking strategy of all replicas.
     pub strategy: StrategyName,
+    /// The store they share.
+    pub store: StoreKind,
     /// How many replicas.
     pub replicas: usize,
     /// Further keys of the configuration with their values.
@@ -34,7 +45,7 @@ impl FleetPlan {
         let program = std::env::current_exe().context("cannot find the program to start replicas from")?;
         // A crashed holder is waited for in tests and experiments: seconds are enough here.
         let overrides = vec![("lock.database.lease".into(), "2s".into())];
-        Ok(Self { program, strategy, replicas, overrides })
+        Ok(Self { program, strategy, store: StoreKind::Sqlite, replicas, overrides })
     }
 
     /// The plan with one more key.
@@ -48,17 +59,29 @@ impl FleetPlan {
 pub struct Fleet {
     plan: FleetPlan,
     lab: Lab,
+    store_url: String,
     token: String,
     replicas: Vec<Process>,
     clients: Vec<Client>,
+    /// Last, so that it outlives the replicas.
+    postgres: Option<Postgres>,
 }
 
 impl Fleet {
     /// Starts the replicas and waits until each listens.
     pub async fn start(plan: FleetPlan) -> anyhow::Result<Self> {
         let lab = Lab::new().context("cannot make a temporary directory")?;
+        let postgres = match plan.store {
+            StoreKind::Sqlite => None,
+            StoreKind::Postgres => Some(Postgres::start().await?),
+        };
+        let store_url = match &postgres {
+            None => format!("sqlite://{}", lab.file("stocklock.db").display()),
+            Some(postgres) => postgres.url("postgres"),
+        };
         let token = Uuid::new_v4().to_string();
-        let mut fleet = Self { plan, lab, token, replicas: Vec::new(), clients: Vec::new() };
+        let (replicas, clients) = (Vec::new(), Vec::new());
+        let mut fleet = Self { plan, lab, store_url, token, replicas, clients, postgres };
         for index in 0..fleet.plan.replicas {
             let (process, client) = fleet.spawn(index).await?;
             fleet.replicas.push(process);
@@ -87,11 +110,10 @@ impl Fleet {
     }
 
     fn keys(&self, name: &str) -> Vec<(String, String)> {
-        let url = format!("sqlite://{}", self.lab.file("stocklock.db").display());
         let own = [
             ("server.listen", "127.0.0.1:0".into()),
             ("server.replica", name.to_owned()),
-            ("store.url", url),
+            ("store.url", self.store_url.clone()),
             ("lock.strategy", self.plan.strategy.to_string()),
         ];
         let own = own.into_iter().map(|(key, value)| (key.to_owned(), value));
@@ -112,6 +134,11 @@ impl Fleet {
     /// The replicas.
     pub fn replicas(&mut self) -> &mut [Process] {
         &mut self.replicas
+    }
+
+    /// The database server, where the store is one.
+    pub fn postgres(&mut self) -> Option<&mut Postgres> {
+        self.postgres.as_mut()
     }
 
     /// Starts a replica again that was killed, at another address.

@@ -72,7 +72,7 @@ impl Default for ServerSection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSection {
-    /// "sqlite://FILE". Several replicas on one machine may share the file.
+    /// "sqlite://FILE", which several replicas on one machine may share, or "postgres://USER:PASSWORD@HOST/DATABASE".
     pub url: String,
     /// The longest time that one operation of the store may take.
     #[serde(with = "humantime_serde")]

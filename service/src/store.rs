@@ -1,6 +1,7 @@
 //! The stores. All SQL on products and orders is here; a store knows nothing of locks but that a write
 //! takes a lease.
 
+pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use std::sync::Arc;
@@ -96,6 +97,17 @@ pub struct Changes {
     pub reset: Option<Product>,
 }
 
+impl Changes {
+    /// Whether there is nothing but orders, as nearly always.
+    pub fn is_only_orders(&self) -> bool {
+        !self.orders.is_empty()
+            && self.supplied == 0
+            && self.cancelled.is_empty()
+            && self.adjustments.is_empty()
+            && self.reset.is_none()
+    }
+}
+
 /// Why a store did not answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -129,7 +141,28 @@ pub enum WriteError {
 
 /// Opens the store that the configuration names and brings its tables up to date.
 pub async fn connect(store: &StoreSection) -> Result<Arc<dyn Store>, OpenError> {
-    Ok(Arc::new(sqlite::SqliteStore::connect(store).await?))
+    Ok(match StoreKind::of(store)? {
+        StoreKind::Sqlite => Arc::new(sqlite::SqliteStore::connect(store).await?),
+        StoreKind::Postgres => Arc::new(postgres::PostgresStore::connect(store).await?),
+    })
+}
+
+/// The kinds of store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    Sqlite,
+    Postgres,
+}
+
+impl StoreKind {
+    /// The kind that the configuration names.
+    pub(crate) fn of(store: &StoreSection) -> Result<Self, ConfigError> {
+        match store.url.split(':').next() {
+            Some("sqlite") => Ok(Self::Sqlite),
+            Some("postgres" | "postgresql") => Ok(Self::Postgres),
+            _ => Err(ConfigError::new("store.url", "must be sqlite://FILE or postgres://USER@HOST/DATABASE")),
+        }
+    }
 }
 
 /// Why a store cannot be opened.
@@ -146,4 +179,14 @@ pub enum OpenError {
         /// What it said.
         reason: String,
     },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if sqlite::is_busy(&error) || postgres::is_busy(&error) {
+            Self::Busy(error.to_string())
+        } else {
+            Self::Unavailable(error.to_string())
+        }
+    }
 }

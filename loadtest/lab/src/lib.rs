@@ -6,12 +6,14 @@
 //! called [`die_with_parent`].
 
 mod parent;
+mod postgres;
 mod process;
 mod spawner;
 
 use std::path::{Path, PathBuf};
 
 pub use parent::die_with_parent;
+pub use postgres::{INSTALL_POSTGRES, Postgres, ServerError};
 pub use process::{Process, ProcessError};
 
 /// A temporary directory for the files and logs of an experiment.

@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::spawner;
 
@@ -62,16 +62,11 @@ pub enum ProcessError {
 }
 
 impl Process {
-    /// Starts `command` with its output going to `log`, and waits until a line of its standard output begins
-    /// with `ready`; answers the rest of that line too.
-    pub async fn start(
-        name: impl Into<String>,
+    async fn spawn(
+        name: String,
         mut command: Command,
         log: PathBuf,
-        ready: &str,
-        patience: Duration,
-    ) -> Result<(Self, String), ProcessError> {
-        let name = name.into();
+    ) -> Result<(Self, ChildStdout), ProcessError> {
         let start = |source| ProcessError::Start { name: name.clone(), source };
         let file = std::fs::File::options().create(true).append(true).open(&log).map_err(start)?;
         command
@@ -85,9 +80,21 @@ impl Process {
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         let pid = pid.ok_or_else(|| start(std::io::Error::other("it ended at once")))?;
         let stdout = child.stdout.take().expect("the standard output is a pipe");
-        let announced = copy_and_find(stdout, log.clone(), ready.to_owned());
         let lifeline = child.stdin.take();
-        let mut process = Self { name, log, child, pid, _lifeline: lifeline };
+        Ok((Self { name, log, child, pid, _lifeline: lifeline }, stdout))
+    }
+
+    /// Starts `command` with its output going to `log`, and waits until a line of its standard output begins
+    /// with `ready`; answers the rest of that line too.
+    pub async fn start(
+        name: impl Into<String>,
+        command: Command,
+        log: PathBuf,
+        ready: &str,
+        patience: Duration,
+    ) -> Result<(Self, String), ProcessError> {
+        let (mut process, stdout) = Self::spawn(name.into(), command, log).await?;
+        let announced = copy_and_find(stdout, process.log.clone(), ready.to_owned());
         match timeout(patience, announced).await {
             Ok(Ok(rest)) => Ok((process, rest)),
             Ok(Err(_)) => {
@@ -100,6 +107,30 @@ impl Process {
             }
             Err(_) => Err(process.not_ready(format!("was not ready within {patience:?}"))),
         }
+    }
+
+    /// Starts `command` with its output going to `log`, and waits until `is_ready` says so, which is asked again
+    /// and again.
+    pub async fn start_and_probe(
+        name: impl Into<String>,
+        command: Command,
+        log: PathBuf,
+        patience: Duration,
+        is_ready: impl AsyncFn() -> bool,
+    ) -> Result<Self, ProcessError> {
+        let (mut process, stdout) = Self::spawn(name.into(), command, log).await?;
+        drop(copy_and_find(stdout, process.log.clone(), String::new()));
+        let give_up = Instant::now() + patience;
+        while !is_ready().await {
+            if let Some(status) = process.exited() {
+                return Err(process.not_ready(format!("ended with {status}")));
+            }
+            if Instant::now() >= give_up {
+                return Err(process.not_ready(format!("was not ready within {patience:?}")));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(process)
     }
 
     /// The name it was given.

@@ -4,6 +4,7 @@ use order_service::config::StrategyName;
 
 use super::{Experiment, Finding, Observation};
 use crate::compare::{Plan, compare};
+use crate::fleet::StoreKind;
 use crate::scenario::{Amount, Scenario};
 use crate::verdict::Verdict;
 
@@ -18,6 +19,7 @@ async fn run() -> anyhow::Result<Observation> {
     use StrategyName::{Database, None, Optimistic, Row};
     let plan = Plan {
         strategies: vec![None, Database, Row, Optimistic],
+        store: StoreKind::Sqlite,
         replicas: 3,
         repeat: 1,
         scenario: Scenario { stock: 1_500, amount: Amount::Orders(3_000), ..Scenario::default() },

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use loadtest::fleet::FleetPlan;
+use loadtest::fleet::{FleetPlan, StoreKind};
 use order_service::config::StrategyName;
 
 /// The program under test.
@@ -13,6 +13,7 @@ pub fn program() -> PathBuf {
 /// Replicas of the program under test.
 #[allow(dead_code, reason = "not every test starts replicas")]
 pub fn plan(strategy: StrategyName, replicas: usize) -> FleetPlan {
-    FleetPlan { program: program(), strategy, replicas, overrides: Vec::new() }
+    let store = StoreKind::Sqlite;
+    FleetPlan { program: program(), strategy, store, replicas, overrides: Vec::new() }
         .with("lock.database.lease", "1s")
 }

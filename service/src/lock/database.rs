@@ -9,6 +9,7 @@
 //! - Every attempt is an owner of its own. Whatever becomes of it, its release goes to the [`Releaser`], also
 //!   where the acquire seemed to fail: its reply may have been lost.
 
+mod postgres;
 mod releaser;
 mod renewal;
 mod sqlite;
@@ -17,14 +18,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rand::RngExt as _;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use self::releaser::{Obligation, Releaser};
 use self::renewal::{Renewal, valid_until};
 use super::{Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode, Validity};
 use crate::config::{ConfigError, LeaseTime, StoreSection};
+use crate::store::StoreKind;
 
 /// How long a ticket counts that is not refreshed.
 const TICKET_TTL: Duration = Duration::from_secs(1);
@@ -67,6 +69,16 @@ trait LockTable: Send + Sync {
     /// How many claims on a key wait.
     async fn waiters(&self, key: &str) -> Result<u64, sqlx::Error>;
 
+    /// Fires when a lock that somebody waits for may have become free; `None` where nobody says so.
+    fn changes(&self) -> Option<watch::Receiver<()>>;
+
+    /// How long to wait before looking again, with so many ahead. Jittered, so that those who wait do not look in
+    /// step.
+    fn pause(&self, ahead: u32) -> Duration;
+
+    /// Whether an error says that others kept this one out for too long.
+    fn is_busy(&self, error: &sqlx::Error) -> bool;
+
     /// Ends all connections.
     async fn close(&self);
 }
@@ -95,8 +107,12 @@ enum Outlook {
 impl DatabaseLock {
     /// Connects to the lock table in the store's database, whose migrations must have been run.
     pub async fn connect(store: &StoreSection, lease: LeaseTime, holder: &str) -> Result<Self, LockError> {
-        let table = sqlite::SqliteTable::connect(store).await.map_err(unavailable)?;
-        let table: Arc<dyn LockTable> = Arc::new(table);
+        let table: Arc<dyn LockTable> = match StoreKind::of(store).map_err(unavailable)? {
+            StoreKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store).await.map_err(unavailable)?),
+            StoreKind::Postgres => {
+                Arc::new(postgres::PostgresTable::connect(store).await.map_err(unavailable)?)
+            }
+        };
         let releaser = Releaser::start(Arc::clone(&table), lease);
         Ok(Self { table, lease, holder: holder.into(), releaser })
     }
@@ -125,7 +141,10 @@ impl DatabaseLock {
     /// Waits for the claim's turn. Answers the token and when it was asked for.
     async fn wait(&self, claim: &Claim) -> Result<(FencingToken, Instant), sqlx::Error> {
         let mut refresh_at = Instant::now() + TICKET_TTL / 3;
+        let mut changes = self.table.changes();
         loop {
+            // Whatever changes from here on is noticed below, also when the look came too early for it.
+            changes.as_mut().map(watch::Receiver::borrow_and_update);
             let asked = Instant::now();
             let ahead = match self.table.look(claim).await? {
                 Outlook::Turn => match self.table.take_turn(claim).await? {
@@ -142,7 +161,17 @@ impl DatabaseLock {
                 self.table.queue(claim).await?;
                 refresh_at = asked + TICKET_TTL / 3;
             }
-            sleep_until(Instant::now() + pause(ahead)).await;
+            let changed = async {
+                let announced = match &mut changes {
+                    Some(changes) => changes.changed().await.is_ok(),
+                    None => false,
+                };
+                if !announced {
+                    std::future::pending().await
+                }
+            };
+            // An error says that the pause is over.
+            timeout(self.table.pause(ahead), changed).await.ok();
         }
     }
 
@@ -185,7 +214,7 @@ impl Lock for DatabaseLock {
                 lease.check().map_err(|_| LockError::Timeout)?;
                 Ok(lease)
             }
-            Ok(Err(error)) if is_busy(&error) => Err(LockError::Timeout),
+            Ok(Err(error)) if self.table.is_busy(&error) => Err(LockError::Timeout),
             Ok(Err(error)) => Err(unavailable(error)),
             Err(_) => Err(LockError::Timeout),
         }
@@ -222,15 +251,15 @@ impl Hold for Record {
     }
 }
 
-/// How long to sleep before looking again: next in line looks often, others less. Jittered, so that those who
-/// wait do not look in step.
-fn pause(ahead: u32) -> Duration {
-    let most = if ahead == 0 { 2_000 } else { 4_000 * u64::from(ahead.min(8)) };
-    Duration::from_micros(rand::rng().random_range(most / 4..=most))
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "exclusive",
+        Mode::Shared => "shared",
+    }
 }
 
-fn is_busy(error: &sqlx::Error) -> bool {
-    crate::store::sqlite::is_busy(error)
+fn mode_from(name: &str) -> Mode {
+    if name == "shared" { Mode::Shared } else { Mode::Exclusive }
 }
 
 fn unavailable(error: impl std::fmt::Display) -> LockError {

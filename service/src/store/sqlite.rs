@@ -33,9 +33,6 @@ pub struct SqliteStore {
 /// How to open the file that the configuration names.
 pub(crate) fn options(store: &StoreSection) -> Result<SqliteConnectOptions, ConfigError> {
     let refuse = |why: String| ConfigError::new("store.url", why);
-    if store.url.starts_with("postgres:") || store.url.starts_with("postgresql:") {
-        return Err(refuse("PostgreSQL is not built yet; use sqlite://FILE".into()));
-    }
     let file = store.url.strip_prefix("sqlite:").ok_or_else(|| refuse("must be sqlite://FILE".into()))?;
     if file.trim_start_matches('/').is_empty() || file.contains(":memory:") || file.contains("mode=memory") {
         return Err(refuse("must name a file, which replicas can share and a restart finds again".into()));
@@ -377,10 +374,4 @@ pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
 
 fn is_busy_text(message: &str) -> bool {
     message.contains("database is locked") || message.contains("database table is locked")
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        if is_busy(&error) { Self::Busy(error.to_string()) } else { Self::Unavailable(error.to_string()) }
-    }
 }

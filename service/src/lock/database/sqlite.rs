@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rand::RngExt as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{Error, Row as _};
+use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Claim, LockTable, Outlook, TICKET_TTL};
+use super::{Claim, LockTable, Outlook, TICKET_TTL, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
-use crate::lock::{FencingToken, Holder, Mode};
+use crate::lock::{FencingToken, Holder};
 use crate::store::sqlite::{options, pool};
 
 /// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
@@ -44,7 +46,7 @@ impl LockTable for SqliteTable {
              and not exists (select 1 from lock_waiters where lock_key = ?1 and expires_at > now)
              returning token",
         );
-        let token = token.bind(&claim.key).bind(mode(claim.mode)).bind(claim.owner.to_string());
+        let token = token.bind(&claim.key).bind(mode_name(claim.mode)).bind(claim.owner.to_string());
         let token = token.bind(&claim.holder).bind(claim.lease.map(millis));
         // All rows are asked for, though there is one at most: SQLite commits when the statement has come to its end,
         // and an error of that must not be lost.
@@ -58,7 +60,7 @@ impl LockTable for SqliteTable {
              on conflict (owner) do update set expires_at = excluded.expires_at",
         )
         .bind(&claim.key)
-        .bind(mode(claim.mode))
+        .bind(mode_name(claim.mode))
         .bind(claim.owner.to_string())
         .bind(millis(TICKET_TTL))
         .execute(&self.writer)
@@ -190,6 +192,19 @@ impl LockTable for SqliteTable {
         Ok(waiting.unsigned_abs())
     }
 
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        None
+    }
+
+    fn pause(&self, ahead: u32) -> Duration {
+        let most = if ahead == 0 { 2_000 } else { 4_000 * u64::from(ahead.min(8)) };
+        Duration::from_micros(rand::rng().random_range(most / 4..=most))
+    }
+
+    fn is_busy(&self, error: &Error) -> bool {
+        crate::store::sqlite::is_busy(error)
+    }
+
     async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
@@ -197,21 +212,13 @@ impl LockTable for SqliteTable {
 }
 
 fn holder(row: &SqliteRow) -> Result<Holder, Error> {
-    let mode: String = row.try_get("mode")?;
     Ok(Holder {
         key: row.try_get("lock_key")?,
-        mode: if mode == "shared" { Mode::Shared } else { Mode::Exclusive },
+        mode: mode_from(row.try_get("mode")?),
         token: Some(FencingToken(row.try_get("token")?)),
         replica: row.try_get("holder")?,
         expired: row.try_get("expired")?,
     })
-}
-
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Exclusive => "exclusive",
-        Mode::Shared => "shared",
-    }
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -1,0 +1,155 @@
+//! A private PostgreSQL server.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::unistd::{Uid, User};
+use tokio::process::Command;
+
+use crate::{Lab, Process, ProcessError};
+
+/// How long the server may take to start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The unprivileged user whom root lets the server run as: PostgreSQL refuses to run as root.
+const SERVER_USER: &str = "postgres";
+
+/// A PostgreSQL server on a free port, with its data in a directory of its own; fsync is on, as in production.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    port: u16,
+    _lab: Lab,
+}
+
+/// Why a server cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Its program is not there.
+    #[error("{program} is not installed; {install}")]
+    NotInstalled {
+        /// Which program was looked for.
+        program: &'static str,
+        /// What would install it.
+        install: &'static str,
+    },
+    /// Its directory cannot be prepared.
+    #[error("cannot prepare {what}: {source}")]
+    Prepare {
+        /// What failed.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Its data directory cannot be initialised.
+    #[error("initdb failed: {0}")]
+    Init(String),
+    /// It does not start.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+/// The command that installs the server.
+pub const INSTALL_POSTGRES: &str = "apt-get install postgresql";
+
+impl Postgres {
+    /// Whether the server is installed.
+    pub fn is_installed() -> bool {
+        binaries().is_some()
+    }
+
+    /// Makes a fresh server and waits until it answers.
+    pub async fn start() -> Result<Self, ServerError> {
+        let missing = ServerError::NotInstalled { program: "postgres", install: INSTALL_POSTGRES };
+        let binaries = binaries().ok_or(missing)?;
+        let prepare = |what: &str| {
+            let what = what.to_owned();
+            move |source| ServerError::Prepare { what, source }
+        };
+        let lab = Lab::new().map_err(prepare("a directory"))?;
+        let user = server_user();
+        if let Some(user) = &user {
+            chown(lab.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+                .map_err(prepare("the directory's owner"))?;
+        }
+        let data = lab.file("data");
+        let mut initdb = as_user(user.as_ref(), &binaries.join("initdb"));
+        initdb.arg("--pgdata").arg(&data).args(["--username", "stocklock", "--auth", "trust"]);
+        initdb.args(["--encoding", "UTF8", "--no-locale", "--no-sync"]).current_dir(lab.path());
+        let output = initdb.stdin(Stdio::null()).output().await.map_err(prepare("initdb"))?;
+        if !output.status.success() {
+            return Err(ServerError::Init(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        let port = free_port().map_err(prepare("a free port"))?;
+        let mut server = as_user(user.as_ref(), &binaries.join("postgres"));
+        server.arg("-D").arg(&data).current_dir(lab.path());
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "max_connections=200",
+            "logging_collector=off",
+        ] {
+            server.args(["-c", setting]);
+        }
+        server.args(["-p", &port.to_string()]);
+        let isready = binaries.join("pg_isready");
+        let is_ready = async || {
+            let mut probe = Command::new(&isready);
+            probe.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
+            probe.status().await.is_ok_and(|status| status.success())
+        };
+        let log = lab.file("postgres.log");
+        let process = Process::start_and_probe("PostgreSQL", server, log, PATIENCE, is_ready).await?;
+        Ok(Self { process, port, _lab: lab })
+    }
+
+    /// The address of a database on this server; `postgres` is always there.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://stocklock@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The server's process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+/// A command that runs as `user`, if one is given, and ends with the thread that starts it.
+fn as_user(user: Option<&User>, program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if let Some(user) = user {
+        command.args(["--reuid", &user.name, "--regid", &user.gid.to_string(), "--clear-groups"]);
+    }
+    command.arg("--").arg(program);
+    command
+}
+
+/// Whom to run the server as; `None`: as who we are.
+fn server_user() -> Option<User> {
+    if !Uid::effective().is_root() {
+        return None;
+    }
+    User::from_name(SERVER_USER).ok().flatten()
+}
+
+/// Where the server's programs are: where Debian puts the newest version, or on the path.
+fn binaries() -> Option<PathBuf> {
+    let has_server =
+        |directory: &PathBuf| directory.join("postgres").is_file() && directory.join("initdb").is_file();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut debian: Vec<_> = versions.map(|version| version.path().join("bin")).filter(has_server).collect();
+    debian.sort_by_key(|bin| {
+        let version = bin.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        version.and_then(|version| version.parse::<u32>().ok())
+    });
+    let on_path = || std::env::split_paths(&std::env::var_os("PATH")?).find(has_server);
+    debian.pop().or_else(on_path)
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
