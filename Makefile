@@ -22,7 +22,23 @@ lint: ## Check the form: formatting, and clippy with warnings denied
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: tools
-tools: $(VENV)/schemathesis-$(SCHEMATHESIS) ## Install what the tests need
+tools: $(VENV)/schemathesis-$(SCHEMATHESIS) servers ## Install what the tests need
+
+# Debian's packages. Nothing is started: the tests run servers of their own.
+.PHONY: servers
+servers:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || { \
+		$(MAKE) --no-print-directory can-install WHAT='PostgreSQL 15 or later, with contrib'; \
+		$(SUDO) mkdir -p /etc/postgresql-common; \
+		echo 'create_main_cluster = false' | $(SUDO) tee /etc/postgresql-common/createcluster.conf >/dev/null; \
+		$(SUDO) apt-get update -qq; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			-o Dpkg::Options::=--force-confold postgresql; }
+	@command -v setpriv >/dev/null && command -v prlimit >/dev/null || { echo 'install util-linux'; exit 1; }
+
+.PHONY: can-install
+can-install:
+	@command -v apt-get >/dev/null || { echo 'install $(WHAT)'; exit 1; }
 
 .PHONY: openapi
 openapi: ## Write openapi.yaml anew
@@ -30,7 +46,7 @@ openapi: ## Write openapi.yaml anew
 
 $(VENV)/schemathesis-$(SCHEMATHESIS):
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
-		command -v apt-get >/dev/null || { echo 'install Python 3.10 or later with its venv module'; exit 1; }; \
+		$(MAKE) --no-print-directory can-install WHAT='Python 3.10 or later with its venv module' && \
 		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3 python3-venv; }
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check schemathesis==$(SCHEMATHESIS)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use lab::Postgres;
 use order_service::config::{Config, Sources};
 use order_service::lock::{self, Lock, LockError, Mode, Strategy};
 use order_service::store;
@@ -22,14 +23,26 @@ const LEASE: Duration = Duration::from_secs(1);
 /// A backend, and a way to take part in it.
 struct Backend {
     name: &'static str,
-    directory: TempDir,
+    strategy: &'static str,
+    url: String,
     shared: Option<Strategy>,
+    _directory: TempDir,
+    _server: Option<Postgres>,
 }
 
 impl Backend {
     async fn new(name: &'static str) -> Self {
+        let strategy = name.split(' ').next().expect("the strategy comes first");
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut backend = Self { name, directory, shared: None };
+        let server = match name.ends_with("on PostgreSQL") {
+            true => Some(Postgres::start().await.expect("PostgreSQL starts")),
+            false => None,
+        };
+        let url = match &server {
+            Some(server) => server.url("postgres"),
+            None => format!("sqlite://{}", directory.path().join("locks.db").display()),
+        };
+        let mut backend = Self { name, strategy, url, shared: None, _directory: directory, _server: server };
         store::connect(&backend.config().store).await.expect("the store opens").close().await;
         if name == "local" {
             backend.shared = Some(backend.connect().await);
@@ -39,14 +52,20 @@ impl Backend {
 
     /// All that must keep the contract.
     async fn all() -> Vec<Self> {
-        vec![Self::new("local").await, Self::new("database").await]
+        vec![
+            Self::new("local").await,
+            Self::new("database on SQLite").await,
+            Self::new("database on PostgreSQL").await,
+        ]
     }
 
     fn config(&self) -> Config {
-        let url = format!("sqlite://{}", self.directory.path().join("locks.db").display());
         let lease = format!("{}ms", LEASE.as_millis());
-        let keys =
-            [("store.url", url.as_str()), ("lock.strategy", self.name), ("lock.database.lease", &lease)];
+        let keys = [
+            ("store.url", self.url.as_str()),
+            ("lock.strategy", self.strategy),
+            ("lock.database.lease", &lease),
+        ];
         let overrides = keys.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration")
     }
@@ -256,28 +275,34 @@ async fn no_participant_starves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_learns_that_its_record_is_gone() {
-    let backend = Backend::new("database").await;
-    let store = backend.config().store;
-    let lease = order_service::config::LeaseTime::For(LEASE);
-    let operator = lock::DatabaseLock::connect(&store, lease, "operator").await.unwrap();
-    let holder = backend.participant().await;
-    let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
-    let record = operator.holders().await.unwrap().remove(0);
-    assert!(operator.delete_record(record.token.unwrap()).await.unwrap());
-    timeout(LEASE, lease.lost()).await.expect("the holder learns it within a lease");
-    assert!(lease.check().is_err());
-    // Its release does not touch whoever has the lock now.
-    let next = operator.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
-    lease.release().await;
-    assert_eq!(operator.holders().await.unwrap().len(), 1);
-    next.release().await;
+    for backend in [Backend::new("database on SQLite").await, Backend::new("database on PostgreSQL").await] {
+        let store = backend.config().store;
+        let lease = order_service::config::LeaseTime::For(LEASE);
+        let operator = lock::DatabaseLock::connect(&store, lease, "operator").await.unwrap();
+        let holder = backend.participant().await;
+        let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+        let record = operator.holders().await.unwrap().remove(0);
+        assert!(operator.delete_record(record.token.unwrap()).await.unwrap());
+        timeout(LEASE, lease.lost()).await.expect("the holder learns it within a lease");
+        assert!(lease.check().is_err());
+        // Its release does not touch whoever has the lock now.
+        let next = operator.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+        lease.release().await;
+        assert_eq!(operator.holders().await.unwrap().len(), 1);
+        next.release().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_record_is_taken_over_and_one_without_expiry_is_not() {
     use order_service::config::LeaseTime;
-    for (lease, taken_over) in [(LeaseTime::For(LEASE), true), (LeaseTime::Never, false)] {
-        let backend = Backend::new("database").await;
+    for (lease, taken_over, name) in [
+        (LeaseTime::For(LEASE), true, "database on SQLite"),
+        (LeaseTime::Never, false, "database on SQLite"),
+        (LeaseTime::For(LEASE), true, "database on PostgreSQL"),
+        (LeaseTime::Never, false, "database on PostgreSQL"),
+    ] {
+        let backend = Backend::new(name).await;
         let store = backend.config().store;
         // A runtime that ends takes its renewals with it and releases nothing: a crash, for the table.
         let crashing = store.clone();
@@ -295,7 +320,7 @@ async fn an_expired_record_is_taken_over_and_one_without_expiry_is_not() {
         let crashed = Instant::now();
         let next = lock::DatabaseLock::connect(&store, lease, "next").await.unwrap();
         let got = next.acquire(KEY, Mode::Exclusive, crashed + LEASE + Duration::from_secs(1)).await;
-        assert_eq!(got.is_ok(), taken_over, "{lease:?}");
+        assert_eq!(got.is_ok(), taken_over, "{name}: {lease:?}");
         if let Ok(got) = got {
             assert!(crashed.elapsed() >= LEASE * 9 / 10, "taken over after {:?}", crashed.elapsed());
             assert!(got.token().unwrap().0 > 1);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
 use tokio::process::Command;
 
@@ -22,7 +23,7 @@ const SERVER_USER: &str = "postgres";
 pub struct Postgres {
     process: Process,
     port: u16,
-    _lab: Lab,
+    lab: Lab,
 }
 
 /// Why a server cannot be had.
@@ -84,26 +85,29 @@ impl Postgres {
             return Err(ServerError::Init(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
         let port = free_port().map_err(prepare("a free port"))?;
-        let mut server = as_user(user.as_ref(), &binaries.join("postgres"));
-        server.arg("-D").arg(&data).current_dir(lab.path());
-        for setting in [
-            "listen_addresses=127.0.0.1",
-            "unix_socket_directories=",
-            "max_connections=200",
-            "logging_collector=off",
-        ] {
-            server.args(["-c", setting]);
-        }
-        server.args(["-p", &port.to_string()]);
-        let isready = binaries.join("pg_isready");
-        let is_ready = async || {
-            let mut probe = Command::new(&isready);
-            probe.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
-            probe.status().await.is_ok_and(|status| status.success())
-        };
-        let log = lab.file("postgres.log");
-        let process = Process::start_and_probe("PostgreSQL", server, log, PATIENCE, is_ready).await?;
-        Ok(Self { process, port, _lab: lab })
+        let process = serve(&lab, port).await?;
+        Ok(Self { process, port, lab })
+    }
+
+    /// Ends the server at once, with all its connections: SIGKILL.
+    pub async fn kill(&mut self) -> Result<(), ProcessError> {
+        self.process.kill().await
+    }
+
+    /// Stops the server and all its connections in their tracks: SIGSTOP.
+    pub fn pause(&self) -> Result<(), ProcessError> {
+        self.process.signal_family(Signal::SIGSTOP)
+    }
+
+    /// Lets them go on: SIGCONT.
+    pub fn resume(&self) -> Result<(), ProcessError> {
+        self.process.signal_family(Signal::SIGCONT)
+    }
+
+    /// Starts the server again that was killed, on the same data and port.
+    pub async fn restart(&mut self) -> Result<(), ServerError> {
+        self.process = serve(&self.lab, self.port).await?;
+        Ok(())
     }
 
     /// The address of a database on this server; `postgres` is always there.
@@ -115,6 +119,30 @@ impl Postgres {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+/// Starts the server on data that is there, and waits until it answers.
+async fn serve(lab: &Lab, port: u16) -> Result<Process, ServerError> {
+    let missing = ServerError::NotInstalled { program: "postgres", install: INSTALL_POSTGRES };
+    let binaries = binaries().ok_or(missing)?;
+    let port = port.to_string();
+    let mut server = as_user(server_user().as_ref(), &binaries.join("postgres"));
+    server.arg("-D").arg(lab.file("data")).args(["-p", &port]).current_dir(lab.path());
+    for setting in [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "max_connections=300",
+        "logging_collector=off",
+    ] {
+        server.args(["-c", setting]);
+    }
+    let is_ready = async || {
+        let mut probe = Command::new(binaries.join("pg_isready"));
+        probe.args(["-q", "-h", "127.0.0.1", "-p", &port]).stdin(Stdio::null());
+        probe.status().await.is_ok_and(|status| status.success())
+    };
+    let log = lab.file("postgres.log");
+    Ok(Process::start_and_probe("PostgreSQL", server, log, PATIENCE, is_ready).await?)
 }
 
 /// A command that runs as `user`, if one is given, and ends with the thread that starts it.

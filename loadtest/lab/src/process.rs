@@ -189,6 +189,16 @@ impl Process {
         kill(self.pid, signal).map_err(|error: Errno| self.failed(error))
     }
 
+    /// Signals the process and its children, whatever sessions those have made themselves.
+    pub(crate) fn signal_family(&self, signal: Signal) -> Result<(), ProcessError> {
+        self.signal(signal)?;
+        for child in children(self.pid) {
+            // One that has ended meanwhile needs no signal.
+            kill(child, signal).ok();
+        }
+        Ok(())
+    }
+
     fn failed(&self, what: impl ToString) -> ProcessError {
         ProcessError::Signal { name: self.name.clone(), what: what.to_string() }
     }
@@ -223,4 +233,10 @@ fn copy_and_find(
         }
     });
     receiver
+}
+
+/// The children of a process, as Linux lists them.
+fn children(parent: Pid) -> Vec<Pid> {
+    let list = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
 }

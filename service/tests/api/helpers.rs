@@ -1,6 +1,10 @@
 //! Replicas to test, and a client for them.
 
+use std::path::Path;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use lab::Postgres;
 
 use order_service::api::{Audit, Order};
 use order_service::app::App;
@@ -12,12 +16,24 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub const SKU: &str = "hair-dryer";
+/// The store of this test program.
+pub const STORE: &str = if ON_POSTGRES { "postgres" } else { "sqlite" };
+const ON_POSTGRES: bool = env!("CARGO_CRATE_NAME").len() == "api_on_postgres".len();
 pub const TOKEN: &str = "secret";
 
 /// Replicas that share a store.
 pub struct Shop {
-    pub directory: TempDir,
     pub replicas: Vec<Replica>,
+    store: Store,
+}
+
+/// What the replicas share.
+enum Store {
+    File(TempDir),
+    /// A database on a server that the tests share,
+    Database(String, #[allow(dead_code, reason = "its drop ends the server")] Arc<Postgres>),
+    /// or on one that a test may do anything to.
+    Server(Postgres),
 }
 
 /// A replica inside this process, on a port of its own.
@@ -36,8 +52,29 @@ impl Shop {
 
     /// Replicas under `strategy` with `stock` hair dryers and further keys of the configuration.
     pub async fn with(replicas: usize, strategy: &str, stock: i64, keys: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut shop = Self { directory, replicas: Vec::new() };
+        let store = if ON_POSTGRES {
+            let server = server().await;
+            Store::Database(create_database(&server).await, server)
+        } else {
+            Store::File(tempfile::tempdir().expect("a temporary directory"))
+        };
+        Self::on(store, replicas, strategy, stock, keys).await
+    }
+
+    /// Replicas on a database server that the test may kill.
+    #[allow(dead_code, reason = "not every store has a server")]
+    pub async fn on_a_server_of_its_own(
+        replicas: usize,
+        strategy: &str,
+        stock: i64,
+        keys: &[(&str, &str)],
+    ) -> Self {
+        let server = Postgres::start().await.expect("PostgreSQL starts");
+        Self::on(Store::Server(server), replicas, strategy, stock, keys).await
+    }
+
+    async fn on(store: Store, replicas: usize, strategy: &str, stock: i64, keys: &[(&str, &str)]) -> Self {
+        let mut shop = Self { replicas: Vec::new(), store };
         for _ in 0..replicas {
             shop.add_replica(strategy, keys).await;
         }
@@ -48,7 +85,11 @@ impl Shop {
     }
 
     pub async fn add_replica(&mut self, strategy: &str, keys: &[(&str, &str)]) {
-        let url = format!("sqlite://{}", self.directory.path().join("shop.db").display());
+        let url = match &self.store {
+            Store::File(directory) => format!("sqlite://{}", directory.path().join("shop.db").display()),
+            Store::Database(url, _) => url.clone(),
+            Store::Server(server) => server.url("postgres"),
+        };
         let name = format!("replica-{}", self.replicas.len() + 1);
         let own = [
             ("server.listen", "127.0.0.1:0"),
@@ -69,6 +110,24 @@ impl Shop {
         self.replicas.push(Replica { url, http, stop: Some(stop), running });
     }
 
+    /// Where the file is.
+    #[allow(dead_code, reason = "not every store is a file")]
+    pub fn directory(&self) -> &Path {
+        match &self.store {
+            Store::File(directory) => directory.path(),
+            _ => panic!("the store is not a file"),
+        }
+    }
+
+    /// The server of the test's own.
+    #[allow(dead_code, reason = "not every store has a server")]
+    pub fn server(&mut self) -> &mut Postgres {
+        match &mut self.store {
+            Store::Server(server) => server,
+            _ => panic!("the server is shared"),
+        }
+    }
+
     pub fn replica(&self) -> &Replica {
         &self.replicas[0]
     }
@@ -83,6 +142,29 @@ impl Shop {
         let page: Value = page.json().await.expect("a page");
         serde_json::from_value(page["orders"].clone()).expect("orders")
     }
+}
+
+/// The server that the tests of this program share, for as long as one of them runs.
+async fn server() -> Arc<Postgres> {
+    static SERVER: tokio::sync::Mutex<Weak<Postgres>> = tokio::sync::Mutex::const_new(Weak::new());
+    let mut server = SERVER.lock().await;
+    if let Some(running) = server.upgrade() {
+        return running;
+    }
+    let started = Arc::new(Postgres::start().await.expect("PostgreSQL starts"));
+    *server = Arc::downgrade(&started);
+    started
+}
+
+/// Makes a database, and answers its address.
+async fn create_database(server: &Postgres) -> String {
+    use sqlx::Connection as _;
+    let name = format!("shop_{}", uuid::Uuid::new_v4().simple());
+    let mut connection = sqlx::PgConnection::connect(&server.url("postgres")).await.expect("a connection");
+    let create = sqlx::AssertSqlSafe(format!("create database {name}"));
+    sqlx::raw_sql(create).execute(&mut connection).await.expect("a database");
+    connection.close().await.expect("the connection ends");
+    server.url(&name)
 }
 
 impl Replica {

@@ -1,10 +1,12 @@
-//! The service through HTTP: real replicas on a real store, on free ports.
+//! The service through HTTP: real replicas on SQLite, on free ports. The same suite runs on PostgreSQL in
+//! `api_on_postgres.rs`.
 
 mod bad_input;
 mod documents;
 mod helpers;
 mod idempotency;
 mod line;
+mod only_on_sqlite;
 mod operation;
 mod orders;
 mod products;

@@ -16,20 +16,9 @@ async fn a_replica_says_what_it_is_and_that_it_is_ready() {
     let info: Info = replica.get("/v1/info").await.json().await.unwrap();
     assert_eq!(
         (info.strategy.as_str(), info.guard.as_str(), info.store.as_str()),
-        ("optimistic", "version", "sqlite")
+        ("optimistic", "version", crate::helpers::STORE)
     );
     assert_eq!((info.replica.as_str(), info.max_batch, info.lease_ms), ("replica-1", 256, None));
-}
-
-#[tokio::test]
-async fn readiness_names_the_dependency_that_is_gone() {
-    let shop = Shop::open("database", 1).await;
-    let file = shop.directory.path().join("shop.db");
-    std::fs::write(&file, b"this is no database").unwrap();
-    std::fs::remove_file(file.with_extension("db-wal")).unwrap();
-    let (status, slug, _) = problem(shop.replica().get("/readyz").await).await;
-    assert_eq!((status, slug.as_str()), (503, "dependency-down"));
-    assert_eq!(shop.replica().get("/livez").await.status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,40 @@
+//! What only a server can suffer: to be gone for a while.
+
+use crate::helpers::{Shop, problem};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_answered_clearly_and_survived() {
+    for strategy in ["database", "row", "optimistic"] {
+        let keys = [("store.timeout", "1s"), ("lock.wait", "1s")];
+        let mut shop = Shop::on_a_server_of_its_own(1, strategy, 100, &keys).await;
+        assert_eq!(shop.replica().order("before", 1).await.status(), 201);
+        shop.server().kill().await.expect("the server is killed");
+        for buyer in ["first", "second"] {
+            let (status, slug, outcome) = problem(shop.replica().order(buyer, 1).await).await;
+            // A commit under way when the connection broke would be of unknown outcome; these never got so far.
+            assert_eq!((status, outcome.as_deref()), (503, Some("not_executed")), "{strategy}: {slug}");
+            assert!(["dependency-down", "lock-timeout"].contains(&slug.as_str()), "{strategy}: {slug}");
+        }
+        let (status, slug, _) = problem(shop.replica().get("/readyz").await).await;
+        assert_eq!((status, slug.as_str()), (503, "dependency-down"), "{strategy}");
+        shop.server().restart().await.expect("the server starts again");
+        let again = shop.replica().order("after", 1).await;
+        assert_eq!(again.status(), 201, "{strategy}: {}", again.text().await.expect("a body"));
+        assert_eq!(shop.replica().get("/readyz").await.status(), 200, "{strategy}");
+        let audit = shop.audit().await;
+        assert_eq!((audit.orders, audit.balanced), (2, true), "{strategy}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_server_keeps_nobody_waiting_for_ever() {
+    let keys = [("store.timeout", "500ms"), ("lock.wait", "500ms"), ("server.request_timeout", "1s")];
+    let mut shop = Shop::on_a_server_of_its_own(1, "database", 100, &keys).await;
+    assert_eq!(shop.replica().order("before", 1).await.status(), 201);
+    shop.server().pause().expect("the server is stopped");
+    let asked = std::time::Instant::now();
+    let (status, _, outcome) = problem(shop.replica().order("during", 1).await).await;
+    assert!(asked.elapsed() < std::time::Duration::from_secs(4), "answered after {:?}", asked.elapsed());
+    assert!(matches!((status, outcome.as_deref()), (503, Some("not_executed")) | (504, Some("unknown"))));
+    shop.server().resume().expect("the server goes on");
+}

@@ -1,0 +1,18 @@
+//! The suite of `api/`, on PostgreSQL.
+
+#[path = "api/bad_input.rs"]
+mod bad_input;
+#[path = "api/helpers.rs"]
+mod helpers;
+#[path = "api/idempotency.rs"]
+mod idempotency;
+#[path = "api/line.rs"]
+mod line;
+#[path = "api/only_on_postgres.rs"]
+mod only_on_postgres;
+#[path = "api/operation.rs"]
+mod operation;
+#[path = "api/orders.rs"]
+mod orders;
+#[path = "api/products.rs"]
+mod products;
