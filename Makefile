@@ -28,7 +28,7 @@ tools: $(VENV)/schemathesis-$(SCHEMATHESIS) servers ## Install what the tests ne
 .PHONY: servers
 servers:
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || { \
-		$(MAKE) --no-print-directory can-install WHAT='PostgreSQL 15 or later, with contrib'; \
+		$(MAKE) --no-print-directory can-install WHAT='PostgreSQL 15 or later, with contrib' && \
 		$(SUDO) mkdir -p /etc/postgresql-common; \
 		echo 'create_main_cluster = false' | $(SUDO) tee /etc/postgresql-common/createcluster.conf >/dev/null; \
 		$(SUDO) apt-get update -qq; \

@@ -167,7 +167,7 @@ impl DatabaseLock {
                     None => false,
                 };
                 if !announced {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             };
             // An error says that the pause is over.

@@ -33,7 +33,7 @@ enum Store {
     /// A database on a server that the tests share,
     Database(String, #[allow(dead_code, reason = "its drop ends the server")] Arc<Postgres>),
     /// or on one that a test may do anything to.
-    Server(Postgres),
+    Server(Box<Postgres>),
 }
 
 /// A replica inside this process, on a port of its own.
@@ -70,7 +70,7 @@ impl Shop {
         keys: &[(&str, &str)],
     ) -> Self {
         let server = Postgres::start().await.expect("PostgreSQL starts");
-        Self::on(Store::Server(server), replicas, strategy, stock, keys).await
+        Self::on(Store::Server(Box::new(server)), replicas, strategy, stock, keys).await
     }
 
     async fn on(store: Store, replicas: usize, strategy: &str, stock: i64, keys: &[(&str, &str)]) -> Self {
