@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use lab::{INSTALL_POSTGRES, Postgres};
+use lab::{INSTALL_POSTGRES, INSTALL_REDIS, Postgres, Redis};
 use order_service::api::Info;
 use order_service::config::StrategyName;
 use uuid::Uuid;
@@ -47,8 +47,9 @@ pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
         };
         return Ok(Report::new(Vec::new(), plan.strategies.iter().map(not_run).collect()));
     }
-    let (strategies, not_run): (Vec<_>, Vec<_>) =
-        plan.strategies.iter().copied().partition(|strategy| can_run(*strategy));
+    let not_run: Vec<_> = plan.strategies.iter().filter_map(|strategy| obstacle(*strategy)).collect();
+    let is_run = |strategy: &StrategyName| obstacle(*strategy).is_none();
+    let strategies: Vec<_> = plan.strategies.iter().copied().filter(is_run).collect();
     let mut runs = Vec::new();
     for repetition in 0..plan.repeat {
         let seed = plan.scenario.seed + repetition as u64;
@@ -61,16 +62,23 @@ pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
         judge_sensitivity(&mut suite);
         runs.extend(suite);
     }
-    Ok(Report::new(runs, not_run.into_iter().map(reason).collect()))
+    Ok(Report::new(runs, not_run))
 }
 
-/// Whether this version has the strategy.
-pub fn can_run(strategy: StrategyName) -> bool {
-    !matches!(strategy, StrategyName::Redis | StrategyName::Zookeeper)
-}
-
-fn reason(strategy: StrategyName) -> NotRun {
-    NotRun { strategy: strategy.to_string(), reason: "this strategy is not built yet".into(), install: None }
+/// Why a strategy cannot be run here, if it cannot.
+pub fn obstacle(strategy: StrategyName) -> Option<NotRun> {
+    let not_run = |reason: &str, install: Option<&str>| NotRun {
+        strategy: strategy.to_string(),
+        reason: reason.into(),
+        install: install.map(Into::into),
+    };
+    match strategy {
+        StrategyName::Zookeeper => Some(not_run("this strategy is not built yet", None)),
+        StrategyName::Redis if !Redis::is_installed() => {
+            Some(not_run("Redis is not installed", Some(INSTALL_REDIS)))
+        }
+        _ => None,
+    }
 }
 
 /// In a suite, what has no lock between its replicas is expected to oversell. The negative control says of all others whether the load was hard enough to find anything.

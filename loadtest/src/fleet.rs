@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lab::{Lab, Postgres, Process};
+use lab::{Lab, Postgres, Process, Redis};
 use order_service::config::{Config, Sources, StoreSection, StrategyName};
 use order_service::lock::DatabaseLock;
 use tokio::process::Command;
@@ -44,7 +44,10 @@ impl FleetPlan {
     pub fn new(strategy: StrategyName, replicas: usize) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find the program to start replicas from")?;
         // A crashed holder is waited for in tests and experiments: seconds are enough here.
-        let overrides = vec![("lock.database.lease".into(), "2s".into())];
+        let mut overrides = vec![("lock.database.lease".into(), "2s".into())];
+        if strategy == StrategyName::Redis {
+            overrides.push(("lock.redis.lease".into(), "2s".into()));
+        }
         Ok(Self { program, strategy, store: StoreKind::Sqlite, replicas, overrides })
     }
 
@@ -63,8 +66,9 @@ pub struct Fleet {
     token: String,
     replicas: Vec<Process>,
     clients: Vec<Client>,
-    /// Last, so that it outlives the replicas.
+    /// Last, so that they outlive the replicas.
     postgres: Option<Postgres>,
+    redis: Option<Redis>,
 }
 
 impl Fleet {
@@ -79,9 +83,13 @@ impl Fleet {
             None => format!("sqlite://{}", lab.file("stocklock.db").display()),
             Some(postgres) => postgres.url("postgres"),
         };
+        let redis = match plan.strategy {
+            StrategyName::Redis => Some(Redis::start().await?),
+            _ => None,
+        };
         let token = Uuid::new_v4().to_string();
         let (replicas, clients) = (Vec::new(), Vec::new());
-        let mut fleet = Self { plan, lab, store_url, token, replicas, clients, postgres };
+        let mut fleet = Self { plan, lab, store_url, token, replicas, clients, postgres, redis };
         for index in 0..fleet.plan.replicas {
             let (process, client) = fleet.spawn(index).await?;
             fleet.replicas.push(process);
@@ -117,8 +125,9 @@ impl Fleet {
             ("lock.strategy", self.plan.strategy.to_string()),
         ];
         let own = own.into_iter().map(|(key, value)| (key.to_owned(), value));
+        let redis = self.redis.as_ref().map(|redis| ("lock.redis.url".to_owned(), redis.url()));
         // The last value of a key counts.
-        let mut keys: Vec<(String, String)> = own.collect();
+        let mut keys: Vec<(String, String)> = own.chain(redis).collect();
         for (key, value) in &self.plan.overrides {
             keys.retain(|(known, _)| known != key);
             keys.push((key.clone(), value.clone()));
@@ -139,6 +148,11 @@ impl Fleet {
     /// The database server, where the store is one.
     pub fn postgres(&mut self) -> Option<&mut Postgres> {
         self.postgres.as_mut()
+    }
+
+    /// The Redis server, where the strategy needs one.
+    pub fn redis(&mut self) -> Option<&mut Redis> {
+        self.redis.as_mut()
     }
 
     /// Starts a replica again that was killed, at another address.

@@ -58,7 +58,7 @@ impl App {
             OpenError::Config(error) => StartError::Config(error),
             error @ OpenError::Unavailable { .. } => StartError::Open(error),
         })?;
-        let strategy = lock::connect(config, &metrics).await?;
+        let strategy = lock::connect(config, &store, &metrics).await?;
         for entry in &config.catalog {
             store.create_product(&entry.parse()?).await.map_err(StartError::Catalog)?;
         }

@@ -475,6 +475,7 @@ impl Config {
             ("store.timeout", self.store.timeout, ms(10)),
             ("lock.wait", self.lock.wait, ms(1)),
             ("lock.database.lease", self.lock.database.lease.duration().unwrap_or(LONGEST), ms(100)),
+            ("lock.redis.lease", self.lock.redis.as_ref().map_or(LONGEST, |redis| redis.lease), ms(100)),
             ("checkout.max_hold", self.checkout.max_hold, ms(0)),
             ("checkout.think_time", self.checkout.think_time, ms(0)),
         ] {
@@ -604,6 +605,7 @@ mod tests {
             ("[lock]\nstrategy = \"zookeeper\"", "lock.zookeeper"),
             ("[lock.database]\nlease = \"often\"", "lock.database.lease"),
             ("[lock.database]\nlease = \"1ms\"", "lock.database.lease"),
+            ("[lock.redis]\nlease = \"1ms\"", "lock.redis.lease"),
             ("[server]\nlisten = \"nowhere\"", "server.listen"),
             ("[server]\nrequest_timeout = \"0s\"", "server.request_timeout"),
             ("[lock]\nwait = \"1000000y\"", "lock.wait"),

@@ -6,6 +6,8 @@ mod instrumented;
 mod lease;
 mod local;
 mod none;
+mod redis;
+mod shell;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::config::{Config, ConfigError, Guard, LockConfig, StrategyName};
+use crate::store::Store;
 use crate::telemetry::Metrics;
 
 pub use database::DatabaseLock;
@@ -138,15 +141,20 @@ pub enum ConnectError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// This version does not have it.
-    #[error("lock.strategy: {0} is not built yet; choose none, local, database, row or optimistic")]
+    #[error("lock.strategy: {0} is not built yet; choose none, local, database, redis, row or optimistic")]
     NotBuilt(StrategyName),
     /// The backend cannot be reached.
     #[error(transparent)]
     Lock(#[from] LockError),
 }
 
-/// Makes the strategy that the configuration names. The one place that knows them all.
-pub async fn connect(config: &Config, metrics: &Metrics) -> Result<Strategy, ConnectError> {
+/// Makes the strategy that the configuration names. The one place that knows them all. Where fencing tokens are
+/// counted by a backend that may lose its data, the orders in `store` say where to go on.
+pub async fn connect(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    metrics: &Metrics,
+) -> Result<Strategy, ConnectError> {
     let name = config.lock.strategy;
     let none = || -> Arc<dyn Lock> { Arc::new(none::NoLock) };
     let (lock, reads, combines) = match config.lock_config()? {
@@ -156,7 +164,11 @@ pub async fn connect(config: &Config, metrics: &Metrics) -> Result<Strategy, Con
             let lock = DatabaseLock::connect(&config.store, lease, &config.replica()).await?;
             (Arc::new(lock) as Arc<dyn Lock>, Reads::Plain, true)
         }
-        LockConfig::Redis(_) | LockConfig::Zookeeper(_) => return Err(ConnectError::NotBuilt(name)),
+        LockConfig::Redis(section) => {
+            let lock = redis::connect(&section, &config.replica(), Arc::clone(store)).await?;
+            (Arc::new(lock) as Arc<dyn Lock>, Reads::Plain, true)
+        }
+        LockConfig::Zookeeper(_) => return Err(ConnectError::NotBuilt(name)),
         LockConfig::Row => (none(), Reads::ForUpdate, true),
         LockConfig::Optimistic => (none(), Reads::Plain, true),
     };
@@ -178,16 +190,16 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn what_is_not_built_says_so() {
-        for (strategy, section) in [("redis", "lock.redis.lease"), ("zookeeper", "lock.zookeeper.root")] {
-            let value = if strategy == "redis" { "1s" } else { "/x" };
-            let overrides = [("lock.strategy", strategy), (section, value)];
-            let sources = crate::config::Sources {
-                overrides: overrides.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
-                ..Default::default()
-            };
-            let config = Config::load(&sources).unwrap();
-            let error = connect(&config, &Metrics::default()).await.unwrap_err();
-            assert!(error.to_string().contains("not built yet"), "{error}");
-        }
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("shop.db").display());
+        let overrides = [("lock.strategy", "zookeeper"), ("lock.zookeeper.root", "/x"), ("store.url", &url)];
+        let sources = crate::config::Sources {
+            overrides: overrides.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            ..Default::default()
+        };
+        let config = Config::load(&sources).unwrap();
+        let store = crate::store::connect(&config.store).await.unwrap();
+        let error = connect(&config, &store, &Metrics::default()).await.unwrap_err();
+        assert!(error.to_string().contains("not built yet"), "{error}");
     }
 }

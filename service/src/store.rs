@@ -54,6 +54,9 @@ pub trait Store: Send + Sync {
     /// The books of a product, read in one transaction.
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError>;
 
+    /// The greatest fencing token that an order of the product has.
+    async fn greatest_token(&self, sku: &Sku) -> Result<Option<i64>, StoreError>;
+
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lab::Postgres;
-use order_service::config::{Config, Sources};
+use lab::{Postgres, Redis};
+use order_service::config::{Config, Sources, StoreSection};
 use order_service::lock::{self, Lock, LockError, Mode, Strategy};
-use order_service::store;
+use order_service::store::{self, Store};
 use order_service::telemetry::Metrics;
 use rand::RngExt as _;
 use tempfile::TempDir;
@@ -27,6 +27,8 @@ struct Backend {
     url: String,
     shared: Option<Strategy>,
     _directory: TempDir,
+    redis: Option<Redis>,
+    store: Arc<dyn Store>,
     _server: Option<Postgres>,
 }
 
@@ -42,8 +44,15 @@ impl Backend {
             Some(server) => server.url("postgres"),
             None => format!("sqlite://{}", directory.path().join("locks.db").display()),
         };
-        let mut backend = Self { name, strategy, url, shared: None, _directory: directory, _server: server };
-        store::connect(&backend.config().store).await.expect("the store opens").close().await;
+        let redis = match strategy {
+            "redis" => Some(Redis::start().await.expect("Redis starts")),
+            _ => None,
+        };
+        let section = StoreSection { url: url.clone(), ..StoreSection::default() };
+        let store = store::connect(&section).await.expect("the store opens");
+        let _directory = directory;
+        let mut backend =
+            Self { name, strategy, url, shared: None, _directory, redis, store, _server: server };
         if name == "local" {
             backend.shared = Some(backend.connect().await);
         }
@@ -56,22 +65,27 @@ impl Backend {
             Self::new("local").await,
             Self::new("database on SQLite").await,
             Self::new("database on PostgreSQL").await,
+            Self::new("redis").await,
         ]
     }
 
     fn config(&self) -> Config {
         let lease = format!("{}ms", LEASE.as_millis());
-        let keys = [
+        let redis = self.redis.as_ref().map(Redis::url);
+        let mut keys = vec![
             ("store.url", self.url.as_str()),
             ("lock.strategy", self.strategy),
             ("lock.database.lease", &lease),
         ];
+        if let Some(url) = &redis {
+            keys.extend([("lock.redis.url", url.as_str()), ("lock.redis.lease", &lease)]);
+        }
         let overrides = keys.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration")
     }
 
     async fn connect(&self) -> Strategy {
-        lock::connect(&self.config(), &Metrics::default()).await.expect("the lock connects")
+        lock::connect(&self.config(), &self.store, &Metrics::default()).await.expect("the lock connects")
     }
 
     async fn participant(&self) -> Arc<dyn Lock> {

@@ -8,13 +8,17 @@
 mod parent;
 mod postgres;
 mod process;
+mod redis;
+mod server;
 mod spawner;
 
 use std::path::{Path, PathBuf};
 
 pub use parent::die_with_parent;
-pub use postgres::{INSTALL_POSTGRES, Postgres, ServerError};
+pub use postgres::{INSTALL_POSTGRES, Postgres};
 pub use process::{Process, ProcessError};
+pub use redis::{INSTALL_REDIS, Redis};
+pub use server::ServerError;
 
 /// A temporary directory for the files and logs of an experiment.
 #[derive(Debug)]

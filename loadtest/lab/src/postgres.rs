@@ -1,6 +1,5 @@
 //! A private PostgreSQL server.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,6 +9,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
 use tokio::process::Command;
 
+use crate::server::{ServerError, as_user, free_port};
 use crate::{Lab, Process, ProcessError};
 
 /// How long the server may take to start.
@@ -24,33 +24,6 @@ pub struct Postgres {
     process: Process,
     port: u16,
     lab: Lab,
-}
-
-/// Why a server cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// Its program is not there.
-    #[error("{program} is not installed; {install}")]
-    NotInstalled {
-        /// Which program was looked for.
-        program: &'static str,
-        /// What would install it.
-        install: &'static str,
-    },
-    /// Its directory cannot be prepared.
-    #[error("cannot prepare {what}: {source}")]
-    Prepare {
-        /// What failed.
-        what: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Its data directory cannot be initialised.
-    #[error("initdb failed: {0}")]
-    Init(String),
-    /// It does not start.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
 }
 
 /// The command that installs the server.
@@ -145,17 +118,6 @@ async fn serve(lab: &Lab, port: u16) -> Result<Process, ServerError> {
     Ok(Process::start_and_probe("PostgreSQL", server, log, PATIENCE, is_ready).await?)
 }
 
-/// A command that runs as `user`, if one is given, and ends with the thread that starts it.
-fn as_user(user: Option<&User>, program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]);
-    if let Some(user) = user {
-        command.args(["--reuid", &user.name, "--regid", &user.gid.to_string(), "--clear-groups"]);
-    }
-    command.arg("--").arg(program);
-    command
-}
-
 /// Whom to run the server as; `None`: as who we are.
 fn server_user() -> Option<User> {
     if !Uid::effective().is_root() {
@@ -176,8 +138,4 @@ fn binaries() -> Option<PathBuf> {
     });
     let on_path = || std::env::split_paths(&std::env::var_os("PATH")?).find(has_server);
     debian.pop().or_else(on_path)
-}
-
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -6,12 +6,8 @@
 //! - Those who wait queue with tickets: first come first served, readers together, and a newcomer does not
 //!   pass those who wait. A ticket lapses a second after its waiter stopped refreshing it, so a dead waiter
 //!   holds nobody up for long.
-//! - Every attempt is an owner of its own. Whatever becomes of it, its release goes to the [`Releaser`], also
-//!   where the acquire seemed to fail: its reply may have been lost.
 
 mod postgres;
-mod releaser;
-mod renewal;
 mod sqlite;
 
 use std::sync::Arc;
@@ -19,24 +15,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use self::releaser::{Obligation, Releaser};
-use self::renewal::{Renewal, valid_until};
-use super::{Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode, Validity};
+use super::shell::{Attempt, Backend, BackendError, Claim, LeasedLock, Step};
+use super::{Census, FencingToken, Holder, Lease, Lock, LockError, Mode};
 use crate::config::{ConfigError, LeaseTime, StoreSection};
 use crate::store::StoreKind;
 
-/// How long a ticket counts that is not refreshed.
-const TICKET_TTL: Duration = Duration::from_secs(1);
-
 /// A lock in a table of the store's database.
 pub struct DatabaseLock {
+    lock: LeasedLock,
     table: Arc<dyn LockTable>,
-    lease: LeaseTime,
-    holder: String,
-    releaser: Releaser,
 }
 
 /// The statements of the lock table, in one database's dialect. Times are by that database's clock.
@@ -83,23 +73,17 @@ trait LockTable: Send + Sync {
     async fn close(&self);
 }
 
-/// One attempt to have a lock.
-#[derive(Debug, Clone)]
-struct Claim {
-    key: String,
-    mode: Mode,
-    owner: Uuid,
-    holder: String,
-    lease: Option<Duration>,
-}
-
 /// Where a waiting claim stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outlook {
     /// It seems to be its turn.
     Turn,
     /// Somebody has the lock, or so many stand before it.
-    Wait { ahead: u32 },
+    Wait {
+        ahead: u32,
+        /// Whether its ticket is about to lapse.
+        refresh: bool,
+    },
     /// Its ticket lapsed and was cleared away.
     Forgotten,
 }
@@ -107,14 +91,12 @@ enum Outlook {
 impl DatabaseLock {
     /// Connects to the lock table in the store's database, whose migrations must have been run.
     pub async fn connect(store: &StoreSection, lease: LeaseTime, holder: &str) -> Result<Self, LockError> {
-        let table: Arc<dyn LockTable> = match StoreKind::of(store).map_err(unavailable)? {
-            StoreKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store).await.map_err(unavailable)?),
-            StoreKind::Postgres => {
-                Arc::new(postgres::PostgresTable::connect(store).await.map_err(unavailable)?)
-            }
+        let table: Arc<dyn LockTable> = match StoreKind::of(store)? {
+            StoreKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store)?),
+            StoreKind::Postgres => Arc::new(postgres::PostgresTable::connect(store)?),
         };
-        let releaser = Releaser::start(Arc::clone(&table), lease);
-        Ok(Self { table, lease, holder: holder.into(), releaser })
+        let lock = LeasedLock::new(Arc::new(Table(Arc::clone(&table))), lease, true, holder);
+        Ok(Self { lock, table })
     }
 
     /// All records, for an operator.
@@ -127,129 +109,115 @@ impl DatabaseLock {
     pub async fn delete_record(&self, token: FencingToken) -> Result<bool, LockError> {
         self.table.delete_record(token).await.map_err(unavailable)
     }
-
-    /// Inserts at once if nobody is there; queues otherwise.
-    async fn insert_or_queue(&self, claim: &Claim) -> Result<Option<(FencingToken, Instant)>, sqlx::Error> {
-        let asked = Instant::now();
-        if let Some(token) = self.table.try_insert(claim).await? {
-            return Ok(Some((token, asked)));
-        }
-        self.table.queue(claim).await?;
-        Ok(None)
-    }
-
-    /// Waits for the claim's turn. Answers the token and when it was asked for.
-    async fn wait(&self, claim: &Claim) -> Result<(FencingToken, Instant), sqlx::Error> {
-        let mut refresh_at = Instant::now() + TICKET_TTL / 3;
-        let mut changes = self.table.changes();
-        loop {
-            // Whatever changes from here on is noticed below, also when the look came too early for it.
-            changes.as_mut().map(watch::Receiver::borrow_and_update);
-            let asked = Instant::now();
-            let ahead = match self.table.look(claim).await? {
-                Outlook::Turn => match self.table.take_turn(claim).await? {
-                    Some(token) => return Ok((token, asked)),
-                    None => 0,
-                },
-                Outlook::Wait { ahead } => ahead,
-                Outlook::Forgotten => {
-                    self.table.queue(claim).await?;
-                    continue;
-                }
-            };
-            if asked >= refresh_at {
-                self.table.queue(claim).await?;
-                refresh_at = asked + TICKET_TTL / 3;
-            }
-            let changed = async {
-                let announced = match &mut changes {
-                    Some(changes) => changes.changed().await.is_ok(),
-                    None => false,
-                };
-                if !announced {
-                    std::future::pending::<()>().await;
-                }
-            };
-            // An error says that the pause is over.
-            timeout(self.table.pause(ahead), changed).await.ok();
-        }
-    }
-
-    fn lease(&self, mut obligation: Obligation, token: FencingToken, asked: Instant) -> Lease {
-        let (validity, renewal) = match self.lease {
-            LeaseTime::Never => (Validity::unlimited(), None),
-            LeaseTime::For(lease) => {
-                let validity = Validity::until(valid_until(asked, lease));
-                let renewal = Renewal::start(Arc::clone(&self.table), obligation.owner(), lease, &validity);
-                (validity, Some(renewal))
-            }
-        };
-        obligation.held();
-        Lease::new(Some(token), validity, Box::new(Record { obligation, _renewal: renewal }))
-    }
 }
 
 #[async_trait]
 impl Lock for DatabaseLock {
     async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
-        let claim = Claim {
-            key: key.into(),
-            mode,
-            owner: Uuid::new_v4(),
-            holder: self.holder.clone(),
-            lease: self.lease.duration(),
-        };
-        // From here on the record or ticket is deleted, whatever becomes of this attempt.
-        let obligation = self.releaser.obligation(claim.owner);
-        let attempt = async {
-            match self.insert_or_queue(&claim).await? {
-                Some(had) => Ok(had),
-                None => self.wait(&claim).await,
-            }
-        };
-        match timeout_at(deadline, attempt).await {
-            Ok(Ok((token, asked))) => {
-                let lease = self.lease(obligation, token, asked);
-                // A reply that took longer than the lease brought nothing.
-                lease.check().map_err(|_| LockError::Timeout)?;
-                Ok(lease)
-            }
-            Ok(Err(error)) if self.table.is_busy(&error) => Err(LockError::Timeout),
-            Ok(Err(error)) => Err(unavailable(error)),
-            Err(_) => Err(LockError::Timeout),
-        }
+        self.lock.acquire(key, mode, deadline).await
     }
 
     async fn ping(&self) -> Result<(), LockError> {
-        self.table.waiters("").await.map(drop).map_err(unavailable)
+        self.lock.ping().await
     }
 
     async fn census(&self, key: &str) -> Result<Census, LockError> {
-        let mut holders = self.holders().await?;
-        holders.retain(|holder| holder.key == key);
-        Ok(Census { holders, waiting: self.table.waiters(key).await.map_err(unavailable)? })
+        self.lock.census(key).await
     }
 
     async fn shutdown(&self) {
-        self.releaser.flush().await;
-        self.table.close().await;
+        self.lock.shutdown().await;
     }
 }
 
-/// The record of a lease.
-struct Record {
-    obligation: Obligation,
-    _renewal: Option<Renewal>,
+/// A lock table as a backend.
+struct Table(Arc<dyn LockTable>);
+
+impl Table {
+    fn error(&self, error: sqlx::Error) -> BackendError {
+        let is_busy = self.0.is_busy(&error);
+        if is_busy { BackendError::Busy(error.to_string()) } else { BackendError::Failed(error.to_string()) }
+    }
+
+    async fn look_or_take(&self, claim: &Claim) -> Result<Attempt, sqlx::Error> {
+        let ahead = match self.0.look(claim).await? {
+            Outlook::Turn => match self.0.take_turn(claim).await? {
+                Some(token) => return Ok(Attempt::Acquired(token)),
+                None => 0,
+            },
+            Outlook::Wait { ahead, refresh } => {
+                if refresh {
+                    self.0.queue(claim).await?;
+                }
+                ahead
+            }
+            Outlook::Forgotten => {
+                self.0.queue(claim).await?;
+                0
+            }
+        };
+        Ok(Attempt::Waits { ahead })
+    }
+
+    async fn insert_or_queue(&self, claim: &Claim) -> Result<Attempt, sqlx::Error> {
+        if let Some(token) = self.0.try_insert(claim).await? {
+            return Ok(Attempt::Acquired(token));
+        }
+        self.0.queue(claim).await?;
+        Ok(Attempt::Waits { ahead: 0 })
+    }
 }
 
 #[async_trait]
-impl Hold for Record {
-    async fn release(self: Box<Self>) {
-        let Self { obligation, _renewal: renewal } = *self;
-        drop(renewal);
-        obligation.fulfil().await;
+impl Backend for Table {
+    async fn attempt(&self, claim: &Claim, step: Step) -> Result<Attempt, BackendError> {
+        let attempt = match step {
+            Step::First => self.insert_or_queue(claim).await,
+            Step::Again => self.look_or_take(claim).await,
+        };
+        attempt.map_err(|error| self.error(error))
+    }
+
+    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, BackendError> {
+        self.0.renew(claim.owner, lease).await.map_err(|error| self.error(error))
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+        self.0.delete(claim.owner).await.map_err(|error| self.error(error))
+    }
+
+    async fn census(&self, key: &str) -> Result<Census, BackendError> {
+        let census = async {
+            let mut holders = self.0.holders().await?;
+            holders.retain(|holder| holder.key == key);
+            Ok(Census { holders, waiting: self.0.waiters(key).await? })
+        };
+        census.await.map_err(|error| self.error(error))
+    }
+
+    async fn ping(&self) -> Result<(), BackendError> {
+        self.0.waiters("").await.map(drop).map_err(|error| self.error(error))
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.0.changes()
+    }
+
+    fn pause(&self, ahead: u32) -> Duration {
+        self.0.pause(ahead)
+    }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
     }
 }
+
+/// What the lock table is called in errors.
+const NAME: &str = "lock table";
 
 fn mode_name(mode: Mode) -> &'static str {
     match mode {
@@ -263,7 +231,7 @@ fn mode_from(name: &str) -> Mode {
 }
 
 fn unavailable(error: impl std::fmt::Display) -> LockError {
-    LockError::Unavailable { dependency: "lock table", reason: error.to_string() }
+    LockError::Unavailable { dependency: NAME, reason: error.to_string() }
 }
 
 impl From<ConfigError> for LockError {

@@ -209,6 +209,11 @@ impl Store for PostgresStore {
         }))
     }
 
+    async fn greatest_token(&self, sku: &Sku) -> Result<Option<i64>, StoreError> {
+        let token = sqlx::query_scalar("select max(fencing_token) from orders where sku = $1");
+        Ok(token.bind(sku.as_str()).fetch_one(&self.pool).await?)
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("select 1 from products limit 1").fetch_optional(&self.pool).await?;
         Ok(())

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::{Claim, LockTable, Outlook, TICKET_TTL, mode_from, mode_name};
+use super::{LockTable, Outlook, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
+use crate::lock::shell::{Claim, PLACE_TTL};
 use crate::lock::{FencingToken, Holder};
 use crate::store::postgres::{options, pool};
 
@@ -30,7 +31,7 @@ pub(super) struct PostgresTable {
 }
 
 impl PostgresTable {
-    pub(super) async fn connect(store: &StoreSection) -> Result<Self, ConfigError> {
+    pub(super) fn connect(store: &StoreSection) -> Result<Self, ConfigError> {
         let pool = pool(store, CONNECTIONS).connect_lazy_with(options(store)?);
         let (announce, released) = watch::channel(());
         let listener = tokio::spawn(listen(pool.clone(), announce));
@@ -78,14 +79,14 @@ impl LockTable for PostgresTable {
         .bind(&claim.key)
         .bind(mode_name(claim.mode))
         .bind(claim.owner)
-        .bind(millis(TICKET_TTL))
+        .bind(millis(PLACE_TTL))
         .execute(&self.pool)
         .await
         .map(drop)
     }
 
     async fn look(&self, claim: &Claim) -> Result<Outlook, Error> {
-        let row: Option<(bool, i64)> = sqlx::query_as(
+        let row: Option<(bool, i64, bool)> = sqlx::query_as(
             "select
                  exists (
                      select 1 from locks as l
@@ -96,16 +97,20 @@ impl LockTable for PostgresTable {
                      select count(*) from lock_waiters as w
                      where w.lock_key = me.lock_key and (w.mode = 'exclusive' or me.mode = 'exclusive')
                      and w.ticket < me.ticket and w.expires_at > clock_timestamp()
-                 )
+                 ),
+                 me.expires_at < clock_timestamp() + $2 * interval '1 millisecond'
              from lock_waiters as me where me.owner = $1",
         )
         .bind(claim.owner)
+        .bind(millis(PLACE_TTL * 2 / 3))
         .fetch_optional(&self.pool)
         .await?;
         Ok(match row {
             None => Outlook::Forgotten,
-            Some((false, 0)) => Outlook::Turn,
-            Some((_, ahead)) => Outlook::Wait { ahead: u32::try_from(ahead).unwrap_or(u32::MAX) },
+            Some((false, 0, _)) => Outlook::Turn,
+            Some((_, ahead, refresh)) => {
+                Outlook::Wait { ahead: u32::try_from(ahead).unwrap_or(u32::MAX), refresh }
+            }
         })
     }
 

@@ -9,8 +9,9 @@ use sqlx::{Error, Row as _};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Claim, LockTable, Outlook, TICKET_TTL, mode_from, mode_name};
+use super::{LockTable, Outlook, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
+use crate::lock::shell::{Claim, PLACE_TTL};
 use crate::lock::{FencingToken, Holder};
 use crate::store::sqlite::{options, pool};
 
@@ -22,7 +23,7 @@ pub(super) struct SqliteTable {
 }
 
 impl SqliteTable {
-    pub(super) async fn connect(store: &StoreSection) -> Result<Self, ConfigError> {
+    pub(super) fn connect(store: &StoreSection) -> Result<Self, ConfigError> {
         // A lock record need not survive a power cut on its own. Those that count do: the commit of an order
         // syncs the whole log, and with it the records written before. So tokens never go back.
         let options = options(store)?.synchronous(SqliteSynchronous::Normal);
@@ -62,14 +63,14 @@ impl LockTable for SqliteTable {
         .bind(&claim.key)
         .bind(mode_name(claim.mode))
         .bind(claim.owner.to_string())
-        .bind(millis(TICKET_TTL))
+        .bind(millis(PLACE_TTL))
         .execute(&self.writer)
         .await
         .map(drop)
     }
 
     async fn look(&self, claim: &Claim) -> Result<Outlook, Error> {
-        let row: Option<(bool, u32)> = sqlx::query_as(
+        let row: Option<(bool, u32, bool)> = sqlx::query_as(
             "select
                  exists (
                      select 1 from locks as l
@@ -80,18 +81,20 @@ impl LockTable for SqliteTable {
                      select count(*) from lock_waiters as w
                      where w.lock_key = me.lock_key and (w.mode = 'exclusive' or me.mode = 'exclusive')
                      and w.ticket < me.ticket and w.expires_at > now
-                 )
+                 ),
+                 me.expires_at < now + ?2
              from lock_waiters as me,
                  (select cast(unixepoch('subsec') * 1000 as integer) as now)
              where me.owner = ?1",
         )
         .bind(claim.owner.to_string())
+        .bind(millis(PLACE_TTL * 2 / 3))
         .fetch_optional(&self.reader)
         .await?;
         Ok(match row {
             None => Outlook::Forgotten,
-            Some((false, 0)) => Outlook::Turn,
-            Some((_, ahead)) => Outlook::Wait { ahead },
+            Some((false, 0, _)) => Outlook::Turn,
+            Some((_, ahead, refresh)) => Outlook::Wait { ahead, refresh },
         })
     }
 

@@ -1,13 +1,12 @@
-//! The renewal of a record's expiry, for as long as its lease is held.
+//! The renewal of a lease, for as long as it is held.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use uuid::Uuid;
 
-use super::LockTable;
+use super::{Backend, Claim};
 use crate::lock::Validity;
 
 /// Until when a lease that was asked for at `asked` is good: less than the backend will wait, by what two
@@ -22,11 +21,11 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    /// Renews the record of `owner` three times per lease, until it is gone or cannot be renewed in time; then
+    /// Renews the claim's lease three times in its length, until it is another's or cannot be renewed in time; then
     /// declares the lease lost.
     pub(super) fn start(
-        table: Arc<dyn LockTable>,
-        owner: Uuid,
+        backend: Arc<dyn Backend>,
+        claim: Claim,
         lease: Duration,
         validity: &Validity,
     ) -> Self {
@@ -36,7 +35,7 @@ impl Renewal {
             while let Some(end) = validity.end() {
                 sleep_until(next).await;
                 let sent = Instant::now();
-                next = match timeout_at(end, table.renew(owner, lease)).await {
+                next = match timeout_at(end, backend.renew(&claim, lease)).await {
                     Ok(Ok(true)) => {
                         validity.extend(valid_until(sent, lease));
                         sent + lease / 3

@@ -1,0 +1,16 @@
+-- KEYS: lock, readers, waiting, places, token.  ARGV: owner, lease ms.
+-- Answers 1 when the lease is extended, 0 when it is not the owner's any more.
+local lock, readers = KEYS[1], KEYS[2]
+local owner, lease = ARGV[1], tonumber(ARGV[2])
+if redis.call('HGET', lock, 'owner') == owner then
+    return redis.call('PEXPIRE', lock, lease)
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local until_ms = redis.call('ZSCORE', readers, owner)
+if until_ms and tonumber(until_ms) > now then
+    redis.call('ZADD', readers, now + lease, owner)
+    redis.call('PEXPIRE', readers, lease)
+    return 1
+end
+return 0

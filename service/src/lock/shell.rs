@@ -1,0 +1,214 @@
+//! What the locks with a lease have in common: owners, waiting, renewal and release around a [`Backend`].
+//!
+//! - Every attempt is an owner of its own. Whatever becomes of it, its release goes to the [`Releaser`], also
+//!   where the acquire seemed to fail: its reply may have been lost.
+//! - A lease is valid for less than the backend will wait, reckoned from before it was asked for; it is renewed
+//!   three times in its length, and declared lost as soon as it is not its owner's any more.
+//! - Those who wait look again when the backend announces a release, and after a pause in any case: an
+//!   announcement is a hint.
+
+mod releaser;
+mod renewal;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use uuid::Uuid;
+
+use self::releaser::{Obligation, Releaser};
+use self::renewal::{Renewal, valid_until};
+use super::{Census, FencingToken, Hold, Lease, Lock, LockError, Mode, Validity};
+use crate::config::LeaseTime;
+
+/// How long a waiter keeps its place that does not come back to look.
+pub(super) const PLACE_TTL: Duration = Duration::from_secs(1);
+
+/// The operations of a backend that can hold leases. Every one may be repeated: its reply may have been lost.
+#[async_trait]
+pub(super) trait Backend: Send + Sync {
+    /// Takes the lock if it is free and nobody stands before the claim; otherwise sees to it that the claim has a
+    /// place among those who wait, and keeps it.
+    async fn attempt(&self, claim: &Claim, step: Step) -> Result<Attempt, BackendError>;
+
+    /// Extends an owner's lease; `false` when it has none any more.
+    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, BackendError>;
+
+    /// Gives back whatever an owner has: the lock, or its place among those who wait.
+    async fn release(&self, claim: &Claim) -> Result<(), BackendError>;
+
+    /// Who has the lock on a key, and how many wait.
+    async fn census(&self, key: &str) -> Result<Census, BackendError>;
+
+    /// Whether the backend answers.
+    async fn ping(&self) -> Result<(), BackendError>;
+
+    /// Fires when a lock that somebody waits for may have become free; `None` where nobody says so.
+    fn changes(&self) -> Option<watch::Receiver<()>>;
+
+    /// How long to wait before looking again, with so many ahead. Jittered, so that those who wait do not look in
+    /// step.
+    fn pause(&self, ahead: u32) -> Duration;
+
+    /// What it is called in errors.
+    fn name(&self) -> &'static str;
+
+    /// Ends all connections.
+    async fn close(&self);
+}
+
+/// One attempt to have a lock.
+#[derive(Debug, Clone)]
+pub(super) struct Claim {
+    pub(super) key: String,
+    pub(super) mode: Mode,
+    pub(super) owner: Uuid,
+    pub(super) holder: String,
+    /// `None`: for ever.
+    pub(super) lease: Option<Duration>,
+}
+
+/// Whether a claim asks for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    First,
+    Again,
+}
+
+/// What a claim is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    Acquired(FencingToken),
+    /// So many stand before it, or somebody has the lock.
+    Waits {
+        ahead: u32,
+    },
+}
+
+/// Why a backend did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum BackendError {
+    /// Others kept it from it for too long.
+    #[error("{0}")]
+    Busy(String),
+    /// It failed, or could not be reached.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A lock on a backend that can hold leases.
+pub(super) struct LeasedLock {
+    backend: Arc<dyn Backend>,
+    lease: LeaseTime,
+    renews: bool,
+    holder: String,
+    releaser: Releaser,
+}
+
+impl LeasedLock {
+    /// A lock whose leases are of length `lease`, in the name of the replica `holder`.
+    pub(super) fn new(backend: Arc<dyn Backend>, lease: LeaseTime, renews: bool, holder: &str) -> Self {
+        let releaser = Releaser::start(Arc::clone(&backend), lease);
+        Self { backend, lease, renews, holder: holder.into(), releaser }
+    }
+
+    /// Waits for the claim's turn. Answers the token and when it was asked for.
+    async fn wait(&self, claim: &Claim) -> Result<(FencingToken, Instant), BackendError> {
+        let mut changes = self.backend.changes();
+        let mut step = Step::First;
+        loop {
+            // Whatever changes from here on is noticed below, also when the attempt came too early for it.
+            changes.as_mut().map(watch::Receiver::borrow_and_update);
+            let asked = Instant::now();
+            let ahead = match self.backend.attempt(claim, step).await? {
+                Attempt::Acquired(token) => return Ok((token, asked)),
+                Attempt::Waits { ahead } => ahead,
+            };
+            if step == Step::Again {
+                let changed = async {
+                    let announced = match &mut changes {
+                        Some(changes) => changes.changed().await.is_ok(),
+                        None => false,
+                    };
+                    if !announced {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                // An error says that the pause is over.
+                timeout(self.backend.pause(ahead), changed).await.ok();
+            }
+            step = Step::Again;
+        }
+    }
+
+    fn lease(&self, claim: Claim, obligation: Obligation, token: FencingToken, asked: Instant) -> Lease {
+        let (validity, renewal) = match self.lease {
+            LeaseTime::Never => (Validity::unlimited(), None),
+            LeaseTime::For(lease) => {
+                let validity = Validity::until(valid_until(asked, lease));
+                let renewal = Renewal::start(Arc::clone(&self.backend), claim, lease, &validity);
+                (validity, self.renews.then_some(renewal))
+            }
+        };
+        Lease::new(Some(token), validity, Box::new(Held { obligation, renewal }))
+    }
+
+    fn unavailable(&self, error: impl std::fmt::Display) -> LockError {
+        LockError::Unavailable { dependency: self.backend.name(), reason: error.to_string() }
+    }
+}
+
+#[async_trait]
+impl Lock for LeasedLock {
+    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
+        let claim = Claim {
+            key: key.into(),
+            mode,
+            owner: Uuid::new_v4(),
+            holder: self.holder.clone(),
+            lease: self.lease.duration(),
+        };
+        // From here on the lock, or the place among those who wait, is given back, whatever becomes of this attempt.
+        let obligation = self.releaser.obligation(claim.clone());
+        match timeout_at(deadline, self.wait(&claim)).await {
+            Ok(Ok((token, asked))) => {
+                let lease = self.lease(claim, obligation, token, asked);
+                // A reply that took longer than the lease brought nothing.
+                lease.check().map_err(|_| LockError::Timeout)?;
+                Ok(lease)
+            }
+            Ok(Err(BackendError::Busy(_))) | Err(_) => Err(LockError::Timeout),
+            Ok(Err(error @ BackendError::Failed(_))) => Err(self.unavailable(error)),
+        }
+    }
+
+    async fn ping(&self) -> Result<(), LockError> {
+        self.backend.ping().await.map_err(|error| self.unavailable(error))
+    }
+
+    async fn census(&self, key: &str) -> Result<Census, LockError> {
+        self.backend.census(key).await.map_err(|error| self.unavailable(error))
+    }
+
+    async fn shutdown(&self) {
+        self.releaser.flush().await;
+        self.backend.close().await;
+    }
+}
+
+/// What a lease has to give back.
+struct Held {
+    obligation: Obligation,
+    renewal: Option<Renewal>,
+}
+
+#[async_trait]
+impl Hold for Held {
+    async fn release(self: Box<Self>) {
+        let Self { obligation, renewal } = *self;
+        drop(renewal);
+        obligation.fulfil().await;
+    }
+}
