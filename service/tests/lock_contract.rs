@@ -342,3 +342,122 @@ async fn an_expired_record_is_taken_over_and_one_without_expiry_is_not() {
         }
     }
 }
+
+/// What Redis was asked since its statistics were last reset, and resets them.
+async fn commands(redis: &Redis) -> Vec<String> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let address = redis.url().strip_prefix("redis://").expect("the scheme").to_owned();
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(b"INFO commandstats\r\nCONFIG RESETSTAT\r\nQUIT\r\n").await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    let stats = answer.lines().filter_map(|line| line.strip_prefix("cmdstat_"));
+    stats.filter_map(|line| line.split(",usec=").next()).map(Into::into).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uncontended_cycle_is_two_commands_on_redis() {
+    let backend = Backend::new("redis").await;
+    let lock = backend.participant().await;
+    let cycle = async || lock.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap().release().await;
+    cycle().await; // loads the scripts and begins the tokens
+    let redis = backend.redis.as_ref().unwrap();
+    commands(redis).await;
+    for _ in 0..100 {
+        cycle().await;
+    }
+    let commands = commands(redis).await;
+    let scripts: Vec<_> = commands.iter().filter(|command| command.starts_with("eval")).collect();
+    assert_eq!(scripts, ["evalsha:calls=200"], "{commands:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_but_the_token_counter_is_left_in_redis() {
+    let backend = Backend::new("redis").await;
+    let (a, b) = (backend.participant().await, backend.participant().await);
+    let held = a.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+    assert!(b.acquire(KEY, Mode::Exclusive, after(50)).await.is_err());
+    assert!(b.acquire(KEY, Mode::Shared, after(50)).await.is_err());
+    held.release().await;
+    a.acquire(KEY, Mode::Shared, after(1_000)).await.unwrap().release().await;
+    backend.assert_free(&*b).await;
+    let url = backend.redis.as_ref().unwrap().url();
+    let address = url.strip_prefix("redis://").unwrap();
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"KEYS *\r\nQUIT\r\n").await.unwrap();
+    let mut keys = String::new();
+    stream.read_to_string(&mut keys).await.unwrap();
+    let keys: Vec<_> = keys.lines().filter(|line| line.starts_with("stocklock")).collect();
+    assert_eq!(keys, ["stocklock:{hair-dryer}:token"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_has_lost_its_data_goes_on_counting_above_the_orders() {
+    let mut backend = Backend::new("redis").await;
+    let sources = [
+        ("store.url", backend.url.clone()),
+        ("server.listen", "127.0.0.1:0".into()),
+        ("lock.strategy", "redis".into()),
+        ("lock.redis.url", backend.redis.as_ref().unwrap().url()),
+        ("lock.redis.lease", "1s".into()),
+    ];
+    let overrides = sources.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let mut config = Config::load(&Sources { overrides, ..Sources::default() }).unwrap();
+    config.catalog.push(order_service::config::CatalogEntry {
+        sku: KEY.into(),
+        name: "Hair dryer".into(),
+        stock: 100,
+    });
+    let app = order_service::app::App::build(&config).await.unwrap();
+    let url = format!("http://{}/v1/orders", app.address());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+    let order = async || {
+        let body = serde_json::json!({"sku": KEY, "quantity": 1, "buyer": "A"});
+        let answer = reqwest::Client::new().post(&url).json(&body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<serde_json::Value>().await.unwrap())
+    };
+    let mut last = 0;
+    for _ in 0..3 {
+        let (status, order) = order().await;
+        assert_eq!(status, 201, "{order}");
+        last = order["lock"]["fencing_token"].as_i64().unwrap();
+    }
+    assert_eq!(last, 3);
+    let redis = backend.redis.as_mut().unwrap();
+    redis.kill().await.unwrap();
+    let (status, refused) = order().await;
+    assert_eq!((status, &refused["outcome"]), (503, &"not_executed".into()), "{refused}");
+    redis.restart().await.unwrap();
+    let give_up = after(5_000);
+    let order = loop {
+        // The connection comes back by itself, in its own time.
+        let (status, order) = order().await;
+        if status == 201 {
+            break order;
+        }
+        assert_eq!(order["outcome"], "not_executed", "{order}");
+        assert!(Instant::now() < give_up, "{order}");
+    };
+    assert_eq!(order["lock"]["fencing_token"], 4);
+    drop(stop);
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_in_a_redis_that_lost_its_data_learns_it() {
+    let mut backend = Backend::new("redis").await;
+    let (holder, other) = (backend.participant().await, backend.participant().await);
+    let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+    let waiting = tokio::spawn(async move { other.acquire(KEY, Mode::Exclusive, after(20_000)).await });
+    let redis = backend.redis.as_mut().unwrap();
+    redis.kill().await.unwrap();
+    redis.restart().await.unwrap();
+    timeout(LEASE * 2, lease.lost()).await.expect("the holder learns it by the end of its lease");
+    lease.release().await;
+    // Who waited meanwhile was either told that Redis was gone, or has the lock now.
+    if let Ok(next) = waiting.await.unwrap() {
+        next.release().await;
+    }
+}
