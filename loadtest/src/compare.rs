@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use lab::{INSTALL_POSTGRES, INSTALL_REDIS, Postgres, Redis};
+use lab::{INSTALL_POSTGRES, INSTALL_REDIS, INSTALL_ZOOKEEPER, Postgres, Redis, Zookeeper};
 use order_service::api::Info;
 use order_service::config::StrategyName;
 use uuid::Uuid;
@@ -67,15 +67,17 @@ pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
 
 /// Why a strategy cannot be run here, if it cannot.
 pub fn obstacle(strategy: StrategyName) -> Option<NotRun> {
-    let not_run = |reason: &str, install: Option<&str>| NotRun {
+    let not_run = |reason: &str, install: &str| NotRun {
         strategy: strategy.to_string(),
         reason: reason.into(),
-        install: install.map(Into::into),
+        install: Some(install.into()),
     };
     match strategy {
-        StrategyName::Zookeeper => Some(not_run("this strategy is not built yet", None)),
+        StrategyName::Zookeeper if !Zookeeper::is_installed() => {
+            Some(not_run("ZooKeeper is not installed", INSTALL_ZOOKEEPER))
+        }
         StrategyName::Redis if !Redis::is_installed() => {
-            Some(not_run("Redis is not installed", Some(INSTALL_REDIS)))
+            Some(not_run("Redis is not installed", INSTALL_REDIS))
         }
         _ => None,
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lab::{Lab, Postgres, Process, Redis};
+use lab::{Lab, Postgres, Process, Redis, Zookeeper};
 use order_service::config::{Config, Sources, StoreSection, StrategyName};
 use order_service::lock::DatabaseLock;
 use tokio::process::Command;
@@ -48,6 +48,9 @@ impl FleetPlan {
         if strategy == StrategyName::Redis {
             overrides.push(("lock.redis.lease".into(), "2s".into()));
         }
+        if strategy == StrategyName::Zookeeper {
+            overrides.push(("lock.zookeeper.session_timeout".into(), "2s".into()));
+        }
         Ok(Self { program, strategy, store: StoreKind::Sqlite, replicas, overrides })
     }
 
@@ -69,6 +72,7 @@ pub struct Fleet {
     /// Last, so that they outlive the replicas.
     postgres: Option<Postgres>,
     redis: Option<Redis>,
+    zookeeper: Option<Zookeeper>,
 }
 
 impl Fleet {
@@ -87,9 +91,13 @@ impl Fleet {
             StrategyName::Redis => Some(Redis::start().await?),
             _ => None,
         };
+        let zookeeper = match plan.strategy {
+            StrategyName::Zookeeper => Some(Zookeeper::start().await?),
+            _ => None,
+        };
         let token = Uuid::new_v4().to_string();
         let (replicas, clients) = (Vec::new(), Vec::new());
-        let mut fleet = Self { plan, lab, store_url, token, replicas, clients, postgres, redis };
+        let mut fleet = Self { plan, lab, store_url, token, replicas, clients, postgres, redis, zookeeper };
         for index in 0..fleet.plan.replicas {
             let (process, client) = fleet.spawn(index).await?;
             fleet.replicas.push(process);
@@ -127,7 +135,9 @@ impl Fleet {
         let own = own.into_iter().map(|(key, value)| (key.to_owned(), value));
         let redis = self.redis.as_ref().map(|redis| ("lock.redis.url".to_owned(), redis.url()));
         // The last value of a key counts.
-        let mut keys: Vec<(String, String)> = own.chain(redis).collect();
+        let servers = |zookeeper: &Zookeeper| ("lock.zookeeper.servers".to_owned(), zookeeper.servers());
+        let zookeeper = self.zookeeper.as_ref().map(servers);
+        let mut keys: Vec<(String, String)> = own.chain(redis).chain(zookeeper).collect();
         for (key, value) in &self.plan.overrides {
             keys.retain(|(known, _)| known != key);
             keys.push((key.clone(), value.clone()));
@@ -153,6 +163,11 @@ impl Fleet {
     /// The Redis server, where the strategy needs one.
     pub fn redis(&mut self) -> Option<&mut Redis> {
         self.redis.as_mut()
+    }
+
+    /// The ZooKeeper server, where the strategy needs one.
+    pub fn zookeeper(&mut self) -> Option<&mut Zookeeper> {
+        self.zookeeper.as_mut()
     }
 
     /// Starts a replica again that was killed, at another address.

@@ -8,6 +8,7 @@ mod local;
 mod none;
 mod redis;
 mod shell;
+mod zookeeper;
 
 use std::fmt;
 use std::sync::Arc;
@@ -140,9 +141,6 @@ pub enum ConnectError {
     /// The configuration does not allow it.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// This version does not have it.
-    #[error("lock.strategy: {0} is not built yet; choose none, local, database, redis, row or optimistic")]
-    NotBuilt(StrategyName),
     /// The backend cannot be reached.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -168,7 +166,10 @@ pub async fn connect(
             let lock = redis::connect(&section, &config.replica(), Arc::clone(store)).await?;
             (Arc::new(lock) as Arc<dyn Lock>, Reads::Plain, true)
         }
-        LockConfig::Zookeeper(_) => return Err(ConnectError::NotBuilt(name)),
+        LockConfig::Zookeeper(section) => {
+            let lock = zookeeper::connect(&section, &config.replica(), metrics.lock.clone()).await?;
+            (Arc::new(lock) as Arc<dyn Lock>, Reads::Plain, true)
+        }
         LockConfig::Row => (none(), Reads::ForUpdate, true),
         LockConfig::Optimistic => (none(), Reads::Plain, true),
     };
@@ -186,20 +187,5 @@ pub(crate) mod tests {
 
     pub(crate) fn at_once() -> Instant {
         Instant::now() + std::time::Duration::from_millis(50)
-    }
-
-    #[tokio::test]
-    async fn what_is_not_built_says_so() {
-        let directory = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", directory.path().join("shop.db").display());
-        let overrides = [("lock.strategy", "zookeeper"), ("lock.zookeeper.root", "/x"), ("store.url", &url)];
-        let sources = crate::config::Sources {
-            overrides: overrides.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
-            ..Default::default()
-        };
-        let config = Config::load(&sources).unwrap();
-        let store = crate::store::connect(&config.store).await.unwrap();
-        let error = connect(&config, &store, &Metrics::default()).await.unwrap_err();
-        assert!(error.to_string().contains("not built yet"), "{error}");
     }
 }

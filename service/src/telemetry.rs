@@ -51,6 +51,10 @@ pub struct LockMetrics {
     pub timeouts: Counter,
     /// Failures of the backend.
     pub errors: Counter,
+    /// ZooKeeper's announcements that something has changed.
+    pub watch_notifications: Counter,
+    /// Listings of a lock's directory in ZooKeeper.
+    pub listings: Counter,
 }
 
 /// What the checkout counts.
@@ -98,6 +102,8 @@ impl Default for Metrics {
             lost_leases: Counter::default(),
             timeouts: Counter::default(),
             errors: Counter::default(),
+            watch_notifications: Counter::default(),
+            listings: Counter::default(),
         };
         let checkout = CheckoutMetrics {
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 15)),
@@ -113,6 +119,9 @@ impl Default for Metrics {
         add.metric("lock_lost_leases", "Leases that were over before their release", &lock.lost_leases);
         add.metric("lock_timeouts", "Deadlines that passed while waiting for the lock", &lock.timeouts);
         add.metric("lock_errors", "Failures of the lock's backend", &lock.errors);
+        let notifications = &lock.watch_notifications;
+        add.metric("lock_watch_notifications", "Announcements by ZooKeeper of a change", notifications);
+        add.metric("lock_listings", "Listings of a lock's directory in ZooKeeper", &lock.listings);
         add.metric("checkout_batch_size", "Requests in one transaction", &checkout.batch_size);
         let stale = &checkout.stale_writes_rejected;
         add.metric("checkout_stale_writes_rejected", "Writes that the guard refused", stale);

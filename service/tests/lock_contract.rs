@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lab::{Postgres, Redis};
+use lab::{Postgres, Redis, Zookeeper};
 use order_service::config::{Config, Sources, StoreSection};
 use order_service::lock::{self, Lock, LockError, Mode, Strategy};
 use order_service::store::{self, Store};
@@ -28,6 +28,7 @@ struct Backend {
     shared: Option<Strategy>,
     _directory: TempDir,
     redis: Option<Redis>,
+    zookeeper: Option<Zookeeper>,
     store: Arc<dyn Store>,
     _server: Option<Postgres>,
 }
@@ -48,11 +49,15 @@ impl Backend {
             "redis" => Some(Redis::start().await.expect("Redis starts")),
             _ => None,
         };
+        let zookeeper = match strategy {
+            "zookeeper" => Some(Zookeeper::start().await.expect("ZooKeeper starts")),
+            _ => None,
+        };
         let section = StoreSection { url: url.clone(), ..StoreSection::default() };
         let store = store::connect(&section).await.expect("the store opens");
         let _directory = directory;
         let mut backend =
-            Self { name, strategy, url, shared: None, _directory, redis, store, _server: server };
+            Self { name, strategy, url, shared: None, _directory, redis, zookeeper, store, _server: server };
         if name == "local" {
             backend.shared = Some(backend.connect().await);
         }
@@ -66,6 +71,7 @@ impl Backend {
             Self::new("database on SQLite").await,
             Self::new("database on PostgreSQL").await,
             Self::new("redis").await,
+            Self::new("zookeeper").await,
         ]
     }
 
@@ -79,6 +85,13 @@ impl Backend {
         ];
         if let Some(url) = &redis {
             keys.extend([("lock.redis.url", url.as_str()), ("lock.redis.lease", &lease)]);
+        }
+        let servers = self.zookeeper.as_ref().map(Zookeeper::servers);
+        if let Some(servers) = &servers {
+            keys.extend([
+                ("lock.zookeeper.servers", servers.as_str()),
+                ("lock.zookeeper.session_timeout", &lease),
+            ]);
         }
         let overrides = keys.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration")

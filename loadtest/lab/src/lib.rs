@@ -11,6 +11,7 @@ mod process;
 mod redis;
 mod server;
 mod spawner;
+mod zookeeper;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ pub use postgres::{INSTALL_POSTGRES, Postgres};
 pub use process::{Process, ProcessError};
 pub use redis::{INSTALL_REDIS, Redis};
 pub use server::ServerError;
+pub use zookeeper::{INSTALL_ZOOKEEPER, Zookeeper};
 
 /// A temporary directory for the files and logs of an experiment.
 #[derive(Debug)]

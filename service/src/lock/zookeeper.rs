@@ -1,0 +1,353 @@
+//! The lock in ZooKeeper: an ephemeral sequential node for each attempt; the lowest has the lock, and each of the
+//! others watches the last one that keeps it out (Hunt et al., "ZooKeeper: wait-free coordination", 2010, §2.4,
+//! locks without herd effect; read and write locks).
+//!
+//! - One session for the process; its expiry is terminal, so the next attempt makes a new one.
+//! - A node is named by the attempt's UUID. Where the reply to its creation was lost, it is looked for by that name
+//!   and taken only if it is this session's.
+//! - A waiter that is woken lists again: its predecessor may just have given up.
+//! - A lease is valid for as long as the *server* keeps the session, reckoned from before the last answered
+//!   heartbeat was sent: the client learns of an expiry only after the server has acted on it.
+//! - The fencing token is the node's creation zxid, which grows with everything that the ensemble does.
+
+mod node;
+mod releaser;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use uuid::Uuid;
+use zookeeper_client::{Acls, CreateMode, Error};
+
+use self::node::{Contender, Queue};
+use self::releaser::{Leftover, Releaser};
+use self::session::Session;
+use super::{Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode};
+use crate::config::{Watch, ZookeeperSection};
+use crate::telemetry::LockMetrics;
+
+/// What ZooKeeper is called in errors.
+const NAME: &str = "ZooKeeper";
+
+/// How long to wait before trying again what failed with the connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A lock in ZooKeeper.
+pub(super) struct ZookeeperLock {
+    config: ZookeeperSection,
+    holder: String,
+    session: AsyncMutex<Option<Arc<Session>>>,
+    releaser: Releaser,
+    metrics: LockMetrics,
+}
+
+/// Connects to the ensemble.
+pub(super) async fn connect(
+    config: &ZookeeperSection,
+    holder: &str,
+    metrics: LockMetrics,
+) -> Result<ZookeeperLock, LockError> {
+    let lock = ZookeeperLock {
+        config: config.clone(),
+        holder: holder.into(),
+        session: AsyncMutex::new(None),
+        releaser: Releaser::start(),
+        metrics,
+    };
+    let connected = timeout(config.session_timeout, lock.session()).await;
+    connected.map_err(|_| unavailable("no answer in time"))?.map_err(unavailable)?;
+    Ok(lock)
+}
+
+impl ZookeeperLock {
+    /// The session, or a new one where there is none or it has expired.
+    async fn session(&self) -> Result<Arc<Session>, Error> {
+        let mut current = self.session.lock().await;
+        if let Some(session) = current.as_ref().filter(|session| session.is_alive()) {
+            return Ok(Arc::clone(session));
+        }
+        let session = Arc::new(Session::connect(&self.config).await?);
+        *current = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Waits until the claim's node is at the front; a session that expires meanwhile is replaced.
+    async fn wait(&self, claim: &Claim, trouble: &Trouble) -> Result<Place, Error> {
+        loop {
+            let place = async {
+                let session = self.session().await?;
+                self.queue_up(session, claim, trouble).await
+            };
+            match place.await {
+                Ok(place) => return Ok(place),
+                Err(error) if is_transient(&error) || is_end_of_session(&error) => {
+                    trouble.note(&error);
+                    sleep(PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn queue_up(
+        &self,
+        session: Arc<Session>,
+        claim: &Claim,
+        trouble: &Trouble,
+    ) -> Result<Place, Error> {
+        let leftover = self.releaser.obligation(&session, claim);
+        let name = self.create_node(&session, claim, trouble).await?;
+        let mut place = Place { session, leftover };
+        place.leftover.node_is(&name);
+        loop {
+            let asked = Instant::now();
+            let listed = place.session.client.list_children(&claim.directory);
+            self.metrics.listings.inc();
+            match retried(listed.await, trouble) {
+                None => sleep(PAUSE).await,
+                Some(children) => {
+                    let children = children?;
+                    let queue = Queue::of(children.iter().map(String::as_str));
+                    match queue.before(&name, claim.mode) {
+                        // Gone: with its session, or by somebody's hand.
+                        None => return Err(Error::SessionExpired),
+                        Some(None) => {
+                            place.session.heard_from(asked);
+                            return Ok(place);
+                        }
+                        Some(Some(predecessor)) => {
+                            self.watch(&place.session, claim, predecessor, trouble).await?
+                        }
+                    }
+                }
+            }
+            trouble.none();
+        }
+    }
+
+    /// Makes the claim's node and answers its name.
+    async fn create_node(
+        &self,
+        session: &Session,
+        claim: &Claim,
+        trouble: &Trouble,
+    ) -> Result<String, Error> {
+        let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
+        loop {
+            session.make_directory(&claim.directory).await?;
+            let prefix = format!("{}/{}", claim.directory, claim.prefix);
+            let created = session.client.create(&prefix, self.holder.as_bytes(), &options).await;
+            match created {
+                Ok((_, sequence)) => return Ok(format!("{}{sequence}", claim.prefix)),
+                // Somebody has removed the directory.
+                Err(Error::NoNode) => session.forget_directory(&claim.directory),
+                Err(error) if is_transient(&error) => {
+                    trouble.note(&error);
+                    sleep(PAUSE).await;
+                    // It may have been made all the same.
+                    if let Some(name) = self.find_node(session, claim, trouble).await? {
+                        return Ok(name);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn find_node(
+        &self,
+        session: &Session,
+        claim: &Claim,
+        trouble: &Trouble,
+    ) -> Result<Option<String>, Error> {
+        loop {
+            self.metrics.listings.inc();
+            let listed = session.client.list_children(&claim.directory).await;
+            let Some(children) = retried(listed, trouble) else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            let mine = children?.into_iter().find(|name| name.starts_with(&claim.prefix));
+            let Some(name) = mine else { return Ok(None) };
+            let stat = session.client.check_stat(&format!("{}/{name}", claim.directory)).await?;
+            let owner = session.client.session_id().0;
+            return Ok(stat.filter(|stat| stat.ephemeral_owner == owner).map(|_| name));
+        }
+    }
+
+    /// Waits until there is reason to list again.
+    async fn watch(
+        &self,
+        session: &Session,
+        claim: &Claim,
+        predecessor: &Contender<'_>,
+        trouble: &Trouble,
+    ) -> Result<(), Error> {
+        let watcher = match self.config.watch {
+            Watch::Predecessor => {
+                let path = format!("{}/{}", claim.directory, predecessor.name);
+                session.client.get_and_watch_data(&path).await.map(|(_, _, watcher)| watcher)
+            }
+            Watch::Siblings => {
+                self.metrics.listings.inc();
+                session.client.list_and_watch_children(&claim.directory).await.map(|(_, watcher)| watcher)
+            }
+        };
+        match watcher {
+            Ok(watcher) => {
+                // The backstop is for a watch that was lost on the way; it is not what one waits for.
+                if timeout(session.timeout, watcher.changed()).await.is_ok() {
+                    self.metrics.watch_notifications.inc();
+                }
+                Ok(())
+            }
+            Err(Error::NoNode) => Ok(()),
+            Err(error) if is_transient(&error) => {
+                trouble.note(&error);
+                sleep(PAUSE).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Lock for ZookeeperLock {
+    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
+        let claim = Claim::new(&self.config.root, key, mode);
+        let trouble = Trouble::default();
+        match timeout_at(deadline, self.wait(&claim, &trouble)).await {
+            Ok(Ok(place)) => {
+                // The token is read from the node: after a lost reply, nobody else knows it.
+                let path = place.leftover.path().unwrap_or_default().to_owned();
+                let stat = timeout_at(deadline, place.session.client.check_stat(&path)).await;
+                let stat = stat.map_err(|_| LockError::Timeout)?.map_err(unavailable)?;
+                let token = stat.map(|stat| FencingToken(stat.czxid)).ok_or(LockError::Timeout)?;
+                let validity = place.session.validity.clone();
+                validity.check().map_err(|_| LockError::Timeout)?;
+                Ok(Lease::new(Some(token), validity, Box::new(place)))
+            }
+            Ok(Err(error)) => Err(unavailable(error)),
+            Err(_) => Err(trouble.last().map_or(LockError::Timeout, unavailable)),
+        }
+    }
+
+    async fn ping(&self) -> Result<(), LockError> {
+        let session = self.session().await.map_err(unavailable)?;
+        session.client.check_stat(&self.config.root).await.map(drop).map_err(unavailable)
+    }
+
+    async fn census(&self, key: &str) -> Result<Census, LockError> {
+        let session = self.session().await.map_err(unavailable)?;
+        let directory = directory(&self.config.root, key);
+        let children = match session.client.list_children(&directory).await {
+            Ok(children) => children,
+            Err(Error::NoNode) => return Ok(Census::default()),
+            Err(error) => return Err(unavailable(error)),
+        };
+        let queue = Queue::of(children.iter().map(String::as_str));
+        let mut holders = Vec::new();
+        for contender in queue.holders() {
+            let node = session.client.get_data(&format!("{directory}/{}", contender.name)).await;
+            if let Ok((replica, stat)) = node {
+                holders.push(Holder {
+                    key: key.into(),
+                    mode: contender.mode,
+                    token: Some(FencingToken(stat.czxid)),
+                    replica: String::from_utf8(replica).ok(),
+                    expired: false,
+                });
+            }
+        }
+        Ok(Census { holders, waiting: (queue.len() - queue.holders().count()) as u64 })
+    }
+
+    async fn shutdown(&self) {
+        self.releaser.flush().await;
+        // The last client's drop closes the session, and with it whatever is left.
+        self.session.lock().await.take();
+    }
+}
+
+/// One attempt to have a lock.
+struct Claim {
+    directory: String,
+    /// The node's name up to its number.
+    prefix: String,
+    mode: Mode,
+}
+
+impl Claim {
+    fn new(root: &str, key: &str, mode: Mode) -> Self {
+        let prefix = format!("{}-{}-", Uuid::new_v4(), node::mode_name(mode));
+        Self { directory: directory(root, key), prefix, mode }
+    }
+}
+
+/// Where the nodes of a lock are.
+fn directory(root: &str, key: &str) -> String {
+    format!("{}/{key}", root.trim_end_matches('/'))
+}
+
+/// A node at the front of its queue.
+struct Place {
+    session: Arc<Session>,
+    leftover: Leftover,
+}
+
+#[async_trait]
+impl Hold for Place {
+    async fn release(self: Box<Self>) {
+        self.leftover.clear_away().await;
+    }
+}
+
+/// What went wrong with the connection, and has not been mended since.
+#[derive(Default)]
+struct Trouble(std::sync::Mutex<Option<String>>);
+
+impl Trouble {
+    fn note(&self, error: &Error) {
+        *self.0.lock().expect("nothing panics while it holds this") = Some(error.to_string());
+    }
+
+    fn none(&self) {
+        self.0.lock().expect("nothing panics while it holds this").take();
+    }
+
+    fn last(&self) -> Option<String> {
+        self.0.lock().expect("nothing panics while it holds this").clone()
+    }
+}
+
+/// `None`: to be tried again, since the connection failed and the session may well live.
+fn retried<T>(result: Result<T, Error>, trouble: &Trouble) -> Option<Result<T, Error>> {
+    match result {
+        Err(error) if is_transient(&error) => {
+            trouble.note(&error);
+            None
+        }
+        result => Some(result),
+    }
+}
+
+/// Whether an error is the connection's, not the session's.
+fn is_transient(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::ConnectionLoss | Error::Timeout | Error::Custom(_) | Error::Throttled | Error::NoHosts
+    )
+}
+
+fn is_end_of_session(error: &Error) -> bool {
+    matches!(error, Error::SessionExpired | Error::ClientClosed | Error::SessionMoved)
+}
+
+fn unavailable(error: impl std::fmt::Display) -> LockError {
+    LockError::Unavailable { dependency: NAME, reason: error.to_string() }
+}

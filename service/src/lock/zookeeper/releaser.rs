@@ -1,0 +1,142 @@
+//! The deletion of nodes whose owner is done with them, or has been dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+use zookeeper_client::Error;
+
+use super::session::Session;
+use super::{Claim, is_transient};
+
+/// How long one deletion may take.
+const ONE_TRY: Duration = Duration::from_secs(1);
+
+/// The task that deletes what was left behind; one for each lock, for as long as it lives.
+pub(super) struct Releaser {
+    left_behind: mpsc::UnboundedSender<Task>,
+}
+
+enum Task {
+    Delete(Node),
+    Flush(oneshot::Sender<()>),
+}
+
+/// A node that is there, or may be.
+#[derive(Clone)]
+struct Node {
+    session: Arc<Session>,
+    directory: String,
+    prefix: String,
+    /// `None`: the reply to its creation has not come.
+    path: Option<String>,
+}
+
+impl Releaser {
+    pub(super) fn start() -> Self {
+        let (left_behind, mut tasks) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(task) = tasks.recv().await {
+                match task {
+                    // Beside each other: a session that hangs must not keep another's nodes from being deleted.
+                    Task::Delete(node) => drop(tokio::spawn(async move { node.delete().await })),
+                    Task::Flush(done) => drop(done.send(())),
+                }
+            }
+        });
+        Self { left_behind }
+    }
+
+    /// The duty to delete what the claim's attempt leaves behind.
+    pub(super) fn obligation(&self, session: &Arc<Session>, claim: &Claim) -> Leftover {
+        let node = Node {
+            session: Arc::clone(session),
+            directory: claim.directory.clone(),
+            prefix: claim.prefix.clone(),
+            path: None,
+        };
+        Leftover { node, left_behind: self.left_behind.clone(), cleared: false }
+    }
+
+    /// Waits until the deletions that are under way have begun.
+    pub(super) async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.left_behind.send(Task::Flush(done)).is_ok() {
+            // An error says that the task is gone, and with it what it had to do.
+            flushed.await.ok();
+        }
+    }
+}
+
+/// The duty to delete a node: done at once, or by the releaser after a drop.
+pub(super) struct Leftover {
+    node: Node,
+    left_behind: mpsc::UnboundedSender<Task>,
+    cleared: bool,
+}
+
+impl Leftover {
+    /// Notes the node's name, now that it is known.
+    pub(super) fn node_is(&mut self, name: &str) {
+        self.node.path = Some(format!("{}/{name}", self.node.directory));
+    }
+
+    pub(super) fn path(&self) -> Option<&str> {
+        self.node.path.as_deref()
+    }
+
+    /// Deletes now; what fails is left to the releaser.
+    pub(super) async fn clear_away(mut self) {
+        self.cleared = matches!(timeout(ONE_TRY, self.node.try_delete()).await, Ok(Ok(())));
+    }
+}
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        if !self.cleared {
+            // An error says that the process is about to end, and the session with it.
+            self.left_behind.send(Task::Delete(self.node.clone())).ok();
+        }
+    }
+}
+
+impl Node {
+    /// Deletes until it is gone, or its session over.
+    async fn delete(self) {
+        let mut pause = Duration::from_millis(10);
+        while self.session.is_alive() {
+            match timeout(ONE_TRY, self.try_delete()).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) if !is_transient(&error) => {
+                    tracing::debug!(%error, "a node is left to the end of its session");
+                    return;
+                }
+                _ => sleep(pause).await,
+            }
+            pause = (pause * 2).min(ONE_TRY);
+        }
+    }
+
+    /// Requests of a session are answered in order: where the creation was still under way, it is over when the
+    /// directory is listed.
+    async fn try_delete(&self) -> Result<(), Error> {
+        let client = &self.session.client;
+        let path = match &self.path {
+            Some(path) => Some(path.clone()),
+            None => match client.list_children(&self.directory).await {
+                Ok(names) => {
+                    let name = names.into_iter().find(|name| name.starts_with(&self.prefix));
+                    name.map(|name| format!("{}/{name}", self.directory))
+                }
+                Err(Error::NoNode) => None,
+                Err(error) => return Err(error),
+            },
+        };
+        let Some(path) = path else { return Ok(()) };
+        match client.delete(&path, None).await {
+            Ok(()) | Err(Error::NoNode) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
