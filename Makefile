@@ -27,18 +27,21 @@ tools: $(VENV)/schemathesis-$(SCHEMATHESIS) servers ## Install what the tests ne
 # Debian's packages. Nothing is started: the tests run servers of their own.
 .PHONY: servers
 servers:
-	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || { \
-		$(MAKE) --no-print-directory can-install WHAT='PostgreSQL 15 or later, with contrib' && \
-		$(SUDO) mkdir -p /etc/postgresql-common; \
-		echo 'create_main_cluster = false' | $(SUDO) tee /etc/postgresql-common/createcluster.conf >/dev/null; \
-		$(SUDO) apt-get update -qq; \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-			-o Dpkg::Options::=--force-confold postgresql; }
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || $(MAKE) --no-print-directory install PACKAGE=postgresql
+	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory install PACKAGE=redis-server
+	@test -f /usr/share/java/zookeeper.jar || $(MAKE) --no-print-directory install PACKAGE=zookeeper
 	@command -v setpriv >/dev/null && command -v prlimit >/dev/null || { echo 'install util-linux'; exit 1; }
 
-.PHONY: can-install
-can-install:
-	@command -v apt-get >/dev/null || { echo 'install $(WHAT)'; exit 1; }
+# RUNLEVEL=1 and the file keep the packages from starting their servers.
+.PHONY: install
+install:
+	@command -v apt-get >/dev/null || { echo 'install $(PACKAGE), as Debian 12 has it'; exit 1; }
+	$(SUDO) mkdir -p /etc/postgresql-common
+	test -f /etc/postgresql-common/createcluster.conf || \
+		echo 'create_main_cluster = false' | $(SUDO) tee /etc/postgresql-common/createcluster.conf >/dev/null
+	$(SUDO) apt-get update -qq
+	$(SUDO) env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+		-o Dpkg::Options::=--force-confold $(PACKAGE)
 
 .PHONY: openapi
 openapi: ## Write openapi.yaml anew
@@ -46,8 +49,7 @@ openapi: ## Write openapi.yaml anew
 
 $(VENV)/schemathesis-$(SCHEMATHESIS):
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
-		$(MAKE) --no-print-directory can-install WHAT='Python 3.10 or later with its venv module' && \
-		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3 python3-venv; }
+		$(MAKE) --no-print-directory install PACKAGE='python3 python3-venv'; }
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check schemathesis==$(SCHEMATHESIS)
 	touch $@

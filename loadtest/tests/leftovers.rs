@@ -38,19 +38,21 @@ fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// A comparison that goes on for long, with its three replicas.
-fn comparison(duration: &str) -> (Child, Vec<i32>) {
-    let arguments = ["compare", "--strategies", "database", "--duration", duration];
+/// A comparison that goes on for long, with its three replicas and further servers.
+fn comparison(duration: &str, more: &[&str], servers: usize) -> (Child, Vec<i32>) {
     let owner = Command::new(support::program())
-        .args(arguments)
+        .args(["compare", "--duration", duration])
+        .args(more)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    until("three replicas are started", || children(owner.id()).len() == 3);
+    until("three replicas are started", || children(owner.id()).len() == servers + 3);
     let replicas = children(owner.id());
     (owner, replicas)
 }
+
+const ON_SQLITE: [&str; 2] = ["--strategies", "database"];
 
 fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("the process is there");
@@ -62,7 +64,7 @@ fn id(child: &Child) -> i32 {
 
 #[test]
 fn a_killed_owner_takes_its_replicas_along() {
-    let (mut owner, replicas) = comparison("60s");
+    let (mut owner, replicas) = comparison("60s", &ON_SQLITE, 0);
     // One is stopped and cannot do anything about it itself.
     signal(replicas[0], Signal::SIGSTOP);
     signal(id(&owner), Signal::SIGKILL);
@@ -71,8 +73,23 @@ fn a_killed_owner_takes_its_replicas_along() {
 }
 
 #[test]
+fn a_killed_owner_takes_its_servers_along() {
+    for strategy in ["redis", "zookeeper"] {
+        let (mut owner, mut family) =
+            comparison("60s", &["--store", "postgres", "--strategies", strategy], 2);
+        // PostgreSQL has a process for each connection.
+        let connections: Vec<_> = family.iter().flat_map(|pid| children(pid.unsigned_abs())).collect();
+        assert!(connections.len() > 3, "{strategy}: {connections:?}");
+        family.extend(connections);
+        signal(id(&owner), Signal::SIGKILL);
+        owner.wait().expect("the owner ends");
+        until("the servers end with their owner", || !family.iter().any(|pid| is_running(*pid)));
+    }
+}
+
+#[test]
 fn an_interrupted_owner_ends_its_replicas() {
-    let (mut owner, replicas) = comparison("60s");
+    let (mut owner, replicas) = comparison("60s", &ON_SQLITE, 0);
     signal(id(&owner), Signal::SIGINT);
     let status = owner.wait().expect("the owner ends");
     assert_eq!(status.code(), Some(130));
@@ -81,7 +98,7 @@ fn an_interrupted_owner_ends_its_replicas() {
 
 #[test]
 fn a_replica_that_dies_is_reported() {
-    let (owner, replicas) = comparison("3s");
+    let (owner, replicas) = comparison("3s", &ON_SQLITE, 0);
     signal(replicas[1], Signal::SIGKILL);
     let output = owner.wait_with_output().expect("the owner ends");
     let said = String::from_utf8_lossy(&output.stderr);

@@ -474,3 +474,43 @@ async fn a_holder_in_a_redis_that_lost_its_data_learns_it() {
         next.release().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashed_zookeeper_client_s_lock_is_free_after_its_session() {
+    let mut backend = Backend::new("zookeeper").await;
+    let zookeeper = backend.zookeeper.take().unwrap();
+    let servers = zookeeper.servers();
+    let config = |session: &str| {
+        let keys = [
+            ("store.url", backend.url.as_str()),
+            ("lock.strategy", "zookeeper"),
+            ("lock.zookeeper.servers", &servers),
+            ("lock.zookeeper.session_timeout", session),
+        ];
+        let overrides = keys.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        Config::load(&Sources { overrides, ..Sources::default() }).unwrap()
+    };
+    let connect = async |session: &str| {
+        lock::connect(&config(session), &backend.store, &Metrics::default()).await.unwrap().lock
+    };
+    let other = connect("30s").await;
+    let crashing = config("3s");
+    let store = Arc::clone(&backend.store);
+    let crashed = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let held = runtime.block_on(async {
+            let lock = lock::connect(&crashing, &store, &Metrics::default()).await.unwrap().lock;
+            let held = lock.acquire("comb", Mode::Exclusive, after(1_000)).await.unwrap();
+            (held, lock)
+        });
+        runtime.shutdown_background();
+        std::mem::forget(held);
+        Instant::now()
+    })
+    .join()
+    .unwrap();
+    let next = other.acquire("comb", Mode::Exclusive, after(5_000)).await.unwrap();
+    let waited = crashed.elapsed();
+    assert!((1_500..4_000).contains(&waited.as_millis()), "freed {waited:?} after the crash");
+    next.release().await;
+}

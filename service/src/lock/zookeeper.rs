@@ -33,6 +33,9 @@ use crate::telemetry::LockMetrics;
 /// What ZooKeeper is called in errors.
 const NAME: &str = "ZooKeeper";
 
+/// How long the end of the session may take.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// How long to wait before trying again what failed with the connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -75,12 +78,14 @@ impl ZookeeperLock {
         Ok(session)
     }
 
-    /// Waits until the claim's node is at the front; a session that expires meanwhile is replaced.
-    async fn wait(&self, claim: &Claim, trouble: &Trouble) -> Result<Place, Error> {
+    /// Waits until a node of ours is at the front; a session that expires meanwhile is replaced.
+    async fn wait(&self, key: &str, mode: Mode, trouble: &Trouble) -> Result<Place, Error> {
         loop {
+            // Under a name of its own each time: what clears the last one away must not find this one.
+            let claim = Claim::new(&self.config.root, key, mode);
             let place = async {
                 let session = self.session().await?;
-                self.queue_up(session, claim, trouble).await
+                self.queue_up(session, &claim, trouble).await
             };
             match place.await {
                 Ok(place) => return Ok(place),
@@ -120,7 +125,7 @@ impl ZookeeperLock {
                             return Ok(place);
                         }
                         Some(Some(predecessor)) => {
-                            self.watch(&place.session, claim, predecessor, trouble).await?
+                            self.watch(&place.session, claim, predecessor, trouble).await?;
                         }
                     }
                 }
@@ -219,9 +224,8 @@ impl ZookeeperLock {
 #[async_trait]
 impl Lock for ZookeeperLock {
     async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
-        let claim = Claim::new(&self.config.root, key, mode);
         let trouble = Trouble::default();
-        match timeout_at(deadline, self.wait(&claim, &trouble)).await {
+        match timeout_at(deadline, self.wait(key, mode, &trouble)).await {
             Ok(Ok(place)) => {
                 // The token is read from the node: after a lost reply, nobody else knows it.
                 let path = place.leftover.path().unwrap_or_default().to_owned();
@@ -269,8 +273,14 @@ impl Lock for ZookeeperLock {
 
     async fn shutdown(&self) {
         self.releaser.flush().await;
-        // The last client's drop closes the session, and with it whatever is left.
-        self.session.lock().await.take();
+        // The last client's drop closes the session, and with it whatever is left. It is waited for: a session that
+        // is not closed keeps its nodes until its time-out.
+        let Some(session) = self.session.lock().await.take() else { return };
+        let mut state = session.client.state_watcher();
+        drop(session);
+        let closed = async { while !session::is_over(state.changed().await) {} };
+        // An error says that the ensemble does not answer; then the time-out remains.
+        timeout(CLOSING, closed).await.ok();
     }
 }
 

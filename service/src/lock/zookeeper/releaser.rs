@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use zookeeper_client::Error;
 
@@ -37,11 +38,16 @@ impl Releaser {
     pub(super) fn start() -> Self {
         let (left_behind, mut tasks) = mpsc::unbounded_channel();
         tokio::spawn(async move {
+            // Beside each other: a session that hangs must not keep another's nodes from being deleted.
+            let mut deletions = JoinSet::new();
             while let Some(task) = tasks.recv().await {
+                while deletions.try_join_next().is_some() {}
                 match task {
-                    // Beside each other: a session that hangs must not keep another's nodes from being deleted.
-                    Task::Delete(node) => drop(tokio::spawn(async move { node.delete().await })),
-                    Task::Flush(done) => drop(done.send(())),
+                    Task::Delete(node) => drop(deletions.spawn(async move { node.delete().await })),
+                    Task::Flush(done) => {
+                        while deletions.join_next().await.is_some() {}
+                        done.send(()).ok();
+                    }
                 }
             }
         });
@@ -59,7 +65,7 @@ impl Releaser {
         Leftover { node, left_behind: self.left_behind.clone(), cleared: false }
     }
 
-    /// Waits until the deletions that are under way have begun.
+    /// Waits until all that was left behind until now is deleted.
     pub(super) async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
         if self.left_behind.send(Task::Flush(done)).is_ok() {

@@ -95,7 +95,7 @@ async fn beat(client: Client, root: String, agreed: Duration, validity: Validity
     validity.lose();
 }
 
-fn is_over(state: SessionState) -> bool {
+pub(super) fn is_over(state: SessionState) -> bool {
     matches!(state, SessionState::Expired | SessionState::Closed | SessionState::AuthFailed)
 }
 
