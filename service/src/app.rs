@@ -71,7 +71,7 @@ impl App {
             checkout: Checkout::new(config, Arc::clone(&store), strategy, &metrics),
             store,
             lock_wait: config.lock.wait,
-            body_timeout: config.server.request_timeout,
+            request_timeout: config.server.request_timeout,
             admin: config.admin.clone(),
             metrics,
             stopping: CancellationToken::new(),

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use std::sync::Arc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::api::{Adjustment, Order, OrderStatus, Product};
@@ -111,7 +111,7 @@ impl Checkout {
 
     /// Cancels an order and puts its units back.
     pub async fn cancel(&self, id: Uuid) -> Result<Order, Refusal> {
-        let order = self.store.order(id).await?.ok_or(Refusal::NoSuchOrder(id))?;
+        let order = self.in_time(self.store.order(id)).await?.ok_or(Refusal::NoSuchOrder(id))?;
         if order.status == OrderStatus::Cancelled {
             return Err(Refusal::NotCancellable(id));
         }
@@ -147,7 +147,7 @@ impl Checkout {
 
     async fn make(&self, sku: &Sku, change: Change) -> Result<Outcome, Refusal> {
         let due = Instant::now() + self.request_timeout;
-        if !self.lines.has(sku) && self.store.product(sku).await?.is_none() {
+        if !self.lines.has(sku) && self.in_time(self.store.product(sku)).await?.is_none() {
             return Err(Refusal::NoSuchProduct(sku.clone()));
         }
         let mut ticket = self.lines.join(sku, change, due)?;
@@ -156,6 +156,13 @@ impl Checkout {
             Err(_) if ticket.withdraw() => Err(Refusal::LockTimeout),
             // Its batch has begun: the answer is on its way.
             Err(_) => self.late(&mut ticket).await,
+        }
+    }
+
+    async fn in_time<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refusal> {
+        match timeout(self.request_timeout, read).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Refusal::DependencyDown("the store did not answer in time".into())),
         }
     }
 

@@ -16,7 +16,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -44,8 +44,8 @@ pub struct Shared {
     pub lock: Arc<dyn Lock>,
     /// The longest wait for that.
     pub lock_wait: Duration,
-    /// The longest time in which a request's body has to arrive.
-    pub body_timeout: Duration,
+    /// The longest time in which a request's body has to arrive, and in which a read is answered.
+    pub request_timeout: Duration,
     /// Who may change products.
     pub admin: AdminSection,
     /// What this replica is.
@@ -65,6 +65,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::new())
+        .layer(from_fn_with_state(Arc::clone(&shared), bound))
         .layer(from_fn(problem::finish))
         .layer(from_fn_with_state(shared, observe))
         .layer(TraceLayer::new_for_http())
@@ -90,6 +91,17 @@ async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next
     http.request_seconds.observe(begun.elapsed().as_secs_f64());
     http.requests.get_or_create(&RequestLabels { method, route, status: response.status().as_u16() }).inc();
     response
+}
+
+/// Bounds what no use case bounds: reads, and the making of a product, whatever their dependencies do.
+async fn bound(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    if *request.method() == Method::POST {
+        return next.run(request).await;
+    }
+    match tokio::time::timeout(shared.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => problem::Failure::unavailable("a dependency did not answer in time".into()).into_response(),
+    }
 }
 
 /// The method's name; those that anybody can make up count together.

@@ -58,7 +58,7 @@ impl<T: Wire> FromRequest<Arc<Shared>> for Json<T> {
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Failure> {
         let json = is_json(request.headers());
-        let body = timeout(shared.body_timeout, read(request)).await.map_err(|_| {
+        let body = timeout(shared.request_timeout, read(request)).await.map_err(|_| {
             let title = "The request's body did not arrive in time";
             Failure::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", title, "send the whole body at once")
         })??;

@@ -23,6 +23,7 @@ const CONNECTIONS: u32 = 24;
 /// Products and orders in PostgreSQL, at READ COMMITTED: the lock and the guard are what orders rely on.
 pub struct PostgresStore {
     pool: PgPool,
+    timeout: Duration,
 }
 
 /// How to reach the database that the configuration names. Statements, waits for rows and forgotten transactions
@@ -56,7 +57,7 @@ impl PostgresStore {
             .run(&pool)
             .await
             .map_err(|error| unavailable(error.to_string()))?;
-        Ok(Self { pool })
+        Ok(Self { pool, timeout: store.timeout })
     }
 }
 
@@ -98,7 +99,7 @@ impl Store for PostgresStore {
             version: row.try_get("version")?,
             supply: row.try_get("supply")?,
         };
-        Ok(Some(Box::new(PostgresReading { sku: sku.clone(), level, place })))
+        Ok(Some(Box::new(PostgresReading { sku: sku.clone(), level, place, timeout: self.timeout })))
     }
 
     async fn create_product(&self, product: &ProductRequest) -> Result<Option<Product>, StoreError> {
@@ -233,6 +234,7 @@ struct PostgresReading {
     sku: Sku,
     level: Level,
     place: Place,
+    timeout: Duration,
 }
 
 enum Place {
@@ -255,18 +257,29 @@ impl Reading for PostgresReading {
         if guard == Guard::Version && lease.check().is_err() {
             return Err(WriteError::Stale);
         }
-        let Self { sku, level, place } = *self;
+        let Self { sku, level, place, timeout } = *self;
         let writing = Writing { sku, guarded: (guard == Guard::Version).then_some(level.version), changes };
+        // The server ends a statement at the time-out. One that has not answered long after is out of reach, and must
+        // not keep the lock from those who do reach it.
+        match tokio::time::timeout(timeout * 2, writing.write(place)).await {
+            Ok(result) => result,
+            Err(_) => Err(WriteError::Unknown(StoreError::Busy("no answer in time".into()))),
+        }
+    }
+}
+
+impl Writing<'_> {
+    async fn write(&self, place: Place) -> Result<(), WriteError> {
         match place {
             // One statement, so one round trip, and it commits by itself.
-            Place::Connection(mut connection) if changes.is_only_orders() => {
-                writing.sell(&mut connection).await.map_err(Failed::of_a_commit)
+            Place::Connection(mut connection) if self.changes.is_only_orders() => {
+                self.sell(&mut connection).await.map_err(Failed::of_a_commit)
             }
             Place::Connection(mut connection) => {
                 let transaction = connection.begin().await.map_err(not_written)?;
-                writing.in_transaction(transaction).await
+                self.in_transaction(transaction).await
             }
-            Place::Transaction(transaction) => writing.in_transaction(transaction).await,
+            Place::Transaction(transaction) => self.in_transaction(transaction).await,
         }
     }
 }
