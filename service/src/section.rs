@@ -64,6 +64,9 @@ impl Section {
                 Err(refusal) => return answer_all(batch, &refusal),
             };
             let mut draft = self.draft(reading.level(), lease.token(), &batch);
+            // With nothing to write, what was read is let go of before anything else is asked: a reading may hold one
+            // of the store's connections.
+            let reading = Some(reading).filter(|_| draft.changes.versions > 0);
             if let Err(error) = self.recall(&batch, &mut draft.answers).await {
                 return answer_all(batch, &error.into());
             }
@@ -113,14 +116,14 @@ impl Section {
     /// done under the lock until it has. Whoever waits for the answer has a time-out of its own.
     async fn write(
         &self,
-        reading: Box<dyn Reading>,
+        reading: Option<Box<dyn Reading>>,
         lease: &Lease,
         changes: &Changes,
     ) -> Result<(), WriteError> {
-        if changes.versions == 0 {
-            return Ok(());
+        match reading {
+            Some(reading) => reading.write(lease, self.guard, changes).await,
+            None => Ok(()),
         }
-        reading.write(lease, self.guard, changes).await
     }
 
     /// What to write, and what to answer once it is written.

@@ -115,14 +115,23 @@ impl LeasedLock {
     }
 
     /// Waits for the claim's turn. Answers the token and when it was asked for.
-    async fn wait(&self, claim: &Claim) -> Result<(FencingToken, Instant), BackendError> {
+    async fn wait(
+        &self,
+        claim: &Claim,
+        obligation: &mut Obligation,
+    ) -> Result<(FencingToken, Instant), BackendError> {
         let mut changes = self.backend.changes();
         let mut step = Step::First;
         loop {
             // Whatever changes from here on is noticed below, also when the attempt came too early for it.
             changes.as_mut().map(watch::Receiver::borrow_and_update);
             let asked = Instant::now();
-            let ahead = match self.backend.attempt(claim, step).await? {
+            // In a task of its own: an attempt that is dropped half way may still succeed, over a connection that its
+            // release does not share. Whoever releases waits for its end first.
+            let (backend, claimed) = (Arc::clone(&self.backend), claim.clone());
+            let attempt =
+                obligation.watch(tokio::spawn(async move { backend.attempt(&claimed, step).await }));
+            let ahead = match attempt.await? {
                 Attempt::Acquired(token) => return Ok((token, asked)),
                 Attempt::Waits { ahead } => ahead,
             };
@@ -171,8 +180,8 @@ impl Lock for LeasedLock {
             lease: self.lease.duration(),
         };
         // From here on the lock, or the place among those who wait, is given back, whatever becomes of this attempt.
-        let obligation = self.releaser.obligation(claim.clone());
-        match timeout_at(deadline, self.wait(&claim)).await {
+        let mut obligation = self.releaser.obligation(claim.clone());
+        match timeout_at(deadline, self.wait(&claim, &mut obligation)).await {
             Ok(Ok((token, asked))) => {
                 let lease = self.lease(claim, obligation, token, asked);
                 // A reply that took longer than the lease brought nothing.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPool, PgPoolOptions, PgSeverity, Postgres};
 use sqlx::{Connection as _, PgConnection, Row as _, Transaction};
 use uuid::Uuid;
 
@@ -357,6 +357,28 @@ impl Writing<'_> {
         if self.changes.is_only_orders() {
             return self.sell(connection).await;
         }
+        // The product's row first, as in a sale: whoever changes a product in another order could deadlock with one.
+        let reset = self.changes.reset.as_ref();
+        let product = sqlx::query(
+            "update products set
+                 stock = $1, version = version + $2,
+                 supply = coalesce($3, supply) + $4,
+                 name = coalesce($5, name), created_at = coalesce($6::timestamptz, created_at)
+             where sku = $7 and ($8::bigint is null or version = $8)",
+        )
+        .bind(self.changes.stock_after)
+        .bind(self.changes.versions)
+        .bind(reset.map(|product| product.supply))
+        .bind(self.changes.supplied)
+        .bind(reset.map(|product| product.name.as_str()))
+        .bind(reset.map(|product| rows::Micros(product.created_at)))
+        .bind(self.sku.as_str())
+        .bind(self.guarded)
+        .execute(&mut *connection)
+        .await?;
+        if product.rows_affected() != 1 {
+            return Err(Failed::Stale);
+        }
         if self.changes.reset.is_some() {
             for sql in ["delete from orders where sku = $1", "delete from stock_adjustments where sku = $1"] {
                 sqlx::query(sql).bind(self.sku.as_str()).execute(&mut *connection).await?;
@@ -380,25 +402,7 @@ impl Writing<'_> {
         if !self.changes.adjustments.is_empty() {
             rows::insert_adjustments(&self.changes.adjustments).execute(&mut *connection).await?;
         }
-        let reset = self.changes.reset.as_ref();
-        let product = sqlx::query(
-            "update products set
-                 stock = $1, version = version + $2,
-                 supply = coalesce($3, supply) + $4,
-                 name = coalesce($5, name), created_at = coalesce($6::timestamptz, created_at)
-             where sku = $7 and ($8::bigint is null or version = $8)",
-        )
-        .bind(self.changes.stock_after)
-        .bind(self.changes.versions)
-        .bind(reset.map(|product| product.supply))
-        .bind(self.changes.supplied)
-        .bind(reset.map(|product| product.name.as_str()))
-        .bind(reset.map(|product| rows::Micros(product.created_at)))
-        .bind(self.sku.as_str())
-        .bind(self.guarded)
-        .execute(&mut *connection)
-        .await?;
-        if product.rows_affected() == 1 { Ok(()) } else { Err(Failed::Stale) }
+        Ok(())
     }
 }
 
@@ -412,8 +416,12 @@ fn is_key_taken(error: &sqlx::Error) -> bool {
 
 /// Whether the server said that the statement failed, and was not on its way down.
 fn is_definite(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08"))
+    let Some(error) = error.as_database_error() else { return false };
+    // Anything worse than an error ends the connection or the server, perhaps in the middle of the commit.
+    let only_an_error = error
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|error| matches!(error.severity(), PgSeverity::Error));
+    only_an_error && error.code().is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08"))
 }
 
 /// Whether others kept this one from its rows for too long.
@@ -423,7 +431,6 @@ pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(error) => {
             ["55P03", "57014", "40P01", "40001"].contains(&error.code().as_deref().unwrap_or_default())
         }
-        sqlx::Error::PoolTimedOut => true,
         _ => false,
     }
 }

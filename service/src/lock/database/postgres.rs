@@ -171,7 +171,10 @@ impl LockTable for PostgresTable {
                  ticket as (delete from lock_waiters where owner = $1 returning lock_key)
              select pg_notify($2, '')
              from (select lock_key from record union select lock_key from ticket) as gone
-             where exists (select 1 from lock_waiters as w where w.lock_key = gone.lock_key and w.owner <> $1)",
+             where exists (
+                 select 1 from lock_waiters as w where w.lock_key = gone.lock_key and w.owner <> $1
+                 and w.expires_at > clock_timestamp()
+             )",
         )
         .bind(owner)
         .bind(CHANNEL)

@@ -54,7 +54,10 @@ if placed then
 end
 if mode == 'shared' then
     redis.call('ZADD', readers, now + lease, owner)
-    redis.call('PEXPIRE', readers, lease)
+    -- Never shorter than another reader's lease, which may be longer.
+    if redis.call('PTTL', readers) < lease then
+        redis.call('PEXPIRE', readers, lease)
+    end
     return { 'acquired', tonumber(redis.call('GET', counter)) }
 end
 local token = redis.call('INCR', counter)

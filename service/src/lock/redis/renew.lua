@@ -10,7 +10,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local until_ms = redis.call('ZSCORE', readers, owner)
 if until_ms and tonumber(until_ms) > now then
     redis.call('ZADD', readers, now + lease, owner)
-    redis.call('PEXPIRE', readers, lease)
+    -- Never shorter than another reader's lease, which may be longer.
+    if redis.call('PTTL', readers) < lease then
+        redis.call('PEXPIRE', readers, lease)
+    end
     return 1
 end
 return 0

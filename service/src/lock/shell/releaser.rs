@@ -4,10 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Backend, Claim};
+use super::{Attempt, Backend, BackendError, Claim};
 use crate::config::LeaseTime;
+
+/// How long an attempt is waited for whose caller has gone.
+const ONE_ATTEMPT: Duration = Duration::from_secs(10);
+
+/// What an attempt came to.
+type Outcome = Result<Attempt, BackendError>;
 
 /// How long one release may take.
 const ONE_TRY: Duration = Duration::from_secs(1);
@@ -19,7 +26,7 @@ pub(super) struct Releaser {
 }
 
 enum Task {
-    Release(Claim),
+    Release(Claim, Option<JoinHandle<Outcome>>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -30,10 +37,25 @@ impl Releaser {
         let patience = lease.duration();
         let releasing = Arc::clone(&backend);
         tokio::spawn(async move {
+            // Beside each other: one that hangs must not keep the others from being released.
+            let mut releases = JoinSet::new();
             while let Some(task) = tasks.recv().await {
+                while releases.try_join_next().is_some() {}
                 match task {
-                    Task::Release(claim) => release(&*releasing, &claim, patience).await,
-                    Task::Flush(done) => drop(done.send(())),
+                    Task::Release(claim, attempt) => {
+                        let releasing = Arc::clone(&releasing);
+                        releases.spawn(async move {
+                            if let Some(attempt) = attempt {
+                                // However it ended; or it hangs, and its lease has to.
+                                timeout(ONE_ATTEMPT, attempt).await.ok();
+                            }
+                            release(&*releasing, &claim, patience).await;
+                        });
+                    }
+                    Task::Flush(done) => {
+                        while releases.join_next().await.is_some() {}
+                        done.send(()).ok();
+                    }
                 }
             }
         });
@@ -43,7 +65,7 @@ impl Releaser {
     /// The duty to release what the claim leaves behind.
     pub(super) fn obligation(&self, claim: Claim) -> Obligation {
         let (backend, left_behind) = (Arc::clone(&self.backend), self.left_behind.clone());
-        Obligation { claim, backend, left_behind, fulfilled: false }
+        Obligation { claim, backend, left_behind, attempt: None, fulfilled: false }
     }
 
     /// Waits until all that was left behind until now is released.
@@ -61,10 +83,19 @@ pub(super) struct Obligation {
     claim: Claim,
     backend: Arc<dyn Backend>,
     left_behind: mpsc::UnboundedSender<Task>,
+    /// The attempt that is under way.
+    attempt: Option<JoinHandle<Outcome>>,
     fulfilled: bool,
 }
 
 impl Obligation {
+    /// Waits for an attempt. When that is dropped half way, the release waits for the attempt's end.
+    pub(super) async fn watch(&mut self, attempt: JoinHandle<Outcome>) -> Outcome {
+        let outcome = self.attempt.insert(attempt).await;
+        self.attempt = None;
+        outcome.unwrap_or_else(|error| Err(BackendError::Failed(error.to_string())))
+    }
+
     /// Releases now; what fails is left to the releaser.
     pub(super) async fn fulfil(mut self) {
         self.fulfilled = matches!(timeout(ONE_TRY, self.backend.release(&self.claim)).await, Ok(Ok(())));
@@ -75,7 +106,7 @@ impl Drop for Obligation {
     fn drop(&mut self) {
         if !self.fulfilled {
             // An error says that the process is about to end; the expiry remains.
-            self.left_behind.send(Task::Release(self.claim.clone())).ok();
+            self.left_behind.send(Task::Release(self.claim.clone(), self.attempt.take())).ok();
         }
     }
 }

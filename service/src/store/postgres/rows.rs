@@ -25,7 +25,9 @@ pub(super) const INSERT_ORDERS: &str = "insert into orders (
     ) as o (
         id, sku, buyer, quantity, idempotency_key, stock_before, stock_after, version,
         lock_strategy, fencing_token, replica, created_at
-    )";
+    )
+    -- Keys are unique across products: batches that share some must meet them in one order, or could deadlock.
+    order by o.idempotency_key";
 
 pub(super) const SELL: &str = "with product as (
         update products set stock = $13, version = version + $14
@@ -44,7 +46,9 @@ pub(super) const SELL: &str = "with product as (
     ) as o (
         id, sku, buyer, quantity, idempotency_key, stock_before, stock_after, version,
         lock_strategy, fencing_token, replica, created_at
-    )";
+    )
+    -- Keys are unique across products: batches that share some must meet them in one order, or could deadlock.
+    order by o.idempotency_key";
 
 /// Orders, column by column.
 pub(super) struct OrderColumns<'a> {
