@@ -39,7 +39,10 @@ async fn a_stop_loses_nothing_that_was_confirmed_and_writes_nothing_that_was_ref
             }
         }));
         let (answers, stopped) = tokio::join!(orders, async {
-            tokio::time::sleep(Duration::from_millis(40)).await;
+            // As soon as some are confirmed, and most are still to come.
+            while shop.audit().await.orders == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             stopping.stop().await
         });
         stopped.unwrap();

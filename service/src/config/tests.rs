@@ -1,0 +1,93 @@
+//! What is read from which layer, and what is refused.
+
+use std::io::Write;
+
+use super::*;
+
+fn load(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let mut on_disk = tempfile::Builder::new().suffix(".toml").tempfile().expect("a temporary file");
+    on_disk.write_all(file.as_bytes()).expect("write the file");
+    let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
+    };
+    Config::load(&Sources {
+        file: Some(on_disk.path().into()),
+        environment: own(environment).into_iter().collect(),
+        overrides: own(flags),
+    })
+}
+
+#[test]
+fn the_default_is_the_lock_table_on_the_embedded_store() {
+    let config = load("", &[], &[]).unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(config.lock.strategy, StrategyName::Database);
+    assert_eq!(config.guard(), Guard::Version);
+}
+
+#[test]
+fn the_later_layer_wins() {
+    let file = "[lock]\nwait = \"1s\"\nstrategy = \"row\"\n[checkout]\nqueue = 1\nmax_batch = 2\n";
+    let environment = [("STOCKLOCK__LOCK__STRATEGY", "local"), ("STOCKLOCK__CHECKOUT__MAX_BATCH", "3")];
+    let config = load(file, &environment, &[("checkout.max_batch", "4")]).unwrap();
+    assert_eq!(config.lock.wait, Duration::from_secs(1));
+    assert_eq!(config.lock.strategy, StrategyName::Local);
+    assert_eq!((config.checkout.queue, config.checkout.max_batch), (1, 4));
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_the_key_named() {
+    let refused = |file: &str| load(file, &[], &[]).unwrap_err();
+    for (file, key) in [
+        ("[lock]\nstratgy = \"none\"", "lock.stratgy"),
+        ("[lock]\nstrategy = \"zebra\"", "lock.strategy"),
+        ("[lock]\nwait = \"soon\"", "lock.wait"),
+        ("[lock]\nwait = 5", "lock.wait"),
+        ("[lock]\nstrategy = \"redis\"", "lock.redis"),
+        ("[lock]\nstrategy = \"zookeeper\"", "lock.zookeeper"),
+        ("[lock.database]\nlease = \"often\"", "lock.database.lease"),
+        ("[lock.database]\nlease = \"1ms\"", "lock.database.lease"),
+        ("[lock.redis]\nlease = \"1ms\"", "lock.redis.lease"),
+        ("[server]\nlisten = \"nowhere\"", "server.listen"),
+        ("[server]\nrequest_timeout = \"0s\"", "server.request_timeout"),
+        ("[lock]\nwait = \"1000000y\"", "lock.wait"),
+        ("[checkout]\nmax_batch = 0", "checkout.max_batch"),
+        ("[checkout]\nmax_batch = -1", "checkout.max_batch"),
+        ("[checkout]\nqueue = 0", "checkout.queue"),
+        ("[checkout]\nguard = \"maybe\"", "checkout.guard"),
+        ("[lock]\nstrategy = \"none\"\n[checkout]\nguard = \"version\"", "checkout.guard"),
+        ("[lock]\nstrategy = \"optimistic\"\n[checkout]\nguard = \"off\"", "checkout.guard"),
+        ("[admin]\nallow_reset = \"perhaps\"", "admin.allow_reset"),
+        ("shop = 1", "shop"),
+        ("[[catalog]]\nsku = \"a b\"\nname = \"x\"\nstock = 1", "catalog (sku \"a b\")"),
+    ] {
+        assert_eq!(refused(file).key, key, "{file}: {}", refused(file));
+    }
+}
+
+#[test]
+fn an_unknown_variable_and_an_unknown_flag_are_refused() {
+    let error = load("", &[("STOCKLOCK__LOCK__STRATGY", "none")], &[]).unwrap_err();
+    assert_eq!(error.key, "lock.stratgy", "{error}");
+    let error = load("", &[], &[("lock.stratgy", "none")]).unwrap_err();
+    assert_eq!(error.key, "lock.stratgy", "{error}");
+}
+
+#[test]
+fn a_missing_or_broken_file_is_refused_by_name() {
+    let missing = Sources { file: Some("no/such/file.toml".into()), ..Sources::default() };
+    assert!(Config::load(&missing).unwrap_err().why.contains("no/such/file.toml"));
+    assert!(load("[lock", &[], &[]).unwrap_err().why.contains(".toml"));
+}
+
+#[test]
+fn a_token_that_looks_like_a_number_stays_what_it_is() {
+    let config = load("", &[("STOCKLOCK__ADMIN__TOKEN", "00123")], &[]).unwrap();
+    assert_eq!(config.admin.token, "00123");
+    assert!(!format!("{config:?}").contains("00123"), "the token is not for logs");
+}
+
+#[test]
+fn the_reference_file_is_the_default_configuration() {
+    assert_eq!(load(&reference(), &[], &[]).unwrap(), Config::default());
+}
