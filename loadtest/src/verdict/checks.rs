@@ -206,11 +206,11 @@ pub(super) fn no_false_sold_out(evidence: &Evidence, database: &Database) -> Fin
 
 /// Something was sold, where there was something to sell: a verdict on nothing says nothing.
 pub(super) fn exercised(evidence: &Evidence, database: &Database) -> Finding {
-    let accepted = evidence.attempts.iter().filter(|attempt| attempt.sale().is_some()).count();
+    let original = || evidence.attempts.iter().filter(|attempt| !attempt.replay);
+    let accepted = original().filter(|attempt| attempt.sale().is_some()).count();
     if accepted == 0 && evidence.initial_stock > 0 {
         return Unknown("no order was confirmed".into());
     }
-    let original = || evidence.attempts.iter().filter(|attempt| !attempt.replay);
     let failed = original().filter(|a| a.is_unknown() || matches!(a.outcome, Outcome::Failed { .. })).count();
     let unsold = database.audit.supply - units_sold(database);
     if failed > 0 && !evidence.faults && unsold > 0 {
