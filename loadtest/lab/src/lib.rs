@@ -4,23 +4,37 @@
 //! A process is ended in three ways, any of which is enough: its [`Process`] is dropped; the kernel ends it
 //! when the owner's process is gone (Linux, also when it is stopped); its standard input ends, where it has
 //! called [`die_with_parent`].
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `process` | a child process with a log, which can be killed, paused and resumed |
+//! | `postgres`, `redis`, `zookeeper` | servers that are started fresh, one or several that follow one |
+//! | `proxy` | a network that can be slow, broken or gone, in front of any of them |
+//! | `server` | what the servers have in common |
+//! | `spawner`, `parent` | what makes processes end with their owner |
+
+mod process;
+
+mod postgres;
+mod redis;
+mod zookeeper;
+
+mod proxy;
+
+mod server;
 
 mod parent;
-mod postgres;
-mod process;
-mod redis;
-mod server;
 mod spawner;
-mod zookeeper;
 
 use std::path::{Path, PathBuf};
 
 pub use parent::die_with_parent;
 pub use postgres::{INSTALL_POSTGRES, Postgres};
 pub use process::{Process, ProcessError};
+pub use proxy::{Direction, Proxy};
 pub use redis::{INSTALL_REDIS, Redis};
 pub use server::ServerError;
-pub use zookeeper::{INSTALL_ZOOKEEPER, Zookeeper};
+pub use zookeeper::{Ensemble, INSTALL_ZOOKEEPER, Zookeeper};
 
 /// A temporary directory for the files and logs of an experiment.
 #[derive(Debug)]
@@ -48,5 +62,20 @@ impl Lab {
     pub fn keep(mut self) -> PathBuf {
         self.directory.disable_cleanup(true);
         self.directory.path().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_can_be_started_in_a_task() {
+        fn is_send(_: impl Send) {}
+        is_send(Ensemble::start(3));
+        is_send(Postgres::start());
+        is_send(Proxy::start("127.0.0.1:1"));
+        is_send(Redis::start());
+        is_send(Zookeeper::start());
     }
 }

@@ -9,8 +9,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
 use tokio::process::Command;
 
-use crate::server::{ServerError, as_user, free_port};
-use crate::{Lab, Process, ProcessError};
+use crate::server::{ServerError, as_user, free_port, on_fresh_ports};
+use crate::{Lab, Process, ProcessError, Proxy};
 
 /// How long the server may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,33 +37,18 @@ impl Postgres {
 
     /// Makes a fresh server and waits until it answers.
     pub async fn start() -> Result<Self, ServerError> {
-        let missing = ServerError::NotInstalled { program: "postgres", install: INSTALL_POSTGRES };
-        let binaries = binaries().ok_or(missing)?;
-        let prepare = |what: &str| {
-            let what = what.to_owned();
-            move |source| ServerError::Prepare { what, source }
+        let lab = initialise().await?;
+        let serve_on_free_port = || async {
+            let port = free_port()?;
+            Ok((serve(&lab, port).await?, port))
         };
-        let lab = Lab::new().map_err(prepare("a directory"))?;
-        let user = server_user();
-        if let Some(user) = &user {
-            chown(lab.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-                .map_err(prepare("the directory's owner"))?;
-        }
-        let data = lab.file("data");
-        let mut initdb = as_user(user.as_ref(), &binaries.join("initdb"));
-        initdb.arg("--pgdata").arg(&data).args(["--username", "stocklock", "--auth", "trust"]);
-        initdb.args(["--encoding", "UTF8", "--no-locale", "--no-sync"]).current_dir(lab.path());
-        let output = initdb.stdin(Stdio::null()).output().await.map_err(prepare("initdb"))?;
-        if !output.status.success() {
-            return Err(ServerError::Init(String::from_utf8_lossy(&output.stderr).into_owned()));
-        }
-        let port = free_port().map_err(prepare("a free port"))?;
-        let process = serve(&lab, port).await?;
+        let (process, port) = on_fresh_ports(serve_on_free_port).await?;
         Ok(Self { process, port, lab })
     }
 
     /// Ends the server at once, with all its connections: SIGKILL.
     pub async fn kill(&mut self) -> Result<(), ProcessError> {
+        self.process.kill_family()?;
         self.process.kill().await
     }
 
@@ -85,13 +70,55 @@ impl Postgres {
 
     /// The address of a database on this server; `postgres` is always there.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://stocklock@127.0.0.1:{}/{database}", self.port)
+        url(&self.address(), database)
+    }
+
+    /// The address of a database, for somebody who comes through `proxy`.
+    pub fn url_through(&self, proxy: &Proxy, database: &str) -> String {
+        url(&proxy.address().to_string(), database)
+    }
+
+    /// Where the server listens: host and port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// The server's process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Connections end by themselves when the server is gone, but not those that are paused. One that has been
+        // killed has none.
+        self.process.kill_family().ok();
+    }
+}
+
+fn url(address: &str, database: &str) -> String {
+    format!("postgres://stocklock@{address}/{database}")
+}
+
+/// Makes a directory with a server's data in it.
+async fn initialise() -> Result<Lab, ServerError> {
+    let missing = ServerError::NotInstalled { program: "postgres", install: INSTALL_POSTGRES };
+    let binaries = binaries().ok_or(missing)?;
+    let lab = Lab::new().map_err(ServerError::prepare("a directory"))?;
+    let user = server_user();
+    if let Some(user) = &user {
+        chown(lab.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+            .map_err(ServerError::prepare("the directory's owner"))?;
+    }
+    let mut initdb = as_user(user.as_ref(), &binaries.join("initdb"));
+    initdb.arg("--pgdata").arg(lab.file("data")).args(["--username", "stocklock", "--auth", "trust"]);
+    initdb.args(["--encoding", "UTF8", "--no-locale", "--no-sync"]).current_dir(lab.path());
+    let output = initdb.stdin(Stdio::null()).output().await.map_err(ServerError::prepare("initdb"))?;
+    if !output.status.success() {
+        return Err(ServerError::Init(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    Ok(lab)
 }
 
 /// Starts the server on data that is there, and waits until it answers.
@@ -109,13 +136,21 @@ async fn serve(lab: &Lab, port: u16) -> Result<Process, ServerError> {
     ] {
         server.args(["-c", setting]);
     }
-    let is_ready = async || {
+    let is_ready = |id| {
         let mut probe = Command::new(binaries.join("pg_isready"));
         probe.args(["-q", "-h", "127.0.0.1", "-p", &port]).stdin(Stdio::null());
-        probe.status().await.is_ok_and(|status| status.success())
+        async move { has_announced_itself(lab, id) && probe.status().await.is_ok_and(|status| status.success()) }
     };
     let log = lab.file("postgres.log");
     Ok(Process::start_and_probe("PostgreSQL", server, log, PATIENCE, is_ready).await?)
+}
+
+/// Whether the file that the server keeps about itself says that it is ready, and is not one that an earlier server
+/// left behind: the id comes first, the status last.
+fn has_announced_itself(lab: &Lab, id: i32) -> bool {
+    let file = std::fs::read_to_string(lab.file("data").join("postmaster.pid")).unwrap_or_default();
+    let mut lines = file.lines().map(str::trim);
+    lines.next() == Some(&id.to_string()) && lines.next_back() == Some("ready")
 }
 
 /// Whom to run the server as; `None`: as who we are.
@@ -138,4 +173,19 @@ fn binaries() -> Option<PathBuf> {
     });
     let on_path = || std::env::split_paths(&std::env::var_os("PATH")?).find(has_server);
     debian.pop().or_else(on_path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_address_is_recognised() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let lab = initialise().await.unwrap();
+        let error = serve(&lab, taken.local_addr().unwrap().port()).await.unwrap_err();
+        assert!(error.is_address_in_use(), "{error}");
+    }
 }

@@ -10,12 +10,13 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::spawner;
 
 /// How many lines of a log are shown when its process has died.
-const TAIL: usize = 20;
+const TAIL: usize = 40;
 
 /// A running child process. Its drop ends it with SIGKILL.
 #[derive(Debug)]
@@ -94,7 +95,7 @@ impl Process {
         patience: Duration,
     ) -> Result<(Self, String), ProcessError> {
         let (mut process, stdout) = Self::spawn(name.into(), command, log).await?;
-        let announced = copy_and_find(stdout, process.log.clone(), ready.to_owned());
+        let (announced, _) = copy_and_find(stdout, process.log.clone(), ready.to_owned());
         match timeout(patience, announced).await {
             Ok(Ok(rest)) => Ok((process, rest)),
             Ok(Err(_)) => {
@@ -110,19 +111,21 @@ impl Process {
     }
 
     /// Starts `command` with its output going to `log`, and waits until `is_ready` says so, which is asked again
-    /// and again.
-    pub async fn start_and_probe(
+    /// and again. It is given the id of the process, since whoever answers at its address may be another.
+    pub async fn start_and_probe<Probe: Future<Output = bool>>(
         name: impl Into<String>,
         command: Command,
         log: PathBuf,
         patience: Duration,
-        is_ready: impl AsyncFn() -> bool,
+        is_ready: impl Fn(i32) -> Probe,
     ) -> Result<Self, ProcessError> {
         let (mut process, stdout) = Self::spawn(name.into(), command, log).await?;
-        drop(copy_and_find(stdout, process.log.clone(), String::new()));
+        let (_, copied) = copy_and_find(stdout, process.log.clone(), String::new());
         let give_up = Instant::now() + patience;
-        while !is_ready().await {
+        while !is_ready(process.id()).await {
             if let Some(status) = process.exited() {
+                // Its last words say why. A child that it has left behind may keep the output open.
+                timeout(Duration::from_secs(1), copied).await.ok();
                 return Err(process.not_ready(format!("ended with {status}")));
             }
             if Instant::now() >= give_up {
@@ -186,6 +189,10 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
+        // Its id may belong to another by now.
+        if self.child.id().is_none() {
+            return Err(self.failed("it has ended"));
+        }
         kill(self.pid, signal).map_err(|error: Errno| self.failed(error))
     }
 
@@ -199,24 +206,35 @@ impl Process {
         Ok(())
     }
 
+    /// Ends the process and its children with SIGKILL, whether they are stopped or not.
+    pub(crate) fn kill_family(&self) -> Result<(), ProcessError> {
+        // A process that is stopped makes no more children; one that is dead has none that could be listed.
+        self.signal(Signal::SIGSTOP)?;
+        for child in children(self.pid) {
+            kill(child, Signal::SIGKILL).ok();
+        }
+        self.signal(Signal::SIGKILL)
+    }
+
     fn failed(&self, what: impl ToString) -> ProcessError {
         ProcessError::Signal { name: self.name.clone(), what: what.to_string() }
     }
 
-    fn not_ready(&self, what: String) -> ProcessError {
+    pub(crate) fn not_ready(&self, what: String) -> ProcessError {
         let (name, log, tail) = (self.name.clone(), self.log.clone(), self.log_tail());
         ProcessError::NotReady { name, what, log, tail }
     }
 }
 
-/// Copies an output to a log, line by line, and tells what follows `ready` on the first line that begins so.
+/// Copies an output to a log, line by line, and tells what follows `ready` on the first line that begins so. The
+/// task ends with the output.
 fn copy_and_find(
     output: impl tokio::io::AsyncRead + Unpin + Send + 'static,
     log: PathBuf,
     ready: String,
-) -> oneshot::Receiver<String> {
+) -> (oneshot::Receiver<String>, JoinHandle<()>) {
     let (found, receiver) = oneshot::channel();
-    tokio::spawn(async move {
+    let copied = tokio::spawn(async move {
         let mut found = Some(found);
         let mut lines = BufReader::new(output).lines();
         let mut log = tokio::fs::File::options().append(true).create(true).open(log).await.ok();
@@ -231,8 +249,11 @@ fn copy_and_find(
                 log.write_all(format!("{line}\n").as_bytes()).await.ok();
             }
         }
+        if let Some(log) = &mut log {
+            log.flush().await.ok();
+        }
     });
-    receiver
+    (receiver, copied)
 }
 
 /// The children of a process, as Linux lists them.

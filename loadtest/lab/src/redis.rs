@@ -1,16 +1,18 @@
 //! A private Redis server.
 
+mod resp;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-
-use crate::server::{ServerError, as_user, free_port};
-use crate::{Lab, Process, ProcessError};
+use crate::server::{ServerError, as_user, free_port, on_fresh_ports};
+use crate::{Lab, Process, ProcessError, Proxy};
 
 /// How long the server may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The line of `INFO` that says that a replica has what its primary has.
+const LINKED: &str = "master_link_status:up";
 
 /// The command that installs the server.
 pub const INSTALL_REDIS: &str = "apt-get install redis-server";
@@ -20,6 +22,8 @@ pub const INSTALL_REDIS: &str = "apt-get install redis-server";
 pub struct Redis {
     process: Process,
     port: u16,
+    /// The port of the primary that it was started as a replica of.
+    primary: Option<u16>,
     lab: Lab,
 }
 
@@ -31,19 +35,49 @@ impl Redis {
 
     /// Makes a fresh server and waits until it answers.
     pub async fn start() -> Result<Self, ServerError> {
-        let prepare = |what: &str| {
-            let what = what.to_owned();
-            move |source| ServerError::Prepare { what, source }
-        };
-        let lab = Lab::new().map_err(prepare("a directory"))?;
-        let port = free_port().map_err(prepare("a free port"))?;
-        let process = serve(&lab, port).await?;
-        Ok(Self { process, port, lab })
+        Self::start_as(None).await
     }
 
-    /// The server's address.
+    /// Makes a replica of `primary`, and waits until it has what the primary has and follows it.
+    pub async fn start_replica_of(primary: &Redis) -> Result<Self, ServerError> {
+        Self::start_as(Some(primary.port)).await
+    }
+
+    async fn start_as(primary: Option<u16>) -> Result<Self, ServerError> {
+        let lab = Lab::new().map_err(ServerError::prepare("a directory"))?;
+        let serve_on_free_port = || async {
+            let port = free_port()?;
+            Ok((serve(&lab, port, primary, primary.map(|_| LINKED)).await?, port))
+        };
+        let (process, port) = on_fresh_ports(serve_on_free_port).await?;
+        Ok(Self { process, port, primary, lab })
+    }
+
+    /// The server's address, as a URL.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.address())
+    }
+
+    /// The server's URL for somebody who comes through `proxy`.
+    pub fn url_through(&self, proxy: &Proxy) -> String {
+        format!("redis://{}", proxy.address())
+    }
+
+    /// Where the server listens: host and port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Sends one command over a connection of its own and answers the reply as text: strings and numbers as they
+    /// are, nothing as `(nil)`, the elements of an array one a line. A reply that is an error, or that is not there
+    /// within ten seconds, is an error here.
+    pub async fn command(&self, words: &[&str]) -> std::io::Result<String> {
+        resp::call(self.port, words).await
+    }
+
+    /// Makes a replica a primary, with the data that it has.
+    pub async fn promote(&self) -> std::io::Result<()> {
+        self.command(&["REPLICAOF", "NO", "ONE"]).await.map(drop)
     }
 
     /// Ends the server at once: SIGKILL.
@@ -51,9 +85,20 @@ impl Redis {
         self.process.kill().await
     }
 
-    /// Starts the server again that was killed, empty, on the same port.
+    /// Stops the server in its tracks: SIGSTOP.
+    pub fn pause(&self) -> Result<(), ProcessError> {
+        self.process.pause()
+    }
+
+    /// Lets it go on: SIGCONT.
+    pub fn resume(&self) -> Result<(), ProcessError> {
+        self.process.resume()
+    }
+
+    /// Starts the server again that was killed, empty, on the same port. One that was started as a replica is a
+    /// replica again, whether it was promoted or not; its primary need not be there.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.process = serve(&self.lab, self.port).await?;
+        self.process = serve(&self.lab, self.port, self.primary, None).await?;
         Ok(())
     }
 
@@ -63,27 +108,56 @@ impl Redis {
     }
 }
 
-async fn serve(lab: &Lab, port: u16) -> Result<Process, ServerError> {
+/// Starts the server and waits until it answers, and until its `INFO` has the line `wanted`.
+async fn serve(
+    lab: &Lab,
+    port: u16,
+    primary: Option<u16>,
+    wanted: Option<&str>,
+) -> Result<Process, ServerError> {
     let missing = ServerError::NotInstalled { program: "redis-server", install: INSTALL_REDIS };
     let mut server = as_user(None, &program().ok_or(missing)?);
     server.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    // A primary would wait five seconds for more replicas before it serves the first.
+    server.args(["--repl-diskless-sync-delay", "0"]);
+    if let Some(primary) = primary {
+        server.args(["--replicaof", "127.0.0.1", &primary.to_string()]);
+    }
     server.arg("--dir").arg(lab.path()).current_dir(lab.path());
-    let log = lab.file("redis.log");
-    Ok(Process::start_and_probe("Redis", server, log, PATIENCE, async || answers(port).await).await?)
-}
-
-async fn answers(port: u16) -> bool {
-    let ping = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-        stream.write_all(b"PING\r\n").await.ok()?;
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer).await.ok()?;
-        (answer == *b"+PONG").then_some(())
+    let is_ready = move |id| async move {
+        let Ok(info) = resp::call(port, &["INFO"]).await else {
+            return false;
+        };
+        let says = |wanted: &str| info.lines().any(|line| line == wanted);
+        says(&format!("process_id:{id}")) && wanted.is_none_or(says)
     };
-    matches!(tokio::time::timeout(Duration::from_secs(1), ping).await, Ok(Some(())))
+    Ok(Process::start_and_probe("Redis", server, lab.file("redis.log"), PATIENCE, is_ready).await?)
 }
 
 fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join("redis-server")).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_address_is_recognised_even_when_another_redis_answers_there() {
+        let another = Redis::start().await.unwrap();
+        let lab = Lab::new().unwrap();
+        let error = serve(&lab, another.port, None, None).await.unwrap_err();
+        assert!(error.is_address_in_use(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_recognised_when_nobody_answers_there() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let lab = Lab::new().unwrap();
+        let error = serve(&lab, taken.local_addr().unwrap().port(), None, None).await.unwrap_err();
+        assert!(error.is_address_in_use(), "{error}");
+    }
 }

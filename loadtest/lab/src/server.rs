@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::unistd::User;
 use tokio::process::Command;
 
-use crate::ProcessError;
+use crate::{Process, ProcessError};
 
 /// Why a server cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,95 @@ pub(crate) fn as_user(user: Option<&User>, program: &Path) -> Command {
     command
 }
 
+/// How often a server is started before a taken address is an error.
+const ATTEMPTS: usize = 5;
+
+/// What every server says in its log when it finds its address taken.
+const ADDRESS_IN_USE: &str = "Address already in use";
+
+impl ServerError {
+    /// Whether somebody else has taken the address between its choice and the server's start.
+    pub(crate) fn is_address_in_use(&self) -> bool {
+        matches!(self, Self::Process(ProcessError::NotReady { tail, .. }) if tail.contains(ADDRESS_IN_USE))
+    }
+
+    /// For what fails while a server is prepared.
+    pub(crate) fn prepare(what: &str) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.to_owned();
+        move |source| Self::Prepare { what, source }
+    }
+}
+
+/// Calls `start`, which chooses its ports afresh each time, until it does not fail for their being taken.
+pub(crate) async fn on_fresh_ports<T, Started: Future<Output = Result<T, ServerError>>>(
+    start: impl Fn() -> Started,
+) -> Result<T, ServerError> {
+    for _ in 1..ATTEMPTS {
+        match start().await {
+            Err(error) if error.is_address_in_use() => {}
+            started_or_failed => return started_or_failed,
+        }
+    }
+    start().await
+}
+
 /// A port that nobody listens on at this moment.
-pub(crate) fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+pub(crate) fn free_port() -> Result<u16, ServerError> {
+    Ok(free_ports(1)?[0])
+}
+
+/// Different ports that nobody listens on at this moment.
+pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, ServerError> {
+    // All are held until the last is chosen, or one might be chosen twice.
+    let listeners: Result<Vec<_>, _> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+    let ports = listeners.and_then(|listeners| {
+        listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<Result<_, _>>()
+    });
+    ports.map_err(ServerError::prepare("a free port"))
+}
+
+/// Whether a server's log says that one of its ports is taken.
+pub(crate) fn found_address_in_use(process: &Process) -> bool {
+    process.log_tail().contains(ADDRESS_IN_USE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn failure(tail: &str) -> ServerError {
+        let (name, what, log) = (String::new(), String::new(), PathBuf::new());
+        ProcessError::NotReady { name, what, log, tail: tail.into() }.into()
+    }
+
+    async fn attempts_until(outcome: impl Fn(usize) -> Result<(), ServerError>) -> (usize, bool) {
+        let attempts = Cell::new(0);
+        let started = on_fresh_ports(|| {
+            attempts.set(attempts.get() + 1);
+            std::future::ready(outcome(attempts.get()))
+        });
+        let started = started.await.is_ok();
+        (attempts.get(), started)
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_tried_again_and_nothing_else_is() {
+        let taken = || Err(failure("bind: Address already in use"));
+        let third = attempts_until(|attempt| if attempt < 3 { taken() } else { Ok(()) });
+        assert_eq!(third.await, (3, true));
+        assert_eq!(attempts_until(|_| taken()).await, (ATTEMPTS, false));
+        assert_eq!(attempts_until(|_| Err(failure("out of memory"))).await, (1, false));
+    }
+
+    #[test]
+    fn ports_chosen_together_are_different() {
+        let mut ports = free_ports(20).unwrap();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 20);
+    }
 }
