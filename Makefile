@@ -1,7 +1,9 @@
 # The index of tasks. `make test` is what CI runs.
 
 SCHEMATHESIS := 4.32.5
+CHECK_JSONSCHEMA := 0.39.0
 VENV := target/venv
+PYTHON_TOOLS := $(VENV)/schemathesis-$(SCHEMATHESIS)-check-jsonschema-$(CHECK_JSONSCHEMA)
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .PHONY: help
@@ -17,12 +19,13 @@ test: tools lint ## Install what the tests need, check the form, and run every t
 	cargo test --workspace --locked
 
 .PHONY: lint
-lint: ## Check the form: formatting, and clippy with warnings denied
+lint: $(PYTHON_TOOLS) ## Check the form: formatting, clippy with warnings denied, docker-compose.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: tools
-tools: $(VENV)/schemathesis-$(SCHEMATHESIS) servers ## Install what the tests need
+tools: $(PYTHON_TOOLS) servers ## Install what the tests need
 
 # Debian's packages. Nothing is started: the tests run servers of their own.
 .PHONY: servers
@@ -47,9 +50,10 @@ install:
 openapi: ## Write openapi.yaml anew
 	cargo run --locked -p order-service -- openapi > openapi.yaml
 
-$(VENV)/schemathesis-$(SCHEMATHESIS):
+$(PYTHON_TOOLS):
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
 		$(MAKE) --no-print-directory install PACKAGE='python3 python3-venv'; }
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check schemathesis==$(SCHEMATHESIS)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check \
+		schemathesis==$(SCHEMATHESIS) check-jsonschema==$(CHECK_JSONSCHEMA)
 	touch $@
