@@ -108,17 +108,29 @@ pub struct LockFigures {
     pub stale_writes_rejected: u64,
     /// Leases that were over before their release.
     pub lost_leases: u64,
+    /// Extensions of leases by their holders.
+    #[serde(default)]
+    pub renewals: u64,
+    /// Round trips to the lock's backend.
+    #[serde(default)]
+    pub round_trips: u64,
+    /// ZooKeeper's announcements of a change.
+    #[serde(default)]
+    pub watch_notifications: u64,
+    /// Listings of a lock's directory in ZooKeeper.
+    #[serde(default)]
+    pub listings: u64,
 }
 
 impl LockFigures {
     /// What several replicas counted between two readings of their metrics.
     pub fn between(before: &[String], after: &[String]) -> Self {
-        let mut counted = BTreeMap::<&str, f64>::new();
+        let mut counted = BTreeMap::<String, f64>::new();
         for (before, after) in before.iter().zip(after) {
             let before: BTreeMap<_, _> = series(before).collect();
             for (series, value) in series(after) {
-                *counted.entry(series).or_default() +=
-                    value - before.get(series).copied().unwrap_or_default();
+                let before = before.get(&series).copied().unwrap_or_default();
+                *counted.entry(series).or_default() += value - before;
             }
         }
         let value = |series: &str| counted.get(series).copied().unwrap_or_default();
@@ -131,20 +143,31 @@ impl LockFigures {
             batch_mean: if batches > 0.0 { mean } else { 1.0 },
             stale_writes_rejected: value("stocklock_checkout_stale_writes_rejected_total") as u64,
             lost_leases: value("stocklock_lock_lost_leases_total") as u64,
+            renewals: value("stocklock_lock_renewals_total") as u64,
+            round_trips: value("stocklock_lock_round_trips_total") as u64,
+            watch_notifications: value("stocklock_lock_watch_notifications_total") as u64,
+            listings: value("stocklock_lock_listings_total") as u64,
         }
     }
 }
 
-/// The series of a text in the Prometheus format, with their values.
-fn series(text: &str) -> impl Iterator<Item = (&str, f64)> {
+/// The series of a text in the Prometheus format, with their values. All are of one strategy: its label is left out.
+fn series(text: &str) -> impl Iterator<Item = (String, f64)> {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let split = samples.filter_map(|line| line.rsplit_once(' '));
-    split.filter_map(|(series, value)| Some((series, value.parse().ok()?)))
+    split.filter_map(|(series, value)| Some((without_strategy(series), value.parse().ok()?)))
+}
+
+fn without_strategy(series: &str) -> String {
+    let Some((name, labels)) = series.split_once('{') else { return series.into() };
+    let labels = labels.trim_end_matches('}').split(',').filter(|label| !label.starts_with("strategy="));
+    let labels: Vec<_> = labels.collect();
+    if labels.is_empty() { name.into() } else { format!("{name}{{{}}}", labels.join(",")) }
 }
 
 /// The percentiles of a histogram from its cumulative buckets.
-fn buckets(counted: &BTreeMap<&str, f64>, name: &str) -> Percentiles {
-    let bucket = |(series, count): (&&str, &f64)| {
+fn buckets(counted: &BTreeMap<String, f64>, name: &str) -> Percentiles {
+    let bucket = |(series, count): (&String, &f64)| {
         let below = series.strip_prefix(name)?.strip_prefix("{le=\"")?.strip_suffix("\"}")?;
         Some((below.parse().unwrap_or(f64::INFINITY), *count))
     };
@@ -195,11 +218,13 @@ mod tests {
 
     #[test]
     fn figures_are_what_several_replicas_counted_in_between() {
-        let replica = "# HELP x\nstocklock_lock_wait_seconds_bucket{le=\"0.001\"} 90\n\
-            stocklock_lock_wait_seconds_bucket{le=\"0.002\"} 100\nstocklock_lock_wait_seconds_bucket{le=\"+Inf\"} 100\n\
-            stocklock_lock_holds_total 100\nstocklock_checkout_batch_size_sum 400\nstocklock_checkout_batch_size_count 100\n";
+        let replica = "# HELP x\nstocklock_lock_wait_seconds_bucket{strategy=\"redis\",le=\"0.001\"} 90\n\
+            stocklock_lock_wait_seconds_bucket{le=\"0.002\",strategy=\"redis\"} 100\nstocklock_lock_wait_seconds_bucket{le=\"+Inf\"} 100\n\
+            stocklock_lock_holds_total{strategy=\"redis\"} 100\nstocklock_checkout_batch_size_sum 400\nstocklock_checkout_batch_size_count 100\n";
         let before = "stocklock_lock_holds_total 7\nstocklock_checkout_batch_size_sum 9\n";
-        let after = replica.replace("holds_total 100", "holds_total 107").replace("sum 400", "sum 409");
+        let after = replica
+            .replace("\"} 100\nstocklock_checkout", "\"} 107\nstocklock_checkout")
+            .replace("sum 400", "sum 409");
         let figures = LockFigures::between(&[before.into(), String::new()], &[after, replica.into()]);
         assert_eq!(figures.holds, 200);
         assert_eq!(figures.batch_mean, 4.0);

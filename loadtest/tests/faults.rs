@@ -154,6 +154,9 @@ async fn a_paused_holder_s_write_is_refused_by_the_guard() {
     let audit = clients[1].audit("comb").await.expect("an audit");
     assert_eq!((audit.units_sold, audit.oversold_units, audit.balanced), (1, 0, true));
     let metrics = clients[0].metrics().await.expect("metrics");
-    assert!(metrics.contains("stocklock_checkout_stale_writes_rejected_total 1"), "{metrics}");
-    assert!(metrics.contains("stocklock_lock_lost_leases_total 1"), "{metrics}");
+    assert!(
+        metrics.contains("stocklock_checkout_stale_writes_rejected_total{strategy=\"database\"} 1"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("stocklock_lock_lost_leases_total{strategy=\"database\"} 1"), "{metrics}");
 }

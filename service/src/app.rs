@@ -28,6 +28,7 @@ pub struct App {
     address: SocketAddr,
     shared: Arc<Shared>,
     patience: Duration,
+    drain: Duration,
 }
 
 /// Why the service cannot start.
@@ -53,7 +54,7 @@ pub enum StartError {
 impl App {
     /// Opens the store, connects the lock, makes the products of the catalogue and listens.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(config.lock.strategy);
         let store = store::connect(&config.store).await.map_err(|error| match error {
             OpenError::Config(error) => StartError::Config(error),
             error @ OpenError::Unavailable { .. } => StartError::Open(error),
@@ -76,7 +77,8 @@ impl App {
             metrics,
             stopping: CancellationToken::new(),
         };
-        Ok(Self { listener, address, shared: Arc::new(shared), patience: config.server.request_timeout })
+        let (patience, drain) = (config.server.request_timeout, config.server.drain);
+        Ok(Self { listener, address, shared: Arc::new(shared), patience, drain })
     }
 
     /// The address that it listens on.
@@ -89,17 +91,19 @@ impl App {
         &self.shared.info
     }
 
-    /// Answers requests until `stop` completes; then takes no more, finishes what is in the line, releases the
+    /// Answers requests until `stop` completes, and for `server.drain` after it; then takes no more, finishes what is in the line, releases the
     /// locks and returns. What cannot be finished within the request time-out is refused as `shutting-down`.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let stopping = self.shared.stopping.clone();
         let router = http::router(Arc::clone(&self.shared));
-        let accepting = http::server::accept(self.listener, router, stopping.clone());
+        let drained = CancellationToken::new();
+        let accepting = http::server::accept(self.listener, router, drained.clone());
         let (connections, ()) = tokio::join!(accepting, async {
             stop.await;
-            stopping.cancel();
+            tracing::info!("stopping");
+            self.shared.stopping.cancel();
+            tokio::time::sleep(self.drain).await;
+            drained.cancel();
         });
-        tracing::info!("stopping");
         let deadline = Instant::now() + self.patience;
         let (_, in_time) = tokio::join!(
             self.shared.checkout.close(deadline),

@@ -56,6 +56,11 @@ pub struct ServerSection {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub request_timeout: Duration,
+    /// How long a replica that is told to stop goes on taking requests while /readyz says that it is stopping, so
+    /// that a balancer turns to the others before connections end.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub drain: Duration,
 }
 
 impl Default for ServerSection {
@@ -64,6 +69,7 @@ impl Default for ServerSection {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             replica: String::new(),
             request_timeout: Duration::from_secs(5),
+            drain: Duration::ZERO,
         }
     }
 }
@@ -253,8 +259,10 @@ impl Default for RedisSection {
 pub struct ZookeeperSection {
     /// The ensemble: "host:port,host:port", with "/chroot" at the end if there is one.
     pub servers: String,
-    /// The node under which the locks are.
+    /// The node under which the locks are; it is made when it is absent.
     pub root: String,
+    /// "USER:PASSWORD" of the digest scheme; when it is set, only this user may see or change the locks.
+    pub auth: Secret,
     /// How long a crashed holder's session, and so its node, outlives it.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -268,9 +276,43 @@ impl Default for ZookeeperSection {
         Self {
             servers: "127.0.0.1:2181".into(),
             root: "/stocklock".into(),
+            auth: Secret::default(),
             session_timeout: Duration::from_secs(6),
             watch: Watch::Predecessor,
         }
+    }
+}
+
+impl ZookeeperSection {
+    fn check(&self) -> Result<(), ConfigError> {
+        let is_path = |path: &str| {
+            path.starts_with('/') && (path == "/" || path[1..].split('/').all(|name| !name.is_empty()))
+        };
+        let chroot = self.servers.find('/').map(|slash| &self.servers[slash..]);
+        if !is_path(&self.root) {
+            return Err(ConfigError::new("lock.zookeeper.root", "must be a path such as /stocklock"));
+        }
+        if self.servers.is_empty() || chroot.is_some_and(|chroot| !is_path(chroot)) {
+            let why = "must be host:port,host:port, with a path such as /shop at the end if there is one";
+            return Err(ConfigError::new("lock.zookeeper.servers", why));
+        }
+        let auth = self.auth.reveal();
+        if !auth.is_empty() && auth.find(':').unwrap_or_default() == 0 {
+            return Err(ConfigError::new("lock.zookeeper.auth", "must be USER:PASSWORD"));
+        }
+        Ok(())
+    }
+
+    /// The servers, without the chroot.
+    pub fn hosts(&self) -> &str {
+        self.servers.split('/').next().unwrap_or_default()
+    }
+
+    /// The node under which the locks are, from the ensemble's own root.
+    pub fn absolute_root(&self) -> String {
+        let chroot = self.servers.find('/').map_or("", |slash| &self.servers[slash..]);
+        let root = format!("{}{}", chroot.trim_end_matches('/'), self.root);
+        root.trim_end_matches('/').into()
     }
 }
 
@@ -337,21 +379,38 @@ impl Guard {
     }
 }
 
+/// A text that is not shown.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "\"\"" } else { "[redacted]" })
+    }
+}
+
 /// Who may change products.
-#[derive(Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminSection {
     /// The bearer token of the calls under /v1/admin; they are forbidden when it is empty.
-    pub token: String,
+    pub token: Secret,
     /// Whether a product that exists may be reset, which deletes its orders.
     pub allow_reset: bool,
-}
-
-impl fmt::Debug for AdminSection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = if self.token.is_empty() { "" } else { "[redacted]" };
-        f.debug_struct("AdminSection").field("token", &token).field("allow_reset", &self.allow_reset).finish()
-    }
 }
 
 /// A product that is made at start when it is absent.
@@ -470,12 +529,16 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = |key: &str, why: &str| Err(ConfigError::new(key, why));
         let ms = Duration::from_millis;
+        let zookeeper = self.lock.zookeeper.as_ref();
+        let session_timeout = zookeeper.map_or(LONGEST, |zookeeper| zookeeper.session_timeout);
         for (key, duration, least) in [
             ("server.request_timeout", self.server.request_timeout, ms(1)),
+            ("server.drain", self.server.drain, ms(0)),
             ("store.timeout", self.store.timeout, ms(10)),
             ("lock.wait", self.lock.wait, ms(1)),
             ("lock.database.lease", self.lock.database.lease.duration().unwrap_or(LONGEST), ms(100)),
             ("lock.redis.lease", self.lock.redis.as_ref().map_or(LONGEST, |redis| redis.lease), ms(100)),
+            ("lock.zookeeper.session_timeout", session_timeout, ms(100)),
             ("checkout.max_hold", self.checkout.max_hold, ms(0)),
             ("checkout.think_time", self.checkout.think_time, ms(0)),
         ] {
@@ -505,6 +568,9 @@ impl Config {
                 return refuse("checkout.guard", "the strategy optimistic is the guard; use \"version\"");
             }
             _ => {}
+        }
+        if let Some(zookeeper) = &self.lock.zookeeper {
+            zookeeper.check()?;
         }
         self.lock_config()?;
         self.catalog.iter().try_for_each(|entry| entry.parse().map(drop))

@@ -8,6 +8,7 @@ mod local;
 mod none;
 mod redis;
 mod shell;
+mod silence;
 mod zookeeper;
 
 use std::fmt;
@@ -27,7 +28,8 @@ pub use lease::{Hold, Lease, Lost, Validity};
 ///
 /// # Contract
 /// - **Exclusion**: an exclusive lease is alone; a shared one is beside shared ones only, for as long as the
-///   lease is valid. `none` does not keep this, and `local` keeps it inside one process.
+///   lease is valid. `none` does not keep this, `local` keeps it inside one process, and a Redis that loses its data
+///   forgets its holders, who learn of it by the end of their leases.
 /// - **Order**: a writer waits for all earlier requests, and no later reader passes it; nobody starves.
 /// - **Tokens**: where leases have a [`FencingToken`], it grows with every exclusive lease of a key,
 ///   across processes and restarts.
@@ -96,7 +98,7 @@ pub enum LockError {
     #[error("the lock was not free in time")]
     Timeout,
     /// The backend did not answer, or answered with an error.
-    #[error("the lock's {dependency} is not available: {reason}")]
+    #[error("the lock's backend, {dependency}, is not available: {reason}")]
     Unavailable {
         /// Which backend.
         dependency: &'static str,
@@ -159,11 +161,12 @@ pub async fn connect(
         LockConfig::None => (none(), Reads::Plain, false),
         LockConfig::Local => (Arc::new(local::LocalLock::default()) as Arc<dyn Lock>, Reads::Plain, true),
         LockConfig::Database { lease } => {
-            let lock = DatabaseLock::connect(&config.store, lease, &config.replica()).await?;
+            let holder = config.replica();
+            let lock = DatabaseLock::measured(&config.store, lease, &holder, &metrics.lock).await?;
             (Arc::new(lock) as Arc<dyn Lock>, Reads::Plain, true)
         }
         LockConfig::Redis(section) => {
-            let lock = redis::connect(&section, &config.replica(), Arc::clone(store)).await?;
+            let lock = redis::connect(&section, &config.replica(), Arc::clone(store), &metrics.lock).await?;
             (Arc::new(lock) as Arc<dyn Lock>, Reads::Plain, true)
         }
         LockConfig::Zookeeper(section) => {

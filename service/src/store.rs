@@ -54,7 +54,8 @@ pub trait Store: Send + Sync {
     /// The books of a product, read in one transaction.
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError>;
 
-    /// The greatest fencing token that an order of the product has.
+    /// The greatest fencing token that the latest orders of the product have, of which a thousand are looked at:
+    /// tokens grow with the versions, but for what a guard would have refused.
     async fn greatest_token(&self, sku: &Sku) -> Result<Option<i64>, StoreError>;
 
     /// Whether the store answers.

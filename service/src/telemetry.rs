@@ -11,6 +11,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 use tracing_subscriber::EnvFilter;
 
+use crate::config::StrategyName;
+
 /// Sends logs to standard error; `RUST_LOG` chooses what, `info` unless it is set.
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -55,6 +57,10 @@ pub struct LockMetrics {
     pub watch_notifications: Counter,
     /// Listings of a lock's directory in ZooKeeper.
     pub listings: Counter,
+    /// Round trips to the lock's backend; requests that were sent together count once.
+    pub round_trips: Counter,
+    /// Extensions of a lease by its holder (of ZooKeeper's session, by its heartbeats).
+    pub renewals: Counter,
 }
 
 /// What the checkout counts.
@@ -93,8 +99,9 @@ fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.000_01, 1.3, 60))
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Metrics of a replica under a strategy, by which each of them is labelled.
+    pub fn new(strategy: StrategyName) -> Self {
         let lock = LockMetrics {
             wait_seconds: seconds(),
             hold_seconds: seconds(),
@@ -104,6 +111,8 @@ impl Default for Metrics {
             errors: Counter::default(),
             watch_notifications: Counter::default(),
             listings: Counter::default(),
+            round_trips: Counter::default(),
+            renewals: Counter::default(),
         };
         let checkout = CheckoutMetrics {
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 15)),
@@ -111,7 +120,10 @@ impl Default for Metrics {
             abandoned: Counter::default(),
         };
         let http = HttpMetrics { requests: Family::default(), request_seconds: seconds() };
-        let mut registry = Registry::with_prefix("stocklock");
+        let mut registry = Registry::with_prefix_and_labels(
+            "stocklock",
+            [("strategy".into(), strategy.as_str().into())].into_iter(),
+        );
         let mut add = Registrar(&mut registry);
         add.metric("lock_wait_seconds", "From asking for a lease to having it", &lock.wait_seconds);
         add.metric("lock_hold_seconds", "From having a lease to its release", &lock.hold_seconds);
@@ -122,6 +134,8 @@ impl Default for Metrics {
         let notifications = &lock.watch_notifications;
         add.metric("lock_watch_notifications", "Announcements by ZooKeeper of a change", notifications);
         add.metric("lock_listings", "Listings of a lock's directory in ZooKeeper", &lock.listings);
+        add.metric("lock_round_trips", "Round trips to the lock's backend", &lock.round_trips);
+        add.metric("lock_renewals", "Extensions of leases by their holders", &lock.renewals);
         add.metric("checkout_batch_size", "Requests in one transaction", &checkout.batch_size);
         let stale = &checkout.stale_writes_rejected;
         add.metric("checkout_stale_writes_rejected", "Writes that the guard refused", stale);
@@ -131,6 +145,13 @@ impl Default for Metrics {
         add.metric("http_request_seconds", "From a request's head to its answer's", &http.request_seconds);
         Self { lock, checkout, http, registry: Arc::new(registry) }
     }
+
+    /// The metrics in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
 }
 
 struct Registrar<'a>(&'a mut Registry);
@@ -138,14 +159,5 @@ struct Registrar<'a>(&'a mut Registry);
 impl Registrar<'_> {
     fn metric(&mut self, name: &str, help: &str, metric: &(impl Metric + Clone)) {
         self.0.register(name, help, metric.clone());
-    }
-}
-
-impl Metrics {
-    /// The metrics in the OpenMetrics text format.
-    pub fn encode(&self) -> String {
-        let mut text = String::new();
-        encode(&mut text, &self.registry).expect("writing to a string does not fail");
-        text
     }
 }

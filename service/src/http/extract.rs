@@ -181,7 +181,7 @@ impl FromRequestParts<Arc<Shared>> for Admin {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Failure> {
-        let token = &shared.admin.token;
+        let token = shared.admin.token.reveal();
         if token.is_empty() {
             let title = "Admin calls are forbidden";
             let detail = "this replica has no admin.token";

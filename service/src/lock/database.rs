@@ -14,14 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::shell::{Attempt, Backend, BackendError, Claim, LeasedLock, Step};
 use super::{Census, FencingToken, Holder, Lease, Lock, LockError, Mode};
-use crate::config::{ConfigError, LeaseTime, StoreSection};
+use crate::config::{ConfigError, LeaseTime, StoreSection, StrategyName};
 use crate::store::StoreKind;
+use crate::telemetry::{LockMetrics, Metrics};
 
 /// A lock in a table of the store's database.
 pub struct DatabaseLock {
@@ -69,6 +71,9 @@ trait LockTable: Send + Sync {
     /// Whether an error says that others kept this one out for too long.
     fn is_busy(&self, error: &sqlx::Error) -> bool;
 
+    /// How long the server may go on with a statement whose connection is broken.
+    fn straggles(&self) -> Duration;
+
     /// Ends all connections.
     async fn close(&self);
 }
@@ -91,11 +96,24 @@ enum Outlook {
 impl DatabaseLock {
     /// Connects to the lock table in the store's database, whose migrations must have been run.
     pub async fn connect(store: &StoreSection, lease: LeaseTime, holder: &str) -> Result<Self, LockError> {
+        Self::measured(store, lease, holder, &Metrics::new(StrategyName::Database).lock).await
+    }
+
+    pub(super) async fn measured(
+        store: &StoreSection,
+        lease: LeaseTime,
+        holder: &str,
+        metrics: &LockMetrics,
+    ) -> Result<Self, LockError> {
         let table: Arc<dyn LockTable> = match StoreKind::of(store)? {
             StoreKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store)?),
             StoreKind::Postgres => Arc::new(postgres::PostgresTable::connect(store)?),
         };
-        let lock = LeasedLock::new(Arc::new(Table(Arc::clone(&table))), lease, true, holder);
+        let lock = {
+            let round_trips = metrics.round_trips.clone();
+            let backend = Arc::new(Table { table: Arc::clone(&table), round_trips });
+            LeasedLock::new(backend, lease, true, holder, metrics)
+        };
         Ok(Self { lock, table })
     }
 
@@ -131,28 +149,38 @@ impl Lock for DatabaseLock {
 }
 
 /// A lock table as a backend.
-struct Table(Arc<dyn LockTable>);
+struct Table {
+    table: Arc<dyn LockTable>,
+    /// How many operations the table was asked for; on PostgreSQL, each is one statement.
+    round_trips: Counter,
+}
 
 impl Table {
+    /// The table, to be asked for one operation.
+    fn ask(&self) -> &dyn LockTable {
+        self.round_trips.inc();
+        &*self.table
+    }
+
     fn error(&self, error: sqlx::Error) -> BackendError {
-        let is_busy = self.0.is_busy(&error);
+        let is_busy = self.table.is_busy(&error);
         if is_busy { BackendError::Busy(error.to_string()) } else { BackendError::Failed(error.to_string()) }
     }
 
     async fn look_or_take(&self, claim: &Claim) -> Result<Attempt, sqlx::Error> {
-        let ahead = match self.0.look(claim).await? {
-            Outlook::Turn => match self.0.take_turn(claim).await? {
+        let ahead = match self.ask().look(claim).await? {
+            Outlook::Turn => match self.ask().take_turn(claim).await? {
                 Some(token) => return Ok(Attempt::Acquired(token)),
                 None => 0,
             },
             Outlook::Wait { ahead, refresh } => {
                 if refresh {
-                    self.0.queue(claim).await?;
+                    self.ask().queue(claim).await?;
                 }
                 ahead
             }
             Outlook::Forgotten => {
-                self.0.queue(claim).await?;
+                self.ask().queue(claim).await?;
                 0
             }
         };
@@ -160,10 +188,10 @@ impl Table {
     }
 
     async fn insert_or_queue(&self, claim: &Claim) -> Result<Attempt, sqlx::Error> {
-        if let Some(token) = self.0.try_insert(claim).await? {
+        if let Some(token) = self.ask().try_insert(claim).await? {
             return Ok(Attempt::Acquired(token));
         }
-        self.0.queue(claim).await?;
+        self.ask().queue(claim).await?;
         Ok(Attempt::Waits { ahead: 0 })
     }
 }
@@ -179,40 +207,44 @@ impl Backend for Table {
     }
 
     async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, BackendError> {
-        self.0.renew(claim.owner, lease).await.map_err(|error| self.error(error))
+        self.ask().renew(claim.owner, lease).await.map_err(|error| self.error(error))
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
-        self.0.delete(claim.owner).await.map_err(|error| self.error(error))
+        self.ask().delete(claim.owner).await.map_err(|error| self.error(error))
     }
 
     async fn census(&self, key: &str) -> Result<Census, BackendError> {
         let census = async {
-            let mut holders = self.0.holders().await?;
+            let mut holders = self.ask().holders().await?;
             holders.retain(|holder| holder.key == key);
-            Ok(Census { holders, waiting: self.0.waiters(key).await? })
+            Ok(Census { holders, waiting: self.ask().waiters(key).await? })
         };
         census.await.map_err(|error| self.error(error))
     }
 
     async fn ping(&self) -> Result<(), BackendError> {
-        self.0.waiters("").await.map(drop).map_err(|error| self.error(error))
+        self.ask().waiters("").await.map(drop).map_err(|error| self.error(error))
     }
 
     fn changes(&self) -> Option<watch::Receiver<()>> {
-        self.0.changes()
+        self.table.changes()
     }
 
     fn pause(&self, ahead: u32) -> Duration {
-        self.0.pause(ahead)
+        self.table.pause(ahead)
     }
 
     fn name(&self) -> &'static str {
         NAME
     }
 
+    fn straggles(&self) -> Duration {
+        self.table.straggles()
+    }
+
     async fn close(&self) {
-        self.0.close().await;
+        self.table.close().await;
     }
 }
 

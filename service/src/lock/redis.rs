@@ -7,13 +7,16 @@
 //! - A release that somebody waits for is published. The message is a hint; looking again is the backstop.
 //! - All commands of the lock go over one connection, in order: a cancelled attempt's release cannot overtake its
 //!   acquire.
-//! - The fencing token is a counter in Redis. Where there is none, because the server is new or has lost its data,
-//!   it starts above the greatest token that any order of the product has.
+//! - The fencing token is a counter in Redis. A server that is new, has lost its data or has come back with older
+//!   data would count anew: so after every interruption of the connection, the first to ask for a lock has its counter
+//!   raised to the greatest token of the product's latest orders, and always to the greatest that it has had itself.
 //!
 //! One server; for what that means when it fails over to a replica, see the experiment `redis-failover` of the
 //! course, and the guard.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +25,7 @@ use deadpool_redis::redis::{
     self, Client, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind, Script,
 };
 use deadpool_redis::{Pool, Runtime};
+use prometheus_client::metrics::counter::Counter;
 use rand::RngExt as _;
 use tokio::sync::watch;
 
@@ -30,6 +34,7 @@ use super::{Census, FencingToken, Holder, LockError, Mode};
 use crate::config::{LeaseTime, RedisSection};
 use crate::order::Sku;
 use crate::store::Store;
+use crate::telemetry::LockMetrics;
 
 /// The channel on which releases are published.
 const CHANNEL: &str = "stocklock:released";
@@ -42,11 +47,13 @@ pub(super) async fn connect(
     config: &RedisSection,
     holder: &str,
     store: Arc<dyn Store>,
+    metrics: &LockMetrics,
 ) -> Result<LeasedLock, LockError> {
-    let backend = RedisBackend::connect(config, store)
+    let backend = RedisBackend::connect(config, store, metrics.round_trips.clone())
         .await
         .map_err(|error| LockError::Unavailable { dependency: NAME, reason: error.to_string() })?;
-    Ok(LeasedLock::new(Arc::new(backend), LeaseTime::For(config.lease), config.renew, holder))
+    let lease = LeaseTime::For(config.lease);
+    Ok(LeasedLock::new(Arc::new(backend), lease, config.renew, holder, metrics))
 }
 
 /// What Redis is called in errors.
@@ -60,6 +67,64 @@ struct RedisBackend {
     released: watch::Receiver<()>,
     scripts: Scripts,
     store: Arc<dyn Store>,
+    floors: Floors,
+    round_trips: Counter,
+}
+
+/// How many floors are remembered; without its floor, a key's orders are asked again.
+const MOST_FLOORS: usize = 10_000;
+
+/// Below what no fencing token may be, for each key.
+#[derive(Default)]
+struct Floors {
+    /// How often the connection was interrupted, after which the server may have other data.
+    interruptions: Arc<AtomicU64>,
+    known: Mutex<HashMap<String, Floor>>,
+}
+
+#[derive(Clone, Copy)]
+struct Floor {
+    token: i64,
+    /// After how many interruptions it was taken from the orders.
+    since: u64,
+}
+
+impl Floors {
+    /// The floor of a key; `None` when it has to be looked up in the orders.
+    fn of(&self, key: &str) -> Option<i64> {
+        let since = self.interruptions.load(Ordering::Acquire);
+        self.known().get(key).filter(|floor| floor.since == since).map(|floor| floor.token)
+    }
+
+    /// How many interruptions there were until now: to be asked before the orders are.
+    fn now(&self) -> u64 {
+        self.interruptions.load(Ordering::Acquire)
+    }
+
+    /// Notes what the orders had as their greatest token at `since`.
+    fn looked_up(&self, key: &str, token: i64, since: u64) {
+        let mut known = self.known();
+        if known.len() >= MOST_FLOORS {
+            known.clear();
+        }
+        let floor = known.entry(key.into()).or_insert(Floor { token, since });
+        *floor = Floor { token: floor.token.max(token), since };
+    }
+
+    /// Notes a token that was had.
+    fn had(&self, key: &str, token: i64) {
+        if let Some(floor) = self.known().get_mut(key) {
+            floor.token = floor.token.max(token);
+        }
+    }
+
+    fn interrupted(&self) {
+        self.interruptions.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Floor>> {
+        self.known.lock().expect("nothing panics while it holds this")
+    }
 }
 
 struct Scripts {
@@ -69,13 +134,26 @@ struct Scripts {
 }
 
 impl RedisBackend {
-    async fn connect(config: &RedisSection, store: Arc<dyn Store>) -> Result<Self, redis::RedisError> {
+    async fn connect(
+        config: &RedisSection,
+        store: Arc<dyn Store>,
+        round_trips: Counter,
+    ) -> Result<Self, redis::RedisError> {
         let (announce, released) = watch::channel(());
+        let floors = Floors::default();
+        let interruptions = Arc::clone(&floors.interruptions);
         let info = config.url.as_str().into_connection_info()?;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_redis_settings(settings))?;
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        // A server that vanishes without a word is given up when it has acknowledged nothing for so long.
+        #[cfg(target_os = "linux")]
+        let tcp = tcp.set_user_timeout(COMMAND * 2);
+        let client = Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp))?;
         let manager = ConnectionManagerConfig::new()
             .set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    interruptions.fetch_add(1, Ordering::AcqRel);
+                }
                 // A message says that a lock is free, and an interruption that one may have been missed.
                 if matches!(push.kind, PushKind::Message | PushKind::Subscribe | PushKind::Disconnection) {
                     announce.send_replace(());
@@ -97,11 +175,19 @@ impl RedisBackend {
             release: Script::new(include_str!("redis/release.lua")),
             renew: Script::new(include_str!("redis/renew.lua")),
         };
-        Ok(Self { connection, pool: pool.build().map_err(other)?, released, scripts, store })
+        Ok(Self {
+            connection,
+            pool: pool.build().map_err(other)?,
+            released,
+            scripts,
+            store,
+            floors,
+            round_trips,
+        })
     }
 
-    /// Asks for the lock; `None`: the fencing tokens have to be told where to start.
-    async fn acquire(&self, claim: &Claim, floor: i64) -> Result<Option<Attempt>, redis::RedisError> {
+    async fn acquire(&self, claim: &Claim, floor: i64) -> Result<Attempt, redis::RedisError> {
+        self.round_trips.inc();
         let lease = claim.lease.map_or(0, millis);
         let mut script = self.scripts.acquire.prepare_invoke();
         for key in keys(&claim.key) {
@@ -110,38 +196,47 @@ impl RedisBackend {
         script.arg(claim.owner.to_string()).arg(mode_name(claim.mode)).arg(lease);
         script.arg(millis(PLACE_TTL)).arg(floor).arg(&claim.holder);
         let (outcome, number): (String, i64) = script.invoke_async(&mut self.connection.clone()).await?;
-        Ok(match outcome.as_str() {
-            "acquired" => Some(Attempt::Acquired(FencingToken(number))),
-            "waits" => Some(Attempt::Waits { ahead: u32::try_from(number).unwrap_or(u32::MAX) }),
-            _ => None,
+        Ok(if outcome == "acquired" {
+            self.floors.had(&claim.key, number);
+            Attempt::Acquired(FencingToken(number))
+        } else {
+            Attempt::Waits { ahead: u32::try_from(number).unwrap_or(u32::MAX) }
         })
     }
 
-    /// The greatest fencing token that an order of the product has.
-    async fn greatest_token(&self, key: &str) -> Result<i64, BackendError> {
-        let Ok(sku) = Sku::parse(key) else { return Ok(0) };
-        let token = self.store.greatest_token(&sku).await;
-        token.map(|token| token.unwrap_or(0)).map_err(|error| BackendError::Failed(error.to_string()))
+    /// Below what no fencing token of the key may be.
+    async fn floor(&self, key: &str) -> Result<i64, BackendError> {
+        if let Some(token) = self.floors.of(key) {
+            return Ok(token);
+        }
+        let since = self.floors.now();
+        let token = match Sku::parse(key) {
+            Ok(sku) => self.store.greatest_token(&sku).await.map_err(failed)?.unwrap_or(0),
+            // No product, so no orders.
+            Err(_) => 0,
+        };
+        self.floors.looked_up(key, token, since);
+        Ok(self.floors.of(key).unwrap_or(token))
     }
 }
 
 #[async_trait]
 impl Backend for RedisBackend {
     async fn attempt(&self, claim: &Claim, _: Step) -> Result<Attempt, BackendError> {
-        let first = match self.acquire(claim, -1).await {
+        let floor = self.floor(&claim.key).await?;
+        match self.acquire(claim, floor).await {
             // Its reply may be lost: asked again, the same owner is told of the same lease.
-            Err(error) if error.is_io_error() || error.is_timeout() => self.acquire(claim, -1).await,
-            answer => answer,
-        };
-        if let Some(attempt) = first.map_err(failed)? {
-            return Ok(attempt);
+            Err(error) if error.is_io_error() || error.is_timeout() => {
+                self.floors.interrupted();
+                let floor = self.floor(&claim.key).await?;
+                self.acquire(claim, floor).await.map_err(failed)
+            }
+            attempt => attempt.map_err(failed),
         }
-        let floor = self.greatest_token(&claim.key).await?;
-        let attempt = self.acquire(claim, floor).await.map_err(failed)?;
-        attempt.ok_or_else(|| BackendError::Failed("the fencing tokens have no beginning".into()))
     }
 
     async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, BackendError> {
+        self.round_trips.inc();
         let mut script = self.scripts.renew.prepare_invoke();
         for key in keys(&claim.key) {
             script.key(key);
@@ -152,6 +247,7 @@ impl Backend for RedisBackend {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+        self.round_trips.inc();
         let mut script = self.scripts.release.prepare_invoke();
         for key in keys(&claim.key) {
             script.key(key);
@@ -202,6 +298,11 @@ impl Backend for RedisBackend {
 
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn straggles(&self) -> Duration {
+        // Redis carries out what it has read, in no time; what it has not read by then it finds the connection closed.
+        COMMAND
     }
 
     async fn close(&self) {

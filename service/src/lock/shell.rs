@@ -20,8 +20,10 @@ use uuid::Uuid;
 
 use self::releaser::{Obligation, Releaser};
 use self::renewal::{Renewal, valid_until};
+use super::silence::Silence;
 use super::{Census, FencingToken, Hold, Lease, Lock, LockError, Mode, Validity};
 use crate::config::LeaseTime;
+use crate::telemetry::LockMetrics;
 
 /// How long a waiter keeps its place that does not come back to look.
 pub(super) const PLACE_TTL: Duration = Duration::from_secs(1);
@@ -54,6 +56,9 @@ pub(super) trait Backend: Send + Sync {
 
     /// What it is called in errors.
     fn name(&self) -> &'static str;
+
+    /// How long after a broken connection what was sent over it may still be carried out.
+    fn straggles(&self) -> Duration;
 
     /// Ends all connections.
     async fn close(&self);
@@ -105,13 +110,20 @@ pub(super) struct LeasedLock {
     renews: bool,
     holder: String,
     releaser: Releaser,
+    metrics: LockMetrics,
 }
 
 impl LeasedLock {
     /// A lock whose leases are of length `lease`, in the name of the replica `holder`.
-    pub(super) fn new(backend: Arc<dyn Backend>, lease: LeaseTime, renews: bool, holder: &str) -> Self {
+    pub(super) fn new(
+        backend: Arc<dyn Backend>,
+        lease: LeaseTime,
+        renews: bool,
+        holder: &str,
+        metrics: &LockMetrics,
+    ) -> Self {
         let releaser = Releaser::start(Arc::clone(&backend), lease);
-        Self { backend, lease, renews, holder: holder.into(), releaser }
+        Self { backend, lease, renews, holder: holder.into(), releaser, metrics: metrics.clone() }
     }
 
     /// Waits for the claim's turn. Answers the token and when it was asked for.
@@ -119,6 +131,7 @@ impl LeasedLock {
         &self,
         claim: &Claim,
         obligation: &mut Obligation,
+        silence: &Silence,
     ) -> Result<(FencingToken, Instant), BackendError> {
         let mut changes = self.backend.changes();
         let mut step = Step::First;
@@ -131,7 +144,7 @@ impl LeasedLock {
             let (backend, claimed) = (Arc::clone(&self.backend), claim.clone());
             let attempt =
                 obligation.watch(tokio::spawn(async move { backend.attempt(&claimed, step).await }));
-            let ahead = match attempt.await? {
+            let ahead = match silence.during(attempt).await? {
                 Attempt::Acquired(token) => return Ok((token, asked)),
                 Attempt::Waits { ahead } => ahead,
             };
@@ -157,7 +170,8 @@ impl LeasedLock {
             LeaseTime::Never => (Validity::unlimited(), None),
             LeaseTime::For(lease) => {
                 let validity = Validity::until(valid_until(asked, lease));
-                let renewal = Renewal::start(Arc::clone(&self.backend), claim, lease, &validity);
+                let backend = Arc::clone(&self.backend);
+                let renewal = Renewal::start(backend, claim, lease, &validity, self.metrics.renewals.clone());
                 (validity, self.renews.then_some(renewal))
             }
         };
@@ -181,14 +195,18 @@ impl Lock for LeasedLock {
         };
         // From here on the lock, or the place among those who wait, is given back, whatever becomes of this attempt.
         let mut obligation = self.releaser.obligation(claim.clone());
-        match timeout_at(deadline, self.wait(&claim, &mut obligation)).await {
+        let silence = Silence::default();
+        match timeout_at(deadline, self.wait(&claim, &mut obligation, &silence)).await {
             Ok(Ok((token, asked))) => {
                 let lease = self.lease(claim, obligation, token, asked);
                 // A reply that took longer than the lease brought nothing.
                 lease.check().map_err(|_| LockError::Timeout)?;
                 Ok(lease)
             }
-            Ok(Err(BackendError::Busy(_))) | Err(_) => Err(LockError::Timeout),
+            Ok(Err(BackendError::Busy(_))) => Err(LockError::Timeout),
+            Err(_) => Err(silence.is_suspicious().map_or(LockError::Timeout, |silent| {
+                self.unavailable(format_args!("no answer for {} ms", silent.as_millis()))
+            })),
             Ok(Err(error @ BackendError::Failed(_))) => Err(self.unavailable(error)),
         }
     }

@@ -21,11 +21,12 @@ use async_trait::async_trait;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
-use zookeeper_client::{Acls, CreateMode, Error};
+use zookeeper_client::{CreateMode, Error, OneshotWatcher};
 
 use self::node::{Contender, Queue};
 use self::releaser::{Leftover, Releaser};
 use self::session::Session;
+use super::silence::Silence;
 use super::{Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode};
 use crate::config::{Watch, ZookeeperSection};
 use crate::telemetry::LockMetrics;
@@ -42,6 +43,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A lock in ZooKeeper.
 pub(super) struct ZookeeperLock {
     config: ZookeeperSection,
+    root: String,
     holder: String,
     session: AsyncMutex<Option<Arc<Session>>>,
     releaser: Releaser,
@@ -56,9 +58,10 @@ pub(super) async fn connect(
 ) -> Result<ZookeeperLock, LockError> {
     let lock = ZookeeperLock {
         config: config.clone(),
+        root: config.absolute_root(),
         holder: holder.into(),
         session: AsyncMutex::new(None),
-        releaser: Releaser::start(),
+        releaser: Releaser::start(metrics.round_trips.clone()),
         metrics,
     };
     let connected = timeout(config.session_timeout, lock.session()).await;
@@ -73,7 +76,7 @@ impl ZookeeperLock {
         if let Some(session) = current.as_ref().filter(|session| session.is_alive()) {
             return Ok(Arc::clone(session));
         }
-        let session = Arc::new(Session::connect(&self.config).await?);
+        let session = Arc::new(Session::connect(&self.config, &self.metrics).await?);
         *current = Some(Arc::clone(&session));
         Ok(session)
     }
@@ -82,9 +85,9 @@ impl ZookeeperLock {
     async fn wait(&self, key: &str, mode: Mode, trouble: &Trouble) -> Result<Place, Error> {
         loop {
             // Under a name of its own each time: what clears the last one away must not find this one.
-            let claim = Claim::new(&self.config.root, key, mode);
+            let claim = Claim::new(&self.root, key, mode);
             let place = async {
-                let session = self.session().await?;
+                let session = trouble.silence.during(self.session()).await?;
                 self.queue_up(session, &claim, trouble).await
             };
             match place.await {
@@ -105,57 +108,62 @@ impl ZookeeperLock {
         trouble: &Trouble,
     ) -> Result<Place, Error> {
         let leftover = self.releaser.obligation(&session, claim);
-        let name = self.create_node(&session, claim, trouble).await?;
-        let mut place = Place { session, leftover };
-        place.leftover.node_is(&name);
+        let (node, mut listing) = self.create_node(&session, claim, trouble).await?;
+        let mut place = Place { session, leftover, token: node.token };
+        place.leftover.node_is(&node.name);
         loop {
-            let asked = Instant::now();
-            let listed = place.session.client.list_children(&claim.directory);
-            self.metrics.listings.inc();
-            match retried(listed.await, trouble) {
+            match retried(listing, trouble) {
                 None => sleep(PAUSE).await,
-                Some(children) => {
-                    let children = children?;
-                    let queue = Queue::of(children.iter().map(String::as_str));
-                    match queue.before(&name, claim.mode) {
+                Some(listed) => {
+                    let listed = listed?;
+                    trouble.none();
+                    let queue = Queue::of(listed.names.iter().map(String::as_str));
+                    match queue.before(&node.name, claim.mode) {
                         // Gone: with its session, or by somebody's hand.
                         None => return Err(Error::SessionExpired),
                         Some(None) => {
-                            place.session.heard_from(asked);
+                            place.session.heard_from(listed.asked);
                             return Ok(place);
                         }
                         Some(Some(predecessor)) => {
-                            self.watch(&place.session, claim, predecessor, trouble).await?;
+                            let change = listed.change;
+                            self.watch(&place.session, claim, predecessor, change, trouble).await?;
                         }
                     }
                 }
             }
-            trouble.none();
+            listing = trouble.silence.during(self.list(&place.session, claim)).await;
         }
     }
 
-    /// Makes the claim's node and answers its name.
+    /// Makes the claim's node, and lists the directory with it.
     async fn create_node(
         &self,
         session: &Session,
         claim: &Claim,
         trouble: &Trouble,
-    ) -> Result<String, Error> {
-        let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
+    ) -> Result<(Node, Result<Listing, Error>), Error> {
+        let prefix = format!("{}/{}", claim.directory, claim.prefix);
+        let options = CreateMode::EphemeralSequential.with_acls(session.acls());
         loop {
-            session.make_directory(&claim.directory).await?;
-            let prefix = format!("{}/{}", claim.directory, claim.prefix);
-            let created = session.client.create(&prefix, self.holder.as_bytes(), &options).await;
+            trouble.silence.during(session.make_directory(&claim.directory)).await?;
+            // A session's requests are answered in their order. So one is sent behind the other, without waiting.
+            let creation = session.client.create(&prefix, self.holder.as_bytes(), &options);
+            let both = async { tokio::join!(creation, self.list(session, claim)) };
+            let (created, listing) = trouble.silence.during(both).await;
             match created {
-                Ok((_, sequence)) => return Ok(format!("{}{sequence}", claim.prefix)),
+                Ok((stat, sequence)) => {
+                    let name = format!("{}{sequence}", claim.prefix);
+                    return Ok((Node { name, token: FencingToken(stat.czxid) }, listing));
+                }
                 // Somebody has removed the directory.
                 Err(Error::NoNode) => session.forget_directory(&claim.directory),
                 Err(error) if is_transient(&error) => {
                     trouble.note(&error);
                     sleep(PAUSE).await;
                     // It may have been made all the same.
-                    if let Some(name) = self.find_node(session, claim, trouble).await? {
-                        return Ok(name);
+                    if let Some(node) = self.find_node(session, claim, trouble).await? {
+                        return Ok((node, trouble.silence.during(self.list(session, claim)).await));
                     }
                 }
                 Err(error) => return Err(error),
@@ -163,43 +171,64 @@ impl ZookeeperLock {
         }
     }
 
+    /// Looks for the claim's node, the reply to whose creation was lost.
     async fn find_node(
         &self,
         session: &Session,
         claim: &Claim,
         trouble: &Trouble,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<Node>, Error> {
         loop {
-            self.metrics.listings.inc();
-            let listed = session.client.list_children(&claim.directory).await;
-            let Some(children) = retried(listed, trouble) else {
-                sleep(PAUSE).await;
-                continue;
+            let found = async {
+                let listing = self.list(session, claim).await?;
+                let mine = listing.names.into_iter().find(|name| name.starts_with(&claim.prefix));
+                let Some(name) = mine else { return Ok(None) };
+                self.metrics.round_trips.inc();
+                let stat = session.client.check_stat(&format!("{}/{name}", claim.directory)).await?;
+                let owner = session.client.session_id().0;
+                let mine = stat.filter(|stat| stat.ephemeral_owner == owner);
+                Ok(mine.map(|stat| Node { name, token: FencingToken(stat.czxid) }))
             };
-            let mine = children?.into_iter().find(|name| name.starts_with(&claim.prefix));
-            let Some(name) = mine else { return Ok(None) };
-            let stat = session.client.check_stat(&format!("{}/{name}", claim.directory)).await?;
-            let owner = session.client.session_id().0;
-            return Ok(stat.filter(|stat| stat.ephemeral_owner == owner).map(|_| name));
+            match retried(trouble.silence.during(found).await, trouble) {
+                Some(found) => return found,
+                None => sleep(PAUSE).await,
+            }
         }
     }
 
-    /// Waits until there is reason to list again.
+    /// Lists the nodes of a lock. Those who watch all their siblings do it with the listing.
+    async fn list(&self, session: &Session, claim: &Claim) -> Result<Listing, Error> {
+        self.metrics.round_trips.inc();
+        self.metrics.listings.inc();
+        let asked = Instant::now();
+        Ok(match self.config.watch {
+            Watch::Predecessor => {
+                let names = session.client.list_children(&claim.directory).await?;
+                Listing { asked, names, change: None }
+            }
+            Watch::Siblings => {
+                let (names, change) = session.client.list_and_watch_children(&claim.directory).await?;
+                Listing { asked, names, change: Some(change) }
+            }
+        })
+    }
+
+    /// Waits until there is reason to list again: until `change` happens, or else to the predecessor.
     async fn watch(
         &self,
         session: &Session,
         claim: &Claim,
         predecessor: &Contender<'_>,
+        change: Option<OneshotWatcher>,
         trouble: &Trouble,
     ) -> Result<(), Error> {
-        let watcher = match self.config.watch {
-            Watch::Predecessor => {
+        let watcher = match change {
+            Some(change) => Ok(change),
+            None => {
                 let path = format!("{}/{}", claim.directory, predecessor.name);
-                session.client.get_and_watch_data(&path).await.map(|(_, _, watcher)| watcher)
-            }
-            Watch::Siblings => {
-                self.metrics.listings.inc();
-                session.client.list_and_watch_children(&claim.directory).await.map(|(_, watcher)| watcher)
+                self.metrics.round_trips.inc();
+                let watch = trouble.silence.during(session.client.get_and_watch_data(&path)).await;
+                watch.map(|(_, _, watcher)| watcher)
             }
         };
         match watcher {
@@ -227,14 +256,9 @@ impl Lock for ZookeeperLock {
         let trouble = Trouble::default();
         match timeout_at(deadline, self.wait(key, mode, &trouble)).await {
             Ok(Ok(place)) => {
-                // The token is read from the node: after a lost reply, nobody else knows it.
-                let path = place.leftover.path().unwrap_or_default().to_owned();
-                let stat = timeout_at(deadline, place.session.client.check_stat(&path)).await;
-                let stat = stat.map_err(|_| LockError::Timeout)?.map_err(unavailable)?;
-                let token = stat.map(|stat| FencingToken(stat.czxid)).ok_or(LockError::Timeout)?;
                 let validity = place.session.validity.clone();
                 validity.check().map_err(|_| LockError::Timeout)?;
-                Ok(Lease::new(Some(token), validity, Box::new(place)))
+                Ok(Lease::new(Some(place.token), validity, Box::new(place)))
             }
             Ok(Err(error)) => Err(unavailable(error)),
             Err(_) => Err(trouble.last().map_or(LockError::Timeout, unavailable)),
@@ -243,12 +267,12 @@ impl Lock for ZookeeperLock {
 
     async fn ping(&self) -> Result<(), LockError> {
         let session = self.session().await.map_err(unavailable)?;
-        session.client.check_stat(&self.config.root).await.map(drop).map_err(unavailable)
+        session.ping().await.map_err(unavailable)
     }
 
     async fn census(&self, key: &str) -> Result<Census, LockError> {
         let session = self.session().await.map_err(unavailable)?;
-        let directory = directory(&self.config.root, key);
+        let directory = directory(&self.root, key);
         let children = match session.client.list_children(&directory).await {
             Ok(children) => children,
             Err(Error::NoNode) => return Ok(Census::default()),
@@ -301,13 +325,29 @@ impl Claim {
 
 /// Where the nodes of a lock are.
 fn directory(root: &str, key: &str) -> String {
-    format!("{}/{key}", root.trim_end_matches('/'))
+    format!("{root}/{key}")
+}
+
+/// An attempt's node.
+struct Node {
+    name: String,
+    token: FencingToken,
+}
+
+/// What a lock's directory had in it.
+struct Listing {
+    /// When it was asked for.
+    asked: Instant,
+    names: Vec<String>,
+    /// Fires when there is anything more or less in it.
+    change: Option<OneshotWatcher>,
 }
 
 /// A node at the front of its queue.
 struct Place {
     session: Arc<Session>,
     leftover: Leftover,
+    token: FencingToken,
 }
 
 #[async_trait]
@@ -319,19 +359,23 @@ impl Hold for Place {
 
 /// What went wrong with the connection, and has not been mended since.
 #[derive(Default)]
-struct Trouble(std::sync::Mutex<Option<String>>);
+struct Trouble {
+    error: std::sync::Mutex<Option<String>>,
+    silence: Silence,
+}
 
 impl Trouble {
     fn note(&self, error: &Error) {
-        *self.0.lock().expect("nothing panics while it holds this") = Some(error.to_string());
+        *self.error.lock().expect("nothing panics while it holds this") = Some(error.to_string());
     }
 
     fn none(&self) {
-        self.0.lock().expect("nothing panics while it holds this").take();
+        self.error.lock().expect("nothing panics while it holds this").take();
     }
 
     fn last(&self) -> Option<String> {
-        self.0.lock().expect("nothing panics while it holds this").clone()
+        let silent = || Some(format!("no answer for {} ms", self.silence.is_suspicious()?.as_millis()));
+        self.error.lock().expect("nothing panics while it holds this").clone().or_else(silent)
     }
 }
 

@@ -5,9 +5,11 @@ mod rows;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::migrate::MigrateError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPool, PgPoolOptions, PgSeverity, Postgres};
 use sqlx::{Connection as _, PgConnection, Row as _, Transaction};
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::{Changes, OpenError, Reading, Store, StoreError, WriteError};
@@ -19,6 +21,12 @@ use crate::purchase::Level;
 
 /// How many connections a replica has at most for orders; the lock table has its own.
 const CONNECTIONS: u32 = 24;
+
+/// For how long a connection that nobody used is taken to be alive.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How long the migrations may take.
+const MIGRATION: Duration = Duration::from_secs(120);
 
 /// Products and orders in PostgreSQL, at READ COMMITTED: the lock and the guard are what orders rely on.
 pub struct PostgresStore {
@@ -40,7 +48,19 @@ pub(crate) fn options(store: &StoreSection) -> Result<PgConnectOptions, ConfigEr
 
 /// A pool of at most so many connections.
 pub(crate) fn pool(store: &StoreSection, connections: u32) -> PgPoolOptions {
-    PgPoolOptions::new().max_connections(connections).acquire_timeout(store.timeout)
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(store.timeout)
+        // A connection that was good a moment ago is not asked again, which would cost a round trip each time.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for >= FRESH {
+                    timeout(FRESH, connection.ping()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                }
+                Ok(true)
+            })
+        })
 }
 
 impl PostgresStore {
@@ -50,15 +70,25 @@ impl PostgresStore {
         let unavailable =
             |reason: String| OpenError::Unavailable { url: without_password(&store.url), reason };
         let pool = pool(store, CONNECTIONS)
-            .connect_with(options)
+            .connect_with(options.clone())
             .await
             .map_err(|error| unavailable(error.to_string()))?;
-        sqlx::migrate!("../migrations/postgres")
-            .run(&pool)
-            .await
+        let migrated = timeout(MIGRATION, migrate(&options)).await;
+        migrated
+            .map_err(|_| unavailable(format!("the migrations took more than {} s", MIGRATION.as_secs())))?
             .map_err(|error| unavailable(error.to_string()))?;
         Ok(Self { pool, timeout: store.timeout })
     }
+}
+
+/// Brings the tables up to date over a connection of its own: a migration, and the wait for another replica's, may
+/// take longer than a statement of an order.
+async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
+    let options = options.clone().options([("statement_timeout", "0")]);
+    let mut connection = PgConnection::connect_with(&options).await?;
+    sqlx::migrate!("../migrations/postgres").run(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
 }
 
 /// A URL that may be shown.
@@ -76,15 +106,24 @@ impl Store for PostgresStore {
         let (row, place) = match reads {
             Reads::Plain => {
                 // The write goes over the same connection: it is known to be alive, and needs no further round trip.
+                // A little less than whoever reads has patience for.
+                let give_up = Instant::now() + self.timeout * 9 / 10;
                 let mut connection = self.pool.acquire().await?;
                 let row = sqlx::query("select stock, version, supply from products where sku = $1")
                     .bind(sku.as_str())
-                    .fetch_optional(&mut *connection)
-                    .await?;
-                (row, Place::Connection(connection))
+                    .fetch_optional(&mut *connection);
+                let Ok(row) = timeout_at(give_up, row).await else {
+                    // It would take its place in the pool for as long as the kernel hopes for an answer.
+                    connection.close_on_drop();
+                    return Err(StoreError::Unavailable("no answer in time".into()));
+                };
+                (row?, Place::Connection(connection))
             }
             Reads::ForUpdate => {
-                let mut transaction = self.pool.begin().await?;
+                // Apart from the wait for the row, which may be as long as one for a lock.
+                let begun = timeout(self.timeout / 2, self.pool.begin()).await;
+                let no_connection = |_| StoreError::Unavailable("no connection in time".into());
+                let mut transaction = begun.map_err(no_connection)??;
                 let row =
                     sqlx::query("select stock, version, supply from products where sku = $1 for update")
                         .bind(sku.as_str())
@@ -211,7 +250,11 @@ impl Store for PostgresStore {
     }
 
     async fn greatest_token(&self, sku: &Sku) -> Result<Option<i64>, StoreError> {
-        let token = sqlx::query_scalar("select max(fencing_token) from orders where sku = $1");
+        let token = sqlx::query_scalar(
+            "select max(fencing_token) from (
+                 select fencing_token from orders where sku = $1 order by version desc limit 1000
+             ) as latest",
+        );
         Ok(token.bind(sku.as_str()).fetch_one(&self.pool).await?)
     }
 
@@ -257,29 +300,23 @@ impl Reading for PostgresReading {
         if guard == Guard::Version && lease.check().is_err() {
             return Err(WriteError::Stale);
         }
-        let Self { sku, level, place, timeout } = *self;
+        let Self { sku, level, place, timeout: patience } = *self;
         let writing = Writing { sku, guarded: (guard == Guard::Version).then_some(level.version), changes };
         // The server ends a statement at the time-out. One that has not answered long after is out of reach, and must
         // not keep the lock from those who do reach it.
-        match tokio::time::timeout(timeout * 2, writing.write(place)).await {
-            Ok(result) => result,
-            Err(_) => Err(WriteError::Unknown(StoreError::Busy("no answer in time".into()))),
-        }
-    }
-}
-
-impl Writing<'_> {
-    async fn write(&self, place: Place) -> Result<(), WriteError> {
+        let no_answer = || WriteError::Unknown(StoreError::Unavailable("no answer in time".into()));
         match place {
-            // One statement, so one round trip, and it commits by itself.
-            Place::Connection(mut connection) if self.changes.is_only_orders() => {
-                self.sell(&mut connection).await.map_err(Failed::of_a_commit)
-            }
             Place::Connection(mut connection) => {
-                let transaction = connection.begin().await.map_err(not_written)?;
-                self.in_transaction(transaction).await
+                let written = timeout(patience * 2, writing.over(&mut connection)).await;
+                if written.is_err() {
+                    connection.close_on_drop();
+                }
+                written.unwrap_or_else(|_| Err(no_answer()))
             }
-            Place::Transaction(transaction) => self.in_transaction(transaction).await,
+            Place::Transaction(transaction) => {
+                let written = timeout(patience * 2, writing.in_transaction(transaction)).await;
+                written.unwrap_or_else(|_| Err(no_answer()))
+            }
         }
     }
 }
@@ -327,6 +364,15 @@ impl Failed {
 }
 
 impl Writing<'_> {
+    async fn over(&self, connection: &mut PgConnection) -> Result<(), WriteError> {
+        if self.changes.is_only_orders() {
+            // One statement, so one round trip, and it commits by itself.
+            return self.sell(connection).await.map_err(Failed::of_a_commit);
+        }
+        let transaction = connection.begin().await.map_err(not_written)?;
+        self.in_transaction(transaction).await
+    }
+
     async fn in_transaction<'c>(&self, mut transaction: Transaction<'c, Postgres>) -> Result<(), WriteError> {
         match self.change(&mut transaction).await {
             Ok(()) => transaction.commit().await.map_err(|error| WriteError::Unknown(error.into())),

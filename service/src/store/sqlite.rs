@@ -234,7 +234,11 @@ impl Store for SqliteStore {
     }
 
     async fn greatest_token(&self, sku: &Sku) -> Result<Option<i64>, StoreError> {
-        let token = sqlx::query_scalar("select max(fencing_token) from orders where sku = ?1");
+        let token = sqlx::query_scalar(
+            "select max(fencing_token) from (
+                 select fencing_token from orders where sku = ?1 order by version desc limit 1000
+             )",
+        );
         Ok(token.bind(sku.as_str()).fetch_one(&self.reader).await?)
     }
 

@@ -209,11 +209,12 @@ impl Replica {
         panic!("nobody took the lock");
     }
 
-    /// The value of a metric that has no labels.
+    /// The value of a metric that has no label but the strategy.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").await.text().await.expect("metrics");
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.expect("the metric").parse().expect("a number")
+        let labelled = format!("{name}{{strategy=");
+        let line = text.lines().find(|line| line.starts_with(&labelled)).expect("the metric");
+        line.rsplit(' ').next().expect("a value").parse().expect("a number")
     }
 
     /// Tells the replica to stop, as SIGTERM does; the handle completes when it has.

@@ -85,6 +85,22 @@ async fn a_stop_in_the_middle_of_a_long_order_ends_in_time_and_releases_a_lock_w
     assert_eq!(shop.audit().await.orders, 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_replica_says_so_before_it_ends_its_connections() {
+    let mut shop = Shop::with(1, "database", 10, &[("server.drain", "2s")]).await;
+    let mut stopping = shop.replicas.remove(0);
+    let url = stopping.url.clone();
+    let http = stopping.http.clone();
+    let begun = std::time::Instant::now();
+    let stopped = stopping.stop();
+    while http.get(format!("{url}/readyz")).send().await.expect("an answer").status() != 503 {}
+    let body = serde_json::json!({"sku": "hair-dryer", "quantity": 1, "buyer": "late"});
+    let order = http.post(format!("{url}/v1/orders")).json(&body).send().await.expect("an answer");
+    assert_eq!(order.status(), 201, "after {:?}", begun.elapsed());
+    stopped.await.expect("the replica stops");
+    assert!(http.get(format!("{url}/readyz")).send().await.is_err());
+}
+
 #[tokio::test]
 async fn made_up_methods_count_together() {
     let shop = Shop::open("database", 1).await;
@@ -94,6 +110,9 @@ async fn made_up_methods_count_together() {
         assert_eq!(request.send().await.expect("an answer").status(), 405);
     }
     let metrics = shop.replica().get("/metrics").await.text().await.expect("metrics");
-    assert!(metrics.contains("method=\"other\",route=\"/v1/orders\",status=\"405\"} 20"), "{metrics}");
+    assert!(
+        metrics.contains("strategy=\"database\",method=\"other\",route=\"/v1/orders\",status=\"405\"} 20"),
+        "{metrics}"
+    );
     assert!(!metrics.contains("MADEUP"));
 }

@@ -28,6 +28,8 @@ pub(super) struct PostgresTable {
     pool: PgPool,
     released: watch::Receiver<()>,
     listener: JoinHandle<()>,
+    /// After which the server ends a statement.
+    statement_timeout: Duration,
 }
 
 impl PostgresTable {
@@ -35,9 +37,57 @@ impl PostgresTable {
         let pool = pool(store, CONNECTIONS).connect_lazy_with(options(store)?);
         let (announce, released) = watch::channel(());
         let listener = tokio::spawn(listen(pool.clone(), announce));
-        Ok(Self { pool, released, listener })
+        Ok(Self { pool, released, listener, statement_timeout: store.timeout })
     }
 }
+
+/// Inserts the record where nobody has the lock or waits for it, and clears expired ones away.
+///
+/// Tokens have to be drawn in the order in which their records come to stand, or a holder could follow one with a
+/// greater token. So whoever inserts first has the key to himself, for this statement and its commit; only then is
+/// the token drawn. What has expired is counted, so that it is deleted before the insert looks for conflicts; a
+/// record that this very statement has deleted is none.
+const TRY_INSERT: &str = "
+    with alone as materialized (select pg_advisory_xact_lock(hashtextextended('stocklock ' || $1, 0))),
+         lapsed as (
+             delete from locks using alone
+             where lock_key = $1 and expires_at <= clock_timestamp()
+             returning 1
+         )
+    insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
+    select $1, $5, $2, $3, clock_timestamp(), clock_timestamp() + $4 * interval '1 millisecond'
+    from alone, (select count(*) from lapsed) as cleared
+    where not exists (select 1 from lock_waiters where lock_key = $1 and expires_at > clock_timestamp())
+    on conflict do nothing
+    returning token";
+
+/// The same for a claim that waits and has nobody before it any more; its ticket goes.
+const TAKE_TURN: &str = "
+    with alone as materialized (select pg_advisory_xact_lock(hashtextextended('stocklock ' || $1, 0))),
+         lapsed as (
+             delete from locks using alone
+             where lock_key = $1 and expires_at <= clock_timestamp()
+             returning 1
+         ),
+         taken as (
+             insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
+             select me.lock_key, me.mode, me.owner, $3, clock_timestamp(),
+                 clock_timestamp() + $4 * interval '1 millisecond'
+             from alone, (select count(*) from lapsed) as cleared, lock_waiters as me
+             where me.owner = $2
+             and not exists (
+                 select 1 from lock_waiters as w
+                 where w.lock_key = me.lock_key and (w.mode = 'exclusive' or me.mode = 'exclusive')
+                 and w.ticket < me.ticket and w.expires_at > clock_timestamp()
+             )
+             on conflict do nothing
+             returning token
+         ),
+         done as (
+             delete from lock_waiters using taken
+             where owner = $2 or (lock_key = $1 and expires_at <= clock_timestamp())
+         )
+    select token from taken";
 
 /// Passes the announcements on. After every interruption it announces by itself: something may have been missed.
 async fn listen(pool: PgPool, announce: watch::Sender<()>) {
@@ -58,15 +108,8 @@ async fn listen(pool: PgPool, announce: watch::Sender<()>) {
 #[async_trait]
 impl LockTable for PostgresTable {
     async fn try_insert(&self, claim: &Claim) -> Result<Option<FencingToken>, Error> {
-        let token = sqlx::query_scalar(
-            "insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
-             select $1, $2, $3, $4, clock_timestamp(), clock_timestamp() + $5 * interval '1 millisecond'
-             where not exists (select 1 from lock_waiters where lock_key = $1 and expires_at > clock_timestamp())
-             on conflict do nothing
-             returning token",
-        );
-        let token = token.bind(&claim.key).bind(mode_name(claim.mode)).bind(claim.owner);
-        let token = token.bind(&claim.holder).bind(claim.lease.map(millis));
+        let token = sqlx::query_scalar(TRY_INSERT).bind(&claim.key).bind(claim.owner);
+        let token = token.bind(&claim.holder).bind(claim.lease.map(millis)).bind(mode_name(claim.mode));
         Ok(token.fetch_optional(&self.pool).await?.map(FencingToken))
     }
 
@@ -115,42 +158,9 @@ impl LockTable for PostgresTable {
     }
 
     async fn take_turn(&self, claim: &Claim) -> Result<Option<FencingToken>, Error> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query("delete from locks where lock_key = $1 and expires_at <= clock_timestamp()")
-            .bind(&claim.key)
-            .execute(&mut *transaction)
-            .await?;
-        let token = sqlx::query_scalar(
-            "insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
-             select me.lock_key, me.mode, me.owner, $2, clock_timestamp(),
-                 clock_timestamp() + $3 * interval '1 millisecond'
-             from lock_waiters as me
-             where me.owner = $1
-             and not exists (
-                 select 1 from lock_waiters as w
-                 where w.lock_key = me.lock_key and (w.mode = 'exclusive' or me.mode = 'exclusive')
-                 and w.ticket < me.ticket and w.expires_at > clock_timestamp()
-             )
-             on conflict do nothing
-             returning token",
-        )
-        .bind(claim.owner)
-        .bind(&claim.holder)
-        .bind(claim.lease.map(millis))
-        .fetch_optional(&mut *transaction)
-        .await?;
-        if token.is_some() {
-            sqlx::query(
-                "delete from lock_waiters
-                 where owner = $1 or (lock_key = $2 and expires_at <= clock_timestamp())",
-            )
-            .bind(claim.owner)
-            .bind(&claim.key)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        transaction.commit().await?;
-        Ok(token.map(FencingToken))
+        let token = sqlx::query_scalar(TAKE_TURN).bind(&claim.key).bind(claim.owner);
+        let token = token.bind(&claim.holder).bind(claim.lease.map(millis));
+        Ok(token.fetch_optional(&self.pool).await?.map(FencingToken))
     }
 
     async fn renew(&self, owner: Uuid, lease: Duration) -> Result<bool, Error> {
@@ -218,6 +228,10 @@ impl LockTable for PostgresTable {
 
     fn is_busy(&self, error: &Error) -> bool {
         crate::store::postgres::is_busy(error)
+    }
+
+    fn straggles(&self) -> Duration {
+        self.statement_timeout
     }
 
     async fn close(&self) {

@@ -208,6 +208,11 @@ impl LockTable for SqliteTable {
         crate::store::sqlite::is_busy(error)
     }
 
+    fn straggles(&self) -> Duration {
+        // There is no connection to break: a statement ends with the process.
+        Duration::ZERO
+    }
+
     async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;

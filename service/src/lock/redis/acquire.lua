@@ -1,5 +1,5 @@
 -- KEYS: lock, readers, waiting, places, token.  ARGV: owner, mode, lease ms, place ms, floor, holder.
--- Answers {"acquired", token}, {"waits", how many stand before it} or {"floor", 0}.
+-- Answers {"acquired", token} or {"waits", how many stand before it}. No token is less than the floor.
 local lock, readers, waiting, places, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local owner, mode, lease, place, floor = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
@@ -12,12 +12,9 @@ end
 if redis.call('ZSCORE', readers, owner) then
     return { 'acquired', tonumber(redis.call('GET', counter) or 0) }
 end
--- No counter: the server is new, or has lost its data.
-if redis.call('EXISTS', counter) == 0 then
-    if floor < 0 then
-        return { 'floor', 0 }
-    end
-    redis.call('SET', counter, floor)
+-- No counter, or an older one: the server is new, or has lost its data, or some of it.
+if tonumber(redis.call('GET', counter) or -1) < floor then
+    redis.call('SET', counter, ARGV[5])
 end
 
 -- Who stands before it, and would keep it out? Those who have stopped looking are cleared away.

@@ -26,8 +26,17 @@ pub(super) struct Releaser {
 }
 
 enum Task {
-    Release(Claim, Option<JoinHandle<Outcome>>),
+    Release(Leftover),
     Flush(oneshot::Sender<()>),
+}
+
+/// What an owner has left behind, or may have.
+struct Leftover {
+    claim: Claim,
+    /// The attempt that was under way when its caller went.
+    attempt: Option<JoinHandle<Outcome>>,
+    /// Whether an attempt failed, and may still be carried out.
+    is_doubtful: bool,
 }
 
 impl Releaser {
@@ -42,15 +51,9 @@ impl Releaser {
             while let Some(task) = tasks.recv().await {
                 while releases.try_join_next().is_some() {}
                 match task {
-                    Task::Release(claim, attempt) => {
+                    Task::Release(leftover) => {
                         let releasing = Arc::clone(&releasing);
-                        releases.spawn(async move {
-                            if let Some(attempt) = attempt {
-                                // However it ended; or it hangs, and its lease has to.
-                                timeout(ONE_ATTEMPT, attempt).await.ok();
-                            }
-                            release(&*releasing, &claim, patience).await;
-                        });
+                        releases.spawn(async move { leftover.clear_away(&*releasing, patience).await });
                     }
                     Task::Flush(done) => {
                         while releases.join_next().await.is_some() {}
@@ -58,6 +61,8 @@ impl Releaser {
                     }
                 }
             }
+            // The lock is gone; what it has left behind is not.
+            releases.join_all().await;
         });
         Self { backend, left_behind }
     }
@@ -65,7 +70,7 @@ impl Releaser {
     /// The duty to release what the claim leaves behind.
     pub(super) fn obligation(&self, claim: Claim) -> Obligation {
         let (backend, left_behind) = (Arc::clone(&self.backend), self.left_behind.clone());
-        Obligation { claim, backend, left_behind, attempt: None, fulfilled: false }
+        Obligation { claim, backend, left_behind, attempt: None, is_doubtful: false, fulfilled: false }
     }
 
     /// Waits until all that was left behind until now is released.
@@ -85,6 +90,7 @@ pub(super) struct Obligation {
     left_behind: mpsc::UnboundedSender<Task>,
     /// The attempt that is under way.
     attempt: Option<JoinHandle<Outcome>>,
+    is_doubtful: bool,
     fulfilled: bool,
 }
 
@@ -93,7 +99,9 @@ impl Obligation {
     pub(super) async fn watch(&mut self, attempt: JoinHandle<Outcome>) -> Outcome {
         let outcome = self.attempt.insert(attempt).await;
         self.attempt = None;
-        outcome.unwrap_or_else(|error| Err(BackendError::Failed(error.to_string())))
+        let outcome = outcome.unwrap_or_else(|error| Err(BackendError::Failed(error.to_string())));
+        self.is_doubtful |= is_doubtful(&outcome);
+        outcome
     }
 
     /// Releases now; what fails is left to the releaser.
@@ -106,9 +114,35 @@ impl Drop for Obligation {
     fn drop(&mut self) {
         if !self.fulfilled {
             // An error says that the process is about to end; the expiry remains.
-            self.left_behind.send(Task::Release(self.claim.clone(), self.attempt.take())).ok();
+            let (claim, attempt) = (self.claim.clone(), self.attempt.take());
+            self.left_behind
+                .send(Task::Release(Leftover { claim, attempt, is_doubtful: self.is_doubtful }))
+                .ok();
         }
     }
+}
+
+impl Leftover {
+    async fn clear_away(self, backend: &dyn Backend, patience: Option<Duration>) {
+        let mut is_doubtful = self.is_doubtful;
+        if let Some(attempt) = self.attempt {
+            // However it ended; or it hangs, and its lease has to.
+            is_doubtful |= match timeout(ONE_ATTEMPT, attempt).await {
+                Ok(Ok(outcome)) => self::is_doubtful(&outcome),
+                Ok(Err(_)) | Err(_) => true,
+            };
+        }
+        release(backend, &self.claim, patience).await;
+        if is_doubtful {
+            // What was sent over a connection that broke may be carried out after the release.
+            sleep(backend.straggles()).await;
+            release(backend, &self.claim, patience).await;
+        }
+    }
+}
+
+fn is_doubtful(outcome: &Outcome) -> bool {
+    matches!(outcome, Err(BackendError::Failed(_)))
 }
 
 async fn release(backend: &dyn Backend, claim: &Claim, patience: Option<Duration>) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -28,6 +29,7 @@ impl Renewal {
         claim: Claim,
         lease: Duration,
         validity: &Validity,
+        renewals: Counter,
     ) -> Self {
         let validity = validity.clone();
         let task = tokio::spawn(async move {
@@ -38,6 +40,7 @@ impl Renewal {
                 next = match timeout_at(end, backend.renew(&claim, lease)).await {
                     Ok(Ok(true)) => {
                         validity.extend(valid_until(sent, lease));
+                        renewals.inc();
                         sent + lease / 3
                     }
                     Ok(Ok(false)) | Err(_) => break,

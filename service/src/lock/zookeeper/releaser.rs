@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use zookeeper_client::Error;
+use zookeeper_client::{Client, Error};
 
 use super::session::Session;
 use super::{Claim, is_transient};
@@ -17,6 +18,7 @@ const ONE_TRY: Duration = Duration::from_secs(1);
 /// The task that deletes what was left behind; one for each lock, for as long as it lives.
 pub(super) struct Releaser {
     left_behind: mpsc::UnboundedSender<Task>,
+    round_trips: Counter,
 }
 
 enum Task {
@@ -32,10 +34,11 @@ struct Node {
     prefix: String,
     /// `None`: the reply to its creation has not come.
     path: Option<String>,
+    round_trips: Counter,
 }
 
 impl Releaser {
-    pub(super) fn start() -> Self {
+    pub(super) fn start(round_trips: Counter) -> Self {
         let (left_behind, mut tasks) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             // Beside each other: a session that hangs must not keep another's nodes from being deleted.
@@ -50,8 +53,10 @@ impl Releaser {
                     }
                 }
             }
+            // The lock is gone; what it has left behind is not.
+            deletions.join_all().await;
         });
-        Self { left_behind }
+        Self { left_behind, round_trips }
     }
 
     /// The duty to delete what the claim's attempt leaves behind.
@@ -61,6 +66,7 @@ impl Releaser {
             directory: claim.directory.clone(),
             prefix: claim.prefix.clone(),
             path: None,
+            round_trips: self.round_trips.clone(),
         };
         Leftover { node, left_behind: self.left_behind.clone(), cleared: false }
     }
@@ -86,10 +92,6 @@ impl Leftover {
     /// Notes the node's name, now that it is known.
     pub(super) fn node_is(&mut self, name: &str) {
         self.node.path = Some(format!("{}/{name}", self.node.directory));
-    }
-
-    pub(super) fn path(&self) -> Option<&str> {
-        self.node.path.as_deref()
     }
 
     /// Deletes now; what fails is left to the releaser.
@@ -124,13 +126,18 @@ impl Node {
         }
     }
 
+    /// The client, for one request.
+    fn counted(&self) -> &Client {
+        self.round_trips.inc();
+        &self.session.client
+    }
+
     /// Requests of a session are answered in order: where the creation was still under way, it is over when the
     /// directory is listed.
     async fn try_delete(&self) -> Result<(), Error> {
-        let client = &self.session.client;
         let path = match &self.path {
             Some(path) => Some(path.clone()),
-            None => match client.list_children(&self.directory).await {
+            None => match self.counted().list_children(&self.directory).await {
                 Ok(names) => {
                     let name = names.into_iter().find(|name| name.starts_with(&self.prefix));
                     name.map(|name| format!("{}/{name}", self.directory))
@@ -140,7 +147,7 @@ impl Node {
             },
         };
         let Some(path) = path else { return Ok(()) };
-        match client.delete(&path, None).await {
+        match self.counted().delete(&path, None).await {
             Ok(()) | Err(Error::NoNode) => Ok(()),
             Err(error) => Err(error),
         }

@@ -10,6 +10,7 @@ use zookeeper_client::{Acls, Client, CreateMode, Error, SessionState};
 
 use crate::config::ZookeeperSection;
 use crate::lock::Validity;
+use crate::telemetry::LockMetrics;
 
 /// A session. Its drop closes it.
 pub(super) struct Session {
@@ -18,26 +19,53 @@ pub(super) struct Session {
     pub(super) timeout: Duration,
     /// Of all leases of the session.
     pub(super) validity: Validity,
+    /// The node under which the locks are; empty for the ensemble's own root.
+    pub(super) root: String,
+    acls: Acls<'static>,
     directories: Mutex<HashSet<String>>,
     heartbeat: JoinHandle<()>,
 }
 
 impl Session {
-    pub(super) async fn connect(config: &ZookeeperSection) -> Result<Self, Error> {
+    pub(super) async fn connect(config: &ZookeeperSection, metrics: &LockMetrics) -> Result<Self, Error> {
         let asked = Instant::now();
-        let client = Client::connector()
+        let mut connector = Client::connector()
             .with_session_timeout(config.session_timeout)
-            .with_connection_timeout(config.session_timeout)
-            .connect(&config.servers)
-            .await?;
+            .with_connection_timeout(config.session_timeout);
+        let mut acls = Acls::anyone_all();
+        if !config.auth.reveal().is_empty() {
+            connector = connector.with_auth("digest", config.auth.reveal().as_bytes());
+            acls = Acls::creator_all();
+        }
+        // The chroot is part of the root: one that is not there yet is made like it.
+        let client = connector.connect(config.hosts()).await?;
         let agreed = client.session_timeout();
-        client.mkdir(&config.root, &persistent()).await.or_else(|error| match error {
-            Error::NodeExists => Ok(()),
-            error => Err(error),
-        })?;
+        let root = config.absolute_root();
+        if !root.is_empty() {
+            made(client.mkdir(&root, &CreateMode::Persistent.with_acls(acls)).await)?;
+        }
         let validity = Validity::until(kept_until(asked, agreed));
-        let heartbeat = tokio::spawn(beat(client.clone(), config.root.clone(), agreed, validity.clone()));
-        Ok(Self { client, timeout: agreed, validity, directories: Mutex::default(), heartbeat })
+        let directories = Mutex::default();
+        let heartbeat = Heartbeat {
+            client: client.clone(),
+            // Whether it is there does not matter.
+            path: if root.is_empty() { "/".into() } else { root.clone() },
+            agreed,
+            validity: validity.clone(),
+            metrics: metrics.clone(),
+        };
+        let heartbeat = tokio::spawn(heartbeat.beat());
+        Ok(Self { client, root, timeout: agreed, validity, acls, directories, heartbeat })
+    }
+
+    /// Who may do what with the nodes.
+    pub(super) fn acls(&self) -> Acls<'static> {
+        self.acls
+    }
+
+    /// Whether the server answers.
+    pub(super) async fn ping(&self) -> Result<(), Error> {
+        self.client.check_stat(if self.root.is_empty() { "/" } else { &self.root }).await.map(drop)
     }
 
     /// Whether it has not come to its end.
@@ -55,13 +83,9 @@ impl Session {
         if self.known().contains(path) {
             return Ok(());
         }
-        match self.client.mkdir(path, &persistent()).await {
-            Ok(()) | Err(Error::NodeExists) => {
-                self.known().insert(path.into());
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        made(self.client.mkdir(path, &CreateMode::Persistent.with_acls(self.acls)).await)?;
+        self.known().insert(path.into());
+        Ok(())
     }
 
     pub(super) fn forget_directory(&self, path: &str) {
@@ -79,20 +103,32 @@ impl Drop for Session {
     }
 }
 
-/// Asks the server three times in a time-out whether it is still there, until the session is over.
-async fn beat(client: Client, root: String, agreed: Duration, validity: Validity) {
-    let mut next = Instant::now() + agreed / 3;
-    while !is_over(client.state()) {
-        sleep_until(next).await;
-        let sent = Instant::now();
-        if let Ok(Ok(_)) = timeout(agreed, client.check_stat(&root)).await {
-            extend(&validity, kept_until(sent, agreed));
-            next = sent + agreed / 3;
-        } else {
-            next = Instant::now() + agreed / 20;
+/// What keeps a session, and knows for how long it is kept.
+struct Heartbeat {
+    client: Client,
+    path: String,
+    agreed: Duration,
+    validity: Validity,
+    metrics: LockMetrics,
+}
+
+impl Heartbeat {
+    /// Asks the server three times in a time-out whether it is still there, until the session is over.
+    async fn beat(self) {
+        let mut next = Instant::now() + self.agreed / 3;
+        while !is_over(self.client.state()) {
+            sleep_until(next).await;
+            let sent = Instant::now();
+            if let Ok(Ok(_)) = timeout(self.agreed, self.client.check_stat(&self.path)).await {
+                extend(&self.validity, kept_until(sent, self.agreed));
+                self.metrics.renewals.inc();
+                next = sent + self.agreed / 3;
+            } else {
+                next = Instant::now() + self.agreed / 20;
+            }
         }
+        self.validity.lose();
     }
-    validity.lose();
 }
 
 pub(super) fn is_over(state: SessionState) -> bool {
@@ -110,6 +146,10 @@ fn extend(validity: &Validity, until: Instant) {
     }
 }
 
-fn persistent() -> zookeeper_client::CreateOptions<'static> {
-    CreateMode::Persistent.with_acls(Acls::anyone_all())
+/// Of a node that may have been there.
+fn made(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::NodeExists) => Ok(()),
+        result => result,
+    }
 }

@@ -1,0 +1,104 @@
+//! What the lock in Redis promises beyond the contract.
+
+use order_service::config::{Config, Sources};
+use order_service::lock::Mode;
+use tokio::time::{Instant, timeout};
+
+use crate::backend::{Backend, KEY, LEASE, after};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_but_the_token_counter_is_left_in_redis() {
+    let backend = Backend::new("redis").await;
+    let (a, b) = (backend.participant().await, backend.participant().await);
+    let held = a.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+    assert!(b.acquire(KEY, Mode::Exclusive, after(50)).await.is_err());
+    assert!(b.acquire(KEY, Mode::Shared, after(50)).await.is_err());
+    held.release().await;
+    a.acquire(KEY, Mode::Shared, after(1_000)).await.unwrap().release().await;
+    backend.assert_free(&*b).await;
+    let keys = backend.redis.as_ref().unwrap().command(&["KEYS", "*"]).await.unwrap();
+    assert_eq!(keys, "stocklock:{hair-dryer}:token");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_has_lost_its_data_goes_on_counting_above_the_orders() {
+    goes_on_counting_after(None).await;
+}
+
+/// Came back from an old snapshot, or a failover: it has a counter, but not the latest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_comes_back_with_older_data_goes_on_counting_above_the_orders() {
+    goes_on_counting_after(Some("1")).await;
+}
+
+async fn goes_on_counting_after(counter: Option<&str>) {
+    let mut backend = Backend::new("redis").await;
+    let sources = [
+        ("store.url", backend.url.clone()),
+        ("server.listen", "127.0.0.1:0".into()),
+        ("lock.strategy", "redis".into()),
+        ("lock.redis.url", backend.redis.as_ref().expect("the server").url()),
+        ("lock.redis.lease", "1s".into()),
+    ];
+    let overrides = sources.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let mut config = Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration");
+    config.catalog.push(order_service::config::CatalogEntry {
+        sku: KEY.into(),
+        name: "Hair dryer".into(),
+        stock: 100,
+    });
+    let app = order_service::app::App::build(&config).await.expect("it starts");
+    let url = format!("http://{}/v1/orders", app.address());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+    let order = async || {
+        let body = serde_json::json!({"sku": KEY, "quantity": 1, "buyer": "A"});
+        let answer = reqwest::Client::new().post(&url).json(&body).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.json::<serde_json::Value>().await.expect("JSON"))
+    };
+    let mut last = 0;
+    for _ in 0..3 {
+        let (status, order) = order().await;
+        assert_eq!(status, 201, "{order}");
+        last = order["lock"]["fencing_token"].as_i64().expect("a token");
+    }
+    assert_eq!(last, 3);
+    let redis = backend.redis.as_mut().expect("the server");
+    redis.kill().await.expect("Redis is killed");
+    let (status, refused) = order().await;
+    assert_eq!((status, &refused["outcome"]), (503, &"not_executed".into()), "{refused}");
+    redis.restart().await.expect("Redis starts again");
+    if let Some(counter) = counter {
+        redis.command(&["SET", "stocklock:{hair-dryer}:token", counter]).await.expect("an answer");
+    }
+    let give_up = after(5_000);
+    let order = loop {
+        // The connection comes back by itself, in its own time.
+        let (status, order) = order().await;
+        if status == 201 {
+            break order;
+        }
+        assert_eq!(order["outcome"], "not_executed", "{order}");
+        assert!(Instant::now() < give_up, "{order}");
+    };
+    assert_eq!(order["lock"]["fencing_token"], 4);
+    drop(stop);
+    running.await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_in_a_redis_that_lost_its_data_learns_it() {
+    let mut backend = Backend::new("redis").await;
+    let (holder, other) = (backend.participant().await, backend.participant().await);
+    let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+    let waiting = tokio::spawn(async move { other.acquire(KEY, Mode::Exclusive, after(20_000)).await });
+    let redis = backend.redis.as_mut().unwrap();
+    redis.kill().await.unwrap();
+    redis.restart().await.unwrap();
+    timeout(LEASE * 2, lease.lost()).await.expect("the holder learns it by the end of its lease");
+    lease.release().await;
+    // Who waited meanwhile was either told that Redis was gone, or has the lock now.
+    if let Ok(next) = waiting.await.unwrap() {
+        next.release().await;
+    }
+}

@@ -1,0 +1,64 @@
+//! What the lock table promises beyond the contract.
+
+use std::time::Duration;
+
+use order_service::config::{LeaseTime, StoreSection};
+use order_service::lock::{DatabaseLock, Lock as _, Mode};
+use tokio::time::{Instant, timeout};
+
+use crate::backend::{Backend, KEY, LEASE, after};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_learns_that_its_record_is_gone() {
+    for backend in [Backend::new("database on SQLite").await, Backend::new("database on PostgreSQL").await] {
+        let store = StoreSection { url: backend.url.clone(), ..StoreSection::default() };
+        let lease = LeaseTime::For(LEASE);
+        let operator = DatabaseLock::connect(&store, lease, "operator").await.unwrap();
+        let holder = backend.participant().await;
+        let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+        let record = operator.holders().await.unwrap().remove(0);
+        assert!(operator.delete_record(record.token.unwrap()).await.unwrap());
+        timeout(LEASE, lease.lost()).await.expect("the holder learns it within a lease");
+        assert!(lease.check().is_err());
+        // Its release does not touch whoever has the lock now.
+        let next = operator.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+        lease.release().await;
+        assert_eq!(operator.holders().await.unwrap().len(), 1);
+        next.release().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_record_is_taken_over_and_one_without_expiry_is_not() {
+    for (lease, taken_over, name) in [
+        (LeaseTime::For(LEASE), true, "database on SQLite"),
+        (LeaseTime::Never, false, "database on SQLite"),
+        (LeaseTime::For(LEASE), true, "database on PostgreSQL"),
+        (LeaseTime::Never, false, "database on PostgreSQL"),
+    ] {
+        let backend = Backend::new(name).await;
+        let store = StoreSection { url: backend.url.clone(), ..StoreSection::default() };
+        // A runtime that ends takes its renewals with it and releases nothing: a crash, for the table.
+        let crashing = store.clone();
+        let crash = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let held = runtime.block_on(async {
+                let lock = DatabaseLock::connect(&crashing, lease, "crashing").await.unwrap();
+                let held = lock.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+                (held, lock)
+            });
+            runtime.shutdown_background();
+            std::mem::forget(held);
+        });
+        crash.join().unwrap();
+        let crashed = Instant::now();
+        let next = DatabaseLock::connect(&store, lease, "next").await.unwrap();
+        let got = next.acquire(KEY, Mode::Exclusive, crashed + LEASE + Duration::from_secs(1)).await;
+        assert_eq!(got.is_ok(), taken_over, "{name}: {lease:?}");
+        if let Ok(got) = got {
+            assert!(crashed.elapsed() >= LEASE * 9 / 10, "taken over after {:?}", crashed.elapsed());
+            assert!(got.token().unwrap().0 > 1);
+            got.release().await;
+        }
+    }
+}
