@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use loadtest::client::Client;
-use loadtest::compare::{self, Plan};
+use loadtest::compare::{self, Faults, Plan};
 use loadtest::experiments;
+use loadtest::faults::Schedule;
 use loadtest::fleet::StoreKind;
 use loadtest::report::{Report, Thresholds, comparison, details};
 use loadtest::scenario::{Amount, Scenario};
@@ -90,6 +91,10 @@ pub struct Compare {
     /// A key of the service's configuration with its value, such as checkout.max_batch=1; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     overrides: Vec<(String, String)>,
+    /// What to break meanwhile, separated by commas: kill@3s, pause:2xlease@1s, restart:redis@2s,
+    /// partition:zookeeper@1s, latency:postgres:50ms@0s, slow-clients, or random, which goes on until the end
+    #[arg(long = "fault", value_name = "FAULT@TIME", value_parser = fault, action = clap::ArgAction::Append)]
+    faults: Vec<String>,
     #[command(flatten)]
     load: Load,
     #[command(flatten)]
@@ -208,6 +213,7 @@ async fn demonstrate(demo: Demo) -> anyhow::Result<ExitCode> {
         repeat: 1,
         scenario: demo.load.scenario(),
         overrides: Vec::new(),
+        faults: Schedule::default(),
     };
     println!(
         "{} buyers at once, {} replicas, {} hair dryers in stock: is any sold that is not there?\n",
@@ -224,6 +230,7 @@ async fn side_by_side(arguments: Compare) -> anyhow::Result<ExitCode> {
         repeat: arguments.repeat as usize,
         scenario: arguments.load.scenario(),
         overrides: arguments.overrides,
+        faults: Schedule::parse(&arguments.faults).map_err(anyhow::Error::msg)?,
     };
     finish_comparison(&plan, &arguments.output).await
 }
@@ -238,7 +245,7 @@ async fn against(arguments: Run) -> anyhow::Result<ExitCode> {
     let clients: Vec<_> =
         arguments.target.iter().map(|target| Client::new(target, &arguments.token)).collect();
     let scenario = arguments.load.scenario();
-    let run = compare::run(&clients, &scenario, &Default::default(), false).await?;
+    let run = compare::run(&clients, &scenario, &Default::default(), Faults::None).await?;
     println!("{}", details(&run));
     arguments.output.finish(&Report::new(vec![run], Vec::new()))
 }
@@ -312,6 +319,10 @@ fn share(text: &str) -> Result<f64, String> {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         _ => Err("must be from 0 to 1".into()),
     }
+}
+
+fn fault(text: &str) -> Result<String, String> {
+    Schedule::parse(&[text.into()]).map(|_| text.into())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::evidence;
+use crate::faults::{Injector, Schedule};
 use crate::fleet::{Fleet, FleetPlan, StoreKind};
 use crate::metrics::LockFigures;
 use crate::progress::{Bar, Progress};
@@ -35,6 +36,8 @@ pub struct Plan {
     pub scenario: Scenario,
     /// Further keys of the service's configuration.
     pub overrides: Vec<(String, String)>,
+    /// What is broken meanwhile.
+    pub faults: Schedule,
 }
 
 /// Runs the plan in a laboratory; a fresh store and fresh replicas for each run.
@@ -110,8 +113,15 @@ async fn in_laboratory(
     let mut fleet_plan = FleetPlan::new(strategy, plan.replicas)?;
     fleet_plan.store = plan.store;
     fleet_plan.overrides.extend(plan.overrides.iter().cloned());
+    fleet_plan.proxied = plan.faults.needs_proxies();
     let mut fleet = Fleet::start(fleet_plan).await?;
-    let run = run(fleet.clients(), scenario, &Arc::default(), false).await;
+    let clients = fleet.clients().to_vec();
+    let run = if plan.faults.is_empty() {
+        run(&clients, scenario, &Arc::default(), Faults::None).await
+    } else {
+        let mut injector = Injector::new(&mut fleet, &plan.faults, scenario.seed);
+        run(&clients, scenario, &Arc::default(), Faults::Injected(&mut injector)).await
+    };
     let casualties = fleet.casualties();
     if !casualties.is_empty() || run.is_err() {
         let logs = fleet.keep_logs();
@@ -122,26 +132,52 @@ async fn in_laboratory(
     run
 }
 
+/// What is going to be broken while a run goes on.
+pub enum Faults<'a, 'f> {
+    /// Nothing.
+    None,
+    /// Something, by somebody else.
+    Elsewhere,
+    /// What an injector breaks.
+    Injected(&'a mut Injector<'f>),
+}
+
 /// Fires a scenario at the replicas behind `clients`, at a product made for it, and judges what it left.
-/// `faults` says that something is going to be broken on purpose.
 pub async fn run(
     clients: &[Client],
     scenario: &Scenario,
     progress: &Arc<Progress>,
-    faults: bool,
+    faults: Faults<'_, '_>,
 ) -> anyhow::Result<RunReport> {
     let info = one_configuration(clients).await?;
     let sku = format!("hair-dryer-{}", Uuid::new_v4());
     make_product(clients, &sku, scenario.stock).await?;
-    let before = metrics(clients).await;
+    let mut before = metrics(clients).await;
+    let lease = info.lease_ms.map(Duration::from_millis);
     let bar = Bar::show(&info.strategy, progress, scenario.orders());
-    let record = runner::run(clients, &sku, scenario, progress).await;
+    let firing = runner::run(clients, &sku, scenario, progress);
+    let broken = !matches!(faults, Faults::None);
+    let (mut marks, mut spans) = (Vec::new(), Vec::new());
+    let record = match faults {
+        Faults::None | Faults::Elsewhere => firing.await,
+        Faults::Injected(injector) => {
+            let record = injector.during(&sku, lease, firing).await?;
+            marks = injector.marks().to_vec();
+            for life in injector.lives() {
+                // The next life counts from nothing.
+                spans.push((std::mem::take(&mut before[life.replica]), life.metrics.clone()));
+            }
+            record
+        }
+    };
     drop(bar);
     let seconds = record.took.as_secs_f64();
-    let lease = info.lease_ms.map(Duration::from_millis);
-    let evidence = evidence::collect(clients, &sku, scenario.stock, record, lease, faults).await;
-    let lock = LockFigures::between(&before, &metrics(clients).await);
-    Ok(RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds))
+    let evidence = evidence::collect(clients, &sku, scenario.stock, record, lease, broken).await;
+    spans.extend(before.into_iter().zip(metrics(clients).await));
+    let lock = LockFigures::between(&spans);
+    let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);
+    report.faults = marks;
+    Ok(report)
 }
 
 /// Makes a product on the first replica, and sees to it that all the others sell the same one.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lab::{Lab, Postgres, Process, Redis, Zookeeper};
+use lab::{Lab, Postgres, Process, Proxy, Redis, Zookeeper};
 use order_service::config::{Config, Sources, StoreSection, StrategyName};
 use order_service::lock::DatabaseLock;
 use tokio::process::Command;
@@ -35,8 +35,10 @@ pub struct FleetPlan {
     pub store: StoreKind,
     /// How many replicas.
     pub replicas: usize,
-    /// Further keys of the configuration with their values.
+    /// Further keys of the configuration with their values. A server whose address is among them is not started.
     pub overrides: Vec<(String, String)>,
+    /// Whether each replica reaches each server through a proxy of its own, which can be slow or broken.
+    pub proxied: bool,
 }
 
 impl FleetPlan {
@@ -51,13 +53,36 @@ impl FleetPlan {
         if strategy == StrategyName::Zookeeper {
             overrides.push(("lock.zookeeper.session_timeout".into(), "2s".into()));
         }
-        Ok(Self { program, strategy, store: StoreKind::Sqlite, replicas, overrides })
+        Ok(Self { program, strategy, store: StoreKind::Sqlite, replicas, overrides, proxied: false })
+    }
+
+    /// Whether the plan says where a server is, that it need not be started.
+    fn has(&self, key: &str) -> bool {
+        self.overrides.iter().any(|(known, _)| known == key)
     }
 
     /// The plan with one more key.
     pub fn with(mut self, key: &str, value: &str) -> Self {
         self.overrides.push((key.into(), value.into()));
         self
+    }
+}
+
+/// The ways of one replica to its servers: a proxy for each that there is.
+#[derive(Debug, Default)]
+pub struct Links {
+    /// To the database.
+    pub postgres: Option<Proxy>,
+    /// To Redis.
+    pub redis: Option<Proxy>,
+    /// To ZooKeeper.
+    pub zookeeper: Option<Proxy>,
+}
+
+impl Links {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Proxy> {
+        [&self.postgres, &self.redis, &self.zookeeper].into_iter().flatten()
     }
 }
 
@@ -69,6 +94,7 @@ pub struct Fleet {
     token: String,
     replicas: Vec<Process>,
     clients: Vec<Client>,
+    links: Vec<Links>,
     /// Last, so that they outlive the replicas.
     postgres: Option<Postgres>,
     redis: Option<Redis>,
@@ -81,6 +107,7 @@ impl Fleet {
         let lab = Lab::new().context("cannot make a temporary directory")?;
         let postgres = match plan.store {
             StoreKind::Sqlite => None,
+            StoreKind::Postgres if plan.has("store.url") => None,
             StoreKind::Postgres => Some(Postgres::start().await?),
         };
         let store_url = match &postgres {
@@ -88,25 +115,41 @@ impl Fleet {
             Some(postgres) => postgres.url("postgres"),
         };
         let redis = match plan.strategy {
-            StrategyName::Redis => Some(Redis::start().await?),
+            StrategyName::Redis if !plan.has("lock.redis.url") => Some(Redis::start().await?),
             _ => None,
         };
         let zookeeper = match plan.strategy {
-            StrategyName::Zookeeper => Some(Zookeeper::start().await?),
+            StrategyName::Zookeeper if !plan.has("lock.zookeeper.servers") => Some(Zookeeper::start().await?),
             _ => None,
         };
         let token = Uuid::new_v4().to_string();
-        let (replicas, clients) = (Vec::new(), Vec::new());
-        let mut fleet = Self { plan, lab, store_url, token, replicas, clients, postgres, redis, zookeeper };
+        let (replicas, clients, links) = (Vec::new(), Vec::new(), Vec::new());
+        let mut fleet =
+            Self { plan, lab, store_url, token, replicas, clients, links, postgres, redis, zookeeper };
         for index in 0..fleet.plan.replicas {
-            let (process, client) = fleet.spawn(index).await?;
+            let links = if fleet.plan.proxied { fleet.links().await? } else { Links::default() };
+            fleet.links.push(links);
+            let (process, client) = fleet.spawn(index, "127.0.0.1:0").await?;
             fleet.replicas.push(process);
             fleet.clients.push(client);
         }
         Ok(fleet)
     }
 
-    async fn spawn(&self, index: usize) -> anyhow::Result<(Process, Client)> {
+    /// A proxy before each server.
+    async fn links(&self) -> anyhow::Result<Links> {
+        let before = async |address: Option<String>| match address {
+            Some(address) => Proxy::start(&address).await.map(Some).context("cannot start a proxy"),
+            None => Ok(None),
+        };
+        Ok(Links {
+            postgres: before(self.postgres.as_ref().map(Postgres::address)).await?,
+            redis: before(self.redis.as_ref().map(Redis::address)).await?,
+            zookeeper: before(self.zookeeper.as_ref().map(Zookeeper::address)).await?,
+        })
+    }
+
+    async fn spawn(&self, index: usize, listen: &str) -> anyhow::Result<(Process, Client)> {
         let name = format!("replica-{}", index + 1);
         let mut command = Command::new(&self.plan.program);
         command.arg("serve").arg("--die-with-parent").current_dir(self.lab.path());
@@ -117,7 +160,7 @@ impl Fleet {
             }
         }
         command.env("STOCKLOCK__ADMIN__TOKEN", &self.token).env("RUST_LOG", "warn");
-        for (key, value) in self.keys(&name) {
+        for (key, value) in self.keys(&name, listen, &self.links[index]) {
             command.arg(format!("--{key}")).arg(value);
         }
         let log = self.lab.file(&format!("{name}.log"));
@@ -125,24 +168,33 @@ impl Fleet {
         Ok((process, Client::new(&address, &self.token)))
     }
 
-    fn keys(&self, name: &str) -> Vec<(String, String)> {
-        let own = [
-            ("server.listen", "127.0.0.1:0".into()),
+    fn keys(&self, name: &str, listen: &str, links: &Links) -> Vec<(String, String)> {
+        let mut keys = vec![
+            ("server.listen", listen.to_owned()),
             ("server.replica", name.to_owned()),
             ("store.url", self.store_url.clone()),
             ("lock.strategy", self.plan.strategy.to_string()),
         ];
-        let own = own.into_iter().map(|(key, value)| (key.to_owned(), value));
-        let redis = self.redis.as_ref().map(|redis| ("lock.redis.url".to_owned(), redis.url()));
-        // The last value of a key counts.
-        let servers = |zookeeper: &Zookeeper| ("lock.zookeeper.servers".to_owned(), zookeeper.servers());
-        let zookeeper = self.zookeeper.as_ref().map(servers);
-        let mut keys: Vec<(String, String)> = own.chain(redis).chain(zookeeper).collect();
-        for (key, value) in &self.plan.overrides {
-            keys.retain(|(known, _)| known != key);
-            keys.push((key.clone(), value.clone()));
+        if let (Some(postgres), Some(proxy)) = (&self.postgres, &links.postgres) {
+            keys.push(("store.url", postgres.url_through(proxy, "postgres")));
         }
-        keys
+        if let Some(redis) = &self.redis {
+            let url = links.redis.as_ref().map_or_else(|| redis.url(), |proxy| redis.url_through(proxy));
+            keys.push(("lock.redis.url", url));
+        }
+        if let Some(zookeeper) = &self.zookeeper {
+            let proxy = links.zookeeper.as_ref();
+            let servers = proxy.map_or_else(|| zookeeper.servers(), |proxy| proxy.address().to_string());
+            keys.push(("lock.zookeeper.servers", servers));
+        }
+        let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value));
+        // The last value of a key counts.
+        let mut last = Vec::<(String, String)>::new();
+        for (key, value) in keys.chain(self.plan.overrides.iter().cloned()) {
+            last.retain(|(known, _)| *known != key);
+            last.push((key, value));
+        }
+        last
     }
 
     /// Clients of the replicas, in their order.
@@ -170,13 +222,22 @@ impl Fleet {
         self.zookeeper.as_mut()
     }
 
-    /// Starts a replica again that was killed, at another address.
+    /// The ways of a replica to its servers, where the plan has asked for proxies.
+    pub fn links_of(&self, index: usize) -> &Links {
+        &self.links[index]
+    }
+
+    /// Starts a replica again that was killed, at the same address.
     pub async fn restart(&mut self, index: usize) -> anyhow::Result<()> {
         self.replicas[index].kill().await?;
-        let (process, client) = self.spawn(index).await?;
-        self.replicas[index] = process;
-        self.clients[index] = client;
+        let listen = self.clients[index].base().trim_start_matches("http://").to_owned();
+        (self.replicas[index], _) = self.spawn(index, &listen).await?;
         Ok(())
+    }
+
+    /// What the replicas are.
+    pub fn plan(&self) -> &FleetPlan {
+        &self.plan
     }
 
     /// Replicas that have ended, with how and the end of their logs.
@@ -194,7 +255,10 @@ impl Fleet {
 
     /// The lock table of the fleet's store, as an operator sees it.
     pub async fn lock_table(&self) -> anyhow::Result<DatabaseLock> {
-        let sources = Sources { overrides: self.keys("operator"), ..Sources::default() };
+        let sources = Sources {
+            overrides: self.keys("operator", "127.0.0.1:0", &Links::default()),
+            ..Sources::default()
+        };
         let config = Config::load(&sources)?;
         let store = StoreSection { url: config.store.url, ..StoreSection::default() };
         Ok(DatabaseLock::connect(&store, config.lock.database.lease, "operator").await?)

@@ -10,6 +10,7 @@
 //! | [`client`] | the HTTP client, which tells "not sent" from "not known" |
 //! | [`pacer`] | when each attempt is due: closed loop or open loop |
 //! | [`runner`] | fires, and keeps a record of every [attempt] |
+//! | [`faults`] | what is broken meanwhile, and when |
 //! | [`evidence`] | what the database says afterwards |
 //! | [`verdict`] | the checks: pure functions from the evidence to a verdict |
 //! | [`metrics`] | latencies and the lock's figures |
@@ -22,6 +23,7 @@ pub mod client;
 pub mod compare;
 pub mod evidence;
 pub mod experiments;
+pub mod faults;
 pub mod fleet;
 pub mod metrics;
 pub mod pacer;

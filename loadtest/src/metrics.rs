@@ -123,10 +123,10 @@ pub struct LockFigures {
 }
 
 impl LockFigures {
-    /// What several replicas counted between two readings of their metrics.
-    pub fn between(before: &[String], after: &[String]) -> Self {
+    /// What was counted between the two readings of each span; a replica has one for each of its lives.
+    pub fn between(spans: &[(String, String)]) -> Self {
         let mut counted = BTreeMap::<String, f64>::new();
-        for (before, after) in before.iter().zip(after) {
+        for (before, after) in spans {
             let before: BTreeMap<_, _> = series(before).collect();
             for (series, value) in series(after) {
                 let before = before.get(&series).copied().unwrap_or_default();
@@ -225,7 +225,7 @@ mod tests {
         let after = replica
             .replace("\"} 100\nstocklock_checkout", "\"} 107\nstocklock_checkout")
             .replace("sum 400", "sum 409");
-        let figures = LockFigures::between(&[before.into(), String::new()], &[after, replica.into()]);
+        let figures = LockFigures::between(&[(before.into(), after), (String::new(), replica.into())]);
         assert_eq!(figures.holds, 200);
         assert_eq!(figures.batch_mean, 4.0);
         assert!((figures.wait_ms.p50 - 0.5555).abs() < 0.001, "{figures:?}");

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Outcome};
 use crate::evidence::Evidence;
+use crate::faults::FaultMark;
 use crate::metrics::{Latencies, LockFigures, Percentiles};
 use crate::scenario::Scenario;
 use crate::verdict::{Check, EXPLAINED_BY_NO_LOCK, Status, Verdict, checks, verdict};
@@ -92,6 +93,9 @@ pub struct RunReport {
     pub replica_share: BTreeMap<String, u64>,
     /// Why attempts failed, and how many.
     pub failures: BTreeMap<String, u64>,
+    /// What was broken on purpose meanwhile.
+    #[serde(default)]
+    pub faults: Vec<FaultMark>,
     /// What the quantities were drawn from.
     pub seed: u64,
     /// The commit that the service was built from.
@@ -158,6 +162,7 @@ impl RunReport {
             lock,
             replica_share,
             failures,
+            faults: Vec::new(),
             seed: scenario.seed,
             commit: info.commit.clone(),
         }
@@ -284,6 +289,7 @@ mod tests {
             lock: LockFigures::default(),
             replica_share: BTreeMap::new(),
             failures: BTreeMap::new(),
+            faults: Vec::new(),
             seed: 1,
             commit: None,
         }

@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadtest::compare;
+use loadtest::compare::{self, Faults};
 use loadtest::fleet::Fleet;
 use loadtest::progress::Progress;
 use loadtest::report::RunReport;
@@ -28,7 +28,7 @@ async fn with_a_kill(strategy: StrategyName, victim: usize, after: u64) -> RunRe
         fleet.replicas()[victim].kill().await.expect("the replica is killed");
         progress.sold()
     };
-    let (run, sold) = tokio::join!(compare::run(&clients, &scenario, &progress, true), kill);
+    let (run, sold) = tokio::join!(compare::run(&clients, &scenario, &progress, Faults::Elsewhere), kill);
     let run = run.expect("the run comes to an end");
     assert!(run.accepted > sold, "the run went on with the others");
     run
@@ -119,7 +119,7 @@ async fn a_stall_shows_in_the_latency_from_the_intended_start() {
         sleep(stall + Duration::from_millis(100)).await;
         fleet.replicas()[0].resume().expect("the replica goes on");
     };
-    let (run, ()) = tokio::join!(compare::run(&clients, &scenario, &progress, true), stalled);
+    let (run, ()) = tokio::join!(compare::run(&clients, &scenario, &progress, Faults::Elsewhere), stalled);
     let run = run.expect("the run comes to an end");
     assert_eq!(run.verdict, Verdict::Correct, "{:#?}", run.checks);
     let latency = run.latencies.by_outcome["accepted"];

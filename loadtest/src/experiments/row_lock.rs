@@ -24,6 +24,7 @@ async fn run() -> anyhow::Result<Observation> {
         repeat: 1,
         scenario: Scenario { stock: 1_500, amount: Amount::Orders(3_000), ..Scenario::default() },
         overrides: Vec::new(),
+        faults: Default::default(),
     };
     let mut observation = Observation::default();
     let report = compare(&plan).await?;

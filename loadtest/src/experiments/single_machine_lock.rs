@@ -41,7 +41,7 @@ async fn shop(replicas: usize, observation: &mut Observation) -> anyhow::Result<
     // A batch takes a while, as an order does in the course; so the replicas do meet.
     let plan = FleetPlan::new(StrategyName::Local, replicas)?.with("checkout.think_time", "20ms");
     let fleet = Fleet::start(plan).await?;
-    let run = compare::run(fleet.clients(), &scenario, &Default::default(), false).await?;
+    let run = compare::run(fleet.clients(), &scenario, &Default::default(), compare::Faults::None).await?;
     fleet.stop().await?;
     let name = format!("{replicas} replica{}", if replicas == 1 { "" } else { "s" });
     observation.timeline.note(format!("{name}: {} ordered, {} accepted", run.attempts, run.accepted));

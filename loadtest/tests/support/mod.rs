@@ -14,6 +14,6 @@ pub fn program() -> PathBuf {
 #[allow(dead_code, reason = "not every test starts replicas")]
 pub fn plan(strategy: StrategyName, replicas: usize) -> FleetPlan {
     let store = StoreKind::Sqlite;
-    FleetPlan { program: program(), strategy, store, replicas, overrides: Vec::new() }
+    FleetPlan { program: program(), strategy, store, replicas, overrides: Vec::new(), proxied: false }
         .with("lock.database.lease", "1s")
 }

@@ -1,0 +1,213 @@
+//! Faults: what is broken on purpose while a run goes on, and when.
+
+mod injector;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use injector::{Injector, Life};
+
+/// A fault, and when it strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// What breaks.
+    pub what: What,
+    /// How long after the first order.
+    pub at: Duration,
+}
+
+/// What breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A replica is killed, as by a power cut, and started again.
+    Kill,
+    /// A replica is stopped for so long, as by a long garbage collection.
+    Pause(Span),
+    /// A server is killed and started again.
+    Restart(Server),
+    /// A replica and a server do not hear of each other for so long.
+    Partition(Server, Span),
+    /// What all replicas and a server send each other takes so much longer, until the end of the run.
+    Latency(Server, Duration),
+    /// Clients that send their requests byte by byte and never come to their end.
+    SlowClients,
+}
+
+/// A length of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// So many times the lease, in percent.
+    Leases(u32),
+    /// So long.
+    For(Duration),
+}
+
+impl Span {
+    /// The length, where the lease has that one.
+    pub fn with_lease(self, lease: Duration) -> Duration {
+        match self {
+            Self::Leases(percent) => lease * percent / 100,
+            Self::For(time) => time,
+        }
+    }
+}
+
+/// A server of the laboratory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// The database.
+    Postgres,
+    /// Redis.
+    Redis,
+    /// ZooKeeper.
+    Zookeeper,
+}
+
+/// A fault that has struck, as the report shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FaultMark {
+    /// Milliseconds after the first order.
+    pub at_ms: f64,
+    /// When it was over; absent for what has no end of its own.
+    pub until_ms: Option<f64>,
+    /// What was done, to whom.
+    pub what: String,
+}
+
+/// The faults of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// Those with a time.
+    pub faults: Vec<Fault>,
+    /// Whether others are drawn, one after the other, until the run ends.
+    pub random: bool,
+}
+
+impl Schedule {
+    /// Whether nothing is broken.
+    pub fn is_empty(&self) -> bool {
+        self.faults.is_empty() && !self.random
+    }
+
+    /// Whether the replicas need proxies before their servers.
+    pub fn needs_proxies(&self) -> bool {
+        let on_the_way = |fault: &Fault| matches!(fault.what, What::Partition(..) | What::Latency(..));
+        self.random || self.faults.iter().any(on_the_way)
+    }
+
+    /// The schedule of all these texts together.
+    pub fn parse(texts: &[String]) -> Result<Self, String> {
+        let mut schedule = Self::default();
+        for text in texts.iter().flat_map(|text| text.split(',')) {
+            if text == "random" {
+                schedule.random = true;
+            } else {
+                schedule.faults.push(text.parse()?);
+            }
+        }
+        schedule.faults.sort_by_key(|fault| fault.at);
+        Ok(schedule)
+    }
+}
+
+/// What a fault may look like.
+pub const FORMS: &str = "kill@3s, pause:2xlease@1s, pause:800ms@1s, restart:redis@2s, partition:zookeeper@1s, \
+                         partition:redis:500ms@1s, latency:postgres:50ms@1s, slow-clients or random";
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = || format!("{text:?} is no fault; there are {FORMS}");
+        let time = |text: &str| humantime::parse_duration(text).map_err(|_| refuse());
+        let (what, at) = text.split_once('@').unwrap_or((text, "0s"));
+        let parts: Vec<_> = what.split(':').collect();
+        let what = match parts[..] {
+            ["kill"] => What::Kill,
+            ["pause"] => What::Pause(Span::Leases(200)),
+            ["pause", span] => What::Pause(span.parse().map_err(|()| refuse())?),
+            ["restart", server] => What::Restart(server.parse().map_err(|()| refuse())?),
+            ["partition", server] => {
+                What::Partition(server.parse().map_err(|()| refuse())?, Span::Leases(200))
+            }
+            ["partition", server, span] => {
+                What::Partition(server.parse().map_err(|()| refuse())?, span.parse().map_err(|()| refuse())?)
+            }
+            ["latency", server, delay] => What::Latency(server.parse().map_err(|()| refuse())?, time(delay)?),
+            ["slow-clients"] => What::SlowClients,
+            _ => return Err(refuse()),
+        };
+        Ok(Self { what, at: time(at)? })
+    }
+}
+
+impl FromStr for Span {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.strip_suffix("xlease") {
+            Some(times) => match times.parse::<f64>() {
+                Ok(times) if (0.01..=100.0).contains(&times) => Ok(Self::Leases((times * 100.0) as u32)),
+                _ => Err(()),
+            },
+            None => humantime::parse_duration(text).map(Self::For).map_err(drop),
+        }
+    }
+}
+
+impl FromStr for Server {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "postgres" => Ok(Self::Postgres),
+            "redis" => Ok(Self::Redis),
+            "zookeeper" => Ok(Self::Zookeeper),
+            _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+            Self::Zookeeper => "zookeeper",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read_as_they_are_written() {
+        let ms = Duration::from_millis;
+        for (text, what, at) in [
+            ("kill@3s", What::Kill, 3_000),
+            ("pause:2xlease@1s", What::Pause(Span::Leases(200)), 1_000),
+            ("pause:1.5xlease", What::Pause(Span::Leases(150)), 0),
+            ("pause:800ms@1s", What::Pause(Span::For(ms(800))), 1_000),
+            ("restart:redis@2s", What::Restart(Server::Redis), 2_000),
+            ("partition:zookeeper@1s", What::Partition(Server::Zookeeper, Span::Leases(200)), 1_000),
+            ("latency:postgres:50ms@10ms", What::Latency(Server::Postgres, ms(50)), 10),
+            ("slow-clients", What::SlowClients, 0),
+        ] {
+            assert_eq!(text.parse(), Ok(Fault { what, at: ms(at) }), "{text}");
+        }
+        for text in
+            ["", "kil@3s", "kill@soon", "pause:0xlease", "restart", "restart:mysql@1s", "latency:redis@1s"]
+        {
+            let error = text.parse::<Fault>().expect_err(text);
+            assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+        let schedule = Schedule::parse(&["kill@3s,pause@1s".into(), "random".into()]).unwrap();
+        assert_eq!(schedule.faults.iter().map(|fault| fault.at).collect::<Vec<_>>(), [ms(1_000), ms(3_000)]);
+        assert!(schedule.random && schedule.needs_proxies());
+    }
+}
