@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
 use tokio::process::Command;
 
+use crate::process::until_gone;
 use crate::server::{ServerError, as_user, free_port, on_fresh_ports};
 use crate::{Lab, Process, ProcessError, Proxy};
 
@@ -48,8 +49,13 @@ impl Postgres {
 
     /// Ends the server at once, with all its connections: SIGKILL.
     pub async fn kill(&mut self) -> Result<(), ProcessError> {
-        self.process.kill_family()?;
-        self.process.kill().await
+        let connections = self.process.kill_family()?;
+        self.process.kill().await?;
+        // Until the last is gone, a new server would find the old one's memory in use.
+        if until_gone(&connections, PATIENCE).await {
+            return Ok(());
+        }
+        Err(ProcessError::Signal { name: "PostgreSQL".into(), what: "its connections do not end".into() })
     }
 
     /// Stops the server and all its connections in their tracks: SIGSTOP.

@@ -206,14 +206,16 @@ impl Process {
         Ok(())
     }
 
-    /// Ends the process and its children with SIGKILL, whether they are stopped or not.
-    pub(crate) fn kill_family(&self) -> Result<(), ProcessError> {
+    /// Ends the process and its children with SIGKILL, whether they are stopped or not. Answers who they were.
+    pub(crate) fn kill_family(&self) -> Result<Vec<Pid>, ProcessError> {
         // A process that is stopped makes no more children; one that is dead has none that could be listed.
         self.signal(Signal::SIGSTOP)?;
-        for child in children(self.pid) {
-            kill(child, Signal::SIGKILL).ok();
+        let children = children(self.pid);
+        for child in &children {
+            kill(*child, Signal::SIGKILL).ok();
         }
-        self.signal(Signal::SIGKILL)
+        self.signal(Signal::SIGKILL)?;
+        Ok(children)
     }
 
     fn failed(&self, what: impl ToString) -> ProcessError {
@@ -254,6 +256,24 @@ fn copy_and_find(
         }
     });
     (receiver, copied)
+}
+
+/// Waits until none of these runs any more. They are nobody's to wait for in another way: their parent is dead.
+pub(crate) async fn until_gone(processes: &[Pid], patience: Duration) -> bool {
+    let give_up = Instant::now() + patience;
+    while processes.iter().any(|pid| is_running(*pid)) {
+        if Instant::now() >= give_up {
+            return false;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    true
+}
+
+fn is_running(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // A zombie has ended; it waits for its new parent to notice.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// The children of a process, as Linux lists them.
