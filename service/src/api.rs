@@ -248,6 +248,58 @@ pub struct LockHolder {
     pub expired: bool,
 }
 
+/// What a replica remembers of its latest exclusive holds of a product's lock.
+///
+/// The records of replicas on one host can be laid side by side: where the clock is `host`, all times are of one
+/// clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HoldRecord {
+    /// The name of the replica.
+    pub replica: String,
+    /// Whose clock the times are of.
+    pub clock: Clock,
+    /// Every hold that was released after this is in the record; `now_ns` where nothing is recorded.
+    pub since_ns: u64,
+    /// How many older holds, of any product, were dropped to keep the record bounded.
+    pub dropped: u64,
+    /// When this answer was made: every time in it is earlier.
+    pub now_ns: u64,
+    /// The holds, oldest first. Strategies without a lock have none.
+    pub holds: Vec<LockHold>,
+}
+
+/// Whose monotonic clock a time in nanoseconds is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// The host's: times of all its processes can be compared.
+    Host,
+    /// The process's own, where there is no such clock.
+    Process,
+}
+
+/// One exclusive hold of a product's lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LockHold {
+    /// The product.
+    pub sku: String,
+    /// The hold's fencing token, where the lock has one.
+    pub fencing_token: Option<i64>,
+    /// When the lock was asked for.
+    pub asked_ns: u64,
+    /// When it was had.
+    pub acquired_ns: u64,
+    /// When its release was sent; null while it is held.
+    pub released_ns: Option<u64>,
+    /// The first and the last version of every run of versions that was committed under the hold, in the order of
+    /// the commits. A commit whose outcome is not known is not among them. Of very many runs, the last covers the rest.
+    pub written: Vec<[i64; 2]>,
+    /// How many writes under the hold the guard refused.
+    pub stale: u32,
+    /// Whether the lease was over before its release; false while it is held.
+    pub lost: bool,
+}
+
 /// The books of a product, read in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Audit {

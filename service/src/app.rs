@@ -54,6 +54,9 @@ pub enum StartError {
 impl App {
     /// Opens the store, connects the lock, makes the products of the catalogue and listens.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
+        if config.failpoints.any() {
+            tracing::warn!("failpoints are set: this replica fails on purpose");
+        }
         let metrics = Metrics::new(config.lock.strategy);
         let store = store::connect(&config.store).await.map_err(|error| match error {
             OpenError::Config(error) => StartError::Config(error),

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::api::{Adjustment, Order, OrderStatus, Product};
 use crate::config::Config;
+use crate::holds::Holds;
 use crate::line::{Change, Lines, Outcome, Ticket};
 use crate::lock::Strategy;
 use crate::order::{OrderRequest, ProductRequest, RestockRequest, Sku};
@@ -138,6 +139,11 @@ impl Checkout {
             Outcome::Reset(product) => Ok(product),
             other => unreachable!("a reset is not answered with {other:?}"),
         }
+    }
+
+    /// The record of the latest lock holds under which changes were made.
+    pub fn holds(&self) -> &Holds {
+        self.lines.holds()
     }
 
     /// Takes no further changes, and returns when those that wait are made or refused, or at `deadline`.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::failpoint::Failpoint;
 use crate::order::ProductRequest;
 
 pub use keys::{Key, keys, reference};
@@ -23,7 +24,7 @@ pub use keys::{Key, keys, reference};
 pub const DEFAULT_FILE: &str = "order-service.toml";
 
 /// The longest duration that makes sense for anything here.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Everything that can be chosen. Unknown keys are refused.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +40,8 @@ pub struct Config {
     pub checkout: CheckoutSection,
     /// Who may change products.
     pub admin: AdminSection,
+    /// Faults on purpose, for experiments and tests.
+    pub failpoints: FailpointsSection,
     /// Products that are made at start when they are absent (only in the file: `[[catalog]]`).
     pub catalog: Vec<CatalogEntry>,
 }
@@ -345,6 +348,9 @@ pub struct CheckoutSection {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub think_time: Duration,
+    /// The most lock holds that are remembered for /v1/admin/products/SKU/holds, of all products together; 0 is
+    /// none.
+    pub holds_kept: usize,
 }
 
 impl Default for CheckoutSection {
@@ -355,6 +361,7 @@ impl Default for CheckoutSection {
             queue: 10_000,
             guard: None,
             think_time: Duration::ZERO,
+            holds_kept: 10_000,
         }
     }
 }
@@ -411,6 +418,34 @@ pub struct AdminSection {
     pub token: Secret,
     /// Whether a product that exists may be reset, which deletes its orders.
     pub allow_reset: bool,
+}
+
+/// Faults on purpose at the edges of the critical section, for experiments and tests.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FailpointsSection {
+    /// For experiments and tests: "abort" ends the process, as by kill -9, when the lock was handed out; "stall 2s"
+    /// waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
+    pub after_lock: Failpoint,
+    /// For experiments and tests: "abort" ends the process, as by kill -9, when the stock was read; "stall 2s"
+    /// waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
+    pub after_read: Failpoint,
+    /// For experiments and tests: "abort" ends the process, as by kill -9, just before a write is sent; "stall 2s"
+    /// waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
+    pub before_commit: Failpoint,
+    /// For experiments and tests: "abort" ends the process, as by kill -9, when a write is committed and unanswered;
+    /// "stall 2s" waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
+    pub after_commit: Failpoint,
+    /// For experiments and tests: "abort" ends the process, as by kill -9, when all are answered and the lock is held;
+    /// "stall 2s" waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
+    pub before_release: Failpoint,
+}
+
+impl FailpointsSection {
+    /// Whether any of them does anything.
+    pub fn any(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 /// A product that is made at start when it is absent.
@@ -556,6 +591,9 @@ impl Config {
         }
         if !(1..=1_000_000).contains(&self.checkout.queue) {
             return refuse("checkout.queue", "must be from 1 to 1000000");
+        }
+        if self.checkout.holds_kept > 1_000_000 {
+            return refuse("checkout.holds_kept", "must be from 0 to 1000000");
         }
         match (self.lock.strategy, self.checkout.guard) {
             (StrategyName::None | StrategyName::Local, Some(Guard::Version)) => {

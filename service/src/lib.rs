@@ -12,7 +12,9 @@
 //! | [`order`] | the values of an order that cannot be wrong: SKU, buyer, quantity, idempotency key |
 //! | [`checkout`] | the use cases: place, cancel, restock, reset |
 //! | [`line`](mod@line) | the checkout line: orders for one product, combined under one lock hold |
+//! | [`holds`] | the record of the latest lock holds: from when to when, and what was written meanwhile |
 //! | [`section`] | the critical section: read, decide, write; the same under every strategy |
+//! | [`failpoint`] | faults on purpose at the edges of the critical section, for experiments and tests |
 //! | [`purchase`] | the decision: pure, first come first served |
 //! | [`lock`] | the locks and [`lock::connect`], the one place that knows the strategy |
 //! | [`store`] | the stores; all SQL on products and orders |
@@ -27,6 +29,8 @@ pub mod http;
 pub mod order;
 
 pub mod checkout;
+pub mod failpoint;
+pub mod holds;
 pub mod line;
 pub mod purchase;
 pub mod section;

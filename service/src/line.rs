@@ -23,7 +23,8 @@ use tokio_util::task::TaskTracker;
 use self::worker::Worker;
 use crate::api::{Adjustment, Order, Product};
 use crate::checkout::Refusal;
-use crate::config::Config;
+use crate::config::{Config, FailpointsSection};
+use crate::holds::{self, Holds};
 use crate::lock::{Mode, Strategy};
 use crate::order::{OrderRequest, ProductRequest, RestockRequest, Sku};
 use crate::section::Section;
@@ -77,6 +78,8 @@ struct Shared {
     strategy: Strategy,
     section: Section,
     metrics: CheckoutMetrics,
+    holds: Holds,
+    failpoints: FailpointsSection,
     max_batch: usize,
     max_hold: Duration,
     queue: usize,
@@ -86,10 +89,13 @@ struct Shared {
 impl Lines {
     /// Lines whose batches run in `section` under `strategy`.
     pub fn new(config: &Config, strategy: Strategy, section: Section, metrics: &Metrics) -> Self {
+        let holds_kept = if strategy.has_lock { config.checkout.holds_kept } else { 0 };
         let shared = Shared {
             strategy,
             section,
             metrics: metrics.checkout.clone(),
+            holds: Holds::new(config.replica(), holds_kept),
+            failpoints: config.failpoints,
             max_batch: config.checkout.max_batch,
             max_hold: config.checkout.max_hold,
             queue: config.checkout.queue,
@@ -108,6 +114,11 @@ impl Lines {
     /// Whether there is a line for the product, which says that the product exists.
     pub fn has(&self, sku: &Sku) -> bool {
         self.lines.read().expect("nothing panics while it holds this").contains_key(sku)
+    }
+
+    /// The record of the latest holds of the lock.
+    pub fn holds(&self) -> &Holds {
+        &self.shared.holds
     }
 
     /// Joins the line of a product that exists; refused at once when the line is full or closed.
@@ -170,12 +181,17 @@ impl Lines {
                 return;
             }
             let deadline = Instant::now() + shared.lock_wait;
+            let asked_ns = holds::now_ns();
             match shared.strategy.lock.acquire(sku.as_str(), Mode::Exclusive, deadline).await {
                 Ok(lease) => {
-                    let refused = shared.section.run(&lease, &sku, vec![waiting]).await;
+                    let recording = shared.holds.begin(&sku, asked_ns, &lease);
+                    shared.failpoints.after_lock.hit().await;
+                    let refused = shared.section.run(&lease, &recording, &sku, vec![waiting]).await;
                     for waiting in refused {
                         waiting.answer(Err(Refusal::Overloaded("the stock changed at the same moment")));
                     }
+                    shared.failpoints.before_release.hit().await;
+                    recording.end();
                     lease.release().await;
                 }
                 Err(error) => waiting.answer(Err(error.into())),

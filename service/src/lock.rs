@@ -129,6 +129,8 @@ pub struct Strategy {
     pub reads: Reads,
     /// Whether orders for one product go through one line; without, all run at once.
     pub combines: bool,
+    /// Whether there is a lock at all; without, everybody has a lease at once.
+    pub has_lock: bool,
 }
 
 impl fmt::Debug for Strategy {
@@ -156,28 +158,30 @@ pub async fn connect(
     metrics: &Metrics,
 ) -> Result<Strategy, ConnectError> {
     let name = config.lock.strategy;
-    let none = || -> Arc<dyn Lock> { Arc::new(none::NoLock) };
+    let some = |lock: Arc<dyn Lock>| Some(lock);
     let (lock, reads, combines) = match config.lock_config()? {
-        LockConfig::None => (none(), Reads::Plain, false),
-        LockConfig::Local => (Arc::new(local::LocalLock::default()) as Arc<dyn Lock>, Reads::Plain, true),
+        LockConfig::None => (None, Reads::Plain, false),
+        LockConfig::Local => (some(Arc::new(local::LocalLock::default())), Reads::Plain, true),
         LockConfig::Database { lease } => {
             let holder = config.replica();
             let lock = DatabaseLock::measured(&config.store, lease, &holder, &metrics.lock).await?;
-            (Arc::new(lock) as Arc<dyn Lock>, Reads::Plain, true)
+            (some(Arc::new(lock)), Reads::Plain, true)
         }
         LockConfig::Redis(section) => {
             let lock = redis::connect(&section, &config.replica(), Arc::clone(store), &metrics.lock).await?;
-            (Arc::new(lock) as Arc<dyn Lock>, Reads::Plain, true)
+            (some(Arc::new(lock)), Reads::Plain, true)
         }
         LockConfig::Zookeeper(section) => {
             let lock = zookeeper::connect(&section, &config.replica(), metrics.lock.clone()).await?;
-            (Arc::new(lock) as Arc<dyn Lock>, Reads::Plain, true)
+            (some(Arc::new(lock)), Reads::Plain, true)
         }
-        LockConfig::Row => (none(), Reads::ForUpdate, true),
-        LockConfig::Optimistic => (none(), Reads::Plain, true),
+        LockConfig::Row => (None, Reads::ForUpdate, true),
+        LockConfig::Optimistic => (None, Reads::Plain, true),
     };
+    let has_lock = lock.is_some();
+    let lock = lock.unwrap_or_else(|| Arc::new(none::NoLock));
     let lock = Arc::new(instrumented::InstrumentedLock::new(lock, metrics.lock.clone()));
-    Ok(Strategy { name, lock, guard: config.guard(), reads, combines })
+    Ok(Strategy { name, lock, guard: config.guard(), reads, combines, has_lock })
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
 use crate::checkout::Refusal;
-use crate::config::{Config, Guard};
+use crate::config::{Config, FailpointsSection, Guard};
+use crate::holds::Recording;
 use crate::line::{Answer, Change, Outcome, Waiting};
 use crate::lock::{FencingToken, Lease, Reads, Strategy};
 use crate::order::{IdempotencyKey, Sku};
@@ -31,6 +32,7 @@ pub struct Section {
     think_time: Duration,
     store_timeout: Duration,
     lock_wait: Duration,
+    failpoints: FailpointsSection,
     metrics: CheckoutMetrics,
 }
 
@@ -46,15 +48,23 @@ impl Section {
             think_time: config.checkout.think_time,
             store_timeout: config.store.timeout,
             lock_wait: config.lock.wait,
+            failpoints: config.failpoints,
             metrics: metrics.checkout.clone(),
         }
     }
 
-    /// Makes the changes of a batch in one transaction and answers each, after the commit.
+    /// Makes the changes of a batch in one transaction and answers each, after the commit; `recording` is told what
+    /// was written and what the guard refused.
     ///
     /// Answers nobody and returns the batch when what was read had changed by the time of the write: then the
     /// lock has to be taken again. Not to be dropped half way: those who wait would not be answered.
-    pub async fn run(&self, lease: &Lease, sku: &Sku, mut batch: Vec<Waiting>) -> Vec<Waiting> {
+    pub async fn run(
+        &self,
+        lease: &Lease,
+        recording: &Recording<'_>,
+        sku: &Sku,
+        mut batch: Vec<Waiting>,
+    ) -> Vec<Waiting> {
         for _ in 0..MAX_ROUNDS {
             if batch.is_empty() {
                 return batch;
@@ -63,6 +73,7 @@ impl Section {
                 Ok(reading) => reading,
                 Err(refusal) => return answer_all(batch, &refusal),
             };
+            self.failpoints.after_read.hit().await;
             let mut draft = self.draft(reading.level(), lease.token(), &batch);
             // With nothing to write, what was read is let go of before anything else is asked: a reading may hold one
             // of the store's connections.
@@ -73,13 +84,14 @@ impl Section {
             if !self.think_time.is_zero() {
                 tokio::time::sleep(self.think_time).await;
             }
-            match self.write(reading, lease, &draft.changes).await {
+            match self.write(reading, lease, recording, &draft.changes).await {
                 Ok(()) => {
                     batch.into_iter().zip(draft.answers).for_each(|(waiting, answer)| waiting.answer(answer));
                     return Vec::new();
                 }
                 Err(WriteError::Stale) => {
                     self.metrics.stale_writes_rejected.inc();
+                    recording.refused();
                     return batch;
                 }
                 Err(WriteError::KeyTaken) => batch = self.replay(batch).await,
@@ -118,12 +130,16 @@ impl Section {
         &self,
         reading: Option<Box<dyn Reading>>,
         lease: &Lease,
+        recording: &Recording<'_>,
         changes: &Changes,
     ) -> Result<(), WriteError> {
-        match reading {
-            Some(reading) => reading.write(lease, self.guard, changes).await,
-            None => Ok(()),
-        }
+        let Some(reading) = reading else { return Ok(()) };
+        let read = reading.level().version;
+        self.failpoints.before_commit.hit().await;
+        reading.write(lease, self.guard, changes).await?;
+        recording.wrote(read + 1, read + changes.versions);
+        self.failpoints.after_commit.hit().await;
+        Ok(())
     }
 
     /// What to write, and what to answer once it is written.

@@ -2,8 +2,12 @@
 
 #[path = "api/bad_input.rs"]
 mod bad_input;
+#[path = "api/failpoints.rs"]
+mod failpoints;
 #[path = "api/helpers.rs"]
 mod helpers;
+#[path = "api/holds.rs"]
+mod holds;
 #[path = "api/idempotency.rs"]
 mod idempotency;
 #[path = "api/line.rs"]

@@ -55,6 +55,10 @@ fn what_cannot_work_is_refused_with_the_key_named() {
         ("[checkout]\nmax_batch = -1", "checkout.max_batch"),
         ("[checkout]\nqueue = 0", "checkout.queue"),
         ("[checkout]\nguard = \"maybe\"", "checkout.guard"),
+        ("[checkout]\nholds_kept = 1000001", "checkout.holds_kept"),
+        ("[failpoints]\nafter_lunch = \"abort\"", "failpoints.after_lunch"),
+        ("[failpoints]\nafter_read = \"boom\"", "failpoints.after_read"),
+        ("[failpoints]\nafter_read = 5", "failpoints.after_read"),
         ("[lock]\nstrategy = \"none\"\n[checkout]\nguard = \"version\"", "checkout.guard"),
         ("[lock]\nstrategy = \"optimistic\"\n[checkout]\nguard = \"off\"", "checkout.guard"),
         ("[admin]\nallow_reset = \"perhaps\"", "admin.allow_reset"),
@@ -90,4 +94,37 @@ fn a_token_that_looks_like_a_number_stays_what_it_is() {
 #[test]
 fn the_reference_file_is_the_default_configuration() {
     assert_eq!(load(&reference(), &[], &[]).unwrap(), Config::default());
+}
+
+#[test]
+fn a_failpoint_is_what_it_says_or_is_refused() {
+    let load = |text: &str| load("", &[("STOCKLOCK__FAILPOINTS__BEFORE_COMMIT", text)], &[]);
+    assert!(!load("").unwrap().failpoints.any());
+    for text in ["abort", "stall 2s", "5% abort", "0.5% stall 1m 500ms", "100% abort"] {
+        let config = load(text).unwrap();
+        assert!(config.failpoints.any());
+        assert_eq!(config.failpoints.before_commit.to_string(), text);
+    }
+    for text in [
+        "stall",
+        "stall 0s",
+        "stall soon",
+        "stall 2h",
+        "abort 2s",
+        "5 abort",
+        "5%",
+        "0% abort",
+        "101% abort",
+        "-1% abort",
+        "NaN% abort",
+        "% abort",
+        "5%abort",
+        "abort abort",
+        " ",
+        "off",
+    ] {
+        let error = load(text).unwrap_err();
+        assert_eq!(error.key, "failpoints.before_commit", "{text}");
+        assert!(error.why.starts_with("expected \"abort\" or \"stall 2s\""), "{error}");
+    }
 }

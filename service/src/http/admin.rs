@@ -12,7 +12,9 @@ use super::Shared;
 use super::docs::{AdminProblems, AuditProblems};
 use super::extract::{Admin, Json, Segment};
 use super::problem::Failure;
-use crate::api::{Adjustment, AdjustmentList, Audit, LockCensus, LockHolder, Product, PutProduct, Restock};
+use crate::api::{
+    Adjustment, AdjustmentList, Audit, HoldRecord, LockCensus, LockHolder, Product, PutProduct, Restock,
+};
 use crate::lock::Mode;
 use crate::order::{ProductRequest, RestockRequest, Sku};
 
@@ -23,6 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(audit))
         .routes(routes!(adjustments))
         .routes(routes!(lock))
+        .routes(routes!(holds))
 }
 
 /// Make a product, or start it afresh.
@@ -97,10 +100,7 @@ async fn adjustments(
     State(shared): State<Arc<Shared>>,
     Segment(sku): Segment,
 ) -> Result<Body<AdjustmentList>, Failure> {
-    let sku = parse(&sku)?;
-    if shared.store.product(&sku).await?.is_none() {
-        return Err(Failure::no_such_product(sku.as_str()));
-    }
+    let sku = find(&shared, &sku).await?;
     Ok(Body(AdjustmentList { adjustments: shared.store.adjustments(&sku).await? }))
 }
 
@@ -124,6 +124,30 @@ async fn lock(
         expired: holder.expired,
     });
     Ok(Body(LockCensus { holders: holders.collect(), waiting: census.waiting }))
+}
+
+/// See this replica's latest exclusive holds of a product's lock.
+///
+/// Holds are recorded for the latest `checkout.holds_kept` that ended, and all that last. With the records of all
+/// replicas on a host it can be checked that no two holds overlapped.
+#[utoipa::path(
+    get, path = "/v1/admin/products/{sku}/holds", operation_id = "listHolds", tag = "admin", security(("admin" = [])),
+    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
+    responses((status = 200, body = HoldRecord, description = "The holds, oldest first"), AuditProblems),
+)]
+async fn holds(
+    _: Admin,
+    State(shared): State<Arc<Shared>>,
+    Segment(sku): Segment,
+) -> Result<Body<HoldRecord>, Failure> {
+    let sku = find(&shared, &sku).await?;
+    Ok(Body(shared.checkout.holds().of(&sku)))
+}
+
+async fn find(shared: &Shared, sku: &str) -> Result<Sku, Failure> {
+    let sku = parse(sku)?;
+    let product = shared.store.product(&sku).await?;
+    product.map(|_| sku.clone()).ok_or_else(|| Failure::no_such_product(sku.as_str()))
 }
 
 fn parse(sku: &str) -> Result<Sku, Failure> {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{Change, Shared, Waiting};
 use crate::checkout::Refusal;
+use crate::holds::{self, Recording};
 use crate::lock::{Lease, LockError, Mode};
 use crate::order::{IdempotencyKey, Sku};
 
@@ -32,13 +33,18 @@ impl Worker {
 
     /// Serves the line until it is closed and empty.
     pub(super) async fn work(mut self) {
+        let shared = Arc::clone(&self.shared);
         while self.somebody_waits().await {
             let Some(first) = self.next.front() else { continue };
-            let deadline = (first.since + self.shared.lock_wait).max(Instant::now());
-            let strategy = &self.shared.strategy;
-            match strategy.lock.acquire(self.sku.as_str(), Mode::Exclusive, deadline).await {
+            let deadline = (first.since + shared.lock_wait).max(Instant::now());
+            let asked_ns = holds::now_ns();
+            match shared.strategy.lock.acquire(self.sku.as_str(), Mode::Exclusive, deadline).await {
                 Ok(lease) => {
-                    let pause = self.hold(&lease).await;
+                    let recording = shared.holds.begin(&self.sku, asked_ns, &lease);
+                    shared.failpoints.after_lock.hit().await;
+                    let pause = self.hold(&lease, &recording).await;
+                    shared.failpoints.before_release.hit().await;
+                    recording.end();
                     lease.release().await;
                     tokio::time::sleep(pause).await;
                 }
@@ -63,7 +69,7 @@ impl Worker {
     }
 
     /// Serves batches under one hold. Answers how long to leave the lock alone.
-    async fn hold(&mut self, lease: &Lease) -> Duration {
+    async fn hold(&mut self, lease: &Lease, recording: &Recording<'_>) -> Duration {
         let hold_until = Instant::now() + self.shared.max_hold;
         loop {
             let batch = self.batch();
@@ -71,7 +77,7 @@ impl Worker {
                 return Duration::ZERO;
             }
             self.shared.metrics.batch_size.observe(batch.len() as f64);
-            let stale = self.shared.section.run(lease, &self.sku, batch).await;
+            let stale = self.shared.section.run(lease, recording, &self.sku, batch).await;
             if !stale.is_empty() {
                 return self.put_back(stale);
             }

@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod documents;
+mod failpoints;
 mod helpers;
+mod holds;
 mod idempotency;
 mod line;
 mod only_on_sqlite;

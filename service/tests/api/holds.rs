@@ -1,0 +1,112 @@
+//! The record of lock holds.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use order_service::api::{Clock, HoldRecord, LockHold};
+use reqwest::Method;
+
+use crate::helpers::{Replica, SKU, Shop, count, problem};
+
+async fn record(replica: &Replica) -> HoldRecord {
+    replica.admin(Method::GET, "/holds", None).await.json().await.expect("a record")
+}
+
+/// The record once nothing is held: an answer may be sent before the lock is released.
+async fn final_record(replica: &Replica) -> HoldRecord {
+    for _ in 0..1_000 {
+        let record = record(replica).await;
+        if record.holds.iter().all(|hold| hold.released_ns.is_some()) {
+            return record;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("a lock is held for ever");
+}
+
+fn released(hold: &LockHold) -> u64 {
+    hold.released_ns.expect("nothing is held any more")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_of_two_replicas_do_not_overlap_and_what_they_wrote_is_every_order() {
+    let shop = Shop::with(2, "database", 200, &[("checkout.max_batch", "4")]).await;
+    let answers = join_all((0..100).map(|i| shop.replicas[i % 2].order("A", 1))).await;
+    assert_eq!(count(&answers, 201), 100);
+    let mut holds = Vec::new();
+    for replica in &shop.replicas {
+        let record = final_record(replica).await;
+        assert_eq!((record.clock, record.dropped), (Clock::Host, 0));
+        assert!(record.since_ns < record.holds[0].asked_ns);
+        assert!(record.holds.iter().all(|hold| released(hold) < record.now_ns));
+        assert!(record.holds.is_sorted_by_key(|hold| hold.acquired_ns));
+        holds.extend(record.holds);
+    }
+    holds.sort_by_key(|hold| hold.acquired_ns);
+    for hold in &holds {
+        assert!(hold.asked_ns <= hold.acquired_ns && hold.acquired_ns <= released(hold), "{hold:?}");
+        assert_eq!((hold.sku.as_str(), hold.stale, hold.lost), (SKU, 0, false));
+    }
+    for pair in holds.windows(2) {
+        assert!(released(&pair[0]) <= pair[1].acquired_ns, "{pair:?}");
+        assert!(pair[0].fencing_token < pair[1].fencing_token, "{pair:?}");
+    }
+    let written: Vec<_> =
+        holds.iter().flat_map(|hold| &hold.written).flat_map(|run| run[0]..=run[1]).collect();
+    assert_eq!(written, (1..=100).collect::<Vec<_>>());
+    for order in shop.orders().await {
+        let wrote =
+            |hold: &&LockHold| hold.written.iter().any(|run| (run[0]..=run[1]).contains(&order.version));
+        let hold = holds.iter().find(wrote).expect("a hold that wrote the order");
+        assert_eq!(hold.fencing_token, order.lock.fencing_token);
+    }
+}
+
+#[tokio::test]
+async fn the_record_keeps_the_latest_holds_and_says_how_many_it_dropped() {
+    let shop =
+        Shop::with(1, "local", 100, &[("checkout.holds_kept", "5"), ("checkout.max_batch", "1")]).await;
+    for _ in 0..12 {
+        assert_eq!(shop.replica().order("A", 1).await.status(), 201);
+    }
+    let record = final_record(shop.replica()).await;
+    assert_eq!((record.replica.as_str(), record.dropped), ("replica-1", 7));
+    let written: Vec<_> = record.holds.iter().map(|hold| &hold.written[..]).collect();
+    assert_eq!(written, [[[8, 8]], [[9, 9]], [[10, 10]], [[11, 11]], [[12, 12]]]);
+    assert!(record.since_ns <= record.holds[0].asked_ns);
+    assert!(record.holds.iter().all(|hold| hold.fencing_token.is_none()));
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_where_the_record_is_off_or_there_is_no_lock() {
+    for (strategy, kept) in [("database", "0"), ("none", "10"), ("row", "10"), ("optimistic", "10")] {
+        let shop = Shop::with(1, strategy, 100, &[("checkout.holds_kept", kept)]).await;
+        assert_eq!(shop.replica().order("A", 1).await.status(), 201);
+        let record = record(shop.replica()).await;
+        assert_eq!(
+            (record.holds.len(), record.dropped, record.since_ns),
+            (0, 0, record.now_ns),
+            "{strategy}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_sold_out_answer_is_a_hold_that_wrote_nothing() {
+    let shop = Shop::open("database", 0).await;
+    assert_eq!(shop.replica().order("A", 1).await.status(), 409);
+    let record = final_record(shop.replica()).await;
+    assert_eq!(record.holds.len(), 1);
+    assert_eq!(record.holds[0].written, [[0; 2]; 0]);
+}
+
+#[tokio::test]
+async fn the_record_of_no_product_is_not_found_and_needs_the_token() {
+    let shop = Shop::open("database", 1).await;
+    let replica = shop.replica();
+    let url = |sku: &str| format!("{}/v1/admin/products/{sku}/holds", replica.url);
+    let unknown = replica.http.get(url("unknown")).bearer_auth(crate::helpers::TOKEN).send().await.unwrap();
+    assert_eq!(problem(unknown).await, (404, "no-such-product".into(), None));
+    let without = replica.http.get(url(SKU)).send().await.unwrap();
+    assert_eq!(problem(without).await.1, "unauthorized");
+}
