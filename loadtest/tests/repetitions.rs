@@ -1,0 +1,82 @@
+//! Fifty times over: a replica is killed, one is stopped past its lease and the backend is started again, each while
+//! orders go on; and nothing is oversold, lost or left behind.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loadtest::compare::{self, Faults};
+use loadtest::faults::{Injector, Schedule};
+use loadtest::fleet::{Fleet, StoreKind};
+use loadtest::scenario::{Amount, Scenario};
+use loadtest::verdict::Verdict;
+use order_service::config::StrategyName;
+
+/// How often.
+const REPETITIONS: u64 = 50;
+
+/// Of all leases and sessions.
+const LEASE: &str = "800ms";
+
+async fn repeat(strategy: StrategyName, backend: &str) {
+    let lease = match strategy {
+        StrategyName::Redis => "lock.redis.lease",
+        StrategyName::Zookeeper => "lock.zookeeper.session_timeout",
+        _ => "lock.database.lease",
+    };
+    let mut plan = support::plan(strategy, 3)
+        .with(lease, LEASE)
+        .with("lock.wait", "4s")
+        .with("server.request_timeout", "8s")
+        // Whoever is struck while he has the lock is likely to be in the middle of his work.
+        .with("checkout.think_time", "15ms");
+    plan.store = StoreKind::Postgres;
+    let mut fleet = Fleet::start(plan).await.expect("the replicas start");
+    let clients = fleet.clients().to_vec();
+    let faults = format!("pause:1.5xlease@100ms,kill@1400ms,restart:{backend}@1500ms");
+    let faults = Schedule::parse(&[faults]).expect("faults");
+    let (mut stale, mut marks) = (0, 0);
+    for seed in 0..REPETITIONS {
+        let scenario = Scenario {
+            buyers: 24,
+            // Long enough for all three faults, one after the other.
+            amount: Amount::For(Duration::from_millis(if backend == "zookeeper" { 4_500 } else { 2_600 })),
+            stock: 100_000,
+            quantity: 1..=3,
+            patience: Duration::from_secs(20),
+            seed,
+            ..Scenario::default()
+        };
+        let mut injector = Injector::new(&mut fleet, &faults, seed);
+        let run = compare::run(&clients, &scenario, &Arc::default(), Faults::Injected(&mut injector)).await;
+        let run = run.unwrap_or_else(|error| panic!("{strategy}, seed {seed}: {error:#}"));
+        let what =
+            format!("{strategy}, seed {seed}: {:#?}\n{:#?}\n{:?}", run.checks, run.faults, run.failures);
+        assert_eq!(run.verdict, Verdict::Correct, "{what}");
+        assert_eq!(run.oversold_units, 0, "{what}");
+        assert!(run.accepted > 0, "{what}");
+        assert_eq!(run.faults.len(), 3, "{what}");
+        stale += run.lock.stale_writes_rejected;
+        marks += run.faults.iter().filter(|fault| fault.until_ms.is_some()).count();
+    }
+    // Every fault had its end, and some who were stopped in the middle of their work had their writes refused.
+    assert_eq!(marks as u64, 3 * REPETITIONS, "{strategy}");
+    assert!(stale > 0, "{strategy}: nobody was ever stopped between reading and writing");
+    println!("{strategy}: {stale} stale writes refused in {REPETITIONS} repetitions");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_under_database_oversell_and_lose_nothing() {
+    repeat(StrategyName::Database, "postgres").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_under_redis_oversell_and_lose_nothing() {
+    repeat(StrategyName::Redis, "redis").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_under_zookeeper_oversell_and_lose_nothing() {
+    repeat(StrategyName::Zookeeper, "zookeeper").await;
+}
