@@ -157,7 +157,7 @@ pub async fn run(
     let bar = Bar::show(&info.strategy, progress, scenario.orders());
     let firing = runner::run(clients, &sku, scenario, progress);
     let broken = !matches!(faults, Faults::None);
-    let (mut marks, mut spans) = (Vec::new(), Vec::new());
+    let (mut marks, mut spans, mut holds) = (Vec::new(), Vec::new(), Vec::new());
     let record = match faults {
         Faults::None | Faults::Elsewhere => firing.await,
         Faults::Injected(injector) => {
@@ -166,13 +166,14 @@ pub async fn run(
             for life in injector.lives() {
                 // The next life counts from nothing.
                 spans.push((std::mem::take(&mut before[life.replica]), life.metrics.clone()));
+                holds.extend(life.holds.clone());
             }
             record
         }
     };
     drop(bar);
     let seconds = record.took.as_secs_f64();
-    let evidence = evidence::collect(clients, &sku, scenario.stock, record, lease, broken).await;
+    let evidence = evidence::collect(clients, &sku, scenario.stock, record, lease, broken, holds).await;
     spans.extend(before.into_iter().zip(metrics(clients).await));
     let lock = LockFigures::between(&spans);
     let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);

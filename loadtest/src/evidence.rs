@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use order_service::api::{Adjustment, Audit, LockCensus, Order};
+use order_service::api::{Adjustment, Audit, Clock, HoldRecord, LockCensus, Order};
+use order_service::holds::now_ns;
 use tokio::time::sleep;
 
 use crate::attempt::{Attempt, Outcome};
@@ -28,6 +29,28 @@ pub struct Evidence {
     pub database: Result<Database, String>,
     /// Who still has the lock afterwards; `Err` says why that cannot be seen.
     pub lock: Result<LockCensus, String>,
+    /// Who had it when.
+    pub holds: Holds,
+}
+
+/// Who had the lock when.
+#[derive(Debug, Clone, Default)]
+pub struct Holds {
+    /// When the run began, by this host's monotonic clock.
+    pub begun_ns: u64,
+    /// What each replica has recorded; `Err` says why that is not to be had.
+    pub records: Vec<Result<HoldRecord, Unseen>>,
+    /// What replicas had recorded that were killed since, shortly before.
+    pub of_ended_lives: Vec<HoldRecord>,
+}
+
+/// Why a record of holds is not to be had.
+#[derive(Debug, Clone)]
+pub enum Unseen {
+    /// The replica reads another clock than ours: its times cannot be compared.
+    OtherClock(String),
+    /// It does not answer.
+    NoAnswer(String),
 }
 
 /// What the database says.
@@ -51,6 +74,7 @@ pub async fn collect(
     record: Record,
     lease: Option<Duration>,
     faults: bool,
+    of_ended_lives: Vec<HoldRecord>,
 ) -> Evidence {
     let attempts = &record.attempts;
     if attempts.iter().any(|a| matches!(a.outcome, Outcome::Unknown { .. } | Outcome::Unanswered)) {
@@ -67,7 +91,38 @@ pub async fn collect(
             break;
         }
     }
-    Evidence { attempts: record.attempts, initial_stock, faults, database, lock }
+    let records = holds(clients, sku).await;
+    let holds = Holds { begun_ns: record.begun_ns, records, of_ended_lives };
+    Evidence { attempts: record.attempts, initial_stock, faults, database, lock, holds }
+}
+
+/// What each replica has recorded, once its last hold has ended.
+async fn holds(clients: &[Client], sku: &str) -> Vec<Result<HoldRecord, Unseen>> {
+    let mut records = Vec::new();
+    for client in clients {
+        let mut record = comparable(client, sku).await;
+        for _ in 1..READINGS {
+            let ended = |record: &HoldRecord| record.holds.iter().all(|hold| hold.released_ns.is_some());
+            if record.as_ref().map_or(true, ended) {
+                break;
+            }
+            sleep(Duration::from_millis(200)).await;
+            record = comparable(client, sku).await;
+        }
+        records.push(record);
+    }
+    records
+}
+
+/// A replica's record, if its clock is ours.
+async fn comparable(client: &Client, sku: &str) -> Result<HoldRecord, Unseen> {
+    let asked = now_ns();
+    let record = client.holds(sku).await.map_err(|error| Unseen::NoAnswer(error.to_string()))?;
+    let is_ours = record.clock == Clock::Host && (asked..=now_ns()).contains(&record.now_ns);
+    if is_ours {
+        return Ok(record);
+    }
+    Err(Unseen::OtherClock(format!("{} is on another host, with a clock of its own", client.base())))
 }
 
 /// Reads the database until two readings agree.

@@ -46,7 +46,11 @@ impl FleetPlan {
     pub fn new(strategy: StrategyName, replicas: usize) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find the program to start replicas from")?;
         // A crashed holder is waited for in tests and experiments: seconds are enough here.
-        let mut overrides = vec![("lock.database.lease".into(), "2s".into())];
+        let mut overrides = vec![
+            ("lock.database.lease".into(), "2s".into()),
+            // All holds of a run are looked at.
+            ("checkout.holds_kept".into(), "1000000".into()),
+        ];
         if strategy == StrategyName::Redis {
             overrides.push(("lock.redis.lease".into(), "2s".into()));
         }

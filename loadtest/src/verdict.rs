@@ -4,6 +4,7 @@
 //! inconclusive outranks correct.
 
 mod checks;
+mod holds;
 mod linearizable;
 #[cfg(test)]
 mod mutations;
@@ -98,8 +99,7 @@ pub fn checks(evidence: &Evidence) -> Vec<Check> {
             },
         );
     }
-    let holds = "the service does not record its holds yet";
-    add("no-overlapping-holds", Finding::NotApplicable(holds.into()));
+    add("no-overlapping-holds", holds::no_overlapping_holds(evidence));
     add("all-answered", checks::all_answered(evidence));
     results
 }
@@ -116,13 +116,14 @@ pub fn sensitive(control_oversold: Option<bool>) -> Check {
 }
 
 /// The checks that may fail where there is no lock: what that explains, and no more.
-pub const EXPLAINED_BY_NO_LOCK: [&str; 6] = [
+pub const EXPLAINED_BY_NO_LOCK: [&str; 7] = [
     "not-oversold",
     "balanced",
     "no-duplicate-reads",
     "linearizable",
     "no-false-sold-out",
     "tokens-increase",
+    "no-overlapping-holds",
 ];
 
 /// The verdict of a list of checks.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use lab::{Direction, Proxy};
+use order_service::api::HoldRecord;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::io::AsyncWriteExt as _;
@@ -34,13 +35,15 @@ pub struct Injector<'a> {
     lives: Vec<Life>,
 }
 
-/// A life of a replica that has ended: its metrics shortly before.
+/// A life of a replica that has ended, as it was shortly before.
 #[derive(Debug, Clone)]
 pub struct Life {
     /// Which replica.
     pub replica: usize,
     /// What it had counted.
     pub metrics: String,
+    /// Which locks it had held.
+    pub holds: Option<HoldRecord>,
 }
 
 impl<'a> Injector<'a> {
@@ -142,10 +145,12 @@ impl<'a> Injector<'a> {
         match what {
             What::Kill => {
                 let victim = self.victim(sku).await;
-                let metrics = self.fleet.clients()[victim].metrics().await.unwrap_or_default();
+                let client = self.fleet.clients()[victim].clone();
+                let (metrics, holds) = tokio::join!(client.metrics(), client.holds(sku));
                 let killed = self.mark(ms(Instant::now()), format!("replica-{} is killed", victim + 1));
                 self.fleet.replicas()[victim].kill().await?;
-                self.lives.push(Life { replica: victim, metrics });
+                let metrics = metrics.unwrap_or_default();
+                self.lives.push(Life { replica: victim, metrics, holds: holds.ok() });
                 let restarted = self.fleet.restart(victim).await;
                 restarted.with_context(|| format!("replica-{} does not come back", victim + 1))?;
                 self.until(killed, ms(Instant::now()));
