@@ -12,6 +12,7 @@ use loadtest::compare::{self, Faults, Plan};
 use loadtest::experiments;
 use loadtest::faults::Schedule;
 use loadtest::fleet::StoreKind;
+use loadtest::laboratory::Laboratory;
 use loadtest::report::{Report, Thresholds, comparison, details};
 use loadtest::scenario::{Amount, Scenario};
 use order_service::app::{App, stop_signal};
@@ -39,6 +40,8 @@ pub enum Command {
     Compare(Compare),
     /// The claims of the course, tried
     Experiment(Experiment),
+    /// Real servers and replicas to play with, until Ctrl-C
+    Lab(Lab),
     /// One replica of the service: what the laboratory starts
     Serve(Serve),
 }
@@ -109,6 +112,22 @@ pub struct Experiment {
     /// Write what was observed to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Lab {
+    /// The locking strategy of the replicas
+    #[arg(long, default_value_t = StrategyName::Database)]
+    strategy: StrategyName,
+    /// The store of the replicas
+    #[arg(long, value_enum, default_value_t = StoreKind::Postgres)]
+    store: StoreKind,
+    /// Replicas of the service
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    replicas: u16,
+    /// A key of the service's configuration with its value, such as checkout.max_batch=1; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    overrides: Vec<(String, String)>,
 }
 
 #[derive(Args)]
@@ -201,6 +220,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(run) => against(run).await,
         Command::Compare(compare) => side_by_side(compare).await,
         Command::Experiment(experiment) => try_claims(experiment).await,
+        Command::Lab(lab) => open_laboratory(lab).await,
         Command::Serve(replica) => serve(replica).await,
     }
 }
@@ -268,6 +288,13 @@ async fn try_claims(arguments: Experiment) -> anyhow::Result<ExitCode> {
         write_json(file, &reports)?;
     }
     Ok(ExitCode::from(experiments::conclude(&reports).exit_code()))
+}
+
+async fn open_laboratory(arguments: Lab) -> anyhow::Result<ExitCode> {
+    let Lab { strategy, store, replicas, overrides } = arguments;
+    let laboratory = Laboratory::open(strategy, store, replicas.into(), &overrides).await?;
+    println!("{laboratory}");
+    std::future::pending().await
 }
 
 /// One replica of the service.

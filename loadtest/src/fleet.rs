@@ -239,6 +239,11 @@ impl Fleet {
         Ok(())
     }
 
+    /// The replicas' admin token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// What the replicas are.
     pub fn plan(&self) -> &FleetPlan {
         &self.plan

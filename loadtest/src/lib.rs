@@ -16,6 +16,7 @@
 //! | [`metrics`] | latencies and the lock's figures |
 //! | [`report`] | the table, the JSON |
 //! | [`compare`] | the same scenario under several strategies, with the negative control |
+//! | [`laboratory`] | servers and replicas for a person to play with |
 //! | [`experiments`] | the claims of the course, tried |
 
 pub mod attempt;
@@ -25,6 +26,7 @@ pub mod evidence;
 pub mod experiments;
 pub mod faults;
 pub mod fleet;
+pub mod laboratory;
 pub mod metrics;
 pub mod pacer;
 pub mod progress;

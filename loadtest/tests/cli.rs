@@ -2,11 +2,13 @@
 
 mod support;
 
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use loadtest::experiments::{ExperimentReport, Finding};
 use loadtest::report::{Report, RunReport};
 use loadtest::verdict::{Status, Verdict};
+use order_service::config::{Config, Sources};
 
 fn loadtest(arguments: &[&str]) -> Output {
     Command::new(support::program()).args(arguments).output().expect("the program runs")
@@ -181,4 +183,31 @@ fn the_experiments_come_to_a_finding() {
     for report in reports {
         assert_eq!(report.finding, Finding::Reproduced, "{report}");
     }
+}
+
+#[test]
+fn a_laboratory_says_how_to_use_it_and_is_used_so() {
+    let mut lab = Command::new(support::program())
+        .args(["lab", "--strategy", "redis", "--replicas", "2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(lab.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let said: Vec<_> = lines.take_while(|line| !line.starts_with("Ctrl-C")).collect();
+    for server in ["PostgreSQL", "Redis", "ZooKeeper", "replica"] {
+        assert!(said.iter().any(|line| line.starts_with(server)), "{said:#?}");
+    }
+    let toml: Vec<_> = said.iter().skip_while(|line| *line != "[store]").collect();
+    let toml: Vec<_> = toml.into_iter().take_while(|line| !line.starts_with("To fire")).cloned().collect();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("order-service.toml");
+    std::fs::write(&file, toml.join("\n")).unwrap();
+    let config = Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap();
+    assert_eq!(config.lock.strategy.as_str(), "redis");
+    let fire = said.iter().find_map(|line| line.strip_prefix("    loadtest ")).unwrap();
+    let output = loadtest(&fire.split(' ').collect::<Vec<_>>());
+    assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
+    let pid = nix::unistd::Pid::from_raw(lab.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(lab.wait().unwrap().code(), Some(130));
 }
