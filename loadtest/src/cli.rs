@@ -163,6 +163,15 @@ struct Load {
     /// The share of confirmed orders that is sent again with the same idempotency key
     #[arg(long, default_value_t = 0.02, allow_negative_numbers = true, value_parser = share)]
     replays: f64,
+    /// The share of confirmed orders that is given back
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
+    cancels: f64,
+    /// The share of attempts after which as many units are put in stock as they asked for
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
+    restocks: f64,
+    /// The share of attempts after which the buyer looks at the stock
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
+    looks: f64,
     /// How long a buyer waits for an answer
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
     patience: Duration,
@@ -180,6 +189,9 @@ impl Load {
             stock: self.stock,
             quantity: self.quantity,
             replays: self.replays,
+            cancels: self.cancels,
+            restocks: self.restocks,
+            looks: self.looks,
             patience: self.patience,
             seed: self.seed,
         }

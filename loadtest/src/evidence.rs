@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use crate::attempt::{Attempt, Outcome};
 use crate::client::{CallError, Client};
+use crate::errand::{self, Errand};
 use crate::runner::Record;
 
 /// How often the database is read until two readings agree.
@@ -21,6 +22,8 @@ const LATE_COMMIT: Duration = Duration::from_secs(5);
 pub struct Evidence {
     /// Every attempt, in the order of their indices.
     pub attempts: Vec<Attempt>,
+    /// What was done besides.
+    pub errands: Vec<Errand>,
     /// Units in stock at the beginning, at version 0.
     pub initial_stock: i64,
     /// Whether anything was broken on purpose, or broke.
@@ -77,7 +80,9 @@ pub async fn collect(
     of_ended_lives: Vec<HoldRecord>,
 ) -> Evidence {
     let attempts = &record.attempts;
-    if attempts.iter().any(|a| matches!(a.outcome, Outcome::Unknown { .. } | Outcome::Unanswered)) {
+    let open = attempts.iter().any(|a| matches!(a.outcome, Outcome::Unknown { .. } | Outcome::Unanswered))
+        || record.errands.iter().any(|errand| matches!(errand.outcome, errand::Outcome::Unknown(_)));
+    if open {
         sleep(lease.unwrap_or_default().max(LATE_COMMIT)).await;
     } else if faults || attempts.iter().any(Attempt::is_unknown) {
         sleep(lease.unwrap_or_default() + Duration::from_millis(100)).await;
@@ -93,7 +98,8 @@ pub async fn collect(
     }
     let records = holds(clients, sku).await;
     let holds = Holds { begun_ns: record.begun_ns, records, of_ended_lives };
-    Evidence { attempts: record.attempts, initial_stock, faults, database, lock, holds }
+    let Record { attempts, errands, .. } = record;
+    Evidence { attempts, errands, initial_stock, faults, database, lock, holds }
 }
 
 /// What each replica has recorded, once its last hold has ended.

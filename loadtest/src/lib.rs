@@ -9,7 +9,7 @@
 //! | [`fleet`] | replicas of the service to fire at: in a laboratory of its own, or somebody's deployment |
 //! | [`client`] | the HTTP client, which tells "not sent" from "not known" |
 //! | [`pacer`] | when each attempt is due: closed loop or open loop |
-//! | [`runner`] | fires, and keeps a record of every [attempt] |
+//! | [`runner`] | fires, and keeps a record of every [attempt] and [errand] |
 //! | [`faults`] | what is broken meanwhile, and when |
 //! | [`evidence`] | what the database says afterwards |
 //! | [`verdict`] | the checks: pure functions from the evidence to a verdict |
@@ -22,6 +22,7 @@
 pub mod attempt;
 pub mod client;
 pub mod compare;
+pub mod errand;
 pub mod evidence;
 pub mod experiments;
 pub mod faults;

@@ -77,13 +77,14 @@ pub fn checks(evidence: &Evidence) -> Vec<Check> {
         results.push(Check { name: name.into(), status, detail });
     };
     type DatabaseCheck = fn(&Evidence, &crate::evidence::Database) -> Finding;
-    let on_database: [(&str, DatabaseCheck); 11] = [
+    let on_database: [(&str, DatabaseCheck); 12] = [
         ("exercised", checks::exercised),
         ("not-oversold", checks::not_oversold),
         ("balanced", checks::balanced),
         ("nothing-lost", checks::nothing_lost),
         ("nothing-invented", checks::nothing_invented),
         ("nothing-refused-was-sold", checks::nothing_refused_was_sold),
+        ("adjustments-kept", checks::adjustments_kept),
         ("once-per-key", checks::once_per_key),
         ("no-duplicate-reads", checks::no_duplicate_reads),
         ("linearizable", linearizable::linearizable),

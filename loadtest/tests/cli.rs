@@ -211,3 +211,23 @@ fn a_laboratory_says_how_to_use_it_and_is_used_so() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     assert_eq!(lab.wait().unwrap().code(), Some(130));
 }
+
+#[test]
+fn restocks_cancellations_and_looks_take_their_place_in_one_history() {
+    for store in ["sqlite", "postgres"] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let load = ["--quantity", "1..3", "--cancels", "0.2", "--restocks", "0.05", "--looks", "0.3"];
+        let arguments =
+            ["compare", "--strategies", "none,database,redis,row", "--store", store, "--orders", "1500"];
+        let rest = ["--stock", "1000", "--json", file.path().to_str().unwrap()];
+        let output = loadtest(&[&arguments[..], &load, &rest].concat());
+        assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stdout));
+        let report: Report = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+        for run in report.runs.iter().filter(|run| run.strategy != "none") {
+            for name in ["linearizable", "adjustments-kept", "balanced"] {
+                let check = run.checks.iter().find(|check| check.name == name).unwrap();
+                assert_eq!(check.status, Status::Pass, "{store}, {}: {check:?}", run.strategy);
+            }
+        }
+    }
+}

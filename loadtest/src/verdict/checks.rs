@@ -6,6 +6,7 @@ use order_service::api::{Order, OrderStatus};
 
 use super::Finding::{self, Fail, NotApplicable, Pass, Unknown};
 use crate::attempt::{Attempt, Outcome};
+use crate::errand;
 use crate::evidence::{Database, Evidence};
 
 /// How many culprits are named.
@@ -60,6 +61,33 @@ pub(super) fn nothing_lost(evidence: &Evidence, database: &Database) -> Finding 
         detail += &format!("; of {} without one, {recovered} recovered, {absent} absent", unknown.len());
     }
     found(lost, detail)
+}
+
+/// Every cancellation and every restock that was done is in the database, and no other, each once.
+pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Finding {
+    let asked: HashMap<_, _> =
+        evidence.errands.iter().filter_map(|errand| Some((errand.reason()?, errand))).collect();
+    if asked.is_empty() {
+        return NotApplicable("nobody restocked or cancelled".into());
+    }
+    let (mut wrong, mut there) = (Vec::new(), HashSet::new());
+    for adjustment in &database.adjustments {
+        let reason = &adjustment.reason;
+        if !there.insert(reason) {
+            wrong.push(format!("{reason:?} was done twice"));
+        }
+        match asked.get(reason).map(|errand| &errand.outcome) {
+            None => wrong.push(format!("nobody asked for {reason:?}")),
+            Some(errand::Outcome::Refused(_)) => wrong.push(format!("{reason:?} was refused and is there")),
+            Some(_) => {}
+        }
+    }
+    let done = asked.iter().filter(|(_, errand)| errand.outcome == errand::Outcome::Done);
+    wrong.extend(
+        done.filter(|(reason, _)| !there.contains(reason))
+            .map(|(reason, _)| format!("{reason:?} was done and is gone")),
+    );
+    found(wrong, format!("{} restocks and cancellations, all asked for", there.len()))
 }
 
 /// Every order in the database was attempted.

@@ -62,11 +62,15 @@ pub(super) fn no_overlapping_holds(evidence: &Evidence) -> Finding {
         let words: Vec<_> = unexplained.iter().take(NAMED).map(|overlap| overlap.words()).collect();
         return Fail(format!("{}; {} in all, and no lease was lost", words.join("; "), unexplained.len()));
     }
-    let mut detail = match overlaps.len() {
-        0 => format!("{} holds, one after the other", holds.len()),
-        fenced => {
-            format!("{} holds, {fenced} overlaps, all of lost leases and fenced by the guard", holds.len())
+    let mut detail = match (overlaps.len(), unexplained.len()) {
+        (0, _) => format!("{} holds, one after the other", holds.len()),
+        (fenced, 0) => {
+            format!("{} holds, {fenced} overlaps, of lost leases and fenced by the guard", holds.len())
         }
+        (fenced, early) => format!(
+            "{} holds, {fenced} overlaps, fenced by the guard; {early} ended before their loss was known",
+            holds.len()
+        ),
     };
     if !late.is_empty() || dead > 0 {
         detail += "; what the killed had recorded in their last moments died with them";

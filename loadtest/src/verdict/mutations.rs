@@ -53,6 +53,7 @@ fn good() -> Evidence {
     };
     Evidence {
         attempts,
+        errands: Vec::new(),
         initial_stock: STOCK,
         faults: false,
         database: Ok(Database { audit, orders, adjustments: Vec::new() }),
