@@ -150,7 +150,16 @@ impl<'a> Injector<'a> {
                 let killed = self.mark(ms(Instant::now()), format!("replica-{} is killed", victim + 1));
                 self.fleet.replicas()[victim].kill().await?;
                 let metrics = metrics.unwrap_or_default();
-                self.lives.push(Life { replica: victim, metrics, holds: holds.ok() });
+                // What was held then ended with the kill.
+                let holds = holds.ok().map(|mut record| {
+                    let now_ns = record.now_ns;
+                    record
+                        .holds
+                        .iter_mut()
+                        .for_each(|hold| hold.released_ns = hold.released_ns.or(Some(now_ns)));
+                    record
+                });
+                self.lives.push(Life { replica: victim, metrics, holds });
                 let restarted = self.fleet.restart(victim).await;
                 restarted.with_context(|| format!("replica-{} does not come back", victim + 1))?;
                 self.until(killed, ms(Instant::now()));
