@@ -17,6 +17,7 @@ use crate::fleet::{Fleet, FleetPlan, StoreKind};
 use crate::metrics::LockFigures;
 use crate::progress::{Bar, Progress};
 use crate::report::{NotRun, Report, RunReport};
+use crate::resources::Sampler;
 use crate::runner;
 use crate::scenario::Scenario;
 use crate::verdict::{Verdict, sensitive};
@@ -60,7 +61,18 @@ pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
         let mut suite = Vec::new();
         for strategy in &strategies {
             let run = in_laboratory(*strategy, plan, &scenario).await;
-            suite.push(run.with_context(|| format!("the run under {strategy} broke off"))?);
+            let run = run.with_context(|| format!("the run under {strategy} broke off, with seed {seed}"))?;
+            if plan.repeat > 1 {
+                eprintln!(
+                    "{} of {}: {strategy} {}, {} orders, {} faults",
+                    repetition + 1,
+                    plan.repeat,
+                    run.verdict,
+                    run.accepted,
+                    run.faults.len()
+                );
+            }
+            suite.push(run);
         }
         judge_sensitivity(&mut suite);
         runs.extend(suite);
@@ -116,12 +128,16 @@ async fn in_laboratory(
     fleet_plan.proxied = plan.faults.needs_proxies();
     let mut fleet = Fleet::start(fleet_plan).await?;
     let clients = fleet.clients().to_vec();
-    let run = if plan.faults.is_empty() {
+    let sampler = Sampler::start(fleet.roster());
+    let mut run = if plan.faults.is_empty() {
         run(&clients, scenario, &Arc::default(), Faults::None).await
     } else {
         let mut injector = Injector::new(&mut fleet, &plan.faults, scenario.seed);
         run(&clients, scenario, &Arc::default(), Faults::Injected(&mut injector)).await
     };
+    if let Ok(run) = &mut run {
+        run.resources = sampler.finish();
+    }
     let casualties = fleet.casualties();
     if !casualties.is_empty() || run.is_err() {
         let logs = fleet.keep_logs();

@@ -14,6 +14,7 @@
 //! | [`evidence`] | what the database says afterwards |
 //! | [`verdict`] | the checks: pure functions from the evidence to a verdict |
 //! | [`metrics`] | latencies and the lock's figures |
+//! | [`resources`] | what the replicas need of the machine, and whether that grows |
 //! | [`report`] | the table, the JSON |
 //! | [`compare`] | the same scenario under several strategies, with the negative control |
 //! | [`laboratory`] | servers and replicas for a person to play with |
@@ -32,6 +33,7 @@ pub mod metrics;
 pub mod pacer;
 pub mod progress;
 pub mod report;
+pub mod resources;
 pub mod runner;
 pub mod scenario;
 pub mod verdict;

@@ -11,6 +11,7 @@ use crate::attempt::{Attempt, Outcome};
 use crate::evidence::Evidence;
 use crate::faults::FaultMark;
 use crate::metrics::{Latencies, LockFigures, Percentiles};
+use crate::resources::Resources;
 use crate::scenario::Scenario;
 use crate::verdict::{Check, EXPLAINED_BY_NO_LOCK, Status, Verdict, checks, verdict};
 
@@ -93,6 +94,9 @@ pub struct RunReport {
     pub replica_share: BTreeMap<String, u64>,
     /// Why attempts failed, and how many.
     pub failures: BTreeMap<String, u64>,
+    /// What the replicas needed of the machine, where they are ours.
+    #[serde(default)]
+    pub resources: Option<Resources>,
     /// What was broken on purpose meanwhile.
     #[serde(default)]
     pub faults: Vec<FaultMark>,
@@ -162,6 +166,7 @@ impl RunReport {
             lock,
             replica_share,
             failures,
+            resources: None,
             faults: Vec::new(),
             seed: scenario.seed,
             commit: info.commit.clone(),
@@ -289,6 +294,7 @@ mod tests {
             lock: LockFigures::default(),
             replica_share: BTreeMap::new(),
             failures: BTreeMap::new(),
+            resources: None,
             faults: Vec::new(),
             seed: 1,
             commit: None,
