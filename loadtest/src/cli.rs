@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use loadtest::client::Client;
 use loadtest::compare::{self, Faults, Plan};
@@ -71,6 +71,9 @@ pub struct Run {
     /// The service's admin.token
     #[arg(long, env = "STOCKLOCK_ADMIN_TOKEN", hide_env_values = true, default_value = "")]
     token: String,
+    /// What to burden the deployment with besides: slow-clients, which send their requests byte by byte
+    #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
+    faults: Vec<String>,
     #[command(flatten)]
     load: Load,
     #[command(flatten)]
@@ -277,7 +280,15 @@ async fn against(arguments: Run) -> anyhow::Result<ExitCode> {
     let clients: Vec<_> =
         arguments.target.iter().map(|target| Client::new(target, &arguments.token)).collect();
     let scenario = arguments.load.scenario();
-    let run = compare::run(&clients, &scenario, &Default::default(), Faults::None).await?;
+    let schedule = Schedule::parse(&arguments.faults).map_err(anyhow::Error::msg)?;
+    let faults = match schedule {
+        schedule if schedule.is_empty() => Faults::None,
+        schedule if schedule.is_slow_clients() => Faults::SlowClients,
+        _ => bail!(
+            "only a laboratory's replicas and servers can be broken (compare); a deployment can be given slow-clients"
+        ),
+    };
+    let run = compare::run(&clients, &scenario, &Default::default(), faults).await?;
     println!("{}", details(&run));
     arguments.output.finish(&Report::new(vec![run], Vec::new()))
 }

@@ -8,11 +8,12 @@ use anyhow::{Context as _, ensure};
 use lab::{INSTALL_POSTGRES, INSTALL_REDIS, INSTALL_ZOOKEEPER, Postgres, Redis, Zookeeper};
 use order_service::api::Info;
 use order_service::config::StrategyName;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::client::Client;
 use crate::evidence;
-use crate::faults::{Injector, Schedule};
+use crate::faults::{Injector, Schedule, send_slowly};
 use crate::fleet::{Fleet, FleetPlan, StoreKind};
 use crate::metrics::LockFigures;
 use crate::progress::{Bar, Progress};
@@ -154,6 +155,8 @@ pub enum Faults<'a, 'f> {
     None,
     /// Something, by somebody else.
     Elsewhere,
+    /// Nothing, but slow clients come.
+    SlowClients,
     /// What an injector breaks.
     Injected(&'a mut Injector<'f>),
 }
@@ -172,10 +175,15 @@ pub async fn run(
     let lease = info.lease_ms.map(Duration::from_millis);
     let bar = Bar::show(&info.strategy, progress, scenario.orders());
     let firing = runner::run(clients, &sku, scenario, progress);
-    let broken = !matches!(faults, Faults::None);
+    let broken = !matches!(faults, Faults::None | Faults::SlowClients);
     let (mut marks, mut spans, mut holds) = (Vec::new(), Vec::new(), Vec::new());
     let record = match faults {
         Faults::None | Faults::Elsewhere => firing.await,
+        Faults::SlowClients => {
+            let mut slow_clients = JoinSet::new();
+            clients.iter().for_each(|client| send_slowly(client, &mut slow_clients));
+            firing.await
+        }
         Faults::Injected(injector) => {
             let record = injector.during(&sku, lease, firing).await?;
             marks = injector.marks().to_vec();

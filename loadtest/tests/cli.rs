@@ -123,7 +123,8 @@ async fn a_run_against_a_deployment_judges_what_it_finds() {
     for (strategy, expected, words) in [("none", 1, "OVERSOLD by"), ("row", 0, "CORRECT")] {
         let file = format!("{strategy}.db");
         let (_replicas, targets) = deployment(strategy, &[&file, &file], &lab).await;
-        let output = run_against(&targets, &["--orders", "400", "--stock", "200"]).await;
+        let load = ["--orders", "400", "--stock", "200", "--fault", "slow-clients"];
+        let output = run_against(&targets, &load).await;
         let printed = String::from_utf8_lossy(&output.stdout);
         assert_eq!(code(&output), expected, "{printed}");
         assert!(printed.contains(words), "{printed}");
@@ -158,6 +159,8 @@ fn a_command_line_that_cannot_be_carried_out_is_exit_code_64() {
         (&["compare", "--strategies", "row", "--set", "checkout.max_batch=0"], "checkout.max_batch"),
         (&["demo", "--rate", "-1"], "--rate"),
         (&["run"], "--target"),
+        (&["run", "--target", "http://127.0.0.1:1", "--fault", "kill@1s"], "laboratory"),
+        (&["compare", "--fault", "kil@1s"], "kil@1s"),
         (&["run", "--target", "ftp://127.0.0.1"], "http://"),
         (&["run", "--target", "http://127.0.0.1:9"], "127.0.0.1:9"),
         (&["experiment", "perpetual-motion"], "perpetual-motion"),

@@ -304,8 +304,8 @@ impl<'a> Injector<'a> {
     }
 }
 
-/// Connections that send an order's head byte by byte, and never all of it.
-fn send_slowly(client: &Client, tasks: &mut JoinSet<()>) {
+/// Connections that send an order's head byte by byte, and never all of it, for as long as the tasks live.
+pub fn send_slowly(client: &Client, tasks: &mut JoinSet<()>) {
     for _ in 0..SLOW_CLIENTS {
         let address = client.base().trim_start_matches("http://").to_owned();
         tasks.spawn(async move {
