@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use order_service::api::{
     Adjustment, AdjustmentList, Audit, IDEMPOTENCY_KEY, Info, LockCensus, NewOrder, Order, OrderPage,
-    Problem, Product, PutProduct,
+    Problem, Product, PutProduct, Stock,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -101,6 +101,11 @@ impl Client {
     /// A product.
     pub async fn product(&self, sku: &str) -> Result<Product, CallError> {
         self.get(&format!("/v1/products/{sku}")).await
+    }
+
+    /// A product's stock, read under a shared lock.
+    pub async fn locked_stock(&self, sku: &str) -> Result<Stock, CallError> {
+        self.get(&format!("/v1/products/{sku}/stock?read=locked")).await
     }
 
     /// The books of a product.
