@@ -7,6 +7,12 @@
 mod database_deadlock;
 mod lock_table;
 mod oversell;
+mod redis_atomic_expiry;
+mod redis_crash;
+mod redis_expiry;
+mod redis_failover;
+mod redis_queue;
+mod redis_setnx;
 mod reentrancy;
 mod row_lock;
 mod single_machine_lock;
@@ -112,6 +118,12 @@ pub fn all() -> Vec<Experiment> {
         single_machine_lock::EXPERIMENT,
         lock_table::EXPERIMENT,
         database_deadlock::EXPERIMENT,
+        redis_setnx::EXPERIMENT,
+        redis_crash::EXPERIMENT,
+        redis_expiry::EXPERIMENT,
+        redis_queue::EXPERIMENT,
+        redis_failover::EXPERIMENT,
+        redis_atomic_expiry::EXPERIMENT,
         reentrancy::EXPERIMENT,
         row_lock::EXPERIMENT,
     ]
