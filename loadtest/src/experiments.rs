@@ -17,6 +17,11 @@ mod reentrancy;
 mod row_lock;
 mod single_machine_lock;
 mod stage;
+mod zookeeper_crash;
+mod zookeeper_ensemble;
+mod zookeeper_order;
+mod zookeeper_read_write;
+mod zookeeper_session;
 
 use std::fmt;
 use std::pin::Pin;
@@ -124,6 +129,11 @@ pub fn all() -> Vec<Experiment> {
         redis_queue::EXPERIMENT,
         redis_failover::EXPERIMENT,
         redis_atomic_expiry::EXPERIMENT,
+        zookeeper_order::EXPERIMENT,
+        zookeeper_read_write::EXPERIMENT,
+        zookeeper_crash::EXPERIMENT,
+        zookeeper_session::EXPERIMENT,
+        zookeeper_ensemble::EXPERIMENT,
         reentrancy::EXPERIMENT,
         row_lock::EXPERIMENT,
     ]
