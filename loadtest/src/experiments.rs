@@ -5,6 +5,8 @@
 //! inconclusive, never reproduced.
 
 mod database_deadlock;
+mod herd;
+mod herd_bug;
 mod lock_table;
 mod oversell;
 mod redis_atomic_expiry;
@@ -134,6 +136,8 @@ pub fn all() -> Vec<Experiment> {
         zookeeper_crash::EXPERIMENT,
         zookeeper_session::EXPERIMENT,
         zookeeper_ensemble::EXPERIMENT,
+        herd::EXPERIMENT,
+        herd_bug::EXPERIMENT,
         reentrancy::EXPERIMENT,
         row_lock::EXPERIMENT,
     ]
