@@ -4,7 +4,10 @@
 //! own state, or the clock. An experiment whose precondition did not occur (nobody overlapped, say) is
 //! inconclusive, never reproduced.
 
+mod comparison;
 mod database_deadlock;
+mod database_io;
+mod database_spof;
 mod herd;
 mod herd_bug;
 mod lock_table;
@@ -125,6 +128,8 @@ pub fn all() -> Vec<Experiment> {
         single_machine_lock::EXPERIMENT,
         lock_table::EXPERIMENT,
         database_deadlock::EXPERIMENT,
+        database_spof::EXPERIMENT,
+        database_io::EXPERIMENT,
         redis_setnx::EXPERIMENT,
         redis_crash::EXPERIMENT,
         redis_expiry::EXPERIMENT,
@@ -140,6 +145,7 @@ pub fn all() -> Vec<Experiment> {
         herd_bug::EXPERIMENT,
         reentrancy::EXPERIMENT,
         row_lock::EXPERIMENT,
+        comparison::EXPERIMENT,
     ]
 }
 
