@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lab::Ensemble;
 use order_service::config::StrategyName;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::outage::{Outage, outage};
 use super::{SKU, Timeline, seconds};
@@ -92,12 +92,13 @@ impl Shop {
                 sleep(Duration::from_millis(2)).await;
             }
             let number = self.kill(victim).await?;
+            let gone = Instant::now();
             timeline.note(format!("{}: {} killed", self.strategy, self.name(victim)));
             sleep(IN_HAND).await;
             let before = progress.sold();
-            sleep(LOST - IN_HAND).await;
-            let confirmed = progress.sold() - before;
             let shows = clients[1].product(SKU).await.is_ok();
+            sleep_until(gone + LOST).await;
+            let confirmed = progress.sold() - before;
             timeline.note(format!("{confirmed} orders confirmed since, and the server is started again"));
             self.restart(number).await?;
             anyhow::Ok((confirmed, shows))
