@@ -12,6 +12,7 @@ mod herd;
 mod herd_bug;
 mod lock_table;
 mod oversell;
+mod page;
 mod redis_atomic_expiry;
 mod redis_crash;
 mod redis_expiry;
@@ -38,6 +39,7 @@ use lab::{INSTALL_POSTGRES, INSTALL_REDIS, INSTALL_ZOOKEEPER, Postgres, Redis, Z
 use serde::{Deserialize, Serialize};
 use textwrap::Options;
 
+pub use self::page::page;
 use self::stage::Timeline;
 use crate::faults::Server;
 use crate::report::Conclusion;
