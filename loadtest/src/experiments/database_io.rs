@@ -33,9 +33,11 @@ const CLEARLY: f64 = 0.9;
 
 async fn run() -> anyhow::Result<Observation> {
     let mut observation = Observation::default();
+    observation.timeline.note("one process locks and unlocks");
     let wal_bytes = cycles(&mut observation).await?;
-    observation.timeline.note("locked and unlocked; now the shop");
+    observation.timeline.note("it has done, and the shop opens");
     let benches = Bench::side_by_side(&[StrategyName::Database, StrategyName::Redis]).await?;
+    observation.timeline.note("all runs have ended");
     for bench in &benches {
         let mode = if bench.max_batch == 1 { "textbook" } else { "combined" };
         observation.figure(

@@ -28,7 +28,9 @@ async fn run() -> anyhow::Result<Observation> {
         faults: Default::default(),
     };
     let mut observation = Observation::default();
+    observation.timeline.note("the load begins");
     let report = compare(&plan).await?;
+    observation.timeline.note("it has run under all four");
     for run in &report.runs {
         observation.figures.push((
             run.strategy.clone(),
