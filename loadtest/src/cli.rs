@@ -115,6 +115,9 @@ pub struct Experiment {
     /// Write what was observed to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write it as a page for people
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -309,6 +312,10 @@ async fn try_claims(arguments: Experiment) -> anyhow::Result<ExitCode> {
     }
     if let Some(file) = &arguments.json {
         write_json(file, &reports)?;
+    }
+    if let Some(file) = &arguments.html {
+        let page = experiments::page(&reports);
+        std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(ExitCode::from(experiments::conclude(&reports).exit_code()))
 }

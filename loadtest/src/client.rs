@@ -130,6 +130,11 @@ impl Client {
         self.get(&format!("/v1/products/{sku}")).await
     }
 
+    /// A product's stock, read under a shared lock.
+    pub async fn locked_stock(&self, sku: &str) -> Result<Stock, CallError> {
+        self.get(&format!("/v1/products/{sku}/stock?read=locked")).await
+    }
+
     /// The books of a product.
     pub async fn audit(&self, sku: &str) -> Result<Audit, CallError> {
         self.get(&format!("/v1/admin/products/{sku}/audit")).await

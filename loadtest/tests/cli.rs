@@ -5,7 +5,6 @@ mod support;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
-use loadtest::experiments::{ExperimentReport, Finding};
 use loadtest::report::{Report, RunReport};
 use loadtest::verdict::{Status, Verdict};
 use order_service::config::{Config, Sources};
@@ -171,20 +170,6 @@ fn a_command_line_that_cannot_be_carried_out_is_exit_code_64() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(code(&output), 64, "{arguments:?}: {said}");
         assert!(said.contains(named), "{arguments:?}: {said}");
-    }
-}
-
-#[test]
-fn the_experiments_come_to_a_finding() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let output = loadtest(&["experiment", "all", "--json", file.path().to_str().unwrap()]);
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(code(&output), 0, "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
-    let reports: Vec<ExperimentReport> =
-        serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
-    assert_eq!(reports.len(), 6);
-    for report in reports {
-        assert_eq!(report.finding, Finding::Reproduced, "{report}");
     }
 }
 
