@@ -161,3 +161,46 @@ async fn a_paused_holder_s_write_is_refused_by_the_guard() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_ends_at_any_edge_of_the_critical_section_loses_nothing() {
+    for point in ["after_lock", "after_read", "before_commit", "after_commit", "before_release"] {
+        let plan = support::plan(StrategyName::Database, 3)
+            .with("lock.database.lease", "300ms")
+            .with("lock.wait", "8s")
+            .with("server.request_timeout", "15s")
+            // Many holds, so that somebody is sure to end.
+            .with("checkout.max_batch", "4")
+            .with(&format!("failpoints.{point}"), "4% abort");
+        let mut fleet = Fleet::start(plan).await.expect("the replicas start");
+        let clients = fleet.clients().to_vec();
+        let scenario = Scenario {
+            amount: Amount::Orders(2_000),
+            stock: 1_000,
+            patience: Duration::from_secs(30),
+            ..Scenario::default()
+        };
+        let progress = Arc::default();
+        let run = compare::run(&clients, &scenario, &progress, Faults::Elsewhere);
+        let mut deaths = 0;
+        let supervise = async {
+            loop {
+                for replica in 0..clients.len() {
+                    if fleet.replicas()[replica].exited().is_some() {
+                        deaths += 1;
+                        fleet.restart(replica).await.expect("the replica starts again");
+                    }
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let run = tokio::select! {
+            run = run => run.expect("the run comes to an end"),
+            () = supervise => unreachable!("it goes on for ever"),
+        };
+        assert!(deaths > 0, "{point}: nobody died");
+        assert_eq!(run.verdict, Verdict::Correct, "{point}, {deaths} deaths: {:#?}", run.checks);
+        // Whoever was not told that it was done, and was done all the same: that is what the point is for.
+        println!("{point}: {deaths} deaths, {} answers missing", run.unknown);
+    }
+}
