@@ -19,8 +19,8 @@ use crate::fleet::Fleet;
 /// How long the holder of the lock is looked for, to be the one who is struck.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How long after the last fault the next one is drawn, at least and at most.
-const BETWEEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(900));
+/// How long after the last fault the next one is drawn, at least and at most. The one before may still go on.
+const BETWEEN: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(2_500));
 
 /// How many slow clients each replica has.
 const SLOW_CLIENTS: usize = 16;
@@ -33,6 +33,19 @@ pub struct Injector<'a> {
     random: StdRng,
     marks: Vec<FaultMark>,
     lives: Vec<Life>,
+}
+
+/// What is due at some time.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// A fault that was asked for.
+    Strike(What),
+    /// One that is drawn.
+    Draw,
+    /// The end of a pause.
+    Resume { victim: usize, mark: usize },
+    /// The end of a partition.
+    Rejoin { victim: usize, server: Server, mark: usize },
 }
 
 /// A life of a replica that has ended, as it was shortly before.
@@ -90,20 +103,47 @@ impl<'a> Injector<'a> {
         Ok(outcome)
     }
 
+    /// Does what is due, until nothing is left to do; which is never, where faults are drawn.
     async fn break_things(
         &mut self,
         sku: &str,
         begun: Instant,
         slow_clients: &mut JoinSet<()>,
     ) -> anyhow::Result<()> {
-        for fault in self.schedule.faults.clone() {
-            sleep_until(begun + fault.at).await;
-            self.strike(fault.what, sku, begun, slow_clients).await?;
+        let faults = self.schedule.faults.iter();
+        let mut due: Vec<_> = faults.map(|fault| (begun + fault.at, Event::Strike(fault.what))).collect();
+        if self.schedule.random {
+            due.push((begun + self.random.random_range(BETWEEN.0..BETWEEN.1), Event::Draw));
         }
-        while self.schedule.random {
-            sleep(self.random.random_range(BETWEEN.0..BETWEEN.1)).await;
-            let what = self.draw();
-            self.strike(what, sku, begun, slow_clients).await?;
+        while let Some(next) = due.iter().map(|(at, _)| *at).min() {
+            sleep_until(next).await;
+            let at = due.iter().position(|(at, _)| *at == next).expect("it was found a moment ago");
+            let (_, event) = due.remove(at);
+            let ended = match event {
+                Event::Strike(what) => self.strike(what, sku, begun, slow_clients).await?,
+                Event::Draw => {
+                    let what = self.draw();
+                    let ended = self.strike(what, sku, begun, slow_clients).await?;
+                    due.push((Instant::now() + self.random.random_range(BETWEEN.0..BETWEEN.1), Event::Draw));
+                    ended
+                }
+                Event::Resume { victim, mark } => {
+                    // One that was killed meanwhile, and started again, is not stopped.
+                    self.fleet.replicas()[victim].resume().ok();
+                    self.until(mark, ms(begun));
+                    None
+                }
+                Event::Rejoin { victim, server, mark } => {
+                    if let Some(link) = self.link(victim, server) {
+                        // A connection that was silent for so long does not come back; its packets would.
+                        link.cut();
+                        link.heal();
+                    }
+                    self.until(mark, ms(begun));
+                    None
+                }
+            };
+            due.extend(ended);
         }
         Ok(())
     }
@@ -133,25 +173,29 @@ impl<'a> Injector<'a> {
         }
     }
 
+    /// Breaks something. Answers when and how it is to be mended, where that is not done at once.
     async fn strike(
         &mut self,
         what: What,
         sku: &str,
         begun: Instant,
         slow_clients: &mut JoinSet<()>,
-    ) -> anyhow::Result<()> {
-        let ms = |instant: Instant| (instant - begun).as_secs_f64() * 1e3;
+    ) -> anyhow::Result<Option<(Instant, Event)>> {
         let lease = self.lease;
         match what {
             What::Kill => {
                 let victim = self.victim(sku).await;
                 let client = self.fleet.clients()[victim].clone();
-                let (metrics, holds) = tokio::join!(client.metrics(), client.holds(sku));
-                let killed = self.mark(ms(Instant::now()), format!("replica-{} is killed", victim + 1));
+                // One that is stopped, too, does not answer.
+                let last_words = async { tokio::join!(client.metrics(), client.holds(sku)) };
+                let (metrics, holds) = match tokio::time::timeout(LOOK, last_words).await {
+                    Ok((metrics, holds)) => (metrics.unwrap_or_default(), holds.ok()),
+                    Err(_) => (String::new(), None),
+                };
+                let killed = self.mark(ms(begun), format!("replica-{} is killed", victim + 1));
                 self.fleet.replicas()[victim].kill().await?;
-                let metrics = metrics.unwrap_or_default();
                 // What was held then ended with the kill.
-                let holds = holds.ok().map(|mut record| {
+                let holds = holds.map(|mut record| {
                     let now_ns = record.now_ns;
                     record
                         .holds
@@ -162,37 +206,30 @@ impl<'a> Injector<'a> {
                 self.lives.push(Life { replica: victim, metrics, holds });
                 let restarted = self.fleet.restart(victim).await;
                 restarted.with_context(|| format!("replica-{} does not come back", victim + 1))?;
-                self.until(killed, ms(Instant::now()));
+                self.until(killed, ms(begun));
             }
             What::Pause(span) => {
                 let victim = self.victim(sku).await;
-                let paused = self.mark(ms(Instant::now()), format!("replica-{} is stopped", victim + 1));
+                let paused = self.mark(ms(begun), format!("replica-{} is stopped", victim + 1));
                 self.fleet.replicas()[victim].pause()?;
-                sleep(span.with_lease(lease)).await;
-                self.fleet.replicas()[victim].resume()?;
-                self.until(paused, ms(Instant::now()));
+                let end = Event::Resume { victim, mark: paused };
+                return Ok(Some((Instant::now() + span.with_lease(lease), end)));
             }
             What::Restart(server) => {
-                let begun = ms(Instant::now());
+                let killed = ms(begun);
                 if self.restart(server).await? {
-                    let mark = self.mark(begun, format!("{server} is killed and started again"));
-                    self.until(mark, ms(Instant::now()));
+                    let mark = self.mark(killed, format!("{server} is killed and started again"));
+                    self.until(mark, ms(begun));
                 }
             }
             What::Partition(server, span) => {
                 let victim = self.victim(sku).await;
-                let Some(link) = self.link(victim, server) else { return Ok(()) };
+                let Some(link) = self.link(victim, server) else { return Ok(None) };
                 link.blackhole(Direction::ToServer);
                 link.blackhole(Direction::ToClient);
                 let who = format!("replica-{} and {server} do not reach each other", victim + 1);
-                let parted = self.mark(ms(Instant::now()), who);
-                sleep(span.with_lease(lease)).await;
-                if let Some(link) = self.link(victim, server) {
-                    // A connection that was silent for so long does not come back; its packets would.
-                    link.cut();
-                    link.heal();
-                }
-                self.until(parted, ms(Instant::now()));
+                let end = Event::Rejoin { victim, server, mark: self.mark(ms(begun), who) };
+                return Ok(Some((Instant::now() + span.with_lease(lease), end)));
             }
             What::Latency(server, delay) => {
                 for replica in 0..self.fleet.clients().len() {
@@ -203,16 +240,16 @@ impl<'a> Injector<'a> {
                     }
                 }
                 let what = format!("{server} answers {} ms later", delay.as_millis());
-                self.mark(ms(Instant::now()), what);
+                self.mark(ms(begun), what);
             }
             What::SlowClients => {
                 for client in self.fleet.clients() {
                     send_slowly(client, slow_clients);
                 }
-                self.mark(ms(Instant::now()), format!("{SLOW_CLIENTS} slow clients come to each replica"));
+                self.mark(ms(begun), format!("{SLOW_CLIENTS} slow clients come to each replica"));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Whom to strike: whoever has the lock, if that can be seen, or else any replica.
@@ -302,6 +339,11 @@ impl<'a> Injector<'a> {
         }
         Ok(())
     }
+}
+
+/// Milliseconds since the run began.
+fn ms(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64() * 1e3
 }
 
 /// Connections that send an order's head byte by byte, and never all of it, for as long as the tasks live.

@@ -89,7 +89,7 @@ fn endurance(report: &Report) -> String {
     let orders: u64 = runs.iter().map(|run| run.accepted).sum();
     let stale: u64 = runs.iter().map(|run| run.lock.stale_writes_rejected).sum();
     let mut text = format!(
-        "{} runs, {faults} faults, {orders} orders confirmed, {stale} stale writes refused",
+        "runs: {}, faults: {faults}, orders confirmed: {orders}, stale writes refused: {stale}",
         runs.len()
     );
     let resources: Vec<_> = runs.iter().filter_map(|run| run.resources).collect();
