@@ -11,8 +11,8 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use order_service::api::{
-    Adjustment, AdjustmentList, Audit, IDEMPOTENCY_KEY, Info, LockCensus, NewOrder, Order, OrderPage,
-    Problem, Product, PutProduct,
+    Adjustment, AdjustmentList, Audit, HoldRecord, IDEMPOTENCY_KEY, Info, LockCensus, NewOrder, Order,
+    OrderPage, Problem, Product, PutProduct,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -111,6 +111,11 @@ impl Client {
     /// Who has a product's lock.
     pub async fn lock(&self, sku: &str) -> Result<LockCensus, CallError> {
         self.get(&format!("/v1/admin/products/{sku}/lock")).await
+    }
+
+    /// The record of a product's lock holds that the replica keeps.
+    pub async fn holds(&self, sku: &str) -> Result<HoldRecord, CallError> {
+        self.get(&format!("/v1/admin/products/{sku}/holds")).await
     }
 
     /// The restocks and cancellations of a product.

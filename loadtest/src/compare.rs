@@ -1,13 +1,16 @@
 //! The same scenario under several strategies, with the negative control beside them; and one run against
 //! somebody's deployment.
 
+mod command;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use lab::{INSTALL_POSTGRES, INSTALL_REDIS, INSTALL_ZOOKEEPER, Postgres, Redis, Zookeeper};
-use order_service::api::Info;
+use order_service::api::{Clock, Info};
 use order_service::config::StrategyName;
+use order_service::holds::now_ns;
 use uuid::Uuid;
 
 use crate::client::Client;
@@ -19,6 +22,7 @@ use crate::progress::{Bar, Progress};
 use crate::report::{NotRun, Report, RunReport};
 use crate::runner;
 use crate::scenario::Scenario;
+use crate::series::{Locks, Series};
 use crate::verdict::{Verdict, sensitive};
 
 /// What to compare.
@@ -40,8 +44,27 @@ pub struct Plan {
     pub faults: Schedule,
 }
 
+/// Somebody who watches a suite while it goes on.
+pub trait Watcher {
+    /// A run begins; `progress` tells how far it has come.
+    fn begins(&self, strategy: StrategyName, scenario: &Scenario, progress: &Arc<Progress>);
+    /// A run has ended. What only the suite can say of it is not known yet.
+    fn ends(&self, run: &RunReport);
+}
+
+/// Nobody watches.
+impl Watcher for () {
+    fn begins(&self, _: StrategyName, _: &Scenario, _: &Arc<Progress>) {}
+    fn ends(&self, _: &RunReport) {}
+}
+
 /// Runs the plan in a laboratory; a fresh store and fresh replicas for each run.
 pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
+    compare_watched(plan, &()).await
+}
+
+/// Runs the plan while somebody watches.
+pub async fn compare_watched(plan: &Plan, watcher: &dyn Watcher) -> anyhow::Result<Report> {
     if plan.store == StoreKind::Postgres && !Postgres::is_installed() {
         let not_run = |strategy: &StrategyName| NotRun {
             strategy: strategy.to_string(),
@@ -59,13 +82,17 @@ pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
         let scenario = Scenario { seed, ..plan.scenario.clone() };
         let mut suite = Vec::new();
         for strategy in &strategies {
-            let run = in_laboratory(*strategy, plan, &scenario).await;
-            suite.push(run.with_context(|| format!("the run under {strategy} broke off"))?);
+            let progress = Arc::new(Progress::new(scenario.stock));
+            watcher.begins(*strategy, &scenario, &progress);
+            let run = in_laboratory(*strategy, plan, &scenario, &progress).await;
+            let run = run.with_context(|| format!("the run under {strategy} broke off"))?;
+            watcher.ends(&run);
+            suite.push(run);
         }
         judge_sensitivity(&mut suite);
         runs.extend(suite);
     }
-    Ok(Report::new(runs, not_run))
+    Ok(Report { command: Some(plan.command_line()), ..Report::new(runs, not_run) })
 }
 
 /// Why a strategy cannot be run here, if it cannot.
@@ -109,6 +136,7 @@ async fn in_laboratory(
     strategy: StrategyName,
     plan: &Plan,
     scenario: &Scenario,
+    progress: &Arc<Progress>,
 ) -> anyhow::Result<RunReport> {
     let mut fleet_plan = FleetPlan::new(strategy, plan.replicas)?;
     fleet_plan.store = plan.store;
@@ -117,10 +145,10 @@ async fn in_laboratory(
     let mut fleet = Fleet::start(fleet_plan).await?;
     let clients = fleet.clients().to_vec();
     let run = if plan.faults.is_empty() {
-        run(&clients, scenario, &Arc::default(), Faults::None).await
+        run(&clients, scenario, progress, Faults::None).await
     } else {
         let mut injector = Injector::new(&mut fleet, &plan.faults, scenario.seed);
-        run(&clients, scenario, &Arc::default(), Faults::Injected(&mut injector)).await
+        run(&clients, scenario, progress, Faults::Injected(&mut injector)).await
     };
     let casualties = fleet.casualties();
     if !casualties.is_empty() || run.is_err() {
@@ -172,12 +200,27 @@ pub async fn run(
     };
     drop(bar);
     let seconds = record.took.as_secs_f64();
+    let begun_ns = record.begun_ns;
     let evidence = evidence::collect(clients, &sku, scenario.stock, record, lease, broken).await;
     spans.extend(before.into_iter().zip(metrics(clients).await));
     let lock = LockFigures::between(&spans);
     let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);
     report.faults = marks;
+    let series = Series::of(&evidence.attempts, scenario.stock, seconds);
+    report.series = Some(Series { locks: locks(clients, &sku, begun_ns).await, ..series });
     Ok(report)
+}
+
+/// Who had the lock when, if the replicas are of this host and have a lock.
+async fn locks(clients: &[Client], sku: &str, begun_ns: u64) -> Option<Locks> {
+    let mut records = Vec::new();
+    for client in clients {
+        let asked = now_ns();
+        let record = client.holds(sku).await.ok()?;
+        let is_ours = record.clock == Clock::Host && (asked..=now_ns()).contains(&record.now_ns);
+        records.push(is_ours.then_some(record)?);
+    }
+    Some(Locks::of(&records, begun_ns))
 }
 
 /// Makes a product on the first replica, and sees to it that all the others sell the same one.

@@ -14,13 +14,17 @@
 //! | [`evidence`] | what the database says afterwards |
 //! | [`verdict`] | the checks: pure functions from the evidence to a verdict |
 //! | [`metrics`] | latencies and the lock's figures |
-//! | [`report`] | the table, the JSON |
+//! | [`series`] | the run along its time: what charts are drawn from |
+//! | [`report`] | the table, the JSON, the page; made in an [environment] |
 //! | [`compare`] | the same scenario under several strategies, with the negative control |
 //! | [`experiments`] | the claims of the course, tried |
+//! | [`dashboard`] | the page that runs all this, and shows it while it goes on |
 
 pub mod attempt;
 pub mod client;
 pub mod compare;
+pub mod dashboard;
+pub mod environment;
 pub mod evidence;
 pub mod experiments;
 pub mod faults;
@@ -31,4 +35,5 @@ pub mod progress;
 pub mod report;
 pub mod runner;
 pub mod scenario;
+pub mod series;
 pub mod verdict;

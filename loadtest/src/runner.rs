@@ -25,12 +25,15 @@ pub struct Record {
     pub attempts: Vec<Attempt>,
     /// From the first attempt to the last answer.
     pub took: Duration,
+    /// When the first attempt could be sent, by this host's monotonic clock.
+    pub begun_ns: u64,
 }
 
 /// Fires `scenario` at the product `sku` of the replicas behind `clients`. Each buyer goes on with the next
 /// replica when its own cannot be reached or breaks off. Dropping the future ends all buyers.
 pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &Arc<Progress>) -> Record {
     warm_up(clients).await;
+    let begun_ns = order_service::holds::now_ns();
     let shared = Arc::new(Shared {
         clients: clients.to_vec(),
         sku: sku.into(),
@@ -47,7 +50,7 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
     let mut attempts = buyers.join_all().await.concat();
     let took = shared.start.elapsed();
     attempts.sort_by_key(|attempt| (attempt.index, attempt.replay));
-    Record { attempts, took }
+    Record { attempts, took, begun_ns }
 }
 
 /// Opens connections, so that the first orders do not wait for them.
@@ -138,7 +141,7 @@ async fn fire(shared: &Shared, attempt: &mut Attempt, target: usize) {
     attempt.received = shared.now();
     attempt.outcome = outcome(answer);
     if !attempt.replay {
-        shared.progress.count_done(attempt.sale().is_some());
+        shared.progress.count_done(attempt);
     }
 }
 
