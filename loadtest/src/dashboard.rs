@@ -34,7 +34,8 @@ use self::state::Dashboard;
 /// Serves the dashboard until its future is dropped, which ends what goes on. Past runs are kept in `data`.
 pub async fn serve(listen: SocketAddr, data: Option<PathBuf>) -> anyhow::Result<()> {
     ensure!(listen.ip().is_loopback(), "{listen} is not an address of this machine only");
-    let data = data.or_else(archive::usual_place).context("there is no home directory; say --data DIRECTORY")?;
+    let data =
+        data.or_else(archive::usual_place).context("there is no home directory; say --data DIRECTORY")?;
     let archive = Archive::open(&data).with_context(|| format!("cannot use {}", data.display()))?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let dashboard = Arc::new(Dashboard::new(archive));
@@ -46,6 +47,7 @@ pub async fn serve(listen: SocketAddr, data: Option<PathBuf>) -> anyhow::Result<
 /// An address of this machine only.
 pub fn loopback(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text.parse().map_err(|error| format!("{error}"))?;
-    let refused = "the dashboard starts processes for whoever asks: it listens on an address such as 127.0.0.1 only";
+    let refused =
+        "the dashboard starts processes for whoever asks: it listens on an address such as 127.0.0.1 only";
     if address.ip().is_loopback() { Ok(address) } else { Err(refused.into()) }
 }

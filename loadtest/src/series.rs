@@ -227,10 +227,10 @@ mod tests {
         assert_eq!(lines, [(10.0, 9, 9), (20.0, 8, 8), (25.0, 8, 7)]);
         assert_eq!(series.lost_updates, 1);
         let readers = series.counterexample.expect("a counterexample").readers;
-        assert_eq!(readers.map(|reader| (reader.buyer, reader.wrote)), [
-            ("attempt-2".to_owned(), 8),
-            ("attempt-3".to_owned(), 8)
-        ]);
+        assert_eq!(
+            readers.map(|reader| (reader.buyer, reader.wrote)),
+            [("attempt-2".to_owned(), 8), ("attempt-3".to_owned(), 8)]
+        );
     }
 
     #[test]

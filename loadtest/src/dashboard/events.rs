@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
@@ -10,6 +9,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, stream};
 use tokio::sync::watch;
 
+use super::pages::part::Part;
 use super::pages::{experiments, run};
 use super::state::Dashboard;
 
@@ -19,7 +19,7 @@ struct Page {
     changed: watch::Receiver<u64>,
     query: String,
     /// What the page has of each part.
-    has: HashMap<String, u64>,
+    has: HashMap<String, String>,
 }
 
 /// The parts that have changed, whenever there are any. A page that is slow misses what lies between, not the last.
@@ -46,8 +46,8 @@ async fn next(mut page: Page) -> Option<(Result<Event, Infallible>, Page)> {
 }
 
 impl Page {
-    /// The names and the new content of the parts that have changed.
-    fn news(&mut self) -> Vec<(String, String)> {
+    /// The names, the marks and the new content of the parts that have changed.
+    fn news(&mut self) -> Vec<[String; 3]> {
         let inner = self.dashboard.lock();
         let parts = if self.query.contains("page=experiments") {
             experiments::parts(&inner)
@@ -55,14 +55,9 @@ impl Page {
             run::parts(&inner, run::shown(&self.query))
         };
         drop(inner);
-        let parts = parts.into_iter().map(|(id, markup)| (id, markup.into_string()));
-        parts
-            .filter(|(id, text)| {
-                let mut hasher = DefaultHasher::new();
-                text.hash(&mut hasher);
-                let hash = hasher.finish();
-                self.has.insert(id.clone(), hash) != Some(hash)
-            })
-            .collect()
+        let has = &mut self.has;
+        let is_new =
+            |part: &Part| has.insert(part.id.clone(), part.hash.clone()).as_ref() != Some(&part.hash);
+        parts.into_iter().filter(is_new).map(|part| [part.id, part.hash, part.text]).collect()
     }
 }

@@ -154,7 +154,12 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn read<T>(&mut self, name: &'static str, otherwise: T, parse: impl Fn(&'a str) -> Result<T, String>) -> T {
+    fn read<T>(
+        &mut self,
+        name: &'static str,
+        otherwise: T,
+        parse: impl Fn(&'a str) -> Result<T, String>,
+    ) -> T {
         parse(self.form.value(name)).unwrap_or_else(|mistake| {
             self.mistakes.insert(name, mistake);
             otherwise
@@ -200,7 +205,8 @@ mod tests {
 
     #[test]
     fn a_form_survives_its_address() {
-        let form = Form::parse("strategy=row&strategy=none&faults=kill%401s&quantity=1..3&stock=7&evil=%3Cb%3E");
+        let form =
+            Form::parse("strategy=row&strategy=none&faults=kill%401s&quantity=1..3&stock=7&evil=%3Cb%3E");
         assert_eq!(form.strategies, [StrategyName::None, StrategyName::Row]);
         assert_eq!((form.value("faults"), form.value("replicas"), form.value("evil")), ("kill@1s", "3", ""));
         assert_eq!(Form::parse(&form.query()), form);

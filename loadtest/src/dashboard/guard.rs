@@ -65,9 +65,9 @@ mod tests {
     use super::*;
 
     fn admitted(method: &Method, headers: &[(&'static str, &'static str)]) -> bool {
-        let pairs = headers.iter().map(|(name, value)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        });
+        let pairs = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         admit(method, &pairs.collect()).is_ok()
     }
 

@@ -35,7 +35,7 @@ pub(super) fn run(dashboard: &Arc<Dashboard>, form: Form, plan: Plan) -> Result<
     dashboard.lock().suite = Some(Suite { id, at, form, report, live: None, stage: Stage::Running });
     dashboard.notify();
     let watched = Arc::clone(dashboard);
-    in_thread(dashboard, stop.clone(), move || async move {
+    in_thread(dashboard, move || async move {
         let watcher = Watched(Arc::clone(&watched));
         let outcome = tokio::select! {
             () = stop.cancelled() => None,
@@ -55,7 +55,7 @@ pub(super) fn experiment(dashboard: &Arc<Dashboard>, experiment: Experiment) -> 
     drop(inner);
     dashboard.notify();
     let watched = Arc::clone(dashboard);
-    in_thread(dashboard, stop.clone(), move || async move {
+    in_thread(dashboard, move || async move {
         let outcome = tokio::select! {
             () = stop.cancelled() => None,
             outcome = experiments::run(experiment) => Some(outcome),
@@ -110,7 +110,6 @@ fn begin(dashboard: &Dashboard) -> Result<CancellationToken, Busy> {
 /// Experiments stay on the thread they begin on, so each job has one. What they spawn runs with all the rest.
 fn in_thread<Job: Future<Output = ()>>(
     dashboard: &Arc<Dashboard>,
-    stop: CancellationToken,
     job: impl FnOnce() -> Job + Send + 'static,
 ) {
     let (handle, dashboard) = (Handle::current(), Arc::clone(dashboard));

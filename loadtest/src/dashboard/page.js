@@ -5,13 +5,14 @@
   const FOCUSABLE = 'a, button, summary, input, select, [tabindex]';
 
   // Exchanges a part and keeps what the reader has done to it: what is unfolded, scrolled and focused.
-  const exchange = (id, html) => {
+  const exchange = (id, hash, html) => {
     const part = document.getElementById(id);
-    if (!part) return;
+    if (!part || part.dataset.hash === hash) return;
     const all = (selector) => [...part.querySelectorAll(selector)];
     const open = all('details[open]').map((details) => details.id);
     const scrolled = all('.scroll').map((region) => [region.scrollTop, region.scrollLeft]);
     const focused = all(FOCUSABLE).indexOf(document.activeElement);
+    part.dataset.hash = hash;
     part.innerHTML = html;
     for (const name of open) {
       const details = name && document.getElementById(name);
@@ -29,7 +30,7 @@
     const events = new EventSource(live.dataset.events);
     events.onmessage = (message) => {
       lost.hidden = true;
-      for (const [id, html] of JSON.parse(message.data)) exchange(id, html);
+      for (const [id, hash, html] of JSON.parse(message.data)) exchange(id, hash, html);
     };
     events.onopen = () => { lost.hidden = true; };
     events.onerror = () => { lost.hidden = false; };

@@ -2,6 +2,7 @@
 
 pub(super) mod controls;
 pub(super) mod experiments;
+pub(super) mod part;
 pub(super) mod past;
 pub(super) mod run;
 
@@ -9,8 +10,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -62,7 +63,8 @@ async fn start(State(dashboard): Shared, body: String) -> Response {
     }
     let refused = |form: &Form, mistakes| {
         let inner = dashboard.lock();
-        (StatusCode::UNPROCESSABLE_ENTITY, page(run::page(&inner, form, None, Some(mistakes)))).into_response()
+        (StatusCode::UNPROCESSABLE_ENTITY, page(run::page(&inner, form, None, Some(mistakes))))
+            .into_response()
     };
     let plan = match form.plan() {
         Ok(plan) => plan,
@@ -111,7 +113,9 @@ async fn show_kept(State(dashboard): Shared, Path(file_name): Path<String>) -> R
     let report = &kept.report;
     let (content_type, text) = match kind {
         "" => return page(past::one(id, &kept)),
-        "json" => ("application/json", serde_json::to_string_pretty(report).expect("a report can be written")),
+        "json" => {
+            ("application/json", serde_json::to_string_pretty(report).expect("a report can be written"))
+        }
         "csv" => ("text/csv; charset=utf-8", downloads::csv(report)),
         "html" => ("text/html; charset=utf-8", crate::report::html::page(report)),
         _ => return StatusCode::NOT_FOUND.into_response(),

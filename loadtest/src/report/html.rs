@@ -55,7 +55,7 @@ pub fn content(report: &Report) -> Markup {
         @for (number, run) in report.runs.iter().enumerate() {
             @let prefix = if several { format!("run-{number}-") } else { String::new() };
             section.run id={ "run-" (number) } aria-label={ "Run " (number + 1) ", " (run.strategy) } {
-                (verdict::banner(&verdict::Banner::of(run)))
+                (verdict::banner(&verdict::Banner::of(run), if several { 2 } else { 1 }))
                 (verdict::tiles(&verdict::Tile::of(run, &prefix)))
                 (evidence(run, &prefix))
                 @if !several { (comparison::section(&report.runs, &report.not_run, None)) }

@@ -106,8 +106,11 @@ impl Hold {
 
 /// Marks every hold that another replica's overlaps, and counts them.
 fn mark_overlaps(lanes: &mut [(&str, Vec<Hold>)]) -> usize {
-    let mut all: Vec<(usize, usize)> =
-        lanes.iter().enumerate().flat_map(|(lane, (_, holds))| (0..holds.len()).map(move |i| (lane, i))).collect();
+    let mut all: Vec<(usize, usize)> = lanes
+        .iter()
+        .enumerate()
+        .flat_map(|(lane, (_, holds))| (0..holds.len()).map(move |i| (lane, i)))
+        .collect();
     all.sort_by(|a, b| lanes[a.0].1[a.1].acquired_ms.total_cmp(&lanes[b.0].1[b.1].acquired_ms));
     // Of each lane, the hold that ends last of those that have begun.
     let mut latest = vec![None::<usize>; lanes.len()];
@@ -133,7 +136,8 @@ fn mark_overlaps(lanes: &mut [(&str, Vec<Hold>)]) -> usize {
 /// The moment to look at closely.
 fn moment(lanes: &[(&str, Vec<Hold>)]) -> [f64; 2] {
     let all = || lanes.iter().flat_map(|(_, holds)| holds);
-    let first_overlap = all().filter(|hold| hold.overlaps).map(|hold| hold.acquired_ms).min_by(f64::total_cmp);
+    let first_overlap =
+        all().filter(|hold| hold.overlaps).map(|hold| hold.acquired_ms).min_by(f64::total_cmp);
     let mut begins: Vec<_> = all().map(|hold| hold.acquired_ms).collect();
     begins.sort_by(f64::total_cmp);
     let Some(&last) = begins.last() else { return [0.0, 0.0] };
@@ -191,8 +195,10 @@ mod tests {
 
     #[test]
     fn holds_of_two_replicas_at_the_same_time_overlap() {
-        let records =
-            [record("a", &[(10, 10, 20), (20, 30, 60), (70, 70, 80)]), record("b", &[(11, 20, 30), (30, 40, 50)])];
+        let records = [
+            record("a", &[(10, 10, 20), (20, 30, 60), (70, 70, 80)]),
+            record("b", &[(11, 20, 30), (30, 40, 50)]),
+        ];
         let locks = Locks::of(&records, 10_000_000);
         let marked: Vec<Vec<_>> =
             locks.lanes.iter().map(|lane| lane.holds.iter().map(|hold| hold.overlaps).collect()).collect();

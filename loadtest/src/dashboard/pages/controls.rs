@@ -47,8 +47,8 @@ pub(super) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> Markup {
             (choice(form, mistake("guard"), "guard", "Guard", &[("", "as the strategy has it"), ("version", "version"), ("off", "off")]))
             @for (name, label, hint, keyboard) in TYPED {
                 div.field {
-                    label for=(name) { (label) }
-                    input id=(name) name=(name) value=(form.value(name)) inputmode=(keyboard) autocomplete="off"
+                    label for={ "field-" (name) } { (label) }
+                    input id={ "field-" (name) } name=(name) value=(form.value(name)) inputmode=(keyboard) autocomplete="off"
                         aria-invalid=[mistake(name).map(|_| "true")] aria-describedby={ (name) "-hint" };
                     @match mistake(name) {
                         Some(mistake) => span.error id={ (name) "-hint" } { (mistake) },
@@ -60,12 +60,18 @@ pub(super) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> Markup {
     }
 }
 
-fn choice(form: &Form, mistake: Option<&String>, name: &str, label: &str, options: &[(&str, &str)]) -> Markup {
+fn choice(
+    form: &Form,
+    mistake: Option<&String>,
+    name: &str,
+    label: &str,
+    options: &[(&str, &str)],
+) -> Markup {
     let hint = format!("{name}-hint");
     html! {
         div.field {
-            label for=(name) { (label) }
-            select id=(name) name=(name) aria-invalid=[mistake.map(|_| "true")] aria-describedby=[mistake.map(|_| &hint)] {
+            label for={ "field-" (name) } { (label) }
+            select id={ "field-" (name) } name=(name) aria-invalid=[mistake.map(|_| "true")] aria-describedby=[mistake.map(|_| &hint)] {
                 @for (value, words) in options {
                     option value=(value) selected[form.value(name) == *value] { (words) }
                 }

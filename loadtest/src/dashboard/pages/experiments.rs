@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::run::Part;
+use super::part::Part;
 use crate::dashboard::state::Inner;
 use crate::experiments::{self, Experiment, ExperimentReport, Finding};
 use crate::report::html::layout;
@@ -15,7 +15,7 @@ pub(super) fn page(inner: &Inner) -> Markup {
         p.note { "None is scripted to its answer: what is observed comes from the database, the lock service or the clock." }
         p.message #connection hidden { "The dashboard does not answer. This is the last that is known." }
         div.live data-events="/events?page=experiments" {}
-        @for (id, markup) in parts(inner) { div.part id=(id) { (markup) } }
+        @for part in parts(inner) { (part.in_place()) }
     };
     layout::served("Experiments", "/experiments", &body)
 }
@@ -23,7 +23,7 @@ pub(super) fn page(inner: &Inner) -> Markup {
 /// The experiments, each a part of its own.
 pub(in crate::dashboard) fn parts(inner: &Inner) -> Vec<Part> {
     let all = experiments::all().into_iter();
-    all.map(|experiment| (experiment.name.to_owned(), section(inner, &experiment))).collect()
+    all.map(|experiment| Part::new(experiment.name, section(inner, &experiment))).collect()
 }
 
 fn section(inner: &Inner, experiment: &Experiment) -> Markup {

@@ -18,9 +18,9 @@ pub(super) fn page(archive: &Archive, query: &str) -> Markup {
     // At first, the last two.
     let a = asked("a").or_else(|| ids.get(1).cloned());
     let b = asked("b").or_else(|| ids.first().cloned());
-    let both = asked("a").and(asked("b")).and_then(|_| {
-        Some((archive.entry(a.as_deref()?)?, archive.entry(b.as_deref()?)?))
-    });
+    let both = asked("a")
+        .and(asked("b"))
+        .and_then(|_| Some((archive.entry(a.as_deref()?)?, archive.entry(b.as_deref()?)?)));
     let body = html! {
         h1 { "Past runs" }
         @if ids.is_empty() {

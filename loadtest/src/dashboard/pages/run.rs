@@ -3,15 +3,13 @@
 use maud::{Markup, html};
 
 use super::controls;
+use super::part::Part;
 use crate::dashboard::form::{Form, Mistakes};
 use crate::dashboard::state::{Inner, Live, Stage, Suite};
 use crate::report::html::figures::{ms, whole};
 use crate::report::html::verdict::{Banner, Tile, Tone, banner, chip, tiles};
 use crate::report::html::{charts, comparison, downloads, evidence, layout, proof};
 use crate::report::{Report, RunReport};
-
-/// A part of a page, which is brought to open pages again when it changes.
-pub(in crate::dashboard) type Part = (String, Markup);
 
 /// The number of the run that a query asks for.
 pub(in crate::dashboard) fn shown(query: &str) -> Option<usize> {
@@ -23,9 +21,8 @@ pub(in crate::dashboard) fn shown(query: &str) -> Option<usize> {
 pub(super) fn page(inner: &Inner, form: &Form, show: Option<usize>, mistakes: Option<Mistakes>) -> Markup {
     let mut parts = parts(inner, show).into_iter();
     let mut part = |id: &str| {
-        let (known, markup) = parts.next().expect("the page shows every part");
-        assert_eq!(known, id, "the page shows the parts in their order");
-        html! { div.part id=(id) { (markup) } }
+        let part = parts.next().filter(|part| part.id == id);
+        part.expect("the page shows every part, in their order").in_place()
     };
     let events = show.map_or_else(|| "/events".into(), |show| format!("/events?show={show}"));
     let body = html! {
@@ -39,7 +36,7 @@ pub(super) fn page(inner: &Inner, form: &Form, show: Option<usize>, mistakes: Op
         }
         div.live data-events=(events) {}
         (part("evidence"))
-        (part("comparison"))
+        (part("strategies"))
         (part("proof"))
         (part("files"))
     };
@@ -61,24 +58,23 @@ pub(in crate::dashboard) fn parts(inner: &Inner, show: Option<usize>) -> Vec<Par
     };
     let tabs = suite.map_or_else(|| html! {}, |suite| tabs(suite, run));
     let stage = suite.map_or_else(|| html! {}, |suite| stage(&suite.stage));
+    let running = live.map(|live| live.strategy.as_str());
+    let table = comparison::section(&report.runs, &report.not_run, running);
     vec![
-        ("verdict".into(), html! { (headline) (stage) (tabs) }),
-        ("tiles".into(), four),
-        ("buttons".into(), controls::buttons(inner)),
-        ("evidence".into(), middle),
-        (
-            "comparison".into(),
-            comparison::section(&report.runs, &report.not_run, live.map(|live| live.strategy.as_str())),
-        ),
-        ("proof".into(), end),
-        ("files".into(), html! { (files(suite)) (downloads::environment(report)) }),
+        Part::new("verdict", html! { (headline) (stage) (tabs) }),
+        Part::new("tiles", four),
+        Part::new("buttons", controls::buttons(inner)),
+        Part::new("evidence", middle),
+        Part::new("strategies", table),
+        Part::new("proof", end),
+        Part::new("files", html! { (files(suite)) (downloads::environment(report)) }),
     ]
 }
 
 type Shown = (Markup, Markup, Markup, Markup);
 
 fn of_run(run: &RunReport) -> Shown {
-    (banner(&Banner::of(run)), tiles(&Tile::of(run, "")), evidence(run, ""), proof::sections(run, ""))
+    (banner(&Banner::of(run), 1), tiles(&Tile::of(run, "")), evidence(run, ""), proof::sections(run, ""))
 }
 
 fn of_live(live: &Live) -> Shown {
@@ -107,7 +103,8 @@ fn of_live(live: &Live) -> Shown {
     let of = live.scenario.orders().map_or_else(String::new, |orders| format!(" of {}", whole(orders)));
     let answered = format!("{}{of} answered in {seconds:.1} s", whole(done));
     let latest = live.series.intervals.iter().rev().find_map(|interval| interval.latency_ms);
-    let median = latest.map_or_else(String::new, |latency| format!("just now; median {} ms", ms(latency.p50)));
+    let median =
+        latest.map_or_else(String::new, |latency| format!("just now; median {} ms", ms(latency.p50)));
     let p99 = latest.map(|latency| latency.p99);
     let four = Tile::four("", (sold, stock, oversold, lost), (per_second, answered), (p99, median));
     let middle = html! {
@@ -123,14 +120,16 @@ fn of_live(live: &Live) -> Shown {
         }
         section.card id="checks" { h2 { "Checks" } p.note { "The checks are made when the run is over." } }
     };
-    (banner(&shown), tiles(&four), middle, end)
+    (banner(&shown, 1), tiles(&four), middle, end)
 }
 
 fn of_nothing(suite: Option<&Suite>) -> Shown {
     let (tone, word, fact, meaning) = match suite.map(|suite| &suite.stage) {
         Some(Stage::Running) => (Tone::Running, "Starting", "", "The run begins."),
         Some(Stage::Stopped) => (Tone::Idle, "Stopped", "no verdict", "The run was stopped before its end."),
-        Some(Stage::Broken(_)) => (Tone::Inconclusive, "Broken off", "no verdict", "The run could not be made."),
+        Some(Stage::Broken(_)) => {
+            (Tone::Inconclusive, "Broken off", "no verdict", "The run could not be made.")
+        }
         _ => (
             Tone::Idle,
             "Is anything oversold?",
@@ -140,7 +139,7 @@ fn of_nothing(suite: Option<&Suite>) -> Shown {
     };
     let facts = if fact.is_empty() { Vec::new() } else { vec![fact.to_owned()] };
     let shown = Banner { tone, word: word.into(), facts, meaning: meaning.into() };
-    (banner(&shown), html! {}, html! {}, html! {})
+    (banner(&shown, 1), html! {}, html! {}, html! {})
 }
 
 fn stage(stage: &Stage) -> Markup {
@@ -171,7 +170,8 @@ fn tabs(suite: &Suite, shown: Option<&RunReport>) -> Markup {
 }
 
 fn files(suite: Option<&Suite>) -> Markup {
-    let Some(suite) = suite.filter(|suite| !suite.report.runs.is_empty() && suite.stage != Stage::Running) else {
+    let Some(suite) = suite.filter(|suite| !suite.report.runs.is_empty() && suite.stage != Stage::Running)
+    else {
         return html! {};
     };
     super::past::files(&suite.id)

@@ -45,7 +45,14 @@ fn stock(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
     let aim = if owed < 0 { "Below zero is sold and was never there." } else { "" };
     let row = |i: &Interval| vec![whole(i.stock), whole(i.owed), whole(i.stock - i.owed)];
     let caption = format!("Stock: recorded {}, by the orders {}. {parted} {aim}", whole(stock), whole(owed));
-    figure(prefix, "stock", "Stock", &caption, &plot, &table(series, &["recorded", "by the orders", "apart"], row))
+    figure(
+        prefix,
+        "stock",
+        "Stock",
+        &caption,
+        &plot,
+        &table(series, &["recorded", "by the orders", "apart"], row),
+    )
 }
 
 fn throughput(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {

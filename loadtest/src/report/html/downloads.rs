@@ -8,7 +8,15 @@ use crate::report::Report;
 
 /// What a link with a file in it may hold as it is.
 const KEPT: AsciiSet = NON_ALPHANUMERIC
-    .remove(b'.').remove(b',').remove(b'-').remove(b'_').remove(b':').remove(b'{').remove(b'}').remove(b'[').remove(b']');
+    .remove(b'.')
+    .remove(b',')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b':')
+    .remove(b'{')
+    .remove(b'}')
+    .remove(b'[')
+    .remove(b']');
 
 /// The files of a page that has nobody to ask: they are in its links.
 pub fn embedded(report: &Report) -> Markup {
@@ -38,13 +46,19 @@ pub fn csv(report: &Report) -> String {
     );
     for run in &report.runs {
         let lost = run.series.as_ref().map_or_else(String::new, |series| series.lost_updates.to_string());
-        let counts = [run.attempts, run.accepted, run.sold_out, run.failed, run.unknown].map(|n| n.to_string());
+        let counts =
+            [run.attempts, run.accepted, run.sold_out, run.failed, run.unknown].map(|n| n.to_string());
         let latency = [run.latency_ms.p50, run.latency_ms.p90, run.latency_ms.p99, run.latency_ms.max];
         let cost = [run.lock.wait_ms.p99, run.lock.hold_ms.p50, run.lock.batch_mean];
         let mut cells = vec![cell(&run.strategy), cell(&run.store)];
         cells.extend([run.replicas.to_string(), run.buyers.to_string(), run.stock.to_string()]);
         cells.extend(counts);
-        cells.extend([run.units_sold.to_string(), run.oversold_units.to_string(), lost, run.verdict.to_string()]);
+        cells.extend([
+            run.units_sold.to_string(),
+            run.oversold_units.to_string(),
+            lost,
+            run.verdict.to_string(),
+        ]);
         cells.extend([run.accepted_per_second, run.seconds].map(|value| value.to_string()));
         cells.extend(latency.map(|value| value.to_string()));
         cells.extend(cost.map(|value| value.to_string()));

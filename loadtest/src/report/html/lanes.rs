@@ -20,7 +20,9 @@ pub fn section(strategy: &str, series: &Series, marks: &[FaultMark], prefix: &st
             prefix,
             &match strategy {
                 "none" => "Nobody waits and nobody holds: under none there is no lock.".into(),
-                "row" => "Under row the database locks the product's row itself; there is no other lock.".into(),
+                "row" => {
+                    "Under row the database locks the product's row itself; there is no other lock.".into()
+                }
                 "optimistic" => "Under optimistic nobody holds anything: a stale write is refused.".into(),
                 _ => format!("The replicas have recorded no hold of the lock {strategy}."),
             },
@@ -100,7 +102,8 @@ fn rectangle(class: &str, x: f64, width: f64, y: u32, height: u32) -> Markup {
 }
 
 fn words(hold: &Hold) -> String {
-    let token = hold.token.map_or_else(|| "no fencing token".into(), |token| format!("fencing token {token}"));
+    let token =
+        hold.token.map_or_else(|| "no fencing token".into(), |token| format!("fencing token {token}"));
     let held = hold.released_ms.map_or_else(
         || "never released".into(),
         |released| format!("held {} ms", precise(released - hold.acquired_ms)),

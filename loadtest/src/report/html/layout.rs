@@ -11,7 +11,8 @@ pub const STYLE: &str = concat!(
 );
 
 /// What a frozen page may do: nothing but show itself.
-const NOTHING_ELSE: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+const NOTHING_ELSE: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// The pages of the dashboard.
 pub const PAGES: [(&str, &str); 3] = [("/", "Run"), ("/experiments", "Experiments"), ("/runs", "Past runs")];

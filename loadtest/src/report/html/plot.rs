@@ -129,7 +129,8 @@ impl Plot<'_> {
             let below = self.lines.iter().flat_map(|line| [&line.points]).last().into_iter().flatten();
             let below = below.map(|(at, value)| (*at, value.min(0.0)));
             chart.draw_series(AreaSeries::new(below, 0.0, ALARM.mix(0.25)))?;
-            chart.draw_series([PathElement::new([(0.0, 0.0), (self.seconds, 0.0)], ALARM.stroke_width(3))])?;
+            chart
+                .draw_series([PathElement::new([(0.0, 0.0), (self.seconds, 0.0)], ALARM.stroke_width(3))])?;
         }
         for line in &self.lines {
             chart.draw_series(LineSeries::new(line.points.iter().copied(), line.colour.stroke_width(4)))?;

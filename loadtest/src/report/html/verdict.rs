@@ -99,13 +99,13 @@ pub fn headline(run: &RunReport) -> String {
     std::iter::once(banner.word).chain(banner.facts).collect::<Vec<_>>().join(" · ")
 }
 
-/// Draws a banner: an icon, words and a colour, each of which says it alone.
-pub fn banner(banner: &Banner) -> Markup {
+/// Draws a banner: an icon, words and a colour, each of which says it alone. Its words are a heading of `level`.
+pub fn banner(banner: &Banner, level: u8) -> Markup {
     html! {
         div class={ "banner " (banner.tone.class()) } {
             (icon(banner.tone))
             div {
-                p.headline {
+                p.headline role="heading" aria-level=(level) {
                     strong { (banner.word) }
                     @for fact in &banner.facts { span.dot aria-hidden="true" { " · " } span { (fact) } }
                 }
