@@ -14,11 +14,9 @@ pub use lost::{Counterexample, Reader};
 /// The most intervals that a series has.
 pub const MAX_INTERVALS: usize = 400;
 
-/// How many intervals a series has at least, where they are not too short for that.
-const FEW: f64 = 100.0;
-
-/// The widths that intervals have, in milliseconds.
-const WIDTHS_MS: [f64; 4] = [10.0, 20.0, 50.0, 100.0];
+/// How wide intervals are, in milliseconds, and the most that a series has of that width; a longer run has
+/// wider ones. Narrow ones show the batches rather than the run.
+const WIDTHS: [(f64, f64); 3] = [(20.0, 60.0), (50.0, 60.0), (100.0, 120.0)];
 
 /// A run along its time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -193,9 +191,8 @@ impl Ledger {
 
 /// The width of intervals for a run of this length: a round one.
 fn width_ms(run_ms: f64) -> f64 {
-    let enough = |width: f64| run_ms / width <= FEW * 2.0;
-    let known = WIDTHS_MS.into_iter().find(|width| enough(*width));
-    known.unwrap_or_else(|| (run_ms / FEW / 2.0 / 100.0).ceil() * 100.0)
+    let known = WIDTHS.into_iter().find(|(width, most)| run_ms / width <= *most);
+    known.map_or_else(|| (run_ms / 120.0 / 100.0).ceil() * 100.0, |(width, _)| width)
 }
 
 #[cfg(test)]
@@ -221,10 +218,10 @@ mod tests {
 
     #[test]
     fn two_lines_part_where_an_update_is_lost() {
-        let attempts = [sold(1, 5, 10, 9, 1), sold(2, 15, 9, 8, 2), sold(3, 25, 9, 8, 2)];
-        let series = Series::of(&attempts, 10, 0.03);
+        let attempts = [sold(1, 10, 10, 9, 1), sold(2, 30, 9, 8, 2), sold(3, 56, 9, 8, 2)];
+        let series = Series::of(&attempts, 10, 0.06);
         let lines: Vec<_> = series.intervals.iter().map(|i| (i.until_ms, i.stock, i.owed)).collect();
-        assert_eq!(lines, [(10.0, 9, 9), (20.0, 8, 8), (25.0, 8, 7)]);
+        assert_eq!(lines, [(20.0, 9, 9), (40.0, 8, 8), (56.0, 8, 7)]);
         assert_eq!(series.lost_updates, 1);
         let readers = series.counterexample.expect("a counterexample").readers;
         assert_eq!(

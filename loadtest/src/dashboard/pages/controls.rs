@@ -44,7 +44,7 @@ pub(super) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> Markup {
         }
         div.fields {
             (choice(form, mistake("store"), "store", "Store", &[("sqlite", "SQLite, a file"), ("postgres", "PostgreSQL")]))
-            (choice(form, mistake("guard"), "guard", "Guard", &[("", "as the strategy has it"), ("version", "version"), ("off", "off")]))
+            (choice(form, mistake("guard"), "guard", "Guard", &[("", "as usual"), ("version", "version"), ("off", "off")]))
             @for (name, label, hint, keyboard) in TYPED {
                 div.field {
                     label for={ "field-" (name) } { (label) }

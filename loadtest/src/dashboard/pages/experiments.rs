@@ -14,7 +14,7 @@ pub(super) fn page(inner: &Inner) -> Markup {
         h1 { "The claims of the course" }
         p.note { "None is scripted to its answer: what is observed comes from the database, the lock service or the clock." }
         p.message #connection hidden { "The dashboard does not answer. This is the last that is known." }
-        div.live data-events="/events?page=experiments" {}
+        div.live data-events="/events?page=experiments" hidden {}
         @for part in parts(inner) { (part.in_place()) }
     };
     layout::served("Experiments", "/experiments", &body)
@@ -67,7 +67,7 @@ fn finding(report: Option<&ExperimentReport>, running: bool) -> Markup {
         Some(Finding::Refuted) => (Tone::Violated, "violated", "refuted"),
         Some(Finding::Inconclusive) => (Tone::Inconclusive, "inconclusive", "inconclusive"),
     };
-    html! { span.finding class=(class) { (icon(tone)) (word) } }
+    html! { span class={ "finding " (class) } { (icon(tone)) (word) } }
 }
 
 fn details(report: &ExperimentReport) -> Markup {

@@ -34,7 +34,7 @@ pub(super) fn page(inner: &Inner, form: &Form, show: Option<usize>, mistakes: Op
             (part("buttons"))
             (controls::command_line(form))
         }
-        div.live data-events=(events) {}
+        div.live data-events=(events) hidden {}
         (part("evidence"))
         (part("strategies"))
         (part("proof"))

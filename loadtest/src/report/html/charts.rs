@@ -11,7 +11,7 @@ use crate::series::{Interval, Series};
 const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
 const VERMILION: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
 const GREEN: RGBColor = RGBColor(0x00, 0x8f, 0x68);
-const PURPLE: RGBColor = RGBColor(0xa6, 0x3c, 0x7e);
+const BROWN: RGBColor = RGBColor(0x8a, 0x6d, 0x00);
 const GREY: RGBColor = RGBColor(0x77, 0x7d, 0x86);
 
 /// Stock, throughput and latency, and what was broken meanwhile.
@@ -70,12 +70,12 @@ fn throughput(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
         class: "plot-throughput",
         description: format!("Answers per second along the time of the run. {caption}"),
         seconds: axis(series),
-        lines: vec![
+        lines: with_something(vec![
             line(series, "accepted", BLUE, |i| per_second(i, i.accepted)),
             line(series, "sold out", GREY, |i| per_second(i, i.sold_out)),
             line(series, "failed", VERMILION, |i| per_second(i, i.failed)),
-            line(series, "unknown", PURPLE, |i| per_second(i, i.unknown)),
-        ],
+            line(series, "unknown", BROWN, |i| per_second(i, i.unknown)),
+        ]),
         marks,
         alarm_below_zero: false,
     };
@@ -122,7 +122,20 @@ fn line(
     of: impl Fn(&Interval) -> Option<f64>,
 ) -> Line {
     let point = |interval: &Interval| Some((interval.until_ms / 1e3, of(interval)?));
-    Line { name, colour, points: series.intervals.iter().filter_map(point).collect() }
+    let points: Vec<_> = series.intervals.iter().map(point).collect();
+    // Where nothing was answered there is a gap, not a line across it.
+    let stretches = points.split(Option::is_none).filter(|stretch| !stretch.is_empty());
+    Line {
+        name,
+        colour,
+        stretches: stretches.map(|stretch| stretch.iter().flatten().copied().collect()).collect(),
+    }
+}
+
+/// The lines that are not zero all along: the others would only hide the axis.
+fn with_something(mut lines: Vec<Line>) -> Vec<Line> {
+    lines.retain(|line| line.stretches.iter().flatten().any(|(_, value)| *value != 0.0));
+    lines
 }
 
 /// A chart with its title, its caption and its numbers.

@@ -73,7 +73,7 @@ fn row(run: &RunReport, baseline: Option<&RunReport>) -> Markup {
     html! {
         tr {
             th scope="row" { (run.strategy) }
-            td.verdict class=(tone_class(run.verdict)) { (icon(Tone::from(run.verdict))) (word(run)) }
+            td class={ "verdict " (tone_class(run.verdict)) } { (icon(Tone::from(run.verdict))) (word(run)) }
             td data-figure="oversold" { (whole(run.oversold_units)) }
             td data-figure="lost" { @if let Some(lost) = lost { (whole(lost)) } @else { "–" } }
             td data-figure="stale" { (whole(run.lock.stale_writes_rejected)) }

@@ -57,7 +57,7 @@ fn without(prefix: &str, why: &str) -> Markup {
 }
 
 fn swatch(class: &str) -> Markup {
-    html! { svg.swatch viewBox="0 0 32 12" { (rectangle(class, 1.0, 30.0, 1, 10)) } }
+    html! { svg.swatch viewBox="0 0 32 12" { (rectangle(class, 1.0, 98.0, 1, 10)) } }
 }
 
 fn lanes(lanes: &[Lane], [from, to]: [f64; 2], marks: &[FaultMark], description: &str) -> Markup {

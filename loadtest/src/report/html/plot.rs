@@ -1,4 +1,4 @@
-//! One chart: lines along the time of a run, twice, for wide windows and for narrow ones.
+//! One chart: lines along the time of a run, three times, for windows from wide to narrow.
 //!
 //! Colours are written into the drawing as they are on light paper; the style sheet exchanges them on dark paper and
 //! makes dashes of them, by the colour and the class of the chart.
@@ -16,19 +16,21 @@ const GRID: RGBColor = RGBColor(0xdd, 0xe0, 0xe4);
 const FAULT: RGBColor = RGBColor(0xa6, 0x3c, 0x7e);
 const ALARM: RGBColor = RGBColor(0xcc, 0x33, 0x11);
 
-/// A drawing's size, its left margin and its letters, in units of which a window has about half as many pixels.
+/// A drawing's size, its left margin and its letters, in units of which a wide window has about half as many pixels.
 struct Size {
     class: &'static str,
     width: u32,
     height: u32,
     left: u32,
+    letters: u32,
     ticks: usize,
 }
 
-/// The style sheet knows these left margins: 5% and 13% of the width.
-const SIZES: [Size; 2] = [
-    Size { class: "wide", width: 2_000, height: 440, left: 100, ticks: 10 },
-    Size { class: "narrow", width: 760, height: 480, left: 99, ticks: 4 },
+/// The style sheet knows which is seen when, and these left margins: 5%, 9% and 16% of the width.
+const SIZES: [Size; 3] = [
+    Size { class: "wide", width: 2_000, height: 440, left: 100, letters: 27, ticks: 10 },
+    Size { class: "medium", width: 1_200, height: 400, left: 108, letters: 27, ticks: 6 },
+    Size { class: "narrow", width: 750, height: 480, left: 120, letters: 36, ticks: 4 },
 ];
 
 /// The right margin, in percent of the width.
@@ -38,8 +40,8 @@ const RIGHT_PERCENT: u32 = 1;
 pub(super) struct Line {
     pub(super) name: &'static str,
     pub(super) colour: RGBColor,
-    /// Seconds and values.
-    pub(super) points: Vec<(f64, f64)>,
+    /// Seconds and values, without a gap.
+    pub(super) stretches: Vec<Vec<(f64, f64)>>,
 }
 
 /// A chart.
@@ -56,7 +58,7 @@ pub(super) struct Plot<'a> {
 }
 
 impl Plot<'_> {
-    /// Both drawings; one is seen at a time.
+    /// All drawings; one is seen at a time.
     pub(super) fn draw(&self) -> Markup {
         html! {
             div class={ "plot " (self.class) } role="img" aria-label=(self.description) {
@@ -69,7 +71,7 @@ impl Plot<'_> {
             }
             ul.legend aria-hidden="true" {
                 @for line in &self.lines {
-                    li { svg.swatch class={ "swatch " (self.class) } viewBox="0 0 32 8" {
+                    li { svg class={ "swatch " (self.class) } viewBox="0 0 32 8" {
                         line x1="0" y1="4" x2="32" y2="4" stroke=(hex(line.colour)) stroke-width="3" {}
                     } (line.name) }
                 }
@@ -96,11 +98,11 @@ impl Plot<'_> {
         size: &Size,
     ) -> Result<(), DrawingAreaErrorKind<<SVGBackend<'b> as DrawingBackend>::ErrorType>> {
         let values = self.range();
-        let font = || ("sans-serif", 24).into_font().color(&INK);
+        let font = || ("sans-serif", size.letters).into_font().color(&INK);
         let mut chart = ChartBuilder::on(area)
-            .margin_top(24)
+            .margin_top(size.letters)
             .margin_right(size.width * RIGHT_PERCENT / 100)
-            .x_label_area_size(44)
+            .x_label_area_size(size.letters * 2)
             .y_label_area_size(size.left)
             .build_cartesian_2d(0.0..self.seconds, values.clone())?;
         chart
@@ -122,25 +124,35 @@ impl Plot<'_> {
             chart.draw_series([Rectangle::new(band, FAULT.mix(0.15).filled())])?;
             let line = [(from, values.start), (from, values.end)];
             chart.draw_series([PathElement::new(line, FAULT.stroke_width(3))])?;
-            let label = Text::new((number + 1).to_string(), (from, values.end), font().color(&FAULT));
+            let label = Text::new(
+                (number + 1).to_string(),
+                (from + self.seconds * 0.004, values.end),
+                font().color(&FAULT),
+            );
             chart.draw_series([label])?;
         }
         if self.alarm_below_zero && values.start < 0.0 {
-            let below = self.lines.iter().flat_map(|line| [&line.points]).last().into_iter().flatten();
+            let below = self.lines.iter().last().into_iter().flat_map(|line| line.stretches.iter().flatten());
             let below = below.map(|(at, value)| (*at, value.min(0.0)));
             chart.draw_series(AreaSeries::new(below, 0.0, ALARM.mix(0.25)))?;
             chart
                 .draw_series([PathElement::new([(0.0, 0.0), (self.seconds, 0.0)], ALARM.stroke_width(3))])?;
         }
         for line in &self.lines {
-            chart.draw_series(LineSeries::new(line.points.iter().copied(), line.colour.stroke_width(4)))?;
+            for stretch in &line.stretches {
+                chart.draw_series(LineSeries::new(stretch.iter().copied(), line.colour.stroke_width(4)))?;
+                if let [alone] = stretch[..] {
+                    chart.draw_series([Circle::new(alone, 4, line.colour.filled())])?;
+                }
+            }
         }
         Ok(())
     }
 
     /// The least and the greatest value, zero always among them.
     fn range(&self) -> Range<f64> {
-        let values = || self.lines.iter().flat_map(|line| &line.points).map(|(_, value)| *value);
+        let values =
+            || self.lines.iter().flat_map(|line| line.stretches.iter().flatten()).map(|(_, value)| *value);
         let (least, most) = (values().fold(0.0, f64::min), values().fold(0.0, f64::max));
         let span = (most - least).max(1e-3);
         let below = if least < 0.0 { span * 0.04 } else { 0.0 };
