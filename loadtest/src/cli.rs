@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use loadtest::client::Client;
 use loadtest::compare::{self, Faults, Plan};
@@ -13,6 +13,7 @@ use loadtest::dashboard;
 use loadtest::experiments;
 use loadtest::faults::Schedule;
 use loadtest::fleet::StoreKind;
+use loadtest::laboratory::Laboratory;
 use loadtest::report::{Report, Thresholds, comparison, details, html};
 use loadtest::scenario::{Amount, Scenario};
 use order_service::app::{App, stop_signal};
@@ -42,6 +43,8 @@ pub enum Command {
     Experiment(Experiment),
     /// The web page: choose a strategy, press Run, see whether anything is oversold
     Dashboard(Dashboard),
+    /// Real servers and replicas to play with, until Ctrl-C
+    Lab(Lab),
     /// One replica of the service: what the laboratory starts
     Serve(Serve),
 }
@@ -71,6 +74,9 @@ pub struct Run {
     /// The service's admin.token
     #[arg(long, env = "STOCKLOCK_ADMIN_TOKEN", hide_env_values = true, default_value = "")]
     token: String,
+    /// What to burden the deployment with besides: slow-clients, which send their requests byte by byte
+    #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
+    faults: Vec<String>,
     #[command(flatten)]
     load: Load,
     #[command(flatten)]
@@ -112,6 +118,25 @@ pub struct Experiment {
     /// Write what was observed to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write it as a page for people
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Lab {
+    /// The locking strategy of the replicas
+    #[arg(long, default_value_t = StrategyName::Database)]
+    strategy: StrategyName,
+    /// The store of the replicas
+    #[arg(long, value_enum, default_value_t = StoreKind::Postgres)]
+    store: StoreKind,
+    /// Replicas of the service
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    replicas: u16,
+    /// A key of the service's configuration with its value, such as checkout.max_batch=1; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    overrides: Vec<(String, String)>,
 }
 
 #[derive(Args)]
@@ -157,6 +182,15 @@ struct Load {
     /// The share of confirmed orders that is sent again with the same idempotency key
     #[arg(long, default_value_t = 0.02, allow_negative_numbers = true, value_parser = share)]
     replays: f64,
+    /// The share of confirmed orders that is given back
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
+    cancels: f64,
+    /// The share of attempts after which as many units are put in stock as they asked for
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
+    restocks: f64,
+    /// The share of attempts after which the buyer looks at the stock
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
+    looks: f64,
     /// How long a buyer waits for an answer
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
     patience: Duration,
@@ -174,6 +208,9 @@ impl Load {
             stock: self.stock,
             quantity: self.quantity,
             replays: self.replays,
+            cancels: self.cancels,
+            restocks: self.restocks,
+            looks: self.looks,
             patience: self.patience,
             seed: self.seed,
         }
@@ -224,6 +261,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dashboard(Dashboard { listen, data }) => {
             dashboard::serve(listen, data).await.map(|()| ExitCode::SUCCESS)
         }
+        Command::Lab(lab) => open_laboratory(lab).await,
         Command::Serve(replica) => serve(replica).await,
     }
 }
@@ -268,7 +306,15 @@ async fn against(arguments: Run) -> anyhow::Result<ExitCode> {
     let clients: Vec<_> =
         arguments.target.iter().map(|target| Client::new(target, &arguments.token)).collect();
     let scenario = arguments.load.scenario();
-    let run = compare::run(&clients, &scenario, &Default::default(), Faults::None).await?;
+    let schedule = Schedule::parse(&arguments.faults).map_err(anyhow::Error::msg)?;
+    let faults = match schedule {
+        schedule if schedule.is_empty() => Faults::None,
+        schedule if schedule.is_slow_clients() => Faults::SlowClients,
+        _ => bail!(
+            "only a laboratory's replicas and servers can be broken (compare); a deployment can be given slow-clients"
+        ),
+    };
+    let run = compare::run(&clients, &scenario, &Default::default(), faults).await?;
     println!("{}", details(&run));
     arguments.output.finish(&Report::new(vec![run], Vec::new()))
 }
@@ -290,7 +336,18 @@ async fn try_claims(arguments: Experiment) -> anyhow::Result<ExitCode> {
     if let Some(file) = &arguments.json {
         write_json(file, &reports)?;
     }
+    if let Some(file) = &arguments.html {
+        let page = experiments::page(&reports);
+        std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     Ok(ExitCode::from(experiments::conclude(&reports).exit_code()))
+}
+
+async fn open_laboratory(arguments: Lab) -> anyhow::Result<ExitCode> {
+    let Lab { strategy, store, replicas, overrides } = arguments;
+    let laboratory = Laboratory::open(strategy, store, replicas.into(), &overrides).await?;
+    println!("{laboratory}");
+    std::future::pending().await
 }
 
 /// One replica of the service.

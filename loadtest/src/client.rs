@@ -12,11 +12,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use order_service::api::{
     Adjustment, AdjustmentList, Audit, HoldRecord, IDEMPOTENCY_KEY, Info, LockCensus, NewOrder, Order,
-    OrderPage, Problem, Product, PutProduct,
+    OrderPage, Problem, Product, PutProduct, Restock, Stock,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// A client of one replica. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -93,6 +94,32 @@ impl Client {
         self.expect(StatusCode::CREATED, answer)
     }
 
+    /// Gives an order back.
+    pub async fn cancel(&self, order: Uuid, patience: Duration) -> Result<(), CallError> {
+        let path = format!("/v1/orders/{order}/cancel");
+        let answer = self.call(Method::POST, &path, None::<&()>, None, patience).await?;
+        self.expect::<Order>(StatusCode::OK, answer).map(drop)
+    }
+
+    /// Puts units in stock.
+    pub async fn restock(
+        &self,
+        sku: &str,
+        quantity: i64,
+        reason: &str,
+        patience: Duration,
+    ) -> Result<(), CallError> {
+        let body = Restock { quantity, reason: reason.into() };
+        let path = format!("/v1/admin/products/{sku}/restock");
+        let answer = self.call(Method::POST, &path, Some(&body), None, patience).await?;
+        self.expect::<Adjustment>(StatusCode::CREATED, answer).map(drop)
+    }
+
+    /// How many units of a product there are.
+    pub async fn stock(&self, sku: &str) -> Result<Stock, CallError> {
+        self.get(&format!("/v1/products/{sku}/stock")).await
+    }
+
     /// What the replica is.
     pub async fn info(&self) -> Result<Info, CallError> {
         self.get("/v1/info").await
@@ -101,6 +128,11 @@ impl Client {
     /// A product.
     pub async fn product(&self, sku: &str) -> Result<Product, CallError> {
         self.get(&format!("/v1/products/{sku}")).await
+    }
+
+    /// A product's stock, read under a shared lock.
+    pub async fn locked_stock(&self, sku: &str) -> Result<Stock, CallError> {
+        self.get(&format!("/v1/products/{sku}/stock?read=locked")).await
     }
 
     /// The books of a product.

@@ -8,21 +8,22 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use lab::{INSTALL_POSTGRES, INSTALL_REDIS, INSTALL_ZOOKEEPER, Postgres, Redis, Zookeeper};
-use order_service::api::{Clock, Info};
+use order_service::api::Info;
 use order_service::config::StrategyName;
-use order_service::holds::now_ns;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::client::Client;
 use crate::evidence;
-use crate::faults::{Injector, Schedule};
+use crate::faults::{Injector, Schedule, send_slowly};
 use crate::fleet::{Fleet, FleetPlan, StoreKind};
 use crate::metrics::LockFigures;
 use crate::progress::{Bar, Progress};
 use crate::report::{NotRun, Report, RunReport};
+use crate::resources::Sampler;
 use crate::runner;
 use crate::scenario::Scenario;
-use crate::series::{Locks, Series};
+use crate::series::Series;
 use crate::verdict::{Verdict, sensitive};
 
 /// What to compare.
@@ -85,8 +86,18 @@ pub async fn compare_watched(plan: &Plan, watcher: &dyn Watcher) -> anyhow::Resu
             let progress = Arc::new(Progress::new(scenario.stock));
             watcher.begins(*strategy, &scenario, &progress);
             let run = in_laboratory(*strategy, plan, &scenario, &progress).await;
-            let run = run.with_context(|| format!("the run under {strategy} broke off"))?;
+            let run = run.with_context(|| format!("the run under {strategy} broke off, with seed {seed}"))?;
             watcher.ends(&run);
+            if plan.repeat > 1 {
+                eprintln!(
+                    "{} of {}: {strategy} {}, {} orders, {} faults",
+                    repetition + 1,
+                    plan.repeat,
+                    run.verdict,
+                    run.accepted,
+                    run.faults.len()
+                );
+            }
             suite.push(run);
         }
         judge_sensitivity(&mut suite);
@@ -144,12 +155,16 @@ async fn in_laboratory(
     fleet_plan.proxied = plan.faults.needs_proxies();
     let mut fleet = Fleet::start(fleet_plan).await?;
     let clients = fleet.clients().to_vec();
-    let run = if plan.faults.is_empty() {
+    let sampler = Sampler::start(fleet.roster());
+    let mut run = if plan.faults.is_empty() {
         run(&clients, scenario, progress, Faults::None).await
     } else {
         let mut injector = Injector::new(&mut fleet, &plan.faults, scenario.seed);
         run(&clients, scenario, progress, Faults::Injected(&mut injector)).await
     };
+    if let Ok(run) = &mut run {
+        run.resources = sampler.finish();
+    }
     let casualties = fleet.casualties();
     if !casualties.is_empty() || run.is_err() {
         let logs = fleet.keep_logs();
@@ -166,6 +181,8 @@ pub enum Faults<'a, 'f> {
     None,
     /// Something, by somebody else.
     Elsewhere,
+    /// Nothing, but slow clients come.
+    SlowClients,
     /// What an injector breaks.
     Injected(&'a mut Injector<'f>),
 }
@@ -184,43 +201,35 @@ pub async fn run(
     let lease = info.lease_ms.map(Duration::from_millis);
     let bar = Bar::show(&info.strategy, progress, scenario.orders());
     let firing = runner::run(clients, &sku, scenario, progress);
-    let broken = !matches!(faults, Faults::None);
-    let (mut marks, mut spans) = (Vec::new(), Vec::new());
+    let broken = !matches!(faults, Faults::None | Faults::SlowClients);
+    let (mut marks, mut spans, mut holds) = (Vec::new(), Vec::new(), Vec::new());
     let record = match faults {
         Faults::None | Faults::Elsewhere => firing.await,
+        Faults::SlowClients => {
+            let mut slow_clients = JoinSet::new();
+            clients.iter().for_each(|client| send_slowly(client, &mut slow_clients));
+            firing.await
+        }
         Faults::Injected(injector) => {
             let record = injector.during(&sku, lease, firing).await?;
             marks = injector.marks().to_vec();
             for life in injector.lives() {
                 // The next life counts from nothing.
                 spans.push((std::mem::take(&mut before[life.replica]), life.metrics.clone()));
+                holds.extend(life.holds.clone());
             }
             record
         }
     };
     drop(bar);
     let seconds = record.took.as_secs_f64();
-    let begun_ns = record.begun_ns;
-    let evidence = evidence::collect(clients, &sku, scenario.stock, record, lease, broken).await;
+    let evidence = evidence::collect(clients, &sku, scenario.stock, record, lease, broken, holds).await;
     spans.extend(before.into_iter().zip(metrics(clients).await));
     let lock = LockFigures::between(&spans);
     let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);
     report.faults = marks;
-    let series = Series::of(&evidence.attempts, scenario.stock, seconds);
-    report.series = Some(Series { locks: locks(clients, &sku, begun_ns).await, ..series });
+    report.series = Some(Series::of(&evidence, seconds));
     Ok(report)
-}
-
-/// Who had the lock when, if the replicas are of this host and have a lock.
-async fn locks(clients: &[Client], sku: &str, begun_ns: u64) -> Option<Locks> {
-    let mut records = Vec::new();
-    for client in clients {
-        let asked = now_ns();
-        let record = client.holds(sku).await.ok()?;
-        let is_ours = record.clock == Clock::Host && (asked..=now_ns()).contains(&record.now_ns);
-        records.push(is_ours.then_some(record)?);
-    }
-    Some(Locks::of(&records, begun_ns))
 }
 
 /// Makes a product on the first replica, and sees to it that all the others sell the same one.

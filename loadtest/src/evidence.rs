@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use order_service::api::{Adjustment, Audit, LockCensus, Order};
+use order_service::api::{Adjustment, Audit, Clock, HoldRecord, LockCensus, Order};
+use order_service::holds::now_ns;
 use tokio::time::sleep;
 
 use crate::attempt::{Attempt, Outcome};
 use crate::client::{CallError, Client};
+use crate::errand::{self, Errand};
 use crate::runner::Record;
 
 /// How often the database is read until two readings agree.
@@ -20,6 +22,8 @@ const LATE_COMMIT: Duration = Duration::from_secs(5);
 pub struct Evidence {
     /// Every attempt, in the order of their indices.
     pub attempts: Vec<Attempt>,
+    /// What was done besides.
+    pub errands: Vec<Errand>,
     /// Units in stock at the beginning, at version 0.
     pub initial_stock: i64,
     /// Whether anything was broken on purpose, or broke.
@@ -28,6 +32,28 @@ pub struct Evidence {
     pub database: Result<Database, String>,
     /// Who still has the lock afterwards; `Err` says why that cannot be seen.
     pub lock: Result<LockCensus, String>,
+    /// Who had it when.
+    pub holds: Holds,
+}
+
+/// Who had the lock when.
+#[derive(Debug, Clone, Default)]
+pub struct Holds {
+    /// When the run began, by this host's monotonic clock.
+    pub begun_ns: u64,
+    /// What each replica has recorded; `Err` says why that is not to be had.
+    pub records: Vec<Result<HoldRecord, Unseen>>,
+    /// What replicas had recorded that were killed since, shortly before.
+    pub of_ended_lives: Vec<HoldRecord>,
+}
+
+/// Why a record of holds is not to be had.
+#[derive(Debug, Clone)]
+pub enum Unseen {
+    /// The replica reads another clock than ours: its times cannot be compared.
+    OtherClock(String),
+    /// It does not answer.
+    NoAnswer(String),
 }
 
 /// What the database says.
@@ -51,9 +77,12 @@ pub async fn collect(
     record: Record,
     lease: Option<Duration>,
     faults: bool,
+    of_ended_lives: Vec<HoldRecord>,
 ) -> Evidence {
     let attempts = &record.attempts;
-    if attempts.iter().any(|a| matches!(a.outcome, Outcome::Unknown { .. } | Outcome::Unanswered)) {
+    let open = attempts.iter().any(|a| matches!(a.outcome, Outcome::Unknown { .. } | Outcome::Unanswered))
+        || record.errands.iter().any(|errand| matches!(errand.outcome, errand::Outcome::Unknown(_)));
+    if open {
         sleep(lease.unwrap_or_default().max(LATE_COMMIT)).await;
     } else if faults || attempts.iter().any(Attempt::is_unknown) {
         sleep(lease.unwrap_or_default() + Duration::from_millis(100)).await;
@@ -67,7 +96,39 @@ pub async fn collect(
             break;
         }
     }
-    Evidence { attempts: record.attempts, initial_stock, faults, database, lock }
+    let records = holds(clients, sku).await;
+    let holds = Holds { begun_ns: record.begun_ns, records, of_ended_lives };
+    let Record { attempts, errands, .. } = record;
+    Evidence { attempts, errands, initial_stock, faults, database, lock, holds }
+}
+
+/// What each replica has recorded, once its last hold has ended.
+async fn holds(clients: &[Client], sku: &str) -> Vec<Result<HoldRecord, Unseen>> {
+    let mut records = Vec::new();
+    for client in clients {
+        let mut record = comparable(client, sku).await;
+        for _ in 1..READINGS {
+            let ended = |record: &HoldRecord| record.holds.iter().all(|hold| hold.released_ns.is_some());
+            if record.as_ref().map_or(true, ended) {
+                break;
+            }
+            sleep(Duration::from_millis(200)).await;
+            record = comparable(client, sku).await;
+        }
+        records.push(record);
+    }
+    records
+}
+
+/// A replica's record, if its clock is ours.
+async fn comparable(client: &Client, sku: &str) -> Result<HoldRecord, Unseen> {
+    let asked = now_ns();
+    let record = client.holds(sku).await.map_err(|error| Unseen::NoAnswer(error.to_string()))?;
+    let is_ours = record.clock == Clock::Host && (asked..=now_ns()).contains(&record.now_ns);
+    if is_ours {
+        return Ok(record);
+    }
+    Err(Unseen::OtherClock(format!("{} is on another host, with a clock of its own", client.base())))
 }
 
 /// Reads the database until two readings agree.

@@ -4,22 +4,44 @@
 //! own state, or the clock. An experiment whose precondition did not occur (nobody overlapped, say) is
 //! inconclusive, never reproduced.
 
+mod comparison;
 mod database_deadlock;
+mod database_io;
+mod database_spof;
+mod herd;
+mod herd_bug;
 mod lock_table;
 mod oversell;
+mod page;
+mod redis_atomic_expiry;
+mod redis_crash;
+mod redis_expiry;
+mod redis_failover;
+mod redis_queue;
+mod redis_setnx;
 mod reentrancy;
 mod row_lock;
 mod single_machine_lock;
 mod stage;
+mod zookeeper_crash;
+mod zookeeper_ensemble;
+mod zookeeper_order;
+mod zookeeper_read_write;
+mod zookeeper_session;
 
 use std::fmt;
 use std::pin::Pin;
 
 use anyhow::{Context as _, bail};
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{ContentArrangement, Table};
+use lab::{INSTALL_POSTGRES, INSTALL_REDIS, INSTALL_ZOOKEEPER, Postgres, Redis, Zookeeper};
 use serde::{Deserialize, Serialize};
 use textwrap::Options;
 
+pub use self::page::page;
 use self::stage::Timeline;
+use crate::faults::Server;
 use crate::report::Conclusion;
 
 /// How wide the report for people is.
@@ -34,6 +56,8 @@ pub struct Experiment {
     pub claim: &'static str,
     /// What is set up.
     pub setup: &'static str,
+    /// The servers without which it cannot be tried.
+    pub needs: &'static [Server],
     run: fn() -> Running,
 }
 
@@ -49,6 +73,8 @@ pub enum Finding {
     Refuted,
     /// What the claim is about did not come to pass.
     Inconclusive,
+    /// A server that it takes is not installed.
+    NotRun,
 }
 
 /// What was observed.
@@ -59,7 +85,17 @@ struct Observation {
     figures: Vec<(String, String)>,
     /// What was observed, in a sentence.
     observed: String,
+    /// Why it is so, where that is not what the course says or not all of it.
+    explanation: Option<String>,
+    /// A table whose first row is its head; empty where there is none.
+    table: Vec<Vec<String>>,
     finding: Option<Finding>,
+}
+
+impl Observation {
+    fn figure(&mut self, name: impl Into<String>, figure: impl ToString) {
+        self.figures.push((name.into(), figure.to_string()));
+    }
 }
 
 /// An experiment with what was observed.
@@ -77,6 +113,12 @@ pub struct ExperimentReport {
     pub figures: Vec<(String, String)>,
     /// What was observed, in a sentence.
     pub observed: String,
+    /// Why it is so, where that is not what the course says or not all of it.
+    #[serde(default)]
+    pub explanation: Option<String>,
+    /// A table whose first row is its head; empty where there is none.
+    #[serde(default)]
+    pub table: Vec<Vec<String>>,
     /// What became of the claim.
     pub finding: Finding,
 }
@@ -88,8 +130,24 @@ pub fn all() -> Vec<Experiment> {
         single_machine_lock::EXPERIMENT,
         lock_table::EXPERIMENT,
         database_deadlock::EXPERIMENT,
+        database_spof::EXPERIMENT,
+        database_io::EXPERIMENT,
+        redis_setnx::EXPERIMENT,
+        redis_crash::EXPERIMENT,
+        redis_expiry::EXPERIMENT,
+        redis_queue::EXPERIMENT,
+        redis_failover::EXPERIMENT,
+        redis_atomic_expiry::EXPERIMENT,
+        zookeeper_order::EXPERIMENT,
+        zookeeper_read_write::EXPERIMENT,
+        zookeeper_crash::EXPERIMENT,
+        zookeeper_session::EXPERIMENT,
+        zookeeper_ensemble::EXPERIMENT,
+        herd::EXPERIMENT,
+        herd_bug::EXPERIMENT,
         reentrancy::EXPERIMENT,
         row_lock::EXPERIMENT,
+        comparison::EXPERIMENT,
     ]
 }
 
@@ -109,10 +167,16 @@ pub fn choose(names: &[String]) -> anyhow::Result<Vec<Experiment>> {
     Ok(chosen)
 }
 
-/// Tries a claim.
+/// Tries a claim, where the servers that it takes are installed.
 pub async fn run(experiment: Experiment) -> anyhow::Result<ExperimentReport> {
     let broken = || format!("the experiment {} broke off", experiment.name);
-    let observation = (experiment.run)().await.with_context(broken)?;
+    let missing: Vec<_> = experiment.needs.iter().copied().filter_map(missing).collect();
+    let observation = if missing.is_empty() {
+        (experiment.run)().await.with_context(broken)?
+    } else {
+        let (observed, finding) = (missing.join("; "), Some(Finding::NotRun));
+        Observation { observed, finding, ..Observation::default() }
+    };
     Ok(ExperimentReport {
         name: experiment.name.into(),
         claim: experiment.claim.into(),
@@ -120,11 +184,24 @@ pub async fn run(experiment: Experiment) -> anyhow::Result<ExperimentReport> {
         timeline: observation.timeline.lines(),
         figures: observation.figures,
         observed: observation.observed,
+        explanation: observation.explanation,
+        table: observation.table,
         finding: observation.finding.unwrap_or(Finding::Inconclusive),
     })
 }
 
-/// What the experiments say as a whole: a refutation is a finding, not a failure.
+/// What to tell of a server that is not installed.
+fn missing(server: Server) -> Option<String> {
+    let (name, installed, install) = match server {
+        Server::Postgres => ("PostgreSQL", Postgres::is_installed(), INSTALL_POSTGRES),
+        Server::Redis => ("Redis", Redis::is_installed(), INSTALL_REDIS),
+        Server::Zookeeper => ("ZooKeeper", Zookeeper::is_installed(), INSTALL_ZOOKEEPER),
+    };
+    (!installed).then(|| format!("{name} is not installed; {install}"))
+}
+
+/// What the experiments say as a whole: a refutation is a finding, not a failure, and what is
+/// not run is told and left at that.
 pub fn conclude(reports: &[ExperimentReport]) -> Conclusion {
     let inconclusive = reports.iter().any(|report| report.finding == Finding::Inconclusive);
     if inconclusive { Conclusion::Inconclusive } else { Conclusion::AsExpected }
@@ -139,6 +216,7 @@ impl fmt::Display for ExperimentReport {
             ("what happened", self.timeline.clone()),
             ("figures", figures.collect()),
             ("observed", vec![self.observed.clone()]),
+            ("why", self.explanation.iter().cloned().collect()),
         ];
         writeln!(f, "{}", self.name)?;
         for (title, lines) in parts {
@@ -149,10 +227,17 @@ impl fmt::Display for ExperimentReport {
                 writeln!(f, "{}", textwrap::fill(line, options))?;
             }
         }
+        if let Some((head, rows)) = self.table.split_first() {
+            let mut table = Table::new();
+            table.load_style(ASCII_MARKDOWN).set_header(head).add_rows(rows);
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH as u16);
+            writeln!(f, "{table}")?;
+        }
         let finding = match self.finding {
             Finding::Reproduced => "REPRODUCED",
             Finding::Refuted => "REFUTED",
             Finding::Inconclusive => "INCONCLUSIVE",
+            Finding::NotRun => "NOT RUN",
         };
         write!(f, "  the claim is     {finding}")
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use injector::{Injector, Life};
+pub use injector::{Injector, Life, send_slowly};
 
 /// A fault, and when it strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,12 @@ impl Schedule {
     /// Whether nothing is broken.
     pub fn is_empty(&self) -> bool {
         self.faults.is_empty() && !self.random
+    }
+
+    /// Whether all that happens is that slow clients come: what somebody else's deployment can be asked to bear.
+    pub fn is_slow_clients(&self) -> bool {
+        let slow = |fault: &Fault| fault.what == What::SlowClients;
+        !self.random && !self.faults.is_empty() && self.faults.iter().all(slow)
     }
 
     /// Whether the replicas need proxies before their servers.

@@ -11,6 +11,7 @@ use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::client::Client;
+use crate::resources::Roster;
 
 /// How long a replica may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,7 +47,11 @@ impl FleetPlan {
     pub fn new(strategy: StrategyName, replicas: usize) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find the program to start replicas from")?;
         // A crashed holder is waited for in tests and experiments: seconds are enough here.
-        let mut overrides = vec![("lock.database.lease".into(), "2s".into())];
+        let mut overrides = vec![
+            ("lock.database.lease".into(), "2s".into()),
+            // All holds of a run are looked at.
+            ("checkout.holds_kept".into(), "1000000".into()),
+        ];
         if strategy == StrategyName::Redis {
             overrides.push(("lock.redis.lease".into(), "2s".into()));
         }
@@ -95,6 +100,7 @@ pub struct Fleet {
     replicas: Vec<Process>,
     clients: Vec<Client>,
     links: Vec<Links>,
+    roster: Roster,
     /// Last, so that they outlive the replicas.
     postgres: Option<Postgres>,
     redis: Option<Redis>,
@@ -123,9 +129,19 @@ impl Fleet {
             _ => None,
         };
         let token = Uuid::new_v4().to_string();
-        let (replicas, clients, links) = (Vec::new(), Vec::new(), Vec::new());
-        let mut fleet =
-            Self { plan, lab, store_url, token, replicas, clients, links, postgres, redis, zookeeper };
+        let mut fleet = Self {
+            plan,
+            lab,
+            store_url,
+            token,
+            replicas: Vec::new(),
+            clients: Vec::new(),
+            links: Vec::new(),
+            roster: Roster::default(),
+            postgres,
+            redis,
+            zookeeper,
+        };
         for index in 0..fleet.plan.replicas {
             let links = if fleet.plan.proxied { fleet.links().await? } else { Links::default() };
             fleet.links.push(links);
@@ -164,7 +180,9 @@ impl Fleet {
             command.arg(format!("--{key}")).arg(value);
         }
         let log = self.lab.file(&format!("{name}.log"));
-        let (process, address) = Process::start(name, command, log, "listening on ", PATIENCE).await?;
+        let started = Process::start(name.clone(), command, log, "listening on ", PATIENCE).await;
+        let (process, address) = started?;
+        self.roster.lock().expect("nobody panics").insert(name, process.id());
         Ok((process, Client::new(&address, &self.token)))
     }
 
@@ -233,6 +251,16 @@ impl Fleet {
         let listen = self.clients[index].base().trim_start_matches("http://").to_owned();
         (self.replicas[index], _) = self.spawn(index, &listen).await?;
         Ok(())
+    }
+
+    /// The replicas' processes.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// The replicas' admin token.
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// What the replicas are.

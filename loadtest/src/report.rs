@@ -13,6 +13,7 @@ use crate::environment::Environment;
 use crate::evidence::Evidence;
 use crate::faults::FaultMark;
 use crate::metrics::{Latencies, LockFigures, Percentiles};
+use crate::resources::Resources;
 use crate::scenario::Scenario;
 use crate::series::Series;
 use crate::verdict::{Check, EXPLAINED_BY_NO_LOCK, Status, Verdict, checks, verdict};
@@ -102,6 +103,9 @@ pub struct RunReport {
     pub replica_share: BTreeMap<String, u64>,
     /// Why attempts failed, and how many.
     pub failures: BTreeMap<String, u64>,
+    /// What the replicas needed of the machine, where they are ours.
+    #[serde(default)]
+    pub resources: Option<Resources>,
     /// What was broken on purpose meanwhile.
     #[serde(default)]
     pub faults: Vec<FaultMark>,
@@ -174,6 +178,7 @@ impl RunReport {
             lock,
             replica_share,
             failures,
+            resources: None,
             faults: Vec::new(),
             seed: scenario.seed,
             commit: info.commit.clone(),
@@ -302,6 +307,7 @@ mod tests {
             lock: LockFigures::default(),
             replica_share: BTreeMap::new(),
             failures: BTreeMap::new(),
+            resources: None,
             faults: Vec::new(),
             seed: 1,
             commit: None,

@@ -11,9 +11,10 @@ use tokio::time::sleep_until;
 
 use crate::attempt::{Attempt, Outcome, Sale};
 use crate::client::{Answer, CallError, Client};
+use crate::errand::{self, Errand, What};
 use crate::pacer::Pacer;
 use crate::progress::Progress;
-use crate::scenario::{Amount, Scenario};
+use crate::scenario::{Amount, Draw, Scenario};
 
 /// How long a buyer waits before it turns to the next replica when one cannot be reached.
 const TURN: Duration = Duration::from_millis(10);
@@ -23,6 +24,8 @@ const TURN: Duration = Duration::from_millis(10);
 pub struct Record {
     /// Every attempt, in the order of their indices; a replay follows its original.
     pub attempts: Vec<Attempt>,
+    /// What was done besides.
+    pub errands: Vec<Errand>,
     /// From the first attempt to the last answer.
     pub took: Duration,
     /// When the first attempt could be sent, by this host's monotonic clock.
@@ -47,10 +50,14 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
     for number in 0..scenario.buyers {
         buyers.spawn(buyer(number, Arc::clone(&shared)));
     }
-    let mut attempts = buyers.join_all().await.concat();
+    let (mut attempts, mut errands) = (Vec::new(), Vec::new());
+    for (bought, done) in buyers.join_all().await {
+        attempts.extend(bought);
+        errands.extend(done);
+    }
     let took = shared.start.elapsed();
     attempts.sort_by_key(|attempt| (attempt.index, attempt.replay));
-    Record { attempts, took, begun_ns }
+    Record { attempts, errands, took, begun_ns }
 }
 
 /// Opens connections, so that the first orders do not wait for them.
@@ -88,8 +95,8 @@ impl Shared {
     }
 }
 
-async fn buyer(number: usize, shared: Arc<Shared>) -> Vec<Attempt> {
-    let mut attempts = Vec::new();
+async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<Errand>) {
+    let (mut attempts, mut errands) = (Vec::new(), Vec::new());
     let mut target = number % shared.clients.len();
     while let Some((index, due)) = shared.take() {
         let mut free = shared.now();
@@ -125,10 +132,42 @@ async fn buyer(number: usize, shared: Arc<Shared>) -> Vec<Attempt> {
             attempt.intended = attempt.free;
             // At another replica, where there is one: the key is the database's, not a replica's.
             fire(&shared, &mut attempt, (target + 1) % shared.clients.len()).await;
-            attempts.push(attempt);
+            attempts.push(attempt.clone());
+        }
+        for what in errands_after(&attempt, draw) {
+            errands.push(run_errand(&shared, what, target).await);
         }
     }
-    attempts
+    (attempts, errands)
+}
+
+/// What is to be done after an attempt.
+fn errands_after(attempt: &Attempt, draw: Draw) -> Vec<What> {
+    let mut errands = Vec::new();
+    if let Some(sale) = attempt.sale().filter(|_| draw.cancel) {
+        errands.push(What::Cancel { order: sale.id });
+    }
+    if draw.restock {
+        let reason = format!("after {}", Attempt::buyer(attempt.index));
+        errands.push(What::Restock { reason, quantity: attempt.quantity });
+    }
+    if draw.look {
+        errands.push(What::Look);
+    }
+    errands
+}
+
+async fn run_errand(shared: &Shared, what: What, target: usize) -> Errand {
+    let (client, patience) = (&shared.clients[target], shared.scenario.patience);
+    let sent = shared.now();
+    let outcome = match &what {
+        What::Cancel { order } => errand::Outcome::of_a_change(client.cancel(*order, patience).await),
+        What::Restock { reason, quantity } => {
+            errand::Outcome::of_a_change(client.restock(&shared.sku, *quantity, reason, patience).await)
+        }
+        What::Look => errand::Outcome::of_a_look(client.stock(&shared.sku).await),
+    };
+    Errand { what, sent, received: shared.now(), outcome }
 }
 
 async fn fire(shared: &Shared, attempt: &mut Attempt, target: usize) {

@@ -21,6 +21,12 @@ pub struct Scenario {
     pub quantity: RangeInclusive<i64>,
     /// The share of confirmed orders that is sent again with the same idempotency key.
     pub replays: f64,
+    /// The share of confirmed orders that is given back.
+    pub cancels: f64,
+    /// The share of attempts after which the shop puts as many units in stock as they asked for.
+    pub restocks: f64,
+    /// The share of attempts after which the buyer looks at the stock.
+    pub looks: f64,
     /// How long a buyer waits for an answer.
     pub patience: Duration,
     /// What the quantities and replays are drawn from.
@@ -45,6 +51,9 @@ impl Default for Scenario {
             stock: 1_000,
             quantity: 1..=1,
             replays: 0.02,
+            cancels: 0.0,
+            restocks: 0.0,
+            looks: 0.0,
             patience: Duration::from_secs(10),
             seed: 1,
         }
@@ -58,15 +67,26 @@ pub struct Draw {
     pub quantity: i64,
     /// Whether it is sent again once it is confirmed.
     pub replay: bool,
+    /// Whether it is given back once it is confirmed.
+    pub cancel: bool,
+    /// Whether the shop puts as many in stock afterwards.
+    pub restock: bool,
+    /// Whether the buyer looks at the stock afterwards.
+    pub look: bool,
 }
 
 impl Scenario {
     /// What attempt `index` orders: the same for the same seed, whoever sends it and when.
     pub fn draw(&self, index: u64) -> Draw {
         let mut random = StdRng::seed_from_u64(self.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let quantity = random.random_range(self.quantity.clone());
+        let mut happens = |share: f64| random.random_bool(share.clamp(0.0, 1.0));
         Draw {
-            quantity: random.random_range(self.quantity.clone()),
-            replay: random.random_bool(self.replays.clamp(0.0, 1.0)),
+            quantity,
+            replay: happens(self.replays),
+            cancel: happens(self.cancels),
+            restock: happens(self.restocks),
+            look: happens(self.looks),
         }
     }
 

@@ -3,9 +3,13 @@
 mod lanes;
 mod lost;
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Outcome};
+use crate::errand::{self, Errand, What};
+use crate::evidence::{Database, Evidence};
 use crate::metrics::{self, Percentiles};
 
 pub use lanes::{Hold, Lane, Locks};
@@ -69,8 +73,24 @@ pub struct Latency {
 }
 
 impl Series {
-    /// The series of a run that took `seconds`, from its record. Without repetitions of orders.
-    pub fn of(attempts: &[Attempt], stock: i64, seconds: f64) -> Self {
+    /// The series of a run that took `seconds`, from its evidence.
+    pub fn of(evidence: &Evidence, seconds: f64) -> Self {
+        let changes = changes(evidence);
+        let mut series = Self::answered(&evidence.attempts, &changes, evidence.initial_stock, seconds);
+        // What was answered last need not have been written last: the end is for the database to say.
+        if let (Some(last), Ok(Database { audit, .. })) = (series.intervals.last_mut(), &evidence.database) {
+            (last.stock, last.owed) = (audit.stock, audit.supply - audit.units_sold);
+        }
+        let records: Vec<_> = evidence.holds.records.iter().flatten().collect();
+        let known = !records.is_empty();
+        let records = records.into_iter().chain(&evidence.holds.of_ended_lives);
+        series.locks = known.then(|| Locks::of(records, evidence.holds.begun_ns));
+        series
+    }
+
+    /// The series from what buyers were told, without repetitions of orders; `changes` are when and by how much the
+    /// stock was changed otherwise, in the order of time.
+    fn answered(attempts: &[Attempt], changes: &[(u64, i64)], stock: i64, seconds: f64) -> Self {
         let mut answered: Vec<_> = attempts.iter().filter(|attempt| !attempt.replay).collect();
         answered.sort_by_key(|attempt| attempt.received);
         let interval_ms = width_ms(seconds * 1e3);
@@ -79,6 +99,7 @@ impl Series {
         let count = (last / interval_ms + 0.7).floor().max(1.0) as usize;
         let mut ledger = Ledger::new(stock);
         let mut rest = answered.into_iter().peekable();
+        let mut changes = changes.iter().peekable();
         let mut intervals = Vec::with_capacity(count);
         for number in 1..=count {
             let until_ms = if number == count { last } else { number as f64 * interval_ms };
@@ -92,6 +113,9 @@ impl Series {
                 if attempt.sale().is_some() {
                     latencies.saturating_record(attempt.received.saturating_sub(attempt.intended));
                 }
+            }
+            while let Some((_, units)) = changes.next_if(|(at, _)| *at as f64 / 1e6 <= until_ms) {
+                ledger.owed += units;
             }
             interval.latency_ms = Latency::of(&latencies);
             (interval.stock, interval.owed) = (ledger.stock, ledger.owed);
@@ -189,6 +213,21 @@ impl Ledger {
     }
 }
 
+/// When stock was put in or taken back, and how much.
+fn changes(evidence: &Evidence) -> Vec<(u64, i64)> {
+    let sold = evidence.attempts.iter().filter_map(|attempt| Some((attempt.sale()?.id, attempt.quantity)));
+    let sold: HashMap<_, _> = sold.collect();
+    let done = evidence.errands.iter().filter(|errand| errand.outcome == errand::Outcome::Done);
+    let units = |errand: &Errand| match &errand.what {
+        What::Cancel { order } => sold.get(order).copied(),
+        What::Restock { quantity, .. } => Some(*quantity),
+        What::Look => None,
+    };
+    let mut changes: Vec<_> = done.filter_map(|errand| Some((errand.received, units(errand)?))).collect();
+    changes.sort_unstable();
+    changes
+}
+
 /// The width of intervals for a run of this length: a round one.
 fn width_ms(run_ms: f64) -> f64 {
     let known = WIDTHS.into_iter().find(|(width, most)| run_ms / width <= *most);
@@ -219,7 +258,7 @@ mod tests {
     #[test]
     fn two_lines_part_where_an_update_is_lost() {
         let attempts = [sold(1, 10, 10, 9, 1), sold(2, 30, 9, 8, 2), sold(3, 56, 9, 8, 2)];
-        let series = Series::of(&attempts, 10, 0.06);
+        let series = Series::answered(&attempts, &[], 10, 0.06);
         let lines: Vec<_> = series.intervals.iter().map(|i| (i.until_ms, i.stock, i.owed)).collect();
         assert_eq!(lines, [(20.0, 9, 9), (40.0, 8, 8), (56.0, 8, 7)]);
         assert_eq!(series.lost_updates, 1);
@@ -234,7 +273,7 @@ mod tests {
     fn a_long_run_has_no_more_intervals_than_a_short_one() {
         for seconds in [0.001, 0.1, 1.0, 7.0, 60.0, 3600.0, 86_400.0] {
             let attempts = [sold(1, (seconds * 1e3) as u64, 10, 9, 1)];
-            let series = Series::of(&attempts, 10, seconds);
+            let series = Series::answered(&attempts, &[], 10, seconds);
             assert!((1..=MAX_INTERVALS).contains(&series.intervals.len()), "{seconds} s");
             assert_eq!(series.intervals.last().map(|interval| interval.accepted), Some(1));
         }

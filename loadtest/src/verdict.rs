@@ -4,6 +4,7 @@
 //! inconclusive outranks correct.
 
 mod checks;
+mod holds;
 mod linearizable;
 #[cfg(test)]
 mod mutations;
@@ -76,13 +77,14 @@ pub fn checks(evidence: &Evidence) -> Vec<Check> {
         results.push(Check { name: name.into(), status, detail });
     };
     type DatabaseCheck = fn(&Evidence, &crate::evidence::Database) -> Finding;
-    let on_database: [(&str, DatabaseCheck); 11] = [
+    let on_database: [(&str, DatabaseCheck); 12] = [
         ("exercised", checks::exercised),
         ("not-oversold", checks::not_oversold),
         ("balanced", checks::balanced),
         ("nothing-lost", checks::nothing_lost),
         ("nothing-invented", checks::nothing_invented),
         ("nothing-refused-was-sold", checks::nothing_refused_was_sold),
+        ("adjustments-kept", checks::adjustments_kept),
         ("once-per-key", checks::once_per_key),
         ("no-duplicate-reads", checks::no_duplicate_reads),
         ("linearizable", linearizable::linearizable),
@@ -98,8 +100,7 @@ pub fn checks(evidence: &Evidence) -> Vec<Check> {
             },
         );
     }
-    let holds = "the service does not record its holds yet";
-    add("no-overlapping-holds", Finding::NotApplicable(holds.into()));
+    add("no-overlapping-holds", holds::no_overlapping_holds(evidence));
     add("all-answered", checks::all_answered(evidence));
     results
 }
@@ -116,13 +117,14 @@ pub fn sensitive(control_oversold: Option<bool>) -> Check {
 }
 
 /// The checks that may fail where there is no lock: what that explains, and no more.
-pub const EXPLAINED_BY_NO_LOCK: [&str; 6] = [
+pub const EXPLAINED_BY_NO_LOCK: [&str; 7] = [
     "not-oversold",
     "balanced",
     "no-duplicate-reads",
     "linearizable",
     "no-false-sold-out",
     "tokens-increase",
+    "no-overlapping-holds",
 ];
 
 /// The verdict of a list of checks.

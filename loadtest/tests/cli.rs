@@ -2,11 +2,12 @@
 
 mod support;
 
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
 
-use loadtest::experiments::{ExperimentReport, Finding};
 use loadtest::report::{Report, RunReport};
 use loadtest::verdict::{Status, Verdict};
+use order_service::config::{Config, Sources};
 
 fn loadtest(arguments: &[&str]) -> Output {
     Command::new(support::program()).args(arguments).output().expect("the program runs")
@@ -121,7 +122,8 @@ async fn a_run_against_a_deployment_judges_what_it_finds() {
     for (strategy, expected, words) in [("none", 1, "OVERSOLD by"), ("row", 0, "CORRECT")] {
         let file = format!("{strategy}.db");
         let (_replicas, targets) = deployment(strategy, &[&file, &file], &lab).await;
-        let output = run_against(&targets, &["--orders", "400", "--stock", "200"]).await;
+        let load = ["--orders", "400", "--stock", "200", "--fault", "slow-clients"];
+        let output = run_against(&targets, &load).await;
         let printed = String::from_utf8_lossy(&output.stdout);
         assert_eq!(code(&output), expected, "{printed}");
         assert!(printed.contains(words), "{printed}");
@@ -156,6 +158,8 @@ fn a_command_line_that_cannot_be_carried_out_is_exit_code_64() {
         (&["compare", "--strategies", "row", "--set", "checkout.max_batch=0"], "checkout.max_batch"),
         (&["demo", "--rate", "-1"], "--rate"),
         (&["run"], "--target"),
+        (&["run", "--target", "http://127.0.0.1:1", "--fault", "kill@1s"], "laboratory"),
+        (&["compare", "--fault", "kil@1s"], "kil@1s"),
         (&["run", "--target", "ftp://127.0.0.1"], "http://"),
         (&["run", "--target", "http://127.0.0.1:9"], "127.0.0.1:9"),
         (&["experiment", "perpetual-motion"], "perpetual-motion"),
@@ -170,15 +174,48 @@ fn a_command_line_that_cannot_be_carried_out_is_exit_code_64() {
 }
 
 #[test]
-fn the_experiments_come_to_a_finding() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let output = loadtest(&["experiment", "all", "--json", file.path().to_str().unwrap()]);
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(code(&output), 0, "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
-    let reports: Vec<ExperimentReport> =
-        serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
-    assert_eq!(reports.len(), 6);
-    for report in reports {
-        assert_eq!(report.finding, Finding::Reproduced, "{report}");
+fn a_laboratory_says_how_to_use_it_and_is_used_so() {
+    let mut lab = Command::new(support::program())
+        .args(["lab", "--strategy", "redis", "--replicas", "2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(lab.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let said: Vec<_> = lines.take_while(|line| !line.starts_with("Ctrl-C")).collect();
+    for server in ["PostgreSQL", "Redis", "ZooKeeper", "replica"] {
+        assert!(said.iter().any(|line| line.starts_with(server)), "{said:#?}");
+    }
+    let toml: Vec<_> = said.iter().skip_while(|line| *line != "[store]").collect();
+    let toml: Vec<_> = toml.into_iter().take_while(|line| !line.starts_with("To fire")).cloned().collect();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("order-service.toml");
+    std::fs::write(&file, toml.join("\n")).unwrap();
+    let config = Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap();
+    assert_eq!(config.lock.strategy.as_str(), "redis");
+    let fire = said.iter().find_map(|line| line.strip_prefix("    loadtest ")).unwrap();
+    let output = loadtest(&fire.split(' ').collect::<Vec<_>>());
+    assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
+    let pid = nix::unistd::Pid::from_raw(lab.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(lab.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn restocks_cancellations_and_looks_take_their_place_in_one_history() {
+    for store in ["sqlite", "postgres"] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let load = ["--quantity", "1..3", "--cancels", "0.2", "--restocks", "0.05", "--looks", "0.3"];
+        let arguments =
+            ["compare", "--strategies", "none,database,redis,row", "--store", store, "--orders", "1500"];
+        let rest = ["--stock", "1000", "--json", file.path().to_str().unwrap()];
+        let output = loadtest(&[&arguments[..], &load, &rest].concat());
+        assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stdout));
+        let report: Report = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+        for run in report.runs.iter().filter(|run| run.strategy != "none") {
+            for name in ["linearizable", "adjustments-kept", "balanced"] {
+                let check = run.checks.iter().find(|check| check.name == name).unwrap();
+                assert_eq!(check.status, Status::Pass, "{store}, {}: {check:?}", run.strategy);
+            }
+        }
     }
 }

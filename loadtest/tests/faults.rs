@@ -131,32 +131,33 @@ async fn a_stall_shows_in_the_latency_from_the_intended_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_holder_s_write_is_refused_by_the_guard() {
-    let plan = support::plan(StrategyName::Database, 2)
-        .with("checkout.think_time", "300ms")
-        .with("lock.wait", "5s")
-        .with("server.request_timeout", "10s");
-    let mut fleet = Fleet::start(plan).await.expect("the replicas start");
-    let clients = fleet.clients().to_vec();
-    clients[0].create_product("comb", "Comb", 1).await.expect("a product");
-    let order = |client: loadtest::client::Client, buyer: &'static str| async move {
-        let order = order_service::api::NewOrder { sku: "comb".into(), quantity: 1, buyer: buyer.into() };
-        client.order(&order, None, Duration::from_secs(20)).await.expect("an answer").status.as_u16()
-    };
-    let a = tokio::spawn(order(clients[0].clone(), "A"));
-    while clients[1].lock("comb").await.expect("a census").holders.is_empty() {
-        sleep(Duration::from_millis(1)).await;
+    for strategy in [StrategyName::Database, StrategyName::Redis, StrategyName::Zookeeper] {
+        let plan = support::plan(strategy, 2)
+            .with("checkout.think_time", "300ms")
+            .with("lock.wait", "5s")
+            .with("server.request_timeout", "10s");
+        let mut fleet = Fleet::start(plan).await.expect("the replicas start");
+        let clients = fleet.clients().to_vec();
+        clients[0].create_product("comb", "Comb", 1).await.expect("a product");
+        let order = |client: loadtest::client::Client, buyer: &'static str| async move {
+            let order = order_service::api::NewOrder { sku: "comb".into(), quantity: 1, buyer: buyer.into() };
+            client.order(&order, None, Duration::from_secs(20)).await.expect("an answer").status.as_u16()
+        };
+        let a = tokio::spawn(order(clients[0].clone(), "A"));
+        while clients[1].lock("comb").await.expect("a census").holders.is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        // Stopped between its read and its write, for longer than its lease.
+        fleet.replicas()[0].pause().expect("the replica is stopped");
+        assert_eq!(order(clients[1].clone(), "B").await, 201, "{strategy}: B buys the last comb");
+        fleet.replicas()[0].resume().expect("the replica goes on");
+        assert_eq!(a.await.expect("an answer"), 409, "{strategy}: A read one comb, and may not write it");
+        let audit = clients[1].audit("comb").await.expect("an audit");
+        assert_eq!((audit.units_sold, audit.oversold_units, audit.balanced), (1, 0, true), "{strategy}");
+        let metrics = clients[0].metrics().await.expect("metrics");
+        for counter in ["checkout_stale_writes_rejected", "lock_lost_leases"] {
+            let line = format!("stocklock_{counter}_total{{strategy=\"{strategy}\"}} 1");
+            assert!(metrics.contains(&line), "{line}: {metrics}");
+        }
     }
-    // Stopped between its read and its write, for longer than its lease.
-    fleet.replicas()[0].pause().expect("the replica is stopped");
-    assert_eq!(order(clients[1].clone(), "B").await, 201, "the lease ends and B buys the last comb");
-    fleet.replicas()[0].resume().expect("the replica goes on");
-    assert_eq!(a.await.expect("an answer"), 409, "A read one comb, and may not write it");
-    let audit = clients[1].audit("comb").await.expect("an audit");
-    assert_eq!((audit.units_sold, audit.oversold_units, audit.balanced), (1, 0, true));
-    let metrics = clients[0].metrics().await.expect("metrics");
-    assert!(
-        metrics.contains("stocklock_checkout_stale_writes_rejected_total{strategy=\"database\"} 1"),
-        "{metrics}"
-    );
-    assert!(metrics.contains("stocklock_lock_lost_leases_total{strategy=\"database\"} 1"), "{metrics}");
 }

@@ -44,6 +44,7 @@ async fn repeat(strategy: StrategyName, backend: &str) {
             amount: Amount::For(Duration::from_millis(if backend == "zookeeper" { 4_500 } else { 2_600 })),
             stock: 100_000,
             quantity: 1..=3,
+            replays: 0.3,
             patience: Duration::from_secs(20),
             seed,
             ..Scenario::default()

@@ -5,6 +5,8 @@
 
 #[path = "lock_contract/backend.rs"]
 mod backend;
+#[path = "lock_contract/broken.rs"]
+mod broken;
 #[path = "lock_contract/costs.rs"]
 mod costs;
 #[path = "lock_contract/crashes.rs"]

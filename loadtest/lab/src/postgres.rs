@@ -47,6 +47,20 @@ impl Postgres {
         Ok(Self { process, port, lab })
     }
 
+    /// Runs statements in the database `postgres` and answers the rows of the last one as text: a line for each, with
+    /// `|` between the columns.
+    pub async fn query(&self, statements: &str) -> std::io::Result<String> {
+        let binaries = binaries().ok_or(std::io::ErrorKind::NotFound)?;
+        let mut psql = Command::new(binaries.join("psql"));
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1"]);
+        psql.args(["--dbname", &self.url("postgres"), "--command", statements]).stdin(Stdio::null());
+        let output = psql.output().await?;
+        if !output.status.success() {
+            return Err(std::io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     /// Ends the server at once, with all its connections: SIGKILL.
     pub async fn kill(&mut self) -> Result<(), ProcessError> {
         let connections = self.process.kill_family()?;

@@ -7,7 +7,7 @@ use crate::scenario::{Amount, Scenario};
 impl Plan {
     /// The command that carries the plan out.
     pub fn command_line(&self) -> String {
-        let Scenario { buyers, amount, rate, stock, quantity, replays, patience, seed } = &self.scenario;
+        let Scenario { buyers, amount, rate, stock, quantity, patience, seed, .. } = &self.scenario;
         let defaults = Scenario::default();
         let strategies: Vec<_> = self.strategies.iter().map(ToString::to_string).collect();
         let store = match self.store {
@@ -27,8 +27,17 @@ impl Plan {
         if quantity != &(1..=1) {
             words.push(format!("--quantity {}..{}", quantity.start(), quantity.end()));
         }
-        if *replays != defaults.replays {
-            words.push(format!("--replays {replays}"));
+        type Share = (&'static str, fn(&Scenario) -> f64);
+        let shares: [Share; 4] = [
+            ("replays", |scenario| scenario.replays),
+            ("cancels", |scenario| scenario.cancels),
+            ("restocks", |scenario| scenario.restocks),
+            ("looks", |scenario| scenario.looks),
+        ];
+        for (name, share) in shares {
+            if share(&self.scenario) != share(&defaults) {
+                words.push(format!("--{name} {}", share(&self.scenario)));
+            }
         }
         if *patience != defaults.patience {
             words.push(format!("--patience {}", time_in_words(*patience)));

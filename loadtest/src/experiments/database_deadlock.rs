@@ -15,6 +15,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         (With a lease they wait only that long.)",
     setup: "two replicas; the one that holds the lock is ended with kill -9 in the middle of an order; first with \
         lease = \"never\" and an operator, then with a lease of 2 s",
+    needs: &[],
     run: || Box::pin(run()),
 };
 

@@ -15,6 +15,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     claim: "Stock 2; A wants 1, B wants 2, C wants 1, in that order. A's record goes into the lock table, A buys, the \
         record goes; B's record, not enough, it goes; C's record, C buys, nothing is left. Only one insert can win.",
     setup: "three replicas that need 0.3 s for an order, one order per lock; the lock table is watched from outside",
+    needs: &[],
     run: || Box::pin(run()),
 };
 

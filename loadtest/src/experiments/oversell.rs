@@ -11,6 +11,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     claim: "Stock 2; A wants 1, B wants 2, at the same moment. Both read 2 and both orders go through: two dryers, \
         three sold. With a distributed lock, whoever comes second is told that there is not enough.",
     setup: "two replicas that need 0.5 s for an order; first without a lock, then with the lock table",
+    needs: &[],
     run: || Box::pin(run()),
 };
 

@@ -15,6 +15,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "reentrancy",
     claim: "While it has not released the lock, a process may enter the critical section again.",
     setup: "one process has the lock of the lock table and enters three times; another tries after each step",
+    needs: &[],
     run: || Box::pin(run()),
 };
 

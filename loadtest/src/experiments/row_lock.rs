@@ -12,6 +12,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "row-lock",
     claim: "(Readers:) locking the row, or comparing and setting the stock, is enough: it needs no lock service.",
     setup: "the same load under the lock table, the row's own lock and compare-and-set, beside no lock; three replicas",
+    needs: &[],
     run: || Box::pin(run()),
 };
 
@@ -27,7 +28,9 @@ async fn run() -> anyhow::Result<Observation> {
         faults: Default::default(),
     };
     let mut observation = Observation::default();
+    observation.timeline.note("the load begins");
     let report = compare(&plan).await?;
+    observation.timeline.note("it has run under all four");
     for run in &report.runs {
         observation.figures.push((
             run.strategy.clone(),

@@ -14,6 +14,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     claim: "A lock inside one machine cannot govern several machines: with several servers the outcome is \
         unpredictable. On one server it is right.",
     setup: "strategy local; 100 in stock, 32 buyers want 200; first one replica, then three",
+    needs: &[],
     run: || Box::pin(run()),
 };
 

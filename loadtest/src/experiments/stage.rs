@@ -1,13 +1,27 @@
 //! What the experiments share: a clock with notes, and customers who order by hand.
 
+mod bench;
+mod contenders;
+mod crash;
+mod loss;
+mod outage;
+mod two_at_once;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 use order_service::api::{NewOrder, Order, Problem};
-use order_service::lock::{DatabaseLock, Holder};
+use order_service::lock::{DatabaseLock, Holder, Lock};
 use tokio::time::sleep;
 
 use crate::client::Client;
+use crate::metrics::LockFigures;
+
+pub(super) use bench::{Bench, Spread};
+pub(super) use contenders::Contenders;
+pub(super) use crash::{recovery, watch_crash};
+pub(super) use loss::{Loss, REQUEST_TIMEOUT, Shop, Victim};
+pub(super) use two_at_once::{Aftermath, TwoAtOnce};
 
 /// The product of the course.
 pub(super) const SKU: &str = "hair-dryer";
@@ -33,6 +47,11 @@ impl Timeline {
         self.notes.push((Instant::now(), what.into()));
     }
 
+    /// Notes what happened at an earlier moment.
+    pub(super) fn note_at(&mut self, at: Instant, what: impl Into<String>) {
+        self.notes.push((at, what.into()));
+    }
+
     /// Notes what a customer was told, at the time of the answer.
     pub(super) fn note_told(&mut self, who: &str, told: &Told) {
         self.notes.push((told.at, told.words(who)));
@@ -51,7 +70,8 @@ impl Timeline {
 /// What a customer is told, and when.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
-    at: Instant,
+    /// When.
+    pub(super) at: Instant,
     answer: Result<Order, Box<Problem>>,
 }
 
@@ -114,6 +134,48 @@ pub(super) async fn until_waiting(client: &Client, waiting: u64) -> anyhow::Resu
         sleep(Duration::from_millis(2)).await;
     }
     Ok(())
+}
+
+/// Waits until this replica has the product's lock, as the one behind `witness` sees it.
+pub(super) async fn until_holds(witness: &Client, replica: &str) -> anyhow::Result<()> {
+    let give_up = Instant::now() + PATIENCE;
+    let is_of = |replica: &str, name: Option<&str>| name == Some(replica);
+    loop {
+        let census = witness.lock(SKU).await?;
+        if census.holders.iter().any(|holder| is_of(replica, holder.replica.as_deref())) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < give_up, "{replica} never had the lock");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Waits until `holding` have the lock and `waiting` wait for it, as `lock` sees it.
+pub(super) async fn until_census(lock: &dyn Lock, holding: usize, waiting: u64) -> anyhow::Result<()> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let census = lock.census(SKU).await?;
+        if census.holders.len() == holding && census.waiting == waiting {
+            return Ok(());
+        }
+        ensure!(Instant::now() < give_up, "not {holding} that hold and {waiting} that wait, but {census:?}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// When an attempt gives up that must not fail.
+pub(super) fn patiently() -> tokio::time::Instant {
+    tokio::time::Instant::now() + PATIENCE
+}
+
+/// What a replica's locks and its guard have counted since it was started.
+pub(super) async fn counted(client: &Client) -> anyhow::Result<LockFigures> {
+    Ok(LockFigures::between(&[(String::new(), client.metrics().await?)]))
+}
+
+/// A time as people read it.
+pub(super) fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
 }
 
 /// Whether a record is of this replica.

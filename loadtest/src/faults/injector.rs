@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use lab::{Direction, Proxy};
+use order_service::api::HoldRecord;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::io::AsyncWriteExt as _;
@@ -34,13 +35,15 @@ pub struct Injector<'a> {
     lives: Vec<Life>,
 }
 
-/// A life of a replica that has ended: its metrics shortly before.
+/// A life of a replica that has ended, as it was shortly before.
 #[derive(Debug, Clone)]
 pub struct Life {
     /// Which replica.
     pub replica: usize,
     /// What it had counted.
     pub metrics: String,
+    /// Which locks it had held.
+    pub holds: Option<HoldRecord>,
 }
 
 impl<'a> Injector<'a> {
@@ -142,10 +145,21 @@ impl<'a> Injector<'a> {
         match what {
             What::Kill => {
                 let victim = self.victim(sku).await;
-                let metrics = self.fleet.clients()[victim].metrics().await.unwrap_or_default();
+                let client = self.fleet.clients()[victim].clone();
+                let (metrics, holds) = tokio::join!(client.metrics(), client.holds(sku));
                 let killed = self.mark(ms(Instant::now()), format!("replica-{} is killed", victim + 1));
                 self.fleet.replicas()[victim].kill().await?;
-                self.lives.push(Life { replica: victim, metrics });
+                let metrics = metrics.unwrap_or_default();
+                // What was held then ended with the kill.
+                let holds = holds.ok().map(|mut record| {
+                    let now_ns = record.now_ns;
+                    record
+                        .holds
+                        .iter_mut()
+                        .for_each(|hold| hold.released_ns = hold.released_ns.or(Some(now_ns)));
+                    record
+                });
+                self.lives.push(Life { replica: victim, metrics, holds });
                 let restarted = self.fleet.restart(victim).await;
                 restarted.with_context(|| format!("replica-{} does not come back", victim + 1))?;
                 self.until(killed, ms(Instant::now()));
@@ -290,8 +304,8 @@ impl<'a> Injector<'a> {
     }
 }
 
-/// Connections that send an order's head byte by byte, and never all of it.
-fn send_slowly(client: &Client, tasks: &mut JoinSet<()>) {
+/// Connections that send an order's head byte by byte, and never all of it, for as long as the tasks live.
+pub fn send_slowly(client: &Client, tasks: &mut JoinSet<()>) {
     for _ in 0..SLOW_CLIENTS {
         let address = client.base().trim_start_matches("http://").to_owned();
         tasks.spawn(async move {

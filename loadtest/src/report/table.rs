@@ -6,6 +6,7 @@ use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
 use super::{Report, RunReport};
+use crate::resources::Resources;
 use crate::verdict::{Status, Verdict};
 
 /// How many runs it takes until a bound on their like says anything.
@@ -37,15 +38,15 @@ pub fn comparison(report: &Report) -> String {
         table.add_row([
             Cell::new(&strategy),
             verdicts(&runs),
-            number(format!("{} of {}", of(|run| run.units_sold as f64), runs[0].stock)),
-            number(of(|run| run.oversold_units as f64)),
+            number(format!("{:.0} of {}", of(|run| run.units_sold as f64), runs[0].stock)),
+            number(format!("{:.0}", of(|run| run.oversold_units as f64))),
             number(format!("{:.0}", of(|run| run.accepted_per_second))),
             number(format!("{:.1}", of(|run| run.latency_ms.p50))),
             number(format!("{:.1}", of(|run| run.latency_ms.p99))),
             lock(of(|run| run.lock.wait_ms.p99)),
             lock(of(|run| run.lock.hold_ms.p50)),
             number(format!("{:.1}", of(|run| run.lock.batch_mean))),
-            number(of(|run| run.lock.stale_writes_rejected as f64)),
+            number(format!("{:.0}", of(|run| run.lock.stale_writes_rejected as f64))),
         ]);
     }
     for not_run in &report.not_run {
@@ -66,6 +67,9 @@ pub fn comparison(report: &Report) -> String {
         text += &format!("\n\n{}: not run: {}", not_run.strategy, not_run.reason);
         text += &not_run.install.as_ref().map_or_else(String::new, |install| format!("\n  {install}"));
     }
+    if report.runs.iter().any(|run| !run.faults.is_empty()) {
+        text += &format!("\n\n{}", endurance(report));
+    }
     let proven = report.runs.iter().filter(|run| run.expected == Verdict::Correct);
     let (proven, flawless) =
         (proven.clone().count(), proven.filter(|run| run.verdict == Verdict::Correct).count());
@@ -74,6 +78,36 @@ pub fn comparison(report: &Report) -> String {
         text += &format!(
             "\n\nno violation in {proven} runs with a lock: with 95% confidence, fewer than {bound:.2} of such runs have one"
         );
+    }
+    text
+}
+
+/// What the runs have gone through, and what it has made of the replicas.
+fn endurance(report: &Report) -> String {
+    let runs = &report.runs;
+    let faults: usize = runs.iter().map(|run| run.faults.len()).sum();
+    let orders: u64 = runs.iter().map(|run| run.accepted).sum();
+    let stale: u64 = runs.iter().map(|run| run.lock.stale_writes_rejected).sum();
+    let mut text = format!(
+        "{} runs, {faults} faults, {orders} orders confirmed, {stale} stale writes refused",
+        runs.len()
+    );
+    let resources: Vec<_> = runs.iter().filter_map(|run| run.resources).collect();
+    if !resources.is_empty() {
+        let most = |of: fn(&Resources) -> f64| resources.iter().map(of).fold(0.0, f64::max);
+        text += &format!(
+            "; a replica had at most {:.0} MiB and {:.0} file handles",
+            most(|seen| seen.resident_mib),
+            most(|seen| seen.handles as f64)
+        );
+        let lives: usize = resources.iter().map(|seen| seen.long_lives).sum();
+        if lives > 0 {
+            text += &format!(
+                ", and grew by at most {:.0}% and {:.0}% in {lives} lives of more than 15 s",
+                (most(|seen| seen.memory_growth) - 1.0) * 100.0,
+                (most(|seen| seen.handle_growth) - 1.0) * 100.0
+            );
+        }
     }
     text
 }

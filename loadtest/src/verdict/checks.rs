@@ -6,6 +6,7 @@ use order_service::api::{Order, OrderStatus};
 
 use super::Finding::{self, Fail, NotApplicable, Pass, Unknown};
 use crate::attempt::{Attempt, Outcome};
+use crate::errand;
 use crate::evidence::{Database, Evidence};
 
 /// How many culprits are named.
@@ -60,6 +61,33 @@ pub(super) fn nothing_lost(evidence: &Evidence, database: &Database) -> Finding 
         detail += &format!("; of {} without one, {recovered} recovered, {absent} absent", unknown.len());
     }
     found(lost, detail)
+}
+
+/// Every cancellation and every restock that was done is in the database, and no other, each once.
+pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Finding {
+    let asked: HashMap<_, _> =
+        evidence.errands.iter().filter_map(|errand| Some((errand.reason()?, errand))).collect();
+    if asked.is_empty() && database.adjustments.is_empty() {
+        return NotApplicable("nobody restocked or cancelled".into());
+    }
+    let (mut wrong, mut there) = (Vec::new(), HashSet::new());
+    for adjustment in &database.adjustments {
+        let reason = &adjustment.reason;
+        if !there.insert(reason) {
+            wrong.push(format!("{reason:?} was done twice"));
+        }
+        match asked.get(reason).map(|errand| &errand.outcome) {
+            None => wrong.push(format!("nobody asked for {reason:?}")),
+            Some(errand::Outcome::Refused(_)) => wrong.push(format!("{reason:?} was refused and is there")),
+            Some(_) => {}
+        }
+    }
+    let done = asked.iter().filter(|(_, errand)| errand.outcome == errand::Outcome::Done);
+    wrong.extend(
+        done.filter(|(reason, _)| !there.contains(reason))
+            .map(|(reason, _)| format!("{reason:?} was done and is gone")),
+    );
+    found(wrong, format!("{} restocks and cancellations, all asked for", there.len()))
 }
 
 /// Every order in the database was attempted.
@@ -148,23 +176,31 @@ pub(super) fn no_duplicate_reads(_: &Evidence, database: &Database) -> Finding {
     Fail(format!("{witness}; {more} updates lost in all"))
 }
 
-/// Fencing tokens never go down along versions.
+/// Fencing tokens never go down along versions. Those of different strategies cannot be compared.
 pub(super) fn tokens_increase(_: &Evidence, database: &Database) -> Finding {
     let mut orders: Vec<_> = database.orders.iter().collect();
     orders.sort_by_key(|order| order.version);
-    let tokens: Vec<_> = orders.iter().filter_map(|order| Some((order, order.lock.fencing_token?))).collect();
-    if tokens.is_empty() {
+    let mut latest = BTreeMap::<&str, (&Order, i64)>::new();
+    let (mut down, mut holds, mut without) = (Vec::new(), HashSet::new(), 0);
+    for order in &orders {
+        let strategy = order.lock.strategy.as_str();
+        let Some(token) = order.lock.fencing_token else {
+            without += 1;
+            continue;
+        };
+        if let Some((before, high)) = latest.get(strategy).filter(|(_, high)| token < *high) {
+            down.push(format!("{} wrote with token {token} after {} with {high}", order.buyer, before.buyer));
+        }
+        latest.insert(strategy, (order, token));
+        holds.insert((strategy, token));
+    }
+    if holds.is_empty() {
         return NotApplicable("this strategy has no fencing tokens".into());
     }
-    if tokens.len() < orders.len() {
-        return Unknown(format!("{} of {} orders have no token", orders.len() - tokens.len(), orders.len()));
+    if without > 0 {
+        return Unknown(format!("{without} of {} orders have no token", orders.len()));
     }
-    let down = tokens.windows(2).filter(|pair| pair[1].1 < pair[0].1).map(|pair| {
-        let ((before, high), (after, low)) = (pair[0], pair[1]);
-        format!("{} wrote with token {low} after {} with {high}", after.buyer, before.buyer)
-    });
-    let holds = tokens.iter().map(|(_, token)| token).collect::<HashSet<_>>().len();
-    found(down.collect(), format!("{holds} holds sold"))
+    found(down, format!("{} holds sold", holds.len()))
 }
 
 /// Exactly the supply was sold, as far as somebody wanted it, and each refusal for want of stock was true.

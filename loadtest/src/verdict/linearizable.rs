@@ -11,6 +11,7 @@ use order_service::api::OrderStatus;
 
 use super::Finding::{self, Fail, Pass};
 use crate::attempt::{Attempt, Outcome};
+use crate::errand;
 use crate::evidence::{Database, Evidence};
 
 /// A call on the register: `invoked` and `returned` in nanoseconds; a call without an answer returns never.
@@ -89,19 +90,33 @@ fn operations(evidence: &Evidence, database: &Database) -> Vec<Operation> {
             });
         }
     }
-    // Whoever restocks or cancels keeps no time for us: it may have been at any.
+    let errands: HashMap<_, _> =
+        evidence.errands.iter().filter_map(|errand| Some((errand.reason()?, errand))).collect();
     let mut stock: HashMap<i64, i64> =
         database.orders.iter().map(|order| (order.version, order.stock_after)).collect();
     stock.insert(0, evidence.initial_stock);
     for adjustment in &database.adjustments {
         let before = stock.get(&(adjustment.version - 1)).copied().unwrap_or_default();
         stock.insert(adjustment.version, before + adjustment.delta);
+        // Somebody else's may have been at any time, and one without an answer at any time after it was sent.
+        let errand = errands.get(&adjustment.reason);
+        let answered = errand.filter(|errand| errand.outcome == errand::Outcome::Done);
         operations.push(Operation {
             name: adjustment.reason.clone(),
-            invoked: 0,
-            returned: u64::MAX,
+            invoked: errand.map_or(0, |errand| errand.sent),
+            returned: answered.map_or(u64::MAX, |errand| errand.received),
             action: Action::Change { version: adjustment.version, before, after: before + adjustment.delta },
         });
+    }
+    for (number, errand) in evidence.errands.iter().enumerate() {
+        if let errand::Outcome::Saw { stock, version } = errand.outcome {
+            operations.push(Operation {
+                name: format!("look {number}"),
+                invoked: errand.sent,
+                returned: errand.received,
+                action: Action::Look { version, stock },
+            });
+        }
     }
     operations
 }

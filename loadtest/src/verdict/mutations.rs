@@ -1,11 +1,14 @@
 //! Every check has to notice what it is there for: a good history is spoiled in one place at a time.
 
-use order_service::api::{Audit, LockCensus, LockEvidence, LockHolder, Order, OrderStatus};
+use order_service::api::{
+    Adjustment, Audit, Clock, HoldRecord, LockCensus, LockEvidence, LockHold, LockHolder, Order, OrderStatus,
+};
 use uuid::Uuid;
 
 use super::*;
 use crate::attempt::{Attempt, Outcome, Sale};
-use crate::evidence::Database;
+use crate::errand::{self, Errand, What};
+use crate::evidence::{Database, Holds, Unseen};
 
 const STOCK: i64 = 5;
 const ATTEMPTS: u64 = 8;
@@ -51,11 +54,33 @@ fn good() -> Evidence {
     };
     Evidence {
         attempts,
+        errands: Vec::new(),
         initial_stock: STOCK,
         faults: false,
         database: Ok(Database { audit, orders, adjustments: Vec::new() }),
         lock: Ok(LockCensus { holders: Vec::new(), waiting: 0 }),
+        holds: Holds {
+            begun_ns: 5,
+            records: vec![Ok(holds("r1", 0)), Ok(holds("r2", 1))],
+            ..Holds::default()
+        },
     }
+}
+
+/// Every second of the holds of the good history, as a replica has recorded them.
+fn holds(replica: &str, first: u64) -> HoldRecord {
+    let hold = |i: u64| LockHold {
+        sku: "hair-dryer".into(),
+        fencing_token: Some(i as i64 + 1),
+        asked_ns: 100 * i,
+        acquired_ns: 100 * i + 10,
+        released_ns: Some(100 * i + 90),
+        written: vec![[2 * i as i64 + 1, 2 * i as i64 + 2]],
+        stale: 0,
+        lost: false,
+    };
+    let holds = (first..3).step_by(2).map(hold).collect();
+    HoldRecord { replica: replica.into(), clock: Clock::Host, since_ns: 1, dropped: 0, now_ns: 1_000, holds }
 }
 
 fn attempt(index: u64, replay: bool, (sent, received): (u64, u64), outcome: Outcome) -> Attempt {
@@ -99,8 +124,92 @@ fn assert_caught(by: &str, spoil: impl FnOnce(&mut Evidence, &mut Database)) {
 fn a_good_history_passes_every_check() {
     let checks = checks(&good());
     let unusual: Vec<_> = checks.iter().filter(|check| check.status != Status::Pass).collect();
-    assert!(unusual.iter().all(|check| check.name == "no-overlapping-holds"), "{unusual:#?}");
+    assert!(unusual.iter().all(|check| check.name == "adjustments-kept"), "{unusual:#?}");
     assert_eq!(verdict(&checks), Verdict::Correct);
+}
+
+/// Two hair dryers more, after everybody has gone.
+fn restock(evidence: &mut Evidence, database: &mut Database) {
+    let (what, outcome) = (What::Restock { reason: "more".into(), quantity: 2 }, errand::Outcome::Done);
+    evidence.errands.push(Errand { what, sent: 900, received: 990, outcome });
+    database.adjustments.push(Adjustment {
+        id: Uuid::from_u128(77),
+        sku: "hair-dryer".into(),
+        delta: 2,
+        reason: "more".into(),
+        version: STOCK + 1,
+        created_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+    });
+    (database.audit.supply, database.audit.stock, database.audit.version) = (STOCK + 2, 2, STOCK + 1);
+}
+
+#[test]
+fn a_restock_is_part_of_the_history() {
+    let failing = failing(restock);
+    assert_eq!(failing, [""; 0]);
+    for (by, spoil) in [
+        (
+            "adjustments-kept",
+            (|_, database| database.adjustments.clear()) as fn(&mut Evidence, &mut Database),
+        ),
+        ("adjustments-kept", |_, database| database.adjustments.push(database.adjustments[0].clone())),
+        ("adjustments-kept", |evidence, _| evidence.errands.clear()),
+        ("adjustments-kept", |evidence, _| {
+            evidence.errands[0].outcome = errand::Outcome::Refused("no".into());
+        }),
+        ("linearizable", |_, database| database.adjustments[0].version = 3),
+        // Answered before the orders were sent that it comes after.
+        ("linearizable", |evidence, _| (evidence.errands[0].sent, evidence.errands[0].received) = (0, 1)),
+        // Seen before it was there, and after it was gone.
+        ("linearizable", |evidence, _| {
+            let outcome = errand::Outcome::Saw { stock: 2, version: STOCK + 1 };
+            evidence.errands.push(Errand { what: What::Look, sent: 700, received: 800, outcome });
+        }),
+        ("linearizable", |evidence, _| {
+            let outcome = errand::Outcome::Saw { stock: 0, version: STOCK };
+            evidence.errands.push(Errand { what: What::Look, sent: 991, received: 992, outcome });
+        }),
+    ] {
+        assert_caught(by, |evidence, database| {
+            restock(evidence, database);
+            spoil(evidence, database);
+        });
+    }
+}
+
+/// Lets the second hold begin before the first has ended.
+fn overlap(evidence: &mut Evidence, change: impl FnOnce(&mut LockHold, &mut LockHold)) {
+    let [Ok(first), Ok(second)] = &mut evidence.holds.records[..] else { unreachable!("two replicas") };
+    second.holds[0].acquired_ns = 50;
+    change(&mut first.holds[0], &mut second.holds[0]);
+}
+
+#[test]
+fn holds_that_overlap_are_noticed() {
+    assert_caught("no-overlapping-holds", |evidence, _| overlap(evidence, |_, _| {}));
+    // The lease was lost, but what the late one wrote was not refused.
+    assert_caught("no-overlapping-holds", |evidence, _| {
+        overlap(evidence, |first, second| {
+            first.lost = true;
+            first.written = second.written.clone();
+        });
+    });
+    // Fenced: the late one wrote nothing.
+    let fenced = failing(|evidence, _| {
+        overlap(evidence, |first, _| {
+            (first.lost, first.stale) = (true, 1);
+            first.written.clear();
+        });
+    });
+    assert_eq!(fenced, [""; 0]);
+}
+
+#[test]
+fn a_record_that_begins_too_late_proves_nothing() {
+    let mut evidence = good();
+    let Some(Ok(record)) = evidence.holds.records.first_mut() else { unreachable!("two replicas") };
+    (record.since_ns, record.dropped) = (6, 7);
+    assert_eq!(verdict(&checks(&evidence)), Verdict::Inconclusive);
 }
 
 #[test]
@@ -308,6 +417,7 @@ fn a_run_that_sells_nothing_is_inconclusive() {
 fn what_cannot_be_seen_is_unknown_and_never_correct() {
     let mut evidence = good();
     evidence.database = Err("no replica answers".into());
+    evidence.holds.records[1] = Err(Unseen::NoAnswer("r2 does not answer".into()));
     let checks = checks(&evidence);
     assert_eq!(verdict(&checks), Verdict::Inconclusive);
     assert!(

@@ -14,6 +14,11 @@ pub fn program() -> PathBuf {
 #[allow(dead_code, reason = "not every test starts replicas")]
 pub fn plan(strategy: StrategyName, replicas: usize) -> FleetPlan {
     let store = StoreKind::Sqlite;
-    FleetPlan { program: program(), strategy, store, replicas, overrides: Vec::new(), proxied: false }
-        .with("lock.database.lease", "1s")
+    let plan =
+        FleetPlan { program: program(), strategy, store, replicas, overrides: Vec::new(), proxied: false };
+    match strategy {
+        StrategyName::Redis => plan.with("lock.redis.lease", "1s"),
+        StrategyName::Zookeeper => plan.with("lock.zookeeper.session_timeout", "1s"),
+        _ => plan.with("lock.database.lease", "1s"),
+    }
 }

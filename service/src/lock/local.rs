@@ -1,6 +1,7 @@
 //! A lock inside one process: right on one server, and no lock at all between two.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -14,13 +15,15 @@ use super::{Census, Hold, Holder, Lease, Lock, LockError, Mode};
 /// Its leases have no fencing token: there is nobody above the processes who could count.
 #[derive(Debug, Default)]
 pub struct LocalLock {
-    keys: Mutex<HashMap<String, Arc<RwLock<()>>>>,
+    keys: Mutex<HashMap<String, Entry>>,
 }
 
 #[async_trait]
 impl Lock for LocalLock {
     async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
-        let lock = self.of(key);
+        let entry = self.of(key);
+        let _waiting = Waiting::begin(&entry.waiting);
+        let lock = Arc::clone(&entry.lock);
         let guard: Box<dyn Hold> = match mode {
             Mode::Exclusive => Box::new(Exclusive(in_time(deadline, lock.write_owned()).await?)),
             Mode::Shared => Box::new(Shared(in_time(deadline, lock.read_owned()).await?)),
@@ -33,7 +36,7 @@ impl Lock for LocalLock {
     }
 
     async fn census(&self, key: &str) -> Result<Census, LockError> {
-        let lock = self.of(key);
+        let Entry { lock, waiting } = self.of(key);
         let held = |mode| Holder { key: key.into(), mode, token: None, replica: None, expired: false };
         let holder = if lock.try_read().is_err() {
             Some(held(Mode::Exclusive))
@@ -42,19 +45,42 @@ impl Lock for LocalLock {
         } else {
             None
         };
-        Ok(Census { holders: holder.into_iter().collect(), waiting: 0 })
+        Ok(Census { holders: holder.into_iter().collect(), waiting: waiting.load(Ordering::Relaxed) })
     }
 
     async fn shutdown(&self) {}
 }
 
 impl LocalLock {
-    fn of(&self, key: &str) -> Arc<RwLock<()>> {
+    fn of(&self, key: &str) -> Entry {
         let mut keys = self.keys.lock().expect("nothing panics while it holds this");
         match keys.get(key) {
-            Some(lock) => Arc::clone(lock),
-            None => Arc::clone(keys.entry(key.into()).or_default()),
+            Some(entry) => entry.clone(),
+            None => keys.entry(key.into()).or_default().clone(),
         }
+    }
+}
+
+/// The lock of one key, and how many wait for it.
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    lock: Arc<RwLock<()>>,
+    waiting: Arc<AtomicU64>,
+}
+
+/// Counts as waiting until it is dropped.
+struct Waiting(Arc<AtomicU64>);
+
+impl Waiting {
+    fn begin(waiting: &Arc<AtomicU64>) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(waiting))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -42,7 +42,10 @@ fn section(inner: &Inner, experiment: &Experiment) -> Markup {
                 div {
                     h3 { "Observed" }
                     @match &report {
-                        Some(report) => p { (report.observed) },
+                        Some(report) => {
+                            p { (report.observed) }
+                            @if let Some(explanation) = &report.explanation { p.note { (explanation) } }
+                        }
                         None => p.note { "Not tried yet." },
                     }
                     @if let Some((_, why)) = broken { p.message { (why) } }
@@ -66,6 +69,7 @@ fn finding(report: Option<&ExperimentReport>, running: bool) -> Markup {
         Some(Finding::Reproduced) => (Tone::Correct, "correct", "reproduced"),
         Some(Finding::Refuted) => (Tone::Violated, "violated", "refuted"),
         Some(Finding::Inconclusive) => (Tone::Inconclusive, "inconclusive", "inconclusive"),
+        Some(Finding::NotRun) => (Tone::Idle, "idle", "not run"),
     };
     html! { span class={ "finding " (class) } { (icon(tone)) (word) } }
 }
@@ -74,6 +78,16 @@ fn details(report: &ExperimentReport) -> Markup {
     html! {
         @if !report.figures.is_empty() {
             dl.facts { @for (name, figure) in &report.figures { div { dt { (name) } dd { (figure) } } } }
+        }
+        @if let [head, rows @ ..] = &report.table[..] {
+            div.scroll tabindex="0" role="region" aria-label={ "Table of " (report.name) } {
+                table {
+                    thead { tr { @for cell in head { th scope="col" { (cell) } } } }
+                    tbody { @for row in rows { tr { @for (i, cell) in row.iter().enumerate() {
+                        @if i == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                    } } } }
+                }
+            }
         }
         @if !report.timeline.is_empty() {
             details id={ (report.name) "-timeline" } {

@@ -1,0 +1,61 @@
+//! The database is gone, and everything with it.
+
+use order_service::config::StrategyName;
+
+use super::stage::{REQUEST_TIMEOUT, Shop, Victim, seconds};
+use super::{Experiment, Finding, Observation};
+use crate::faults::Server;
+use crate::verdict::Verdict;
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "database-spof",
+    claim: "When the database is gone the whole system is. (It must fail fast and clearly, and lose nothing.)",
+    setup: "two replicas on PostgreSQL, a hundred orders a second, a request may take 3 s; the server is killed and \
+        started again four seconds later",
+    needs: &[Server::Postgres],
+    run: || Box::pin(run()),
+};
+
+/// What an order may be told meanwhile.
+const CLEAR: [&str; 5] =
+    ["dependency-down", "lock-timeout", "outcome-unknown", "overloaded", "idempotency-in-flight"];
+
+async fn run() -> anyhow::Result<Observation> {
+    let mut observation = Observation::default();
+    let mut shop = Shop::open(StrategyName::Database).await?;
+    let loss = shop.lose(Victim::TheOne, &mut observation.timeline).await?;
+    let run = &loss.run;
+    let told: Vec<_> = run.failures.iter().map(|(why, times)| format!("{why} {times}×")).collect();
+    let of = |outcome: &str| run.latencies.by_outcome.get(outcome).copied().unwrap_or_default();
+    let longest_ms = ["accepted", "failed", "unknown"].map(|outcome| of(outcome).service.max);
+    let longest_ms = longest_ms.into_iter().fold(0.0, f64::max);
+    let lost = run.failed("nothing-lost").is_some();
+    observation.figure("confirmed while it was gone", loss.confirmed);
+    observation.figure("what orders were told instead", told.join(", "));
+    observation.figure("half of them were told within", format!("{:.0} ms", of("failed").service.p50));
+    observation.figure("the longest that anybody waited", format!("{longest_ms:.0} ms"));
+    observation.figure("the longest time without a confirmed order", seconds(loss.gap));
+    observation.figure(
+        "orders confirmed, and found in the database afterwards",
+        format!("{}, {}", run.accepted, if lost { "not all" } else { "all" }),
+    );
+    let gone = loss.confirmed == 0 && !loss.shows;
+    let clear = !told.is_empty() && run.failures.keys().all(|why| CLEAR.contains(&why.as_str()));
+    // A commit that has begun is waited for a little longer than the request's own time.
+    let fast = longest_ms <= (REQUEST_TIMEOUT.as_secs_f64() + 0.5) * 1e3;
+    observation.observed = format!(
+        "without its database the shop {}; it {} and {}; {}",
+        if gone { "sold and showed nothing" } else { "went on in part" },
+        if clear { "said so in every answer" } else { "did not say so in every answer" },
+        if fast { "kept nobody waiting beyond the limit" } else { "kept somebody waiting beyond the limit" },
+        if lost { "confirmed orders were lost" } else { "no confirmed order was lost" },
+    );
+    observation.explanation = Some(
+        "This is no property of the lock: the orders themselves are in that database, so a shop whose lock is elsewhere \
+         is just as closed when it is gone. What the lock table adds is no further server that can fail."
+            .into(),
+    );
+    let reproduced = gone && clear && fast && !lost && run.verdict != Verdict::Violated;
+    observation.finding = Some(if reproduced { Finding::Reproduced } else { Finding::Refuted });
+    Ok(observation)
+}

@@ -1,0 +1,155 @@
+//! Who is woken by a release, and what that costs.
+
+use std::time::Duration;
+
+use lab::{Direction, Proxy, Zookeeper};
+use order_service::config::StrategyName;
+use order_service::lock::Mode;
+use order_service::telemetry::Metrics;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::stage::{Contenders, SKU};
+use super::{Experiment, Finding, Observation};
+use crate::faults::Server;
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "herd",
+    claim: "If every waiter watches the whole directory, each release wakes them all and all list it again: N waiters \
+        cost about N² listings and notifications. If each watches only its predecessor, one release wakes one.",
+    setup: "N sessions wait for one lock and pass it on, from the first release to the last; each waiter watches all \
+        its siblings, or its predecessor; a proxy before ZooKeeper counts the bytes in both directions",
+    needs: &[Server::Zookeeper],
+    run: || Box::pin(run()),
+};
+
+/// When nothing was counted for so long, nothing is under way: releases that follow each other too closely would be
+/// noticed as one.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// What it took to pass the lock on.
+#[derive(Clone, Copy)]
+struct Cost {
+    notifications: u64,
+    listings: u64,
+    bytes: u64,
+}
+
+async fn run() -> anyhow::Result<Observation> {
+    let mut observation = Observation::default();
+    let server = Zookeeper::start().await?;
+    let head = ["waiters", "watching", "notifications", "listings", "bytes", "expected"];
+    observation.table.push(head.map(str::to_owned).to_vec());
+    let mut as_claimed = true;
+    let mut last = Vec::new();
+    for waiters in [10, 50, 100, 200] {
+        last.clear();
+        // Each of those who still wait is woken by each release, and lists once more.
+        for (watch, expected) in [("siblings", waiters * (waiters + 1) / 2), ("predecessor", waiters)] {
+            let cost = pass_on(&server, waiters, watch).await?;
+            observation
+                .timeline
+                .note(format!("{waiters} waiters that watch {watch} have passed the lock on"));
+            let row = [
+                waiters.to_string(),
+                watch.to_owned(),
+                cost.notifications.to_string(),
+                cost.listings.to_string(),
+                cost.bytes.to_string(),
+                expected.to_string(),
+            ];
+            observation.table.push(row.to_vec());
+            let about = expected * 8 / 10..=expected * 12 / 10;
+            as_claimed &= about.contains(&cost.notifications) && about.contains(&cost.listings);
+            last.push(cost);
+        }
+    }
+    let [siblings, predecessor] = last[..] else { unreachable!("both were measured") };
+    observation.observed = format!(
+        "with 200 waiters, watching all siblings cost {} notifications, {} listings and {} kB; watching the predecessor \
+         {}, {} and {} kB",
+        siblings.notifications,
+        siblings.listings,
+        siblings.bytes / 1000,
+        predecessor.notifications,
+        predecessor.listings,
+        predecessor.bytes / 1000,
+    );
+    observation.explanation = Some(
+        "It is N(N + 1)/2 rather than N², since each release has one waiter less to wake. The bytes grow faster still, \
+         about with the cube, because each of those listings names all who are left; and those who watch only their \
+         predecessor also list once when they are woken, to be sure that it was their turn and not a waiter giving up."
+            .into(),
+    );
+    observation.finding = Some(if as_claimed { Finding::Reproduced } else { Finding::Refuted });
+    Ok(observation)
+}
+
+/// Lets so many wait for the lock and pass it on.
+async fn pass_on(server: &Zookeeper, waiters: u64, watch: &str) -> anyhow::Result<Cost> {
+    let patiently = || Instant::now() + Duration::from_secs(300);
+    let network = Proxy::start(&server.address()).await?;
+    let servers = network.address().to_string();
+    let root = format!("/herd-{waiters}-{watch}");
+    let keys = [
+        ("lock.zookeeper.servers", servers.as_str()),
+        ("lock.zookeeper.root", &root),
+        ("lock.zookeeper.session_timeout", "60s"),
+        ("lock.zookeeper.watch", watch),
+    ];
+    let contenders = Contenders::new(StrategyName::Zookeeper, &keys).await?;
+    let metrics = Metrics::new(StrategyName::Zookeeper);
+    let holder = contenders.join("the holder").await?;
+    let held = holder.acquire(SKU, Mode::Exclusive, patiently()).await?;
+    let count = || Cost {
+        notifications: metrics.lock.watch_notifications.get(),
+        listings: metrics.lock.listings.get(),
+        bytes: network.bytes(Direction::ToServer) + network.bytes(Direction::ToClient),
+    };
+    let all_have_noticed = async || {
+        let mut before = count();
+        loop {
+            sleep(QUIET).await;
+            let now = count();
+            if (now.notifications, now.listings) == (before.notifications, before.listings) {
+                return now;
+            }
+            before = now;
+        }
+    };
+    let (won, mut winners) = mpsc::unbounded_channel();
+    let mut waiting = JoinSet::new();
+    for number in 0..waiters {
+        let lock = contenders.join_counted(&format!("waiter {number}"), &metrics).await?;
+        let won = won.clone();
+        waiting.spawn(async move {
+            let lease = lock.acquire(SKU, Mode::Exclusive, patiently()).await?;
+            won.send(lease).ok();
+            anyhow::Ok(lock)
+        });
+    }
+    while holder.census(SKU).await?.waiting < waiters {
+        sleep(QUIET).await;
+    }
+    let before = all_have_noticed().await;
+    held.release().await;
+    for _ in 0..waiters {
+        let lease = tokio::select! {
+            Some(lease) = winners.recv() => lease,
+            () = tokio::time::sleep_until(patiently()) => anyhow::bail!("nobody had the lock next"),
+        };
+        all_have_noticed().await;
+        lease.release().await;
+    }
+    let after = all_have_noticed().await;
+    for lock in waiting.join_all().await {
+        lock?.shutdown().await;
+    }
+    holder.shutdown().await;
+    Ok(Cost {
+        notifications: after.notifications - before.notifications,
+        listings: after.listings - before.listings,
+        bytes: after.bytes - before.bytes,
+    })
+}

@@ -1,0 +1,70 @@
+//! The holder dies between its order and the deletion of its key.
+
+use std::time::{Duration, Instant};
+
+use lab::Direction;
+use order_service::config::StrategyName;
+
+use super::redis_setnx::lock_key;
+use super::stage::{SKU, order, seconds, until_holds, watch_crash};
+use super::{Experiment, Finding, Observation};
+use crate::faults::Server;
+use crate::fleet::{Fleet, FleetPlan};
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "redis-crash",
+    claim: "Server1 finishes B's order and dies before it deletes the key; Server3 can go on only when the expiry is \
+        over (30 minutes in the course).",
+    setup: "two replicas, lease 2 s; as soon as replica-1 has the lock nothing that it sends arrives at Redis any more; \
+        its order goes into the database, and it is ended with kill -9: the key is still there",
+    needs: &[Server::Redis],
+    run: || Box::pin(run()),
+};
+
+const LEASE: Duration = Duration::from_secs(2);
+
+async fn run() -> anyhow::Result<Observation> {
+    let mut observation = Observation::default();
+    let mut plan = FleetPlan::new(StrategyName::Redis, 2)?
+        .with("lock.redis.lease", "2s")
+        .with("lock.wait", "20s")
+        .with("server.request_timeout", "25s")
+        .with("checkout.think_time", "300ms");
+    plan.proxied = true;
+    let mut fleet = Fleet::start(plan).await?;
+    let [first, second] = fleet.clients() else { unreachable!("two replicas were started") };
+    let (first, second) = (first.clone(), second.clone());
+    first.create_product(SKU, "Hair dryer", 5).await?;
+    observation.timeline.note("A orders from replica-1");
+    let ordering = tokio::spawn(async move { order(&first, "A", 1).await });
+    until_holds(&second, "replica-1").await?;
+    let link = fleet.links_of(0).redis.as_ref().expect("the plan asks for proxies");
+    link.blackhole(Direction::ToServer);
+    observation.timeline.note("replica-1 has the lock; what it sends to Redis is lost from here on");
+    let told = ordering.await??;
+    observation.timeline.note_told("A", &told);
+    fleet.replicas()[0].kill().await?;
+    let crashed = Instant::now();
+    let redis = fleet.redis().expect("the strategy needs one");
+    let left: i64 = redis.command(&["PTTL", &lock_key()]).await?.parse()?;
+    observation.timeline.note(format!("replica-1 is ended with kill -9; its key has {left} ms to live"));
+    let waited = watch_crash(&second, crashed, &mut observation.timeline).await?;
+
+    let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+    observation.figure("the lease", seconds(LEASE));
+    observation.figure("left of it at the crash, by Redis", seconds(left));
+    observation.figure("from the crash to the next holder", seconds(waited));
+    observation.observed =
+        format!("the next order had the lock {} after the crash, when the expiry was over", seconds(waited));
+    observation.explanation = Some(
+        "The course's thirty minutes are the price of a long expiry, not of Redis: a holder that renews its lease while \
+         it works can have a short one, so that a crash costs seconds. The order itself was not lost: it was \
+         committed before the crash."
+            .into(),
+    );
+    let waited_for_expiry = waited + Duration::from_millis(50) >= left;
+    let no_longer = waited <= left + Duration::from_secs(1);
+    observation.finding = (told.order().is_some() && !left.is_zero())
+        .then_some(if waited_for_expiry && no_longer { Finding::Reproduced } else { Finding::Refuted });
+    Ok(observation)
+}

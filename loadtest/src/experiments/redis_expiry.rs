@@ -1,0 +1,90 @@
+//! The lock lapses under a holder that works longer than it.
+
+use order_service::config::StrategyName;
+
+use super::stage::{Aftermath, Timeline, TwoAtOnce};
+use super::{Experiment, Finding, Observation};
+use crate::faults::Server;
+use crate::fleet::{Fleet, FleetPlan};
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "redis-expiry",
+    claim: "The expiry is not reliable: the holder may work longer than it (a slow order, a memory collection); the \
+        lock is released under it, and two are in at once.",
+    setup: "two replicas, lease 1 s, orders that take 2.5 s (1 s where a process is stopped); two in stock, A wants 1 and B wants 2. Without renewal; \
+        with renewal; and with renewal, but the whole process stopped (SIGSTOP) until B has been answered, without \
+        and with the guard",
+    needs: &[Server::Redis],
+    run: || Box::pin(run()),
+};
+
+async fn run() -> anyhow::Result<Observation> {
+    let mut observation = Observation::default();
+    let timeline = &mut observation.timeline;
+    timeline.note("renewal off, guard off");
+    let unrenewed = shop(false, "off", false, timeline).await?;
+    timeline.note("renewal on, guard off");
+    let renewed = shop(true, "off", false, timeline).await?;
+    timeline.note("renewal on, guard off, replica-1 is stopped");
+    let paused = shop(true, "off", true, timeline).await?;
+    timeline.note("renewal on, guard on, replica-1 is stopped");
+    let guarded = shop(true, "version", true, timeline).await?;
+    for (name, aftermath) in [
+        ("renewal off, guard off", &unrenewed),
+        ("renewal on, guard off", &renewed),
+        ("renewal on, stopped, guard off", &paused),
+        ("renewal on, stopped, guard on", &guarded),
+    ] {
+        observation.figure(name, aftermath.figure());
+    }
+    let kept = !renewed.overlapped && renewed.audit.oversold_units == 0;
+    observation.observed = format!(
+        "without renewal the lock lapsed under A and {} were sold of 2; with renewal {}; a process that was stopped \
+         cannot renew: {} were sold of 2 without the guard, {} with it",
+        unrenewed.audit.units_sold,
+        if kept { "she kept it" } else { "she lost it all the same" },
+        paused.audit.units_sold,
+        guarded.audit.units_sold,
+    );
+    observation.explanation = Some(
+        "Renewal is the answer to a slow order, since a lease then lasts for as long as its holder lives. It is none to \
+         a process that stands still: no lease can tell that from a crash. There only the store can refuse what was \
+         decided on an old reading, which is what the guard does."
+            .into(),
+    );
+    let occurred = unrenewed.occurred() && paused.occurred() && guarded.occurred();
+    let as_claimed = unrenewed.oversold() && kept && paused.oversold() && guarded.guarded();
+    observation.finding = occurred.then_some(if as_claimed { Finding::Reproduced } else { Finding::Refuted });
+    Ok(observation)
+}
+
+async fn shop(
+    renews: bool,
+    guard: &str,
+    is_stopped: bool,
+    timeline: &mut Timeline,
+) -> anyhow::Result<Aftermath> {
+    let plan = FleetPlan::new(StrategyName::Redis, 2)?
+        .with("lock.redis.lease", "1s")
+        .with("lock.redis.renew", if renews { "true" } else { "false" })
+        .with("lock.wait", "20s")
+        .with("server.request_timeout", "25s")
+        .with("checkout.think_time", if is_stopped { "1s" } else { "2500ms" })
+        .with("checkout.guard", guard);
+    let mut fleet = Fleet::start(plan).await?;
+    let [first, second] = fleet.clients() else { unreachable!("two replicas were started") };
+    let (first, second) = (first.clone(), second.clone());
+    let mut stage = TwoAtOnce::begin(&first, &second, timeline).await?;
+    if is_stopped {
+        fleet.replicas()[0].pause()?;
+        timeline.note("replica-1 is stopped in its tracks");
+    }
+    stage.b_orders(timeline).await?;
+    if is_stopped {
+        fleet.replicas()[0].resume()?;
+        timeline.note("replica-1 goes on");
+    }
+    let aftermath = stage.end(timeline).await?;
+    fleet.stop().await?;
+    Ok(aftermath)
+}

@@ -1,0 +1,51 @@
+//! Locks in this very process, each a participant of its own, where the moment of each step has to be chosen.
+
+use std::sync::Arc;
+
+use lab::Lab;
+use order_service::config::{Config, Sources, StrategyName};
+use order_service::lock::{self, Lock};
+use order_service::store::{self, Store};
+use order_service::telemetry::Metrics;
+
+/// Those who contend for a lock.
+pub(in crate::experiments) struct Contenders {
+    strategy: StrategyName,
+    config: Config,
+    store: Arc<dyn Store>,
+    /// Has the store.
+    _lab: Lab,
+}
+
+impl Contenders {
+    /// Contenders under a strategy, on the server that `keys` of the configuration name.
+    pub(in crate::experiments) async fn new(
+        strategy: StrategyName,
+        keys: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let lab = Lab::new()?;
+        let strategy_name = strategy.to_string();
+        let store_url = format!("sqlite://{}", lab.file("stocklock.db").display());
+        let always = [("store.url", store_url.as_str()), ("lock.strategy", strategy_name.as_str())];
+        let overrides = always.iter().chain(keys).map(|(key, value)| ((*key).into(), (*value).into()));
+        let config = Config::load(&Sources { overrides: overrides.collect(), ..Sources::default() })?;
+        let store = store::connect(&config.store).await?;
+        Ok(Self { strategy, config, store, _lab: lab })
+    }
+
+    /// One more of them, who shares nothing with the others.
+    pub(in crate::experiments) async fn join(&self, name: &str) -> anyhow::Result<Arc<dyn Lock>> {
+        self.join_counted(name, &Metrics::new(self.strategy)).await
+    }
+
+    /// One more of them, who counts into `metrics`.
+    pub(in crate::experiments) async fn join_counted(
+        &self,
+        name: &str,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Arc<dyn Lock>> {
+        let mut config = self.config.clone();
+        config.server.replica = name.into();
+        Ok(lock::connect(&config, &self.store, metrics).await?.lock)
+    }
+}

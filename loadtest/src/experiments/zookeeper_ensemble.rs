@@ -1,0 +1,53 @@
+//! An ensemble loses a server.
+
+use order_service::config::StrategyName;
+
+use super::stage::{Loss, Shop, Victim, seconds};
+use super::{Experiment, Finding, Observation};
+use crate::faults::Server;
+use crate::verdict::Verdict;
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "zookeeper-ensemble",
+    claim: "No single point of failure: an ensemble of three loses one server, the leader even, and orders go on.",
+    setup: "two replicas on an ensemble of three, a hundred orders a second; a follower is killed and started again \
+        four seconds later, then the leader; sessions of 4 s",
+    needs: &[Server::Zookeeper],
+    run: || Box::pin(run()),
+};
+
+async fn run() -> anyhow::Result<Observation> {
+    let mut observation = Observation::default();
+    let mut shop = Shop::open(StrategyName::Zookeeper).await?;
+    let follower = shop.lose(Victim::Follower, &mut observation.timeline).await?;
+    let leader = shop.lose(Victim::Leader, &mut observation.timeline).await?;
+    for (who, loss) in [("a follower", &follower), ("the leader", &leader)] {
+        observation.figure(
+            format!("{who} gone for 4 s"),
+            format!(
+                "{} orders confirmed meanwhile, longest gap {}, {} refused, {} unknown",
+                loss.confirmed,
+                seconds(loss.gap),
+                loss.run.failed,
+                loss.run.unknown
+            ),
+        );
+    }
+    let goes_on = |loss: &Loss| loss.confirmed > 0 && loss.run.verdict != Verdict::Violated;
+    observation.observed = format!(
+        "orders {} without a follower, with a gap of at most {}, and {} without the leader, with one of {}",
+        if goes_on(&follower) { "went on" } else { "did not go on" },
+        seconds(follower.gap),
+        if goes_on(&leader) { "went on" } else { "did not go on" },
+        seconds(leader.gap),
+    );
+    observation.explanation = Some(
+        "The gap is the time of the election and of the clients' reconnection. Sessions outlive it, since the new \
+         leader gives each its full time-out again; and with the sessions, the locks. What remains a single point of \
+         failure here is the orders' own database."
+            .into(),
+    );
+    let reproduced = goes_on(&follower) && goes_on(&leader);
+    observation.finding = Some(if reproduced { Finding::Reproduced } else { Finding::Refuted });
+    Ok(observation)
+}

@@ -1,0 +1,100 @@
+//! Readers share, and a writer waits for everybody before it.
+
+use std::time::Instant;
+
+use order_service::config::StrategyName;
+use order_service::lock::Mode;
+
+use super::stage::{Contenders, SKU, order, patiently, until_census};
+use super::{Experiment, Finding, Observation};
+use crate::faults::Server;
+use crate::fleet::{Fleet, FleetPlan};
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "zookeeper-read-write",
+    claim: "Read requests wait only for write requests before them; write requests wait for every request before \
+        them. A buys, C looks at the stock, B wants to buy: B waits for A to buy and C to look. Readers share.",
+    setup: "three replicas that need 0.5 s for an order. A buys from replica-1; C looks at the stock on replica-3 under \
+        the shared lock, and so does another reader, in a process of its own, who keeps it; then B buys from replica-2",
+    needs: &[Server::Zookeeper],
+    run: || Box::pin(run()),
+};
+
+async fn run() -> anyhow::Result<Observation> {
+    let mut observation = Observation::default();
+    let plan = FleetPlan::new(StrategyName::Zookeeper, 3)?
+        .with("checkout.think_time", "500ms")
+        .with("lock.wait", "10s")
+        .with("server.request_timeout", "15s");
+    let mut fleet = Fleet::start(plan).await?;
+    let clients = fleet.clients().to_vec();
+    let [one, two, three] = &clients[..] else { unreachable!("three replicas were started") };
+    one.create_product(SKU, "Hair dryer", 5).await?;
+    let servers = fleet.zookeeper().expect("the strategy needs one").servers();
+    let readers =
+        Contenders::new(StrategyName::Zookeeper, &[("lock.zookeeper.servers", servers.as_str())]).await?;
+    let (reader, second_reader) = (readers.join("reader").await?, readers.join("second reader").await?);
+    let timeline = &mut observation.timeline;
+
+    let ordering = one.clone();
+    let a = tokio::spawn(async move { order(&ordering, "A", 1).await });
+    until_census(&*reader, 1, 0).await?;
+    timeline.note("A has the lock, on replica-1");
+    let looking = three.clone();
+    let c = tokio::spawn(async move {
+        let stock = looking.locked_stock(SKU).await?;
+        anyhow::Ok((Instant::now(), stock))
+    });
+    until_census(&*reader, 1, 1).await?;
+    timeline.note("C asks for the stock, on replica-3, and waits");
+    let ask = async |lock: &dyn order_service::lock::Lock| lock.acquire(SKU, Mode::Shared, patiently()).await;
+    let asked = async {
+        until_census(&*reader, 1, 3).await?;
+        let ordering = two.clone();
+        let b = tokio::spawn(async move { order(&ordering, "B", 1).await });
+        until_census(&*reader, 1, 4).await?;
+        anyhow::Ok((Instant::now(), b))
+    };
+    let (read, second_read, asked) = tokio::join!(ask(&*reader), ask(&*second_reader), asked);
+    let (read, second_read, (b_asked, b)) = (read?, second_read?, asked?);
+    let a = a.await??;
+    timeline.note_told("A", &a);
+    timeline.note("two more readers wait beside C, then B, on replica-2");
+    let (c_told, stock) = c.await??;
+    // C has gone when she has looked; the two others share the lock for as long as they like.
+    until_census(&*reader, 2, 1).await?;
+    let census = reader.census(SKU).await?;
+    let sharing = census.holders.iter().filter(|holder| holder.mode == Mode::Shared).count();
+    let b_waits = !b.is_finished() && census.waiting == 1;
+    timeline.note(format!(
+        "C is told that there are {}; {sharing} other readers have the lock together, and {} waits: B",
+        stock.stock, census.waiting
+    ));
+    read.release().await;
+    let one_reader_left = one.product(SKU).await?.stock == 4 && !b.is_finished();
+    timeline.note("one of the readers leaves; B still waits");
+    let left = Instant::now();
+    second_read.release().await;
+    timeline.note("the last reader leaves");
+    let b = b.await??;
+    timeline.note_told("B", &b);
+    fleet.stop().await?;
+
+    let a_bought = a.order().is_some_and(|order| order.stock_after == 4);
+    let b_bought = b.order().is_some_and(|order| order.stock_before == 4);
+    // Everybody was in line before the first had done.
+    let all_waited = b_asked < a.at && b_asked < c_told && left < b.at;
+    observation.figure("readers with the lock at once, by the directory", sharing);
+    let level = |level: Option<i64>| level.map_or("none".into(), |level| level.to_string());
+    observation.figure("left by A", level(a.order().map(|order| order.stock_after)));
+    observation.figure("seen by C", stock.stock);
+    observation.figure("read by B", level(b.order().map(|order| order.stock_before)));
+    observation.observed = format!(
+        "C saw the stock that A left; {sharing} readers shared the lock; B {} until the last of them had left",
+        if b_waits && one_reader_left { "waited" } else { "did not wait" },
+    );
+    let reproduced = a_bought && stock.stock == 4 && b_bought && b_waits && one_reader_left && sharing == 2;
+    observation.finding =
+        all_waited.then_some(if reproduced { Finding::Reproduced } else { Finding::Refuted });
+    Ok(observation)
+}

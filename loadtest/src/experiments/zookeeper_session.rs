@@ -1,0 +1,70 @@
+//! The holder's session ends while it is still at work.
+
+use lab::Direction;
+use order_service::config::StrategyName;
+
+use super::stage::{Aftermath, Timeline, TwoAtOnce};
+use super::{Experiment, Finding, Observation};
+use crate::faults::Server;
+use crate::fleet::{Fleet, FleetPlan};
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "zookeeper-session",
+    claim: "(Readers:) the connection breaks while the order is still being processed; the node goes; another gets the \
+        lock; two work at once. Guard off, guard on.",
+    setup: "two replicas, sessions of 1 s, orders that take 3 s; two in stock, A wants 1 and B wants 2; when replica-1 \
+        has the lock, nothing passes between it and ZooKeeper any more, until B has been answered; without and with \
+        the guard",
+    needs: &[Server::Zookeeper],
+    run: || Box::pin(run()),
+};
+
+async fn run() -> anyhow::Result<Observation> {
+    let mut observation = Observation::default();
+    observation.timeline.note("guard off");
+    let unguarded = shop("off", &mut observation.timeline).await?;
+    observation.timeline.note("guard on");
+    let guarded = shop("version", &mut observation.timeline).await?;
+    observation.figure("guard off", unguarded.figure());
+    observation.figure("guard on", guarded.figure());
+    observation.observed = format!(
+        "A's node went with her session and B had the lock while A was at work; {} were sold of 2 without the guard, {} \
+         with it",
+        unguarded.audit.units_sold, guarded.audit.units_sold
+    );
+    observation.explanation = Some(
+        "The server ends a session on its own clock and cannot ask the holder to stop first. So ZooKeeper's lock is a \
+         lease, too, and needs the same protection where it matters: the write is refused when the lease is over or \
+         the stock has changed since it was read."
+            .into(),
+    );
+    let occurred = unguarded.occurred() && guarded.occurred();
+    let as_claimed = unguarded.oversold() && guarded.guarded();
+    observation.finding = occurred.then_some(if as_claimed { Finding::Reproduced } else { Finding::Refuted });
+    Ok(observation)
+}
+
+async fn shop(guard: &str, timeline: &mut Timeline) -> anyhow::Result<Aftermath> {
+    let mut plan = FleetPlan::new(StrategyName::Zookeeper, 2)?
+        .with("lock.zookeeper.session_timeout", "1s")
+        .with("lock.wait", "20s")
+        .with("server.request_timeout", "25s")
+        .with("checkout.think_time", "3s")
+        .with("checkout.guard", guard);
+    plan.proxied = true;
+    let fleet = Fleet::start(plan).await?;
+    let [first, second] = fleet.clients() else { unreachable!("two replicas were started") };
+    let link = fleet.links_of(0).zookeeper.as_ref().expect("the plan asks for proxies");
+    let mut stage = TwoAtOnce::begin(first, second, timeline).await?;
+    link.blackhole(Direction::ToServer);
+    link.blackhole(Direction::ToClient);
+    timeline.note("replica-1 and ZooKeeper do not reach each other any more");
+    stage.b_orders(timeline).await?;
+    // A connection that was silent for so long does not come back; its packets would.
+    link.cut();
+    link.heal();
+    timeline.note("they reach each other again");
+    let aftermath = stage.end(timeline).await?;
+    fleet.stop().await?;
+    Ok(aftermath)
+}

@@ -1,0 +1,63 @@
+//! Two deployments of different strategies on one database, as in the middle of a rolling change of configuration: the
+//! locks know nothing of each other, and the guard is what is left.
+
+mod support;
+
+use std::sync::Arc;
+
+use lab::Postgres;
+use loadtest::evidence;
+use loadtest::fleet::{Fleet, StoreKind};
+use loadtest::runner;
+use loadtest::scenario::{Amount, Scenario};
+use loadtest::verdict::{Check, Status, checks};
+use order_service::config::StrategyName;
+
+/// Fires at replicas of both strategies at once. Answers the checks, and how many writes the guard refused.
+async fn change(from: StrategyName, to: StrategyName, guard: &str) -> (Vec<Check>, u64) {
+    let postgres = Postgres::start().await.expect("PostgreSQL starts");
+    let url = postgres.url("postgres");
+    let mut fleets = Vec::new();
+    for strategy in [from, to] {
+        let mut plan = support::plan(strategy, 2)
+            .with("store.url", &url)
+            .with("checkout.guard", guard)
+            .with("lock.wait", "4s");
+        plan.store = StoreKind::Postgres;
+        fleets.push(Fleet::start(plan).await.expect("the replicas start"));
+    }
+    let clients: Vec<_> = fleets.iter().flat_map(|fleet| fleet.clients().to_vec()).collect();
+    clients[0].create_product("comb", "Comb", 1_000).await.expect("a product");
+    let scenario = Scenario { amount: Amount::Orders(2_000), stock: 1_000, ..Scenario::default() };
+    let record = runner::run(&clients, "comb", &scenario, &Arc::default()).await;
+    let evidence = evidence::collect(&clients, "comb", 1_000, record, None, true, Vec::new()).await;
+    let mut refused = 0;
+    for client in &clients {
+        let metrics = client.metrics().await.expect("metrics");
+        let counted =
+            metrics.lines().find(|line| line.starts_with("stocklock_checkout_stale_writes_rejected_total"));
+        let counted = counted.and_then(|line| line.rsplit(' ').next()).expect("the counter");
+        refused += counted.parse::<u64>().expect("a number");
+    }
+    (checks(&evidence), refused)
+}
+
+fn failed(checks: &[Check]) -> Vec<&Check> {
+    checks.iter().filter(|check| check.status == Status::Fail).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_strategy_does_not_oversell_thanks_to_the_guard() {
+    use StrategyName::{Database, Redis, Row, Zookeeper};
+    for (from, to) in [(Database, Redis), (Redis, Zookeeper), (Row, Database)] {
+        let (checks, refused) = change(from, to, "version").await;
+        assert!(failed(&checks).is_empty(), "{from} to {to}: {:#?}", failed(&checks));
+        assert!(refused > 0, "{from} to {to}: the two never met");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_strategy_without_the_guard_oversells() {
+    let (checks, _) = change(StrategyName::Database, StrategyName::Redis, "off").await;
+    assert!(failed(&checks).iter().any(|check| check.name == "not-oversold"), "{checks:#?}");
+}
