@@ -320,7 +320,7 @@ async fn the_page_can_be_looked_at() {
         for (number, name) in [(0, "oversold"), (1, "correct")] {
             browser.open(&format!("{}/?show={number}", dashboard.address)).await;
             for (scheme, width, height) in
-                [("light", 1280, 5200), ("dark", 1280, 1600), ("light", 400, 2400), ("dark", 3840, 2160)]
+                [("light", 1280, 1130), ("dark", 1280, 1130), ("light", 400, 1500), ("dark", 400, 1500)]
             {
                 browser.prefer(scheme).await;
                 browser.window(width, height).await;
