@@ -116,6 +116,7 @@ async fn a_run_is_seen_again_after_a_reload_and_can_be_stopped() {
         let before = browser.text(".tiles").await;
         browser.until(".tiles", |text| text != before).await;
         assert_flawless(browser, "in the middle of a run").await;
+        assert_keeps_up(browser, &dashboard).await;
         assert!(dashboard.children() >= 2, "replicas run");
         browser.click("#stop").await;
         browser.until("#verdict .headline", |text| text.contains("Stopped")).await;
@@ -127,6 +128,22 @@ async fn a_run_is_seen_again_after_a_reload_and_can_be_stopped() {
         assert!(run_again_is_possible(browser).await);
     })
     .await;
+}
+
+/// How many orders a text says are answered.
+fn answered(text: &str) -> Option<u64> {
+    let (before, _) = text.split_once(" of 1,000,000 answered")?;
+    before.rsplit(['>', '\n', ' ']).next()?.replace(',', "").parse().ok()
+}
+
+/// What the dashboard knows, the page shows within a second, again and again.
+async fn assert_keeps_up(browser: &Browser, dashboard: &Dashboard) {
+    for _ in 0..10 {
+        let known = answered(&dashboard.get("/").await.text().await.unwrap()).expect("a run goes on");
+        let since = Instant::now();
+        browser.until(".tiles", |text| answered(text).is_some_and(|shown| shown >= known)).await;
+        assert!(since.elapsed() < Duration::from_secs(1), "the page is {:?} behind", since.elapsed());
+    }
 }
 
 async fn run_again_is_possible(browser: &Browser) -> bool {

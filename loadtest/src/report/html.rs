@@ -96,3 +96,62 @@ fn summary(report: &Report) -> Markup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use order_service::api::{Clock, HoldRecord, LockHold};
+
+    use super::*;
+    use crate::series::{Interval, Latency, Locks, MAX_INTERVALS, Series};
+
+    /// What a replica has to tell of the longest run that it remembers.
+    fn record(replica: &str, offset: u64) -> HoldRecord {
+        let hold = |number: u64| LockHold {
+            sku: "hair-dryer".into(),
+            fencing_token: Some(1_000_000 + number as i64),
+            asked_ns: number * 3_000_000 + offset,
+            acquired_ns: number * 3_000_000 + offset + 900_000,
+            released_ns: Some(number * 3_000_000 + offset + 1_900_000),
+            written: Vec::new(),
+            stale: 1,
+            lost: false,
+        };
+        let holds = (0..10_000).map(hold).collect();
+        HoldRecord {
+            replica: replica.into(),
+            clock: Clock::Host,
+            since_ns: 0,
+            dropped: 0,
+            now_ns: u64::MAX,
+            holds,
+        }
+    }
+
+    #[test]
+    fn the_page_of_the_longest_run_is_small() {
+        let interval = |number: usize| Interval {
+            until_ms: number as f64 * 100.0,
+            accepted: 123_456,
+            sold_out: 123_456,
+            failed: number as u64 % 7,
+            unknown: number as u64 % 5,
+            latency_ms: Some(Latency { p50: 1234.5, p95: 2345.6, p99: 3456.7 }),
+            stock: 1_000_000 - number as i64,
+            owed: -1_000_000 + number as i64,
+        };
+        let records: Vec<_> =
+            (0..8).map(|replica| record(&format!("replica-{replica}"), replica * 1_000_000)).collect();
+        let series = Series {
+            interval_ms: 100.0,
+            intervals: (1..=MAX_INTERVALS).map(interval).collect(),
+            locks: Some(Locks::of(&records, 0)),
+            ..Series::default()
+        };
+        let page = charts::all(&series, &[], "").into_string()
+            + &lanes::section("redis", &series, &[], "").into_string();
+        // Of this page, and its JSON in a link, three megabytes hold several.
+        let json = serde_json::to_string(&series).expect("a series can be written");
+        assert!(page.len() + json.len() < 1_200_000, "{} and {} bytes", page.len(), json.len());
+        assert!(page.contains("showing 150 of 10,000"));
+    }
+}
