@@ -349,6 +349,25 @@ async fn the_page_can_be_looked_at() {
                 }
             }
         }
+        if let Some(directory) = &directory {
+            take_paused_holder(browser, &dashboard, directory).await;
+        }
     })
     .await;
+}
+
+/// A holder that sleeps through its lease, and wakes up beside the next one.
+async fn take_paused_holder(browser: &Browser, dashboard: &Dashboard, directory: &Path) {
+    let choices = "strategy=redis&stock=5000&orders=6000&faults=pause:2xlease@500ms";
+    browser.window(1280, 1000).await;
+    browser.open(&format!("{}/?{choices}", dashboard.address)).await;
+    run(browser).await;
+    browser.until("#locks", |text| text.contains("holds overlapped")).await;
+    browser.window(1280, 600).await;
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme).await;
+        browser.evaluate("document.getElementById('locks').scrollIntoView()").await;
+        let file = directory.join(format!("paused-holder-{scheme}-1280.png"));
+        std::fs::write(file, browser.screenshot().await).unwrap();
+    }
 }

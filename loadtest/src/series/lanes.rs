@@ -136,8 +136,10 @@ fn mark_overlaps(lanes: &mut [(&str, Vec<Hold>)]) -> usize {
 /// The moment to look at closely.
 fn moment(lanes: &[(&str, Vec<Hold>)]) -> [f64; 2] {
     let all = || lanes.iter().flat_map(|(_, holds)| holds);
-    let first_overlap =
-        all().filter(|hold| hold.overlaps).map(|hold| hold.acquired_ms).min_by(f64::total_cmp);
+    let mut overlapping: Vec<_> = all().filter(|hold| hold.overlaps).map(|hold| hold.acquired_ms).collect();
+    overlapping.sort_by(f64::total_cmp);
+    // The second to begin makes two at once of it.
+    let first_overlap = overlapping.get(1).copied();
     let mut begins: Vec<_> = all().map(|hold| hold.acquired_ms).collect();
     begins.sort_by(f64::total_cmp);
     let Some(&last) = begins.last() else { return [0.0, 0.0] };

@@ -84,7 +84,8 @@ fn compared(a: &Entry, b: &Entry) -> Markup {
             div.scroll tabindex="0" role="region" aria-label="A and B compared" {
                 table {
                     thead { tr {
-                        @for column in ["strategy", "figure", "A", "B", "B to A"] { th scope="col" { (column) } }
+                        th scope="col" { "strategy" } th.left scope="col" { "figure" }
+                        @for column in ["A", "B", "B to A"] { th scope="col" { (column) } }
                     } }
                     tbody {
                         @for strategy in strategies {
@@ -111,11 +112,11 @@ fn both(strategy: &str, a: Option<&RunReport>, b: Option<&RunReport>) -> Markup 
     html! {
         tr {
             th scope="rowgroup" rowspan=(figures.len() + 1) { (strategy) }
-            td { "verdict" } td { (verdict(a)) } td { (verdict(b)) } td {}
+            th scope="row" { "verdict" } td { (verdict(a)) } td { (verdict(b)) } td {}
         }
         @for (name, of, words) in figures {
             tr {
-                td { (name) }
+                th scope="row" { (name) }
                 @for run in [a, b] { td { (run.map_or_else(|| "–".into(), |run| words(of(run)))) } }
                 td { @if let (Some(a), Some(b)) = (a, b) { (difference(of(b), of(a))) } }
             }

@@ -90,7 +90,7 @@ fn of_live(live: &Live) -> Shown {
     } else if live.begun.is_none() {
         (Tone::Running, "Starting", "The replicas and what they need are being started.")
     } else {
-        (Tone::Running, "Running", "So far no violation. The verdict comes from the database, at the end.")
+        (Tone::Running, "Running", "The verdict comes from the database, at the end.")
     };
     let facts = match tone {
         Tone::Running if live.begun.is_some() => vec![live.strategy.clone(), "so far no violation".into()],

@@ -30,7 +30,10 @@ pub fn section(strategy: &str, series: &Series, marks: &[FaultMark], prefix: &st
     }
     let overlaps = match locks.overlapping {
         0 => "No two replicas had the lock at the same time.".into(),
-        count => format!("{} holds overlapped one of another replica.", whole(count as u64)),
+        count => format!(
+            "{} holds overlapped one of another replica; the check no-overlapping-holds says what came of that.",
+            whole(count as u64)
+        ),
     };
     let forgotten = match locks.forgotten {
         0 => String::new(),
