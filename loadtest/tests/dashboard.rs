@@ -139,7 +139,7 @@ fn answered(text: &str) -> Option<u64> {
 /// What the dashboard knows, the page shows within a second, again and again.
 async fn assert_keeps_up(browser: &Browser, dashboard: &Dashboard) {
     for _ in 0..10 {
-        let known = answered(&dashboard.get("/").await.text().await.unwrap()).expect("a run goes on");
+        let known = answered(&dashboard.get("/").await.text().await.expect("a page")).expect("a run goes on");
         let since = Instant::now();
         browser.until(".tiles", |text| answered(text).is_some_and(|shown| shown >= known)).await;
         assert!(since.elapsed() < Duration::from_secs(1), "the page is {:?} behind", since.elapsed());
@@ -368,6 +368,6 @@ async fn take_paused_holder(browser: &Browser, dashboard: &Dashboard, directory:
         browser.prefer(scheme).await;
         browser.evaluate("document.getElementById('locks').scrollIntoView()").await;
         let file = directory.join(format!("paused-holder-{scheme}-1280.png"));
-        std::fs::write(file, browser.screenshot().await).unwrap();
+        std::fs::write(file, browser.screenshot().await).expect("the picture is written");
     }
 }
