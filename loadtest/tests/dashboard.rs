@@ -270,6 +270,33 @@ async fn a_claim_is_tried_by_a_button() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_keyboard_is_enough() {
+    let lab = Lab::new().unwrap();
+    let dashboard = Dashboard::start(&lab).await;
+    with_browser(async |browser| {
+        browser.open(&dashboard.with("strategy=row")).await;
+        let (mut reached, mut unseen) = (Vec::new(), Vec::new());
+        while reached.last().is_none_or(|id| id != "start") && reached.len() < 60 {
+            browser.press_tab().await;
+            let seen = "const e = document.activeElement, s = getComputedStyle(e.closest('.choice') ?? e);
+                        return [e.id || e.name || e.className || e.innerText, s.outlineStyle]";
+            let seen: [String; 2] = serde_json::from_value(browser.evaluate(seen).await).unwrap();
+            let [id, outline] = seen;
+            if outline == "none" {
+                unseen.push(id.clone());
+            }
+            reached.push(id);
+        }
+        assert_eq!(reached[0], "skip", "{reached:?}");
+        assert!(reached.contains(&"strategy".to_owned()) && reached.contains(&"field-seed".to_owned()));
+        assert_eq!(unseen, Vec::<String>::new(), "focused, and not seen to be");
+        browser.press_enter().await;
+        browser.until("#verdict .headline", |text| text.starts_with("CORRECT")).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_typed_is_shown_as_text() {
     let lab = Lab::new().unwrap();
     let dashboard = Dashboard::start(&lab).await;

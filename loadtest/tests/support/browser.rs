@@ -107,6 +107,21 @@ impl Browser {
         field.send_keys(text).await.expect(selector);
     }
 
+    /// Goes on to what can be reached next by the keyboard.
+    pub async fn press_tab(&self) {
+        self.press(Key::Tab).await;
+    }
+
+    /// Presses what has the focus.
+    pub async fn press_enter(&self) {
+        self.press(Key::Enter).await;
+    }
+
+    async fn press(&self, key: Key) {
+        let keys = self.driver.action_chain().send_keys(key);
+        keys.perform().await.expect("a key is pressed");
+    }
+
     /// What a script answers.
     pub async fn evaluate(&self, script: &str) -> Value {
         self.driver.execute(script, Vec::new()).await.expect(script).json().clone()
