@@ -33,6 +33,8 @@ servers:
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || $(MAKE) --no-print-directory install PACKAGE=postgresql
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory install PACKAGE=redis-server
 	@test -f /usr/share/java/zookeeper.jar || $(MAKE) --no-print-directory install PACKAGE=zookeeper
+	@command -v chromium >/dev/null || $(MAKE) --no-print-directory install PACKAGE=chromium
+	@command -v chromedriver >/dev/null || $(MAKE) --no-print-directory install PACKAGE=chromium-driver
 	@command -v setpriv >/dev/null && command -v prlimit >/dev/null || { echo 'install util-linux'; exit 1; }
 
 # RUNLEVEL=1 and the file keep the packages from starting their servers.
@@ -45,6 +47,12 @@ install:
 	$(SUDO) apt-get update -qq
 	$(SUDO) env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 		-o Dpkg::Options::=--force-confold $(PACKAGE)
+
+.PHONY: screenshots
+screenshots: servers ## Take the pictures of the dashboard anew
+	mkdir -p loadtest/screenshots
+	STOCKLOCK_SCREENSHOTS=$(CURDIR)/loadtest/screenshots \
+		cargo test --locked -p loadtest --test dashboard the_page_can_be_looked_at
 
 .PHONY: openapi
 openapi: ## Write openapi.yaml anew

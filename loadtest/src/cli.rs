@@ -9,11 +9,12 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use loadtest::client::Client;
 use loadtest::compare::{self, Faults, Plan};
+use loadtest::dashboard;
 use loadtest::experiments;
 use loadtest::faults::Schedule;
 use loadtest::fleet::StoreKind;
 use loadtest::laboratory::Laboratory;
-use loadtest::report::{Report, Thresholds, comparison, details};
+use loadtest::report::{Report, Thresholds, comparison, details, html};
 use loadtest::scenario::{Amount, Scenario};
 use order_service::app::{App, stop_signal};
 use order_service::config::{Config, Sources, StrategyName};
@@ -40,6 +41,8 @@ pub enum Command {
     Compare(Compare),
     /// The claims of the course, tried
     Experiment(Experiment),
+    /// The web page: choose a strategy, press Run, see whether anything is oversold
+    Dashboard(Dashboard),
     /// Real servers and replicas to play with, until Ctrl-C
     Lab(Lab),
     /// One replica of the service: what the laboratory starts
@@ -137,6 +140,16 @@ pub struct Lab {
 }
 
 #[derive(Args)]
+pub struct Dashboard {
+    /// Where to listen; an address of this machine only
+    #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS", value_parser = dashboard::loopback)]
+    listen: std::net::SocketAddr,
+    /// The directory for past runs [default: $XDG_STATE_HOME/stocklock or ~/.local/state/stocklock]
+    #[arg(long, value_name = "DIRECTORY")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Args)]
 pub struct Serve {
     /// End when standard input ends
     #[arg(long, hide = true)]
@@ -210,6 +223,9 @@ struct Output {
     /// Write the report to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the report to a file as a page, which needs nothing else
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Exit with 99 when the p99 of confirmed orders is greater, such as 50ms
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_p99: Option<Duration>,
@@ -222,6 +238,10 @@ impl Output {
     fn finish(&self, report: &Report) -> anyhow::Result<ExitCode> {
         if let Some(file) = &self.json {
             write_json(file, report)?;
+        }
+        if let Some(file) = &self.html {
+            let write = std::fs::write(file, html::page(report));
+            write.with_context(|| format!("cannot write {}", file.display()))?;
         }
         let thresholds = Thresholds {
             max_p99_ms: self.max_p99.map(|max| max.as_secs_f64() * 1e3),
@@ -238,6 +258,9 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(run) => against(run).await,
         Command::Compare(compare) => side_by_side(compare).await,
         Command::Experiment(experiment) => try_claims(experiment).await,
+        Command::Dashboard(Dashboard { listen, data }) => {
+            dashboard::serve(listen, data).await.map(|()| ExitCode::SUCCESS)
+        }
         Command::Lab(lab) => open_laboratory(lab).await,
         Command::Serve(replica) => serve(replica).await,
     }

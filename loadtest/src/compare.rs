@@ -1,6 +1,8 @@
 //! The same scenario under several strategies, with the negative control beside them; and one run against
 //! somebody's deployment.
 
+mod command;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use crate::report::{NotRun, Report, RunReport};
 use crate::resources::Sampler;
 use crate::runner;
 use crate::scenario::Scenario;
+use crate::series::Series;
 use crate::verdict::{Verdict, sensitive};
 
 /// What to compare.
@@ -42,8 +45,27 @@ pub struct Plan {
     pub faults: Schedule,
 }
 
+/// Somebody who watches a suite while it goes on.
+pub trait Watcher {
+    /// A run begins; `progress` tells how far it has come.
+    fn begins(&self, strategy: StrategyName, scenario: &Scenario, progress: &Arc<Progress>);
+    /// A run has ended. What only the suite can say of it is not known yet.
+    fn ends(&self, run: &RunReport);
+}
+
+/// Nobody watches.
+impl Watcher for () {
+    fn begins(&self, _: StrategyName, _: &Scenario, _: &Arc<Progress>) {}
+    fn ends(&self, _: &RunReport) {}
+}
+
 /// Runs the plan in a laboratory; a fresh store and fresh replicas for each run.
 pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
+    compare_watched(plan, &()).await
+}
+
+/// Runs the plan while somebody watches.
+pub async fn compare_watched(plan: &Plan, watcher: &dyn Watcher) -> anyhow::Result<Report> {
     if plan.store == StoreKind::Postgres && !Postgres::is_installed() {
         let not_run = |strategy: &StrategyName| NotRun {
             strategy: strategy.to_string(),
@@ -61,8 +83,11 @@ pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
         let scenario = Scenario { seed, ..plan.scenario.clone() };
         let mut suite = Vec::new();
         for strategy in &strategies {
-            let run = in_laboratory(*strategy, plan, &scenario).await;
+            let progress = Arc::new(Progress::new(scenario.stock));
+            watcher.begins(*strategy, &scenario, &progress);
+            let run = in_laboratory(*strategy, plan, &scenario, &progress).await;
             let run = run.with_context(|| format!("the run under {strategy} broke off, with seed {seed}"))?;
+            watcher.ends(&run);
             if plan.repeat > 1 {
                 eprintln!(
                     "{} of {}: {strategy} {}, {} orders, {} faults",
@@ -78,7 +103,7 @@ pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
         judge_sensitivity(&mut suite);
         runs.extend(suite);
     }
-    Ok(Report::new(runs, not_run))
+    Ok(Report { command: Some(plan.command_line()), ..Report::new(runs, not_run) })
 }
 
 /// Why a strategy cannot be run here, if it cannot.
@@ -122,6 +147,7 @@ async fn in_laboratory(
     strategy: StrategyName,
     plan: &Plan,
     scenario: &Scenario,
+    progress: &Arc<Progress>,
 ) -> anyhow::Result<RunReport> {
     let mut fleet_plan = FleetPlan::new(strategy, plan.replicas)?;
     fleet_plan.store = plan.store;
@@ -131,10 +157,10 @@ async fn in_laboratory(
     let clients = fleet.clients().to_vec();
     let sampler = Sampler::start(fleet.roster());
     let mut run = if plan.faults.is_empty() {
-        run(&clients, scenario, &Arc::default(), Faults::None).await
+        run(&clients, scenario, progress, Faults::None).await
     } else {
         let mut injector = Injector::new(&mut fleet, &plan.faults, scenario.seed);
-        run(&clients, scenario, &Arc::default(), Faults::Injected(&mut injector)).await
+        run(&clients, scenario, progress, Faults::Injected(&mut injector)).await
     };
     if let Ok(run) = &mut run {
         run.resources = sampler.finish();
@@ -202,6 +228,7 @@ pub async fn run(
     let lock = LockFigures::between(&spans);
     let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);
     report.faults = marks;
+    report.series = Some(Series::of(&evidence, seconds));
     Ok(report)
 }
 

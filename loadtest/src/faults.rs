@@ -1,6 +1,7 @@
 //! Faults: what is broken on purpose while a run goes on, and when.
 
 mod injector;
+mod text;
 
 use std::fmt;
 use std::str::FromStr;

@@ -15,14 +15,18 @@
 //! | [`verdict`] | the checks: pure functions from the evidence to a verdict |
 //! | [`metrics`] | latencies and the lock's figures |
 //! | [`resources`] | what the replicas need of the machine, and whether that grows |
-//! | [`report`] | the table, the JSON |
+//! | [`series`] | the run along its time: what charts are drawn from |
+//! | [`report`] | the table, the JSON, the page; made in an [environment] |
 //! | [`compare`] | the same scenario under several strategies, with the negative control |
 //! | [`laboratory`] | servers and replicas for a person to play with |
 //! | [`experiments`] | the claims of the course, tried |
+//! | [`dashboard`] | the page that runs all this, and shows it while it goes on |
 
 pub mod attempt;
 pub mod client;
 pub mod compare;
+pub mod dashboard;
+pub mod environment;
 pub mod errand;
 pub mod evidence;
 pub mod experiments;
@@ -36,4 +40,5 @@ pub mod report;
 pub mod resources;
 pub mod runner;
 pub mod scenario;
+pub mod series;
 pub mod verdict;

@@ -69,7 +69,8 @@ impl Latencies {
     }
 }
 
-fn group(outcome: &Outcome) -> &'static str {
+/// The outcome's name in reports.
+pub(crate) fn group(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Sold(_) => "accepted",
         Outcome::SoldOut { .. } => "sold_out",
@@ -79,11 +80,11 @@ fn group(outcome: &Outcome) -> &'static str {
 }
 
 /// From a microsecond to an hour, in nanoseconds, to three digits.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 3_600_000_000_000, 3).expect("the bounds are in order")
 }
 
-fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
+pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
     let ms = |ns: u64| ns as f64 / 1e6;
     Percentiles {
         p50: ms(histogram.value_at_quantile(0.50)),

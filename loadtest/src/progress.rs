@@ -1,22 +1,72 @@
 //! How far a run has come: counters that the runner writes and anybody may read.
 
+use std::collections::HashSet;
 use std::io::IsTerminal as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
+use crate::attempt::Attempt;
+use crate::metrics;
+use crate::series::{Interval, Latency, Ledger};
+
 /// The counters of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     sent: AtomicU64,
     done: AtomicU64,
     sold: AtomicU64,
+    recent: Mutex<Recent>,
+}
+
+/// What was answered since somebody looked, and what it adds up to.
+#[derive(Debug)]
+struct Recent {
+    interval: Interval,
+    latencies: Histogram<u64>,
+    ledger: Ledger,
+    /// What was read at which version: whoever reads the same again overwrites somebody's update.
+    reads: HashSet<(i64, i64)>,
+    lost_updates: u64,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// What was answered since the last sample; its end is for the taker to say.
+    pub interval: Interval,
+    /// Updates of the stock that another one has overwritten so far.
+    pub lost_updates: u64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new(0)
+    }
 }
 
 impl Progress {
+    /// The progress of a run that begins with this stock.
+    pub fn new(stock: i64) -> Self {
+        let recent = Recent {
+            interval: Interval::default(),
+            latencies: metrics::histogram(),
+            ledger: Ledger::new(stock),
+            reads: HashSet::new(),
+            lost_updates: 0,
+        };
+        Self {
+            sent: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            sold: AtomicU64::new(0),
+            recent: Mutex::new(recent),
+        }
+    }
+
     /// Attempts that were sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
@@ -32,13 +82,35 @@ impl Progress {
         self.sold.load(Ordering::Relaxed)
     }
 
+    /// What was answered since the last sample.
+    pub fn sample(&self) -> Sample {
+        let mut recent = self.recent();
+        let latency_ms = Latency::of(&recent.latencies);
+        recent.latencies.reset();
+        let (stock, owed) = (recent.ledger.stock, recent.ledger.owed);
+        let interval = Interval { latency_ms, stock, owed, ..std::mem::take(&mut recent.interval) };
+        Sample { interval, lost_updates: recent.lost_updates }
+    }
+
     pub(crate) fn count_sent(&self) {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_done(&self, sold: bool) {
+    pub(crate) fn count_done(&self, attempt: &Attempt) {
         self.done.fetch_add(1, Ordering::Relaxed);
-        self.sold.fetch_add(u64::from(sold), Ordering::Relaxed);
+        let mut recent = self.recent();
+        recent.interval.count(&attempt.outcome);
+        recent.ledger.book(attempt);
+        if let Some(sale) = attempt.sale() {
+            self.sold.fetch_add(1, Ordering::Relaxed);
+            recent.latencies.saturating_record(attempt.received.saturating_sub(attempt.intended));
+            let is_first = recent.reads.insert((sale.version, sale.stock_before));
+            recent.lost_updates += u64::from(!is_first);
+        }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().expect("nothing panics while it holds this")
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a person reads and what a program reads: the table and the JSON.
 
+pub mod html;
 mod table;
 
 use std::collections::BTreeMap;
@@ -8,11 +9,13 @@ use order_service::api::Info;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Outcome};
+use crate::environment::Environment;
 use crate::evidence::Evidence;
 use crate::faults::FaultMark;
 use crate::metrics::{Latencies, LockFigures, Percentiles};
 use crate::resources::Resources;
 use crate::scenario::Scenario;
+use crate::series::Series;
 use crate::verdict::{Check, EXPLAINED_BY_NO_LOCK, Status, Verdict, checks, verdict};
 
 pub use table::{comparison, details};
@@ -26,6 +29,12 @@ pub struct Report {
     pub runs: Vec<RunReport>,
     /// What was asked for and not run.
     pub not_run: Vec<NotRun>,
+    /// The command that makes such a report again, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Where it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
 }
 
 /// A strategy that was asked for and not run.
@@ -104,6 +113,9 @@ pub struct RunReport {
     pub seed: u64,
     /// The commit that the service was built from.
     pub commit: Option<String>,
+    /// The run along its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<Series>,
 }
 
 /// How late the generator may be, 99 of 100.
@@ -170,6 +182,7 @@ impl RunReport {
             faults: Vec::new(),
             seed: scenario.seed,
             commit: info.commit.clone(),
+            series: None,
         }
     }
 
@@ -242,7 +255,7 @@ impl Conclusion {
 impl Report {
     /// A report of runs.
     pub fn new(runs: Vec<RunReport>, not_run: Vec<NotRun>) -> Self {
-        Self { schema: 1, runs, not_run }
+        Self { schema: 1, runs, not_run, command: None, environment: Some(Environment::here()) }
     }
 
     /// What the suite says as a whole.
@@ -298,6 +311,7 @@ mod tests {
             faults: Vec::new(),
             seed: 1,
             commit: None,
+            series: None,
         }
     }
 

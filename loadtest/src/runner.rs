@@ -180,7 +180,7 @@ async fn fire(shared: &Shared, attempt: &mut Attempt, target: usize) {
     attempt.received = shared.now();
     attempt.outcome = outcome(answer);
     if !attempt.replay {
-        shared.progress.count_done(attempt.sale().is_some());
+        shared.progress.count_done(attempt);
     }
 }
 

@@ -1,0 +1,60 @@
+//! A plan as a command line: whatever a page can start, a terminal can.
+
+use super::Plan;
+use crate::fleet::StoreKind;
+use crate::scenario::{Amount, Scenario};
+
+impl Plan {
+    /// The command that carries the plan out.
+    pub fn command_line(&self) -> String {
+        let Scenario { buyers, amount, rate, stock, quantity, patience, seed, .. } = &self.scenario;
+        let defaults = Scenario::default();
+        let strategies: Vec<_> = self.strategies.iter().map(ToString::to_string).collect();
+        let store = match self.store {
+            StoreKind::Sqlite => "sqlite",
+            StoreKind::Postgres => "postgres",
+        };
+        let mut words = vec![format!("loadtest compare --strategies {}", strategies.join(","))];
+        words.push(format!("--store {store} --replicas {} --buyers {buyers}", self.replicas));
+        words.push(match amount {
+            Amount::Orders(orders) => format!("--orders {orders}"),
+            Amount::For(time) => format!("--duration {}", time_in_words(*time)),
+        });
+        words.push(format!("--stock {stock}"));
+        if let Some(rate) = rate {
+            words.push(format!("--rate {rate}"));
+        }
+        if quantity != &(1..=1) {
+            words.push(format!("--quantity {}..{}", quantity.start(), quantity.end()));
+        }
+        type Share = (&'static str, fn(&Scenario) -> f64);
+        let shares: [Share; 4] = [
+            ("replays", |scenario| scenario.replays),
+            ("cancels", |scenario| scenario.cancels),
+            ("restocks", |scenario| scenario.restocks),
+            ("looks", |scenario| scenario.looks),
+        ];
+        for (name, share) in shares {
+            if share(&self.scenario) != share(&defaults) {
+                words.push(format!("--{name} {}", share(&self.scenario)));
+            }
+        }
+        if *patience != defaults.patience {
+            words.push(format!("--patience {}", time_in_words(*patience)));
+        }
+        if self.repeat != 1 {
+            words.push(format!("--repeat {}", self.repeat));
+        }
+        words.extend(self.overrides.iter().map(|(key, value)| format!("--set {key}={value}")));
+        if !self.faults.is_empty() {
+            words.push(format!("--fault {}", self.faults));
+        }
+        words.push(format!("--seed {seed}"));
+        words.join(" ")
+    }
+}
+
+/// A time as the command line reads it.
+fn time_in_words(time: std::time::Duration) -> String {
+    humantime::format_duration(time).to_string().replace(' ', "")
+}

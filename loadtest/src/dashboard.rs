@@ -1,0 +1,53 @@
+//! The dashboard: a page on which a person picks a strategy, presses Run, and sees whether anything was oversold.
+//!
+//! A run belongs to the [`state`], not to a page: pages come and go, and each shows what there is. The parts of the
+//! pages are those of the [report](crate::report::html), which is the same page, frozen.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`guard`] | keeps other sites out |
+//! | [`form`] | what a person can choose, and the plan it makes |
+//! | [`state`] | what goes on, and what has come of it |
+//! | [`job`] | carries one plan or experiment out at a time |
+//! | [`archive`] | keeps past runs |
+//! | [`pages`] | the three pages |
+//! | [`events`] | brings what changes to open pages |
+
+mod archive;
+mod events;
+mod form;
+mod guard;
+mod job;
+mod pages;
+mod state;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use tokio::net::TcpListener;
+
+use self::archive::Archive;
+use self::state::Dashboard;
+
+/// Serves the dashboard until its future is dropped, which ends what goes on. Past runs are kept in `data`.
+pub async fn serve(listen: SocketAddr, data: Option<PathBuf>) -> anyhow::Result<()> {
+    ensure!(listen.ip().is_loopback(), "{listen} is not an address of this machine only");
+    let data =
+        data.or_else(archive::usual_place).context("there is no home directory; say --data DIRECTORY")?;
+    let archive = Archive::open(&data).with_context(|| format!("cannot use {}", data.display()))?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let dashboard = Arc::new(Dashboard::new(archive));
+    let _job = job::StopOnDrop(Arc::clone(&dashboard));
+    println!("dashboard on http://{}", listener.local_addr()?);
+    axum::serve(listener, pages::router(dashboard)).await.context("the dashboard broke off")
+}
+
+/// An address of this machine only.
+pub fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|error| format!("{error}"))?;
+    let refused =
+        "the dashboard starts processes for whoever asks: it listens on an address such as 127.0.0.1 only";
+    if address.ip().is_loopback() { Ok(address) } else { Err(refused.into()) }
+}

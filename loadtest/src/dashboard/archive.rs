@@ -1,0 +1,153 @@
+//! Past runs, kept in a directory: they survive the dashboard.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::experiments::ExperimentReport;
+use crate::report::{Report, RunReport};
+
+/// How many past runs are kept; the oldest go first.
+const KEPT: usize = 200;
+
+/// Past runs and experiments.
+#[derive(Debug)]
+pub(super) struct Archive {
+    runs: PathBuf,
+    experiments: PathBuf,
+    index: BTreeMap<String, Entry>,
+}
+
+/// A suite as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// When it began.
+    pub(super) at: Timestamp,
+    /// The form that it was started with.
+    pub(super) form: String,
+    /// What it has shown.
+    pub(super) report: Report,
+}
+
+/// A suite in a list.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// When it began.
+    pub(super) at: Timestamp,
+    /// The form that it was started with.
+    pub(super) form: String,
+    /// Its runs without their course.
+    pub(super) runs: Vec<RunReport>,
+}
+
+/// `$XDG_STATE_HOME/stocklock`, or what stands for it.
+pub(super) fn usual_place() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")))?;
+    Some(state.join("stocklock"))
+}
+
+impl Archive {
+    /// Opens a directory, and makes it where there is none. A file that cannot be read is left alone.
+    pub(super) fn open(directory: &Path) -> anyhow::Result<Self> {
+        let (runs, experiments) = (directory.join("runs"), directory.join("experiments"));
+        std::fs::create_dir_all(&runs)?;
+        std::fs::create_dir_all(&experiments)?;
+        let mut index = BTreeMap::new();
+        for file in std::fs::read_dir(&runs)? {
+            let path = file?.path();
+            let id = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json"));
+            if let Some(id) = id
+                && let Some(kept) = read::<Kept>(&path)
+            {
+                index.insert(id.to_owned(), Entry::of(&kept));
+            }
+        }
+        Ok(Self { runs, experiments, index })
+    }
+
+    /// Keeps a suite under `id`.
+    pub(super) fn keep(&mut self, id: &str, kept: &Kept) -> anyhow::Result<()> {
+        write(&self.runs, &format!("{id}.json"), kept)?;
+        self.index.insert(id.into(), Entry::of(kept));
+        while self.index.len() > KEPT
+            && let Some((oldest, _)) = self.index.pop_first()
+        {
+            std::fs::remove_file(self.runs.join(format!("{oldest}.json"))).ok();
+        }
+        Ok(())
+    }
+
+    /// All suites, the latest first.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&String, &Entry)> {
+        self.index.iter().rev()
+    }
+
+    /// A suite in the list. Only what is in the list can be asked for: no id is a path.
+    pub(super) fn entry(&self, id: &str) -> Option<&Entry> {
+        self.index.get(id)
+    }
+
+    /// A suite.
+    pub(super) fn load(&self, id: &str) -> Option<Kept> {
+        self.index.contains_key(id).then(|| read(&self.runs.join(format!("{id}.json"))))?
+    }
+
+    /// Keeps what an experiment has shown.
+    pub(super) fn keep_experiment(&self, report: &ExperimentReport) -> anyhow::Result<()> {
+        write(&self.experiments, &format!("{}.json", report.name), report)
+    }
+
+    /// What an experiment has shown the last time.
+    pub(super) fn experiment(&self, name: &str) -> Option<ExperimentReport> {
+        read(&self.experiments.join(format!("{name}.json")))
+    }
+}
+
+impl Entry {
+    fn of(kept: &Kept) -> Self {
+        let without_course = |run: &RunReport| RunReport { series: None, ..run.clone() };
+        let runs = kept.report.runs.iter().map(without_course).collect();
+        Self { at: kept.at, form: kept.form.clone(), runs }
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// Writes a file so that whoever reads it finds all of it or none.
+fn write(directory: &Path, name: &str, value: &impl Serialize) -> anyhow::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
+    file.as_file().sync_all()?;
+    file.persist(directory.join(name)).with_context(|| format!("cannot write {name}"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_there_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let report = Report::new(Vec::new(), Vec::new());
+        let kept = Kept { at: Timestamp::UNIX_EPOCH, form: "stock=1".into(), report };
+        let mut archive = Archive::open(directory.path()).unwrap();
+        for number in 0..KEPT + 3 {
+            archive.keep(&format!("{number:04}"), &kept).unwrap();
+        }
+        std::fs::write(directory.path().join("runs/torn.json"), "{").unwrap();
+        let again = Archive::open(directory.path()).unwrap();
+        let ids: Vec<_> = again.all().map(|(id, _)| id.clone()).collect();
+        assert_eq!((ids.len(), ids[0].as_str()), (KEPT, "0202"));
+        assert_eq!(again.load("0202").map(|kept| kept.form), Some("stock=1".into()));
+        assert!(again.load("0000").is_none() && again.load("../runs/0202").is_none());
+    }
+}

@@ -1,0 +1,231 @@
+//! What a person can choose, and the plan that it makes.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use order_service::config::StrategyName;
+use order_service::order::MAX_QUANTITY;
+
+use crate::compare::Plan;
+use crate::faults::Schedule;
+use crate::fleet::StoreKind;
+use crate::scenario::{Amount, Scenario};
+
+/// How long a run may be that a page starts.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// The fields of the form, strategies left out, with what they are at first.
+const FIELDS: [(&str, &str); 12] = [
+    ("store", "sqlite"),
+    ("replicas", "3"),
+    ("stock", "2000"),
+    ("buyers", "64"),
+    ("orders", "4000"),
+    ("duration", ""),
+    ("rate", ""),
+    ("quantity", "1"),
+    ("batch", ""),
+    ("guard", ""),
+    ("faults", ""),
+    ("seed", "1"),
+];
+
+/// The form as somebody has filled it in, well or badly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Form {
+    /// The strategies that are ticked.
+    pub(super) strategies: Vec<StrategyName>,
+    values: BTreeMap<&'static str, String>,
+}
+
+/// What is wrong with which field; `strategy` stands for the choice of strategies.
+pub(super) type Mistakes = BTreeMap<&'static str, String>;
+
+impl Default for Form {
+    fn default() -> Self {
+        let values = FIELDS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        // First that one can be wrong; the rest is a click away.
+        Self { strategies: vec![StrategyName::None], values }
+    }
+}
+
+impl Form {
+    /// The form from an address's query or a request's body. What is not said is as at first.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut form = Self::default();
+        let mut strategies = Vec::new();
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            if name == "strategy" {
+                strategies.extend(value.parse::<StrategyName>().ok());
+            } else if let Some(kept) = form.values.get_mut(name.as_ref()) {
+                *kept = value.trim().to_owned();
+            }
+        }
+        if !strategies.is_empty() || text.contains("stock=") {
+            form.strategies = StrategyName::ALL.into_iter().filter(|s| strategies.contains(s)).collect();
+        }
+        form
+    }
+
+    /// What is in a field.
+    pub(super) fn value(&self, name: &str) -> &str {
+        self.values.get(name).map_or("", String::as_str)
+    }
+
+    /// The form as an address's query.
+    pub(super) fn query(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for strategy in &self.strategies {
+            query.append_pair("strategy", strategy.as_str());
+        }
+        for (name, _) in FIELDS {
+            query.append_pair(name, self.value(name));
+        }
+        query.finish()
+    }
+
+    /// The form with every strategy ticked; what cannot be run here will be reported so.
+    pub(super) fn with_all_strategies(mut self) -> Self {
+        self.strategies = StrategyName::ALL.to_vec();
+        self
+    }
+
+    /// The plan that the form makes.
+    pub(super) fn plan(&self) -> Result<Plan, Mistakes> {
+        let mut reader = Reader { form: self, mistakes: Mistakes::new() };
+        let store = reader.read("store", StoreKind::Sqlite, |text| match text {
+            "sqlite" => Ok(StoreKind::Sqlite),
+            "postgres" if lab::Postgres::is_installed() => Ok(StoreKind::Postgres),
+            "postgres" => Err(format!("PostgreSQL is not installed: {}", lab::INSTALL_POSTGRES)),
+            _ => Err("must be sqlite or postgres".into()),
+        });
+        let orders = reader.read("orders", 1, |text| number(text, 1..=10_000_000));
+        let duration = reader.read("duration", None, |text| optional(text, duration));
+        let scenario = Scenario {
+            buyers: reader.read("buyers", 1, |text| number(text, 1..=10_000)),
+            amount: duration.map_or(Amount::Orders(orders), Amount::For),
+            rate: reader.read("rate", None, |text| optional(text, rate)),
+            stock: reader.read("stock", 0, |text| number(text, 0..=1_000_000_000)),
+            quantity: reader.read("quantity", 1..=1, quantity),
+            seed: reader.read("seed", 1, |text| number(text, 0..=u64::MAX)),
+            ..Scenario::default()
+        };
+        let faults = reader.read("faults", Schedule::default(), |text| {
+            Ok(optional(text, |text| Schedule::parse(&[text.into()]))?.unwrap_or_default())
+        });
+        let replicas = reader.read("replicas", 1, |text| number(text, 1..=64));
+        let mut overrides = Vec::new();
+        let batch = reader.read("batch", None, |text| optional(text, |text| number(text, 1..=10_000)));
+        overrides.extend(batch.map(|batch: u64| ("checkout.max_batch".to_owned(), batch.to_string())));
+        let guard = reader.read("guard", "", |text| self.guard(text));
+        if !guard.is_empty() {
+            overrides.push(("checkout.guard".into(), guard.into()));
+        }
+        if self.strategies.is_empty() {
+            reader.mistakes.insert("strategy", "choose at least one".into());
+        }
+        let Reader { mistakes, .. } = reader;
+        let strategies = self.strategies.clone();
+        let plan = Plan { strategies, store, replicas, repeat: 1, scenario, overrides, faults };
+        if mistakes.is_empty() { Ok(plan) } else { Err(mistakes) }
+    }
+
+    fn guard(&self, text: &str) -> Result<&'static str, String> {
+        let has = |strategy| self.strategies.contains(&strategy);
+        match text {
+            "" => Ok(""),
+            "version" if has(StrategyName::None) || has(StrategyName::Local) => {
+                Err("none and local are always without a guard".into())
+            }
+            "version" => Ok("version"),
+            "off" if has(StrategyName::Optimistic) => Err("optimistic is the guard".into()),
+            "off" => Ok("off"),
+            _ => Err("must be version or off".into()),
+        }
+    }
+}
+
+/// Reads fields and notes what is wrong with them.
+struct Reader<'a> {
+    form: &'a Form,
+    mistakes: Mistakes,
+}
+
+impl<'a> Reader<'a> {
+    fn read<T>(
+        &mut self,
+        name: &'static str,
+        otherwise: T,
+        parse: impl Fn(&'a str) -> Result<T, String>,
+    ) -> T {
+        parse(self.form.value(name)).unwrap_or_else(|mistake| {
+            self.mistakes.insert(name, mistake);
+            otherwise
+        })
+    }
+}
+
+fn number<T: FromStr + PartialOrd + ToString>(text: &str, range: RangeInclusive<T>) -> Result<T, String> {
+    let (least, most) = (range.start().to_string(), range.end().to_string());
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
+}
+
+fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if !time.is_zero() && time <= LONGEST => Ok(time),
+        _ => Err("must be a time such as 10s, of an hour at most".into()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.001..=1e9).contains(&rate) => Ok(rate),
+        _ => Err("must be a number of orders per second".into()),
+    }
+}
+
+fn quantity(text: &str) -> Result<RangeInclusive<i64>, String> {
+    let (least, most) = text.split_once("..").unwrap_or((text, text));
+    match (least.parse(), most.trim_start_matches('=').parse()) {
+        (Ok(least), Ok(most)) if 1 <= least && least <= most && most <= MAX_QUANTITY => Ok(least..=most),
+        _ => Err(format!("must be a number such as 1, or a range such as 1..3, up to {MAX_QUANTITY}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_survives_its_address() {
+        let form =
+            Form::parse("strategy=row&strategy=none&faults=kill%401s&quantity=1..3&stock=7&evil=%3Cb%3E");
+        assert_eq!(form.strategies, [StrategyName::None, StrategyName::Row]);
+        assert_eq!((form.value("faults"), form.value("replicas"), form.value("evil")), ("kill@1s", "3", ""));
+        assert_eq!(Form::parse(&form.query()), form);
+        let plan = form.plan().unwrap();
+        assert_eq!((plan.scenario.quantity, plan.scenario.stock), (1..=3, 7));
+        let command = form.plan().unwrap().command_line();
+        assert!(command.contains("--strategies none,row"), "{command}");
+        assert!(command.contains("--quantity 1..3") && command.contains("--fault kill@1s"), "{command}");
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_its_field() {
+        let mistakes = Form::parse(
+            "strategy=none&store=x&replicas=0&stock=-1&buyers=many&orders=0&duration=soon&rate=-1&quantity=3..1\
+             &batch=0&guard=version&faults=flood&seed=-1",
+        )
+        .plan()
+        .expect_err("mistakes");
+        assert_eq!(mistakes.len(), FIELDS.len(), "{mistakes:?}");
+        assert!(Form::parse("stock=1").plan().expect_err("no strategy").contains_key("strategy"));
+    }
+}

@@ -1,0 +1,195 @@
+//! Carries out one plan or one experiment at a time.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use order_service::config::StrategyName;
+use tokio::runtime::Handle;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::archive::Kept;
+use super::form::Form;
+use super::state::{Dashboard, Live, SAMPLED_MS, Stage, Suite};
+use crate::compare::{Plan, Watcher, compare_watched};
+use crate::experiments::{self, Experiment};
+use crate::progress::Progress;
+use crate::report::{Report, RunReport};
+use crate::scenario::Scenario;
+
+/// Pages look again after so many samples.
+const SAMPLES_PER_LOOK: u64 = 2;
+
+/// Something goes on already.
+#[derive(Debug)]
+pub(super) struct Busy;
+
+/// Begins a suite.
+pub(super) fn run(dashboard: &Arc<Dashboard>, form: Form, plan: Plan) -> Result<(), Busy> {
+    let stop = begin(dashboard)?;
+    let at = Timestamp::now();
+    let id = at.strftime("%Y%m%dT%H%M%S%3fZ").to_string();
+    let report = Report { command: Some(plan.command_line()), ..Report::new(Vec::new(), Vec::new()) };
+    dashboard.lock().suite = Some(Suite { id, at, form, report, live: None, stage: Stage::Running });
+    dashboard.notify();
+    let watched = Arc::clone(dashboard);
+    in_thread(dashboard, move || async move {
+        let watcher = Watched(Arc::clone(&watched));
+        let outcome = tokio::select! {
+            () = stop.cancelled() => None,
+            outcome = compare_watched(&plan, &watcher) => Some(outcome),
+            () = sample(&watched) => None,
+        };
+        conclude(&watched, outcome);
+    });
+    Ok(())
+}
+
+/// Begins an experiment.
+pub(super) fn experiment(dashboard: &Arc<Dashboard>, experiment: Experiment) -> Result<(), Busy> {
+    let stop = begin(dashboard)?;
+    let mut inner = dashboard.lock();
+    (inner.experiment, inner.broken_experiment) = (Some(experiment.name), None);
+    drop(inner);
+    dashboard.notify();
+    let watched = Arc::clone(dashboard);
+    in_thread(dashboard, move || async move {
+        let outcome = tokio::select! {
+            () = stop.cancelled() => None,
+            outcome = experiments::run(experiment) => Some(outcome),
+        };
+        let mut inner = watched.lock();
+        let kept = match outcome {
+            Some(Ok(report)) => inner.archive.keep_experiment(&report),
+            Some(Err(error)) => Err(error),
+            None => Ok(()),
+        };
+        if let Err(error) = kept {
+            inner.broken_experiment = Some((experiment.name, format!("{error:#}")));
+        }
+        inner.experiment = None;
+    });
+    Ok(())
+}
+
+/// Stops what goes on, if anything does. Its processes end with it.
+pub(super) fn stop(dashboard: &Dashboard) {
+    if let Some(stop) = &dashboard.lock().stop {
+        stop.cancel();
+    }
+}
+
+/// Stops what goes on when it is dropped, and waits for the end.
+pub(super) struct StopOnDrop(pub(super) Arc<Dashboard>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        stop(&self.0);
+        // What is dropped leaves at once; whoever holds on must not keep the program from its end.
+        for _ in 0..100 {
+            if !self.0.lock().is_busy() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn begin(dashboard: &Dashboard) -> Result<CancellationToken, Busy> {
+    let mut inner = dashboard.lock();
+    if inner.is_busy() {
+        return Err(Busy);
+    }
+    let stop = CancellationToken::new();
+    inner.stop = Some(stop.clone());
+    Ok(stop)
+}
+
+/// Experiments stay on the thread they begin on, so each job has one. What they spawn runs with all the rest.
+fn in_thread<Job: Future<Output = ()>>(
+    dashboard: &Arc<Dashboard>,
+    job: impl FnOnce() -> Job + Send + 'static,
+) {
+    let (handle, dashboard) = (Handle::current(), Arc::clone(dashboard));
+    thread::spawn(move || {
+        // Also when the job panics, the next one may begin.
+        let _over = Over(dashboard);
+        handle.block_on(job());
+    });
+}
+
+struct Over(Arc<Dashboard>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        let mut inner = self.0.lock();
+        inner.stop = None;
+        inner.experiment = None;
+        if let Some(suite) = &mut inner.suite
+            && suite.stage == Stage::Running
+        {
+            suite.live = None;
+            suite.stage = Stage::Broken("the run panicked; the dashboard's output says where".into());
+        }
+        drop(inner);
+        self.0.notify();
+    }
+}
+
+/// Samples the run that goes on, for ever.
+async fn sample(dashboard: &Dashboard) {
+    let mut ticks = interval(Duration::from_millis(SAMPLED_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    for number in 0_u64.. {
+        ticks.tick().await;
+        if let Some(live) = dashboard.lock().suite.as_mut().and_then(|suite| suite.live.as_mut()) {
+            live.sample();
+        }
+        if number % SAMPLES_PER_LOOK == 0 {
+            dashboard.notify();
+        }
+    }
+}
+
+fn conclude(dashboard: &Dashboard, outcome: Option<anyhow::Result<Report>>) {
+    let mut inner = dashboard.lock();
+    let inner = &mut *inner;
+    let Some(suite) = &mut inner.suite else { return };
+    suite.live = None;
+    suite.stage = match outcome {
+        Some(Ok(report)) => {
+            suite.report = report;
+            Stage::Finished
+        }
+        Some(Err(error)) => Stage::Broken(format!("{error:#}")),
+        None => Stage::Stopped,
+    };
+    if suite.report.runs.is_empty() {
+        return;
+    }
+    let kept = Kept { at: suite.at, form: suite.form.query(), report: suite.report.clone() };
+    if let Err(error) = inner.archive.keep(&suite.id, &kept) {
+        suite.stage = Stage::Broken(format!("the runs are over and could not be kept: {error:#}"));
+    }
+}
+
+struct Watched(Arc<Dashboard>);
+
+impl Watcher for Watched {
+    fn begins(&self, strategy: StrategyName, scenario: &Scenario, progress: &Arc<Progress>) {
+        if let Some(suite) = &mut self.0.lock().suite {
+            suite.live = Some(Live::new(strategy.to_string(), scenario.clone(), Arc::clone(progress)));
+        }
+        self.0.notify();
+    }
+
+    fn ends(&self, run: &RunReport) {
+        if let Some(suite) = &mut self.0.lock().suite {
+            suite.live = None;
+            suite.report.runs.push(run.clone());
+        }
+        self.0.notify();
+    }
+}

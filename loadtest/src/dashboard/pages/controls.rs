@@ -1,0 +1,118 @@
+//! The form: what a person can choose.
+
+use maud::{Markup, html};
+use order_service::config::StrategyName;
+
+use crate::compare::obstacle;
+use crate::dashboard::form::{Form, Mistakes};
+use crate::dashboard::state::Inner;
+
+/// The fields that are typed in: name, label, hint, and what keyboard suits them.
+const TYPED: [(&str, &str, &str, &str); 10] = [
+    ("replicas", "Replicas", "", "numeric"),
+    ("stock", "Stock", "units at the beginning", "numeric"),
+    ("buyers", "Buyers", "at the same time", "numeric"),
+    ("orders", "Orders", "until the run is over", "numeric"),
+    ("duration", "Duration", "such as 10s, instead of orders", "text"),
+    ("rate", "Arrival", "orders/s; empty: as fast as answered", "decimal"),
+    ("quantity", "Quantity", "units per order: 1, or 1..3", "text"),
+    ("batch", "Batch", "orders per transaction; 1: as taught", "numeric"),
+    ("faults", "Faults", "such as kill@1s,pause:2xlease@2s", "text"),
+    ("seed", "Seed", "of the quantities", "numeric"),
+];
+
+/// The fields with what is in them, and what is wrong with it.
+pub(super) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> Markup {
+    let mistake = |name: &str| mistakes.and_then(|mistakes| mistakes.get(name));
+    html! {
+        fieldset aria-describedby=[mistake("strategy").map(|_| "strategy-mistake")] {
+            legend { "How is the stock locked?" }
+            div.choices {
+                @for strategy in StrategyName::ALL {
+                    @let missing = obstacle(strategy).is_some();
+                    label.choice {
+                        input type="checkbox" name="strategy" value=(strategy.as_str())
+                            checked[form.strategies.contains(&strategy) && !missing] disabled[missing];
+                        (strategy.as_str())
+                    }
+                }
+            }
+            @if let Some(mistake) = mistake("strategy") { p.message #strategy-mistake { (mistake) } }
+            @for not_run in StrategyName::ALL.into_iter().filter_map(obstacle) {
+                p.note.install { (not_run.reason) ". " @if let Some(install) = not_run.install { code { (install) } } }
+            }
+        }
+        div.fields {
+            (choice(form, mistake("store"), "store", "Store", &[("sqlite", "SQLite, a file"), ("postgres", "PostgreSQL")]))
+            (choice(form, mistake("guard"), "guard", "Guard", &[("", "as usual"), ("version", "version"), ("off", "off")]))
+            @for (name, label, hint, keyboard) in TYPED {
+                div.field {
+                    label for={ "field-" (name) } { (label) }
+                    input id={ "field-" (name) } name=(name) value=(form.value(name)) inputmode=(keyboard) autocomplete="off"
+                        aria-invalid=[mistake(name).map(|_| "true")] aria-describedby={ (name) "-hint" };
+                    @match mistake(name) {
+                        Some(mistake) => span.error id={ (name) "-hint" } { (mistake) },
+                        None => span.hint id={ (name) "-hint" } { (hint) },
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn choice(
+    form: &Form,
+    mistake: Option<&String>,
+    name: &str,
+    label: &str,
+    options: &[(&str, &str)],
+) -> Markup {
+    let hint = format!("{name}-hint");
+    html! {
+        div.field {
+            label for={ "field-" (name) } { (label) }
+            select id={ "field-" (name) } name=(name) aria-invalid=[mistake.map(|_| "true")] aria-describedby=[mistake.map(|_| &hint)] {
+                @for (value, words) in options {
+                    option value=(value) selected[form.value(name) == *value] { (words) }
+                }
+            }
+            @if let Some(mistake) = mistake { span.error id=(hint) { (mistake) } }
+        }
+    }
+}
+
+/// The buttons, as far as they can be pressed now.
+pub(super) fn buttons(inner: &Inner) -> Markup {
+    let busy = inner.is_busy();
+    html! {
+        div.buttons {
+            button.primary #start type="submit" disabled[busy] { "Run" }
+            button #start-all type="submit" name="all" value="1" disabled[busy] { "Run all" }
+            button #stop type="submit" formaction="/stop" formnovalidate disabled[!busy] { "Stop" }
+            @if let Some(experiment) = inner.experiment {
+                span.note { "The experiment " (experiment) " goes on: one thing at a time." }
+            }
+        }
+    }
+}
+
+/// The same for a terminal.
+pub(super) fn command_line(form: &Form) -> Markup {
+    html! {
+        div {
+            p.note #command-label { "The same on a terminal" }
+            pre.command #command tabindex="0" role="region" aria-labelledby="command-label" { (command(form)) }
+        }
+    }
+}
+
+/// The command line of a form, or what is wrong with it.
+pub(super) fn command(form: &Form) -> String {
+    match form.plan() {
+        Ok(plan) => plan.command_line(),
+        Err(mistakes) => {
+            let words = mistakes.iter().map(|(name, mistake)| format!("{name} {mistake}"));
+            words.collect::<Vec<_>>().join("\n")
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What goes on, and what has come of it. Pages only show it.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::archive::Archive;
+use super::form::Form;
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::scenario::Scenario;
+use crate::series::{Interval, Series};
+
+/// How often the progress of a run is sampled, in milliseconds.
+pub(super) const SAMPLED_MS: u64 = 100;
+
+/// The state of the dashboard.
+pub(super) struct Dashboard {
+    inner: Mutex<Inner>,
+    changed: watch::Sender<u64>,
+}
+
+/// What is behind the lock.
+pub(super) struct Inner {
+    /// The suite that goes on, or the last one.
+    pub(super) suite: Option<Suite>,
+    /// The experiment that goes on.
+    pub(super) experiment: Option<&'static str>,
+    /// What broke an experiment off, and which.
+    pub(super) broken_experiment: Option<(&'static str, String)>,
+    /// How to stop what goes on.
+    pub(super) stop: Option<CancellationToken>,
+    /// Past runs.
+    pub(super) archive: Archive,
+}
+
+/// Runs that were started together.
+pub(super) struct Suite {
+    /// Its name in the archive.
+    pub(super) id: String,
+    /// When it began.
+    pub(super) at: Timestamp,
+    /// The form that it was started with.
+    pub(super) form: Form,
+    /// The runs that are over, and what is not run.
+    pub(super) report: Report,
+    /// The run that goes on.
+    pub(super) live: Option<Live>,
+    /// How it stands.
+    pub(super) stage: Stage,
+}
+
+/// How a suite stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It goes on.
+    Running,
+    /// It is over.
+    Finished,
+    /// Somebody stopped it.
+    Stopped,
+    /// It broke off, and why.
+    Broken(String),
+}
+
+/// A run that goes on.
+pub(super) struct Live {
+    /// Under which strategy.
+    pub(super) strategy: String,
+    /// Under which load.
+    pub(super) scenario: Scenario,
+    /// What the run counts.
+    pub(super) progress: Arc<Progress>,
+    /// The run so far.
+    pub(super) series: Series,
+    /// When its first order was sent.
+    pub(super) begun: Option<Instant>,
+    /// All answers so far.
+    pub(super) total: Interval,
+}
+
+impl Dashboard {
+    pub(super) fn new(archive: Archive) -> Self {
+        let inner = Inner { suite: None, experiment: None, broken_experiment: None, stop: None, archive };
+        Self { inner: Mutex::new(inner), changed: watch::Sender::new(0) }
+    }
+
+    /// The state, to be looked at or changed. Not to be held across an await.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Tells all pages to look again.
+    pub(super) fn notify(&self) {
+        self.changed.send_modify(|number| *number += 1);
+    }
+
+    /// Hears when there is something new to look at.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}
+
+impl Inner {
+    /// Whether something goes on.
+    pub(super) fn is_busy(&self) -> bool {
+        self.stop.is_some()
+    }
+}
+
+impl Live {
+    pub(super) fn new(strategy: String, scenario: Scenario, progress: Arc<Progress>) -> Self {
+        let series = Series { interval_ms: SAMPLED_MS as f64, ..Series::default() };
+        Self { strategy, scenario, progress, series, begun: None, total: Interval::default() }
+    }
+
+    /// Adds what was answered since the last sample.
+    pub(super) fn sample(&mut self) {
+        if self.progress.sent() == 0 {
+            return;
+        }
+        let Some(begun) = self.begun else {
+            self.begun = Some(Instant::now());
+            return;
+        };
+        let sample = self.progress.sample();
+        let until_ms = begun.elapsed().as_secs_f64() * 1e3;
+        let interval = Interval { until_ms, ..sample.interval };
+        self.total.accepted += interval.accepted;
+        self.total.sold_out += interval.sold_out;
+        self.total.failed += interval.failed;
+        self.total.unknown += interval.unknown;
+        self.series.lost_updates = sample.lost_updates;
+        self.series.push(interval);
+    }
+
+    /// Units in confirmed orders.
+    pub(super) fn sold(&self) -> i64 {
+        self.series.intervals.last().map_or(0, |last| self.scenario.stock - last.owed)
+    }
+}

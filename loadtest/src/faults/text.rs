@@ -1,0 +1,56 @@
+//! Faults as they are written on a command line.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Fault, Schedule, Span, What};
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<_> = self.faults.iter().map(ToString::to_string).collect();
+        if self.random {
+            parts.push("random".into());
+        }
+        f.write_str(&parts.join(","))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.what {
+            What::Kill => f.write_str("kill")?,
+            What::Pause(span) => write!(f, "pause:{span}")?,
+            What::Restart(server) => write!(f, "restart:{server}")?,
+            What::Partition(server, span) => write!(f, "partition:{server}:{span}")?,
+            What::Latency(server, delay) => write!(f, "latency:{server}:{}", time(delay))?,
+            What::SlowClients => f.write_str("slow-clients")?,
+        }
+        write!(f, "@{}", time(self.at))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Leases(percent) => write!(f, "{}xlease", f64::from(*percent) / 100.0),
+            Self::For(span) => f.write_str(&time(*span)),
+        }
+    }
+}
+
+fn time(time: Duration) -> String {
+    humantime::format_duration(time).to_string().replace(' ', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let text = "latency:postgres:50ms@0s,kill@10ms,pause:1.5xlease@1s,partition:redis:2xlease@1s500ms,restart:redis@2s,random";
+        let schedule = Schedule::parse(&[text.into()]).unwrap();
+        assert_eq!(schedule.to_string(), text);
+        assert_eq!(Schedule::parse(&[schedule.to_string()]), Ok(schedule));
+    }
+}

@@ -1,0 +1,157 @@
+//! The report as a page: one file that needs nothing else, with the parts that the dashboard shows too.
+//!
+//! | module | what it draws |
+//! |---|---|
+//! | [`layout`] | a document |
+//! | [`verdict`] | the banner and the tiles |
+//! | [`charts`] | stock, throughput and latency along the time of the run, drawn by [`plot`] |
+//! | [`lanes`] | who had the lock when |
+//! | [`comparison`] | the runs side by side |
+//! | [`proof`] | the counterexample and the checks |
+//! | [`downloads`] | the report as JSON and CSV; the environment |
+//! | [`figures`] | numbers for people |
+
+pub mod charts;
+pub mod comparison;
+pub mod downloads;
+pub mod figures;
+pub mod lanes;
+pub mod layout;
+mod plot;
+pub mod proof;
+pub mod verdict;
+
+use maud::{Markup, html};
+
+use super::{Report, RunReport};
+use crate::verdict::Verdict;
+
+/// The report as a page that can be opened from a file: it asks nothing of any network.
+pub fn page(report: &Report) -> String {
+    let body = html! {
+        (content(report))
+        (downloads::embedded(report))
+        (downloads::environment(report))
+    };
+    layout::frozen(&title(report), &body).into_string()
+}
+
+/// What a report is called.
+pub fn title(report: &Report) -> String {
+    match &report.runs[..] {
+        [run] => verdict::headline(run),
+        runs => format!("{} runs", runs.len()),
+    }
+}
+
+/// Everything that a report says of its runs.
+pub fn content(report: &Report) -> Markup {
+    let several = report.runs.len() > 1;
+    html! {
+        @if several {
+            (summary(report))
+            (comparison::section(&report.runs, &report.not_run, None))
+        }
+        @for (number, run) in report.runs.iter().enumerate() {
+            @let prefix = if several { format!("run-{number}-") } else { String::new() };
+            section.run id={ "run-" (number) } aria-label={ "Run " (number + 1) ", " (run.strategy) } {
+                (verdict::banner(&verdict::Banner::of(run), if several { 2 } else { 1 }))
+                (verdict::tiles(&verdict::Tile::of(run, &prefix)))
+                (evidence(run, &prefix))
+                @if !several { (comparison::section(&report.runs, &report.not_run, None)) }
+                (proof::sections(run, &prefix))
+            }
+        }
+        @if report.runs.is_empty() { (comparison::section(&[], &report.not_run, None)) }
+    }
+}
+
+/// The charts and the lock timeline of a run.
+pub fn evidence(run: &RunReport, prefix: &str) -> Markup {
+    let Some(series) = &run.series else {
+        return html! { p.note { "This run was recorded without its course." } };
+    };
+    html! {
+        div.evidence {
+            (charts::all(series, &run.faults, prefix))
+            (lanes::section(&run.strategy, series, &run.faults, prefix))
+        }
+    }
+}
+
+/// All runs in one line each.
+fn summary(report: &Report) -> Markup {
+    let count = |verdict| report.runs.iter().filter(|run| run.verdict == verdict).count();
+    html! {
+        section.summary aria-labelledby="summary" {
+            h1 #summary {
+                (report.runs.len()) " runs: " (count(Verdict::Violated)) " violated, "
+                (count(Verdict::Correct)) " correct, " (count(Verdict::Inconclusive)) " inconclusive"
+            }
+            ul.chips {
+                @for (number, run) in report.runs.iter().enumerate() {
+                    li { (verdict::chip(run, &format!("#run-{number}"), false)) }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use order_service::api::{Clock, HoldRecord, LockHold};
+
+    use super::*;
+    use crate::series::{Interval, Latency, Locks, MAX_INTERVALS, Series};
+
+    /// What a replica has to tell of the longest run that it remembers.
+    fn record(replica: &str, offset: u64) -> HoldRecord {
+        let hold = |number: u64| LockHold {
+            sku: "hair-dryer".into(),
+            fencing_token: Some(1_000_000 + number as i64),
+            asked_ns: number * 3_000_000 + offset,
+            acquired_ns: number * 3_000_000 + offset + 900_000,
+            released_ns: Some(number * 3_000_000 + offset + 1_900_000),
+            written: Vec::new(),
+            stale: 1,
+            lost: false,
+        };
+        let holds = (0..10_000).map(hold).collect();
+        HoldRecord {
+            replica: replica.into(),
+            clock: Clock::Host,
+            since_ns: 0,
+            dropped: 0,
+            now_ns: u64::MAX,
+            holds,
+        }
+    }
+
+    #[test]
+    fn the_page_of_the_longest_run_is_small() {
+        let interval = |number: usize| Interval {
+            until_ms: number as f64 * 100.0,
+            accepted: 123_456,
+            sold_out: 123_456,
+            failed: number as u64 % 7,
+            unknown: number as u64 % 5,
+            latency_ms: Some(Latency { p50: 1234.5, p95: 2345.6, p99: 3456.7 }),
+            stock: 1_000_000 - number as i64,
+            owed: -1_000_000 + number as i64,
+        };
+        let records: Vec<_> =
+            (0..8).map(|replica| record(&format!("replica-{replica}"), replica * 1_000_000)).collect();
+        let series = Series {
+            interval_ms: 100.0,
+            intervals: (1..=MAX_INTERVALS).map(interval).collect(),
+            locks: Some(Locks::of(&records, 0)),
+            ..Series::default()
+        };
+        let page = charts::all(&series, &[], "").into_string()
+            + &lanes::section("redis", &series, &[], "").into_string();
+        // Of this page, and its JSON in a link, three megabytes hold several.
+        let json = serde_json::to_string(&series).expect("a series can be written");
+        assert!(page.len() + json.len() < 1_200_000, "{} and {} bytes", page.len(), json.len());
+        assert!(page.contains("showing 150 of 10,000"));
+    }
+}

@@ -1,0 +1,96 @@
+//! What the verdict rests on: the counterexample, and every check.
+
+use maud::{Markup, html};
+
+use super::figures::{ms, whole};
+use super::verdict::{Tone, icon};
+use crate::report::RunReport;
+use crate::series::{Counterexample, Reader};
+use crate::verdict::Status;
+
+/// The counterexample and the checks of a run.
+pub fn sections(run: &RunReport, prefix: &str) -> Markup {
+    html! {
+        section.card id={ (prefix) "counterexample" } tabindex="-1" {
+            h2 { "Counterexample" }
+            @match run.series.as_ref().and_then(|series| series.counterexample.as_ref()) {
+                Some(counterexample) => (told(counterexample, run.series.as_ref().map_or(0, |s| s.lost_updates))),
+                None => (otherwise(run)),
+            }
+        }
+        section.card id={ (prefix) "checks" } {
+            h2 { "Checks" }
+            ul.checks {
+                @for check in &run.checks {
+                    @let (tone, word) = status(check.status);
+                    li {
+                        (icon(tone))
+                        span.status { (word) }
+                        b { (check.name) }
+                        span.detail { (check.detail) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn status(status: Status) -> (Tone, &'static str) {
+    match status {
+        Status::Pass => (Tone::Correct, "pass"),
+        Status::Fail => (Tone::Violated, "FAIL"),
+        Status::Unknown => (Tone::Inconclusive, "unknown"),
+        Status::NotApplicable => (Tone::Idle, "not applicable"),
+    }
+}
+
+fn told(counterexample: &Counterexample, lost: u64) -> Markup {
+    let Counterexample { read, version, readers: [a, b] } = counterexample;
+    let wrote = if a.wrote == b.wrote {
+        format!("both wrote {}", whole(a.wrote))
+    } else {
+        format!("wrote {} and {}", whole(a.wrote), whole(b.wrote))
+    };
+    let row = |reader: &Reader| {
+        html! {
+            tr {
+                th scope="row" { (reader.buyer) }
+                td { (reader.replica) }
+                td { (ms(reader.sent_ms)) }
+                td { (ms(reader.confirmed_ms)) }
+                td { (whole(*read)) }
+                td { (reader.quantity) }
+                td { (whole(reader.wrote)) }
+                td { @if let Some(token) = reader.token { (token) } @else { "–" } }
+            }
+        }
+    };
+    html! {
+        p.story {
+            b { (a.buyer) } " and " b { (b.buyer) } " both read " (whole(*read)) " and " (wrote)
+            ": of two sales the stock remembers one."
+        }
+        div.scroll tabindex="0" role="region" aria-label="The two orders" {
+            table {
+                thead { tr {
+                    @for column in ["buyer", "replica", "sent ms", "confirmed ms", "read", "bought", "wrote", "token"] {
+                        th scope="col" { (column) }
+                    }
+                } }
+                tbody { (row(a)) (row(b)) }
+            }
+        }
+        p.note { "Version " (whole(*version)) " of the product. It is the first of " (whole(lost)) " lost updates." }
+    }
+}
+
+fn otherwise(run: &RunReport) -> Markup {
+    let failed: Vec<_> = run.checks.iter().filter(|check| check.status == Status::Fail).collect();
+    html! {
+        @if failed.is_empty() {
+            p.note { "None was found: every order read what the one before it wrote." }
+        } @else {
+            ul { @for check in failed { li { b { (check.name) } ": " (check.detail) } } }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The lock timeline: for each replica, when it waited for the lock and when it had it.
+
+use std::collections::BTreeMap;
+
+use order_service::api::{HoldRecord, LockHold};
+use serde::{Deserialize, Serialize};
+
+/// The most holds that a lane keeps, and the most that a close-up keeps of each.
+const KEPT: usize = 150;
+
+/// How many holds the busiest lane of a close-up has.
+const CLOSE: usize = 24;
+
+/// Who had the lock when.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Locks {
+    /// One for each replica: holds from the whole run.
+    pub lanes: Vec<Lane>,
+    /// A moment of the run in milliseconds, of which every hold is kept: the first overlap, or else the middle.
+    pub close_up_ms: [f64; 2],
+    /// One for each replica: every hold of that moment.
+    pub close_up: Vec<Lane>,
+    /// Holds that overlapped one of another replica.
+    pub overlapping: usize,
+    /// Holds that the replicas no longer remembered.
+    pub forgotten: u64,
+}
+
+/// The holds of one replica.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lane {
+    /// Which.
+    pub replica: String,
+    /// How many holds there were.
+    pub total: usize,
+    /// Those that are kept, in the order of time.
+    pub holds: Vec<Hold>,
+}
+
+/// One hold. Times are milliseconds after the first order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// When the lock was asked for.
+    pub asked_ms: f64,
+    /// When it was had.
+    pub acquired_ms: f64,
+    /// When it was released; absent when it was not.
+    pub released_ms: Option<f64>,
+    /// The fencing token, where the lock has one.
+    pub token: Option<i64>,
+    /// Whether another replica had the lock at the same time.
+    pub overlaps: bool,
+    /// Writes that the guard refused.
+    pub stale: u32,
+}
+
+impl Locks {
+    /// The timeline of replicas of one host from their records, for a run that began at `begun_ns`.
+    pub fn of<'a>(records: impl IntoIterator<Item = &'a HoldRecord>, begun_ns: u64) -> Self {
+        let mut by_replica = BTreeMap::<&str, Vec<Hold>>::new();
+        let mut forgotten = 0;
+        for record in records {
+            // A replica that was started again has a record for each of its lives.
+            let lane = by_replica.entry(&record.replica).or_default();
+            lane.extend(record.holds.iter().map(|hold| Hold::of(hold, begun_ns)));
+            forgotten += record.dropped;
+        }
+        let mut lanes: Vec<_> = by_replica.into_iter().collect();
+        for (_, holds) in &mut lanes {
+            holds.sort_by(|a, b| a.acquired_ms.total_cmp(&b.acquired_ms));
+        }
+        let overlapping = mark_overlaps(&mut lanes);
+        let close_up_ms = moment(&lanes);
+        let lane = |(replica, holds): &(&str, Vec<Hold>), kept: Vec<Hold>| Lane {
+            replica: (*replica).into(),
+            total: holds.len(),
+            holds: kept,
+        };
+        Self {
+            lanes: lanes.iter().map(|of| lane(of, thinned(&of.1))).collect(),
+            close_up: lanes.iter().map(|of| lane(of, within(&of.1, close_up_ms))).collect(),
+            close_up_ms,
+            overlapping,
+            forgotten,
+        }
+    }
+}
+
+impl Hold {
+    fn of(hold: &LockHold, begun_ns: u64) -> Self {
+        let ms = |ns: u64| (ns as f64 - begun_ns as f64) / 1e6;
+        Self {
+            asked_ms: ms(hold.asked_ns),
+            acquired_ms: ms(hold.acquired_ns),
+            released_ms: hold.released_ns.map(ms),
+            token: hold.fencing_token,
+            overlaps: false,
+            stale: hold.stale,
+        }
+    }
+
+    fn end(&self) -> f64 {
+        self.released_ms.unwrap_or(f64::INFINITY)
+    }
+}
+
+/// Marks every hold that another replica's overlaps, and counts them.
+fn mark_overlaps(lanes: &mut [(&str, Vec<Hold>)]) -> usize {
+    let mut all: Vec<(usize, usize)> = lanes
+        .iter()
+        .enumerate()
+        .flat_map(|(lane, (_, holds))| (0..holds.len()).map(move |i| (lane, i)))
+        .collect();
+    all.sort_by(|a, b| lanes[a.0].1[a.1].acquired_ms.total_cmp(&lanes[b.0].1[b.1].acquired_ms));
+    // Of each lane, the hold that ends last of those that have begun.
+    let mut latest = vec![None::<usize>; lanes.len()];
+    for (lane, i) in all {
+        let begins = lanes[lane].1[i].acquired_ms;
+        for other in 0..lanes.len() {
+            if let Some(earlier) = latest[other]
+                && other != lane
+                && lanes[other].1[earlier].end() > begins
+            {
+                lanes[other].1[earlier].overlaps = true;
+                lanes[lane].1[i].overlaps = true;
+            }
+        }
+        let ends_later = |earlier: usize| lanes[lane].1[i].end() >= lanes[lane].1[earlier].end();
+        if latest[lane].is_none_or(ends_later) {
+            latest[lane] = Some(i);
+        }
+    }
+    lanes.iter().flat_map(|(_, holds)| holds).filter(|hold| hold.overlaps).count()
+}
+
+/// The moment to look at closely.
+fn moment(lanes: &[(&str, Vec<Hold>)]) -> [f64; 2] {
+    let all = || lanes.iter().flat_map(|(_, holds)| holds);
+    let mut overlapping: Vec<_> = all().filter(|hold| hold.overlaps).map(|hold| hold.acquired_ms).collect();
+    overlapping.sort_by(f64::total_cmp);
+    // The second to begin makes two at once of it.
+    let first_overlap = overlapping.get(1).copied();
+    let mut begins: Vec<_> = all().map(|hold| hold.acquired_ms).collect();
+    begins.sort_by(f64::total_cmp);
+    let Some(&last) = begins.last() else { return [0.0, 0.0] };
+    let middle = first_overlap.unwrap_or(begins[begins.len() / 2]);
+    let at = begins.partition_point(|begin| *begin < middle);
+    let (from, to) = (at.saturating_sub(CLOSE / 2), (at + CLOSE / 2).min(begins.len()));
+    let start = begins[from].max(0.0);
+    let end = begins.get(to).copied().unwrap_or_else(|| {
+        all().map(|hold| hold.released_ms.unwrap_or(hold.acquired_ms)).fold(last, f64::max)
+    });
+    [start, end.max(start + 0.1)]
+}
+
+/// Of too many holds, those that overlap, and otherwise the longest of each stretch of the run.
+fn thinned(holds: &[Hold]) -> Vec<Hold> {
+    if holds.len() <= KEPT {
+        return holds.to_vec();
+    }
+    let stretch = holds.len().div_ceil(KEPT);
+    let weight = |hold: &Hold| (hold.overlaps, hold.end() - hold.asked_ms);
+    let worth = |a: &&Hold, b: &&Hold| weight(a).partial_cmp(&weight(b)).unwrap_or(std::cmp::Ordering::Equal);
+    holds.chunks(stretch).filter_map(|part| part.iter().max_by(worth)).cloned().collect()
+}
+
+fn within(holds: &[Hold], [from, to]: [f64; 2]) -> Vec<Hold> {
+    holds.iter().filter(|hold| hold.end() >= from && hold.asked_ms <= to).take(KEPT).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use order_service::api::Clock;
+
+    use super::*;
+
+    fn record(replica: &str, holds: &[(u64, u64, u64)]) -> HoldRecord {
+        let hold = |&(asked, acquired, released): &(u64, u64, u64)| LockHold {
+            sku: "x".into(),
+            fencing_token: Some(acquired as i64),
+            asked_ns: asked * 1_000_000,
+            acquired_ns: acquired * 1_000_000,
+            released_ns: Some(released * 1_000_000),
+            written: Vec::new(),
+            stale: 0,
+            lost: false,
+        };
+        HoldRecord {
+            replica: replica.into(),
+            clock: Clock::Host,
+            since_ns: 0,
+            dropped: 0,
+            now_ns: u64::MAX,
+            holds: holds.iter().map(hold).collect(),
+        }
+    }
+
+    #[test]
+    fn holds_of_two_replicas_at_the_same_time_overlap() {
+        let records = [
+            record("a", &[(10, 10, 20), (20, 30, 60), (70, 70, 80)]),
+            record("b", &[(11, 20, 30), (30, 40, 50)]),
+        ];
+        let locks = Locks::of(&records, 10_000_000);
+        let marked: Vec<Vec<_>> =
+            locks.lanes.iter().map(|lane| lane.holds.iter().map(|hold| hold.overlaps).collect()).collect();
+        assert_eq!(marked, [vec![false, true, false], vec![false, true]]);
+        assert_eq!(locks.overlapping, 2);
+        assert_eq!(locks.lanes[0].holds[1].acquired_ms, 20.0);
+        assert!(locks.close_up.iter().all(|lane| lane.holds.iter().any(|hold| hold.overlaps)));
+    }
+
+    #[test]
+    fn of_many_holds_few_are_kept_and_all_are_counted() {
+        let many: Vec<_> = (0..5_000).map(|i| (i * 2, i * 2 + 1, i * 2 + 2)).collect();
+        let locks = Locks::of(&[record("a", &many)], 0);
+        let (lane, close) = (&locks.lanes[0], &locks.close_up[0]);
+        assert_eq!((lane.total, locks.overlapping), (5_000, 0));
+        assert!((100..=KEPT).contains(&lane.holds.len()));
+        assert!((CLOSE..=KEPT).contains(&close.holds.len()), "{}", close.holds.len());
+    }
+}

@@ -1,0 +1,66 @@
+//! Lost updates: two orders that read the same stock at the same version.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attempt::{Attempt, Sale};
+
+/// Two orders of which one overwrote the other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Counterexample {
+    /// What both read.
+    pub read: i64,
+    /// The version that both made.
+    pub version: i64,
+    /// The two.
+    pub readers: [Reader; 2],
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reader {
+    /// Who bought.
+    pub buyer: String,
+    /// Units.
+    pub quantity: i64,
+    /// The stock it wrote.
+    pub wrote: i64,
+    /// The replica that wrote it.
+    pub replica: String,
+    /// The fencing token of its hold.
+    pub token: Option<i64>,
+    /// When it was sent, in milliseconds after the first order.
+    pub sent_ms: f64,
+    /// When it was confirmed.
+    pub confirmed_ms: f64,
+}
+
+/// How many updates were lost, and the first of them.
+pub(super) fn updates(attempts: &[Attempt]) -> (u64, Option<Counterexample>) {
+    let mut readers = BTreeMap::<_, Vec<(&Attempt, &Sale)>>::new();
+    let sales = attempts.iter().filter(|attempt| !attempt.replay);
+    for (attempt, sale) in sales.filter_map(|attempt| Some((attempt, attempt.sale()?))) {
+        readers.entry((sale.version, sale.stock_before)).or_default().push((attempt, sale));
+    }
+    let lost = readers.values().map(|readers| readers.len() as u64 - 1).sum();
+    let first = readers.into_iter().find(|(_, readers)| readers.len() > 1);
+    let counterexample = first.map(|((version, read), mut readers)| {
+        // In the order of the database, so that all reports name the same two.
+        readers.sort_by_key(|(_, sale)| sale.id);
+        Counterexample { read, version, readers: [reader(readers[0]), reader(readers[1])] }
+    });
+    (lost, counterexample)
+}
+
+fn reader((attempt, sale): (&Attempt, &Sale)) -> Reader {
+    Reader {
+        buyer: Attempt::buyer(attempt.index),
+        quantity: attempt.quantity,
+        wrote: sale.stock_after,
+        replica: sale.replica.clone(),
+        token: sale.token,
+        sent_ms: attempt.sent as f64 / 1e6,
+        confirmed_ms: attempt.received as f64 / 1e6,
+    }
+}
