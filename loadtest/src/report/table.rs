@@ -9,6 +9,9 @@ use super::{Report, RunReport};
 use crate::resources::Resources;
 use crate::verdict::{Status, Verdict};
 
+/// Of more runs than these, faults are not listed one by one.
+const MANY: usize = 7;
+
 /// How many runs it takes until a bound on their like says anything.
 const FEW: usize = 10;
 
@@ -68,6 +71,10 @@ pub fn comparison(report: &Report) -> String {
         text += &not_run.install.as_ref().map_or_else(String::new, |install| format!("\n  {install}"));
     }
     if report.runs.iter().any(|run| !run.faults.is_empty()) {
+        // Of many runs, the JSON has them.
+        for run in report.runs.iter().filter(|_| report.runs.len() <= MANY) {
+            text += &broken(run);
+        }
         text += &format!("\n\n{}", endurance(report));
     }
     let proven = report.runs.iter().filter(|run| run.expected == Verdict::Correct);
@@ -78,6 +85,16 @@ pub fn comparison(report: &Report) -> String {
         text += &format!(
             "\n\nno violation in {proven} runs with a lock: with 95% confidence, fewer than {bound:.2} of such runs have one"
         );
+    }
+    text
+}
+
+/// What was broken in a run, and when.
+fn broken(run: &RunReport) -> String {
+    let mut text = format!("\n\n{}, broken on purpose:", run.strategy);
+    for fault in &run.faults {
+        let lasted = fault.until_ms.map(|until| format!(", for {:.0} ms", until - fault.at_ms));
+        text += &format!("\n  {:>7.0} ms  {}{}", fault.at_ms, fault.what, lasted.unwrap_or_default());
     }
     text
 }
@@ -152,6 +169,9 @@ pub fn details(run: &RunReport) -> String {
         run.lock.batch_mean,
         figures.collect::<String>()
     );
+    if !run.faults.is_empty() {
+        text += &broken(run);
+    }
     for (why, attempts) in &run.failures {
         text += &format!("\n{attempts} × {why}");
     }
