@@ -1,0 +1,265 @@
+//! How changes of stock exclude each other: the strategy, and what each needs.
+
+use std::fmt;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, Secret};
+
+/// How changes of stock exclude each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LockSection {
+    /// The locking strategy: none, local, database, redis, zookeeper, row or optimistic.
+    pub strategy: StrategyName,
+    /// The longest time that an order waits for the lock.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub wait: Duration,
+    /// The lock table, for strategy "database".
+    pub database: DatabaseSection,
+    /// Redis, for strategy "redis", which needs this section.
+    pub redis: Option<RedisSection>,
+    /// ZooKeeper, for strategy "zookeeper", which needs this section.
+    pub zookeeper: Option<ZookeeperSection>,
+}
+
+impl Default for LockSection {
+    fn default() -> Self {
+        Self {
+            strategy: StrategyName::Database,
+            wait: Duration::from_secs(2),
+            database: DatabaseSection::default(),
+            redis: None,
+            zookeeper: None,
+        }
+    }
+}
+
+/// The names of the strategies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StrategyName {
+    /// No lock and no guard: the broken shop.
+    None,
+    /// A lock inside one process, and no guard: right on one replica only.
+    Local,
+    /// A lock table: insert the record to lock, delete it to unlock.
+    Database,
+    /// A key that is set when absent, with expiry and owner.
+    Redis,
+    /// Ephemeral sequential nodes, each watching the one before.
+    Zookeeper,
+    /// The product row itself: `select … for update` (SQLite: `begin immediate`).
+    Row,
+    /// No lock; the guard and retries.
+    Optimistic,
+}
+
+impl StrategyName {
+    /// All strategies, in the order of the course and then of its readers.
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Local, Self::Database, Self::Redis, Self::Zookeeper, Self::Row, Self::Optimistic];
+
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Local => "local",
+            Self::Database => "database",
+            Self::Redis => "redis",
+            Self::Zookeeper => "zookeeper",
+            Self::Row => "row",
+            Self::Optimistic => "optimistic",
+        }
+    }
+}
+
+impl fmt::Display for StrategyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for StrategyName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = Self::ALL.map(Self::as_str).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|name| name.as_str() == text)
+            .ok_or_else(|| format!("no strategy {text:?}; there are {all}"))
+    }
+}
+
+/// How long a lock that its holder does not renew is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub enum LeaseTime {
+    /// For ever: a crashed holder's lock stays until somebody deletes it.
+    Never,
+    /// So long after the last renewal.
+    For(Duration),
+}
+
+impl LeaseTime {
+    /// The duration, where the lease ends at all.
+    pub fn duration(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::For(duration) => Some(duration),
+        }
+    }
+}
+
+impl Serialize for LeaseTime {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Never => serializer.serialize_str("never"),
+            Self::For(duration) => humantime_serde::serialize(duration, serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for LeaseTime {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "never" {
+            return Ok(Self::Never);
+        }
+        let expected = || serde::de::Error::custom(format!("expected a duration or \"never\", not {text:?}"));
+        humantime::parse_duration(&text).map(Self::For).map_err(|_| expected())
+    }
+}
+
+/// The lock table, for strategy "database".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseSection {
+    /// How long a crashed holder's record keeps others out: a duration, or "never".
+    pub lease: LeaseTime,
+}
+
+impl Default for DatabaseSection {
+    fn default() -> Self {
+        Self { lease: LeaseTime::For(Duration::from_secs(10)) }
+    }
+}
+
+/// Redis, for strategy "redis".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisSection {
+    /// The address of the server.
+    pub url: String,
+    /// How long a crashed holder's key keeps others out.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub lease: Duration,
+    /// Whether a holder renews its lease; "false" shows what a lock does that ends under its holder.
+    pub renew: bool,
+}
+
+impl Default for RedisSection {
+    fn default() -> Self {
+        Self { url: "redis://127.0.0.1:6379".into(), lease: Duration::from_secs(10), renew: true }
+    }
+}
+
+/// ZooKeeper, for strategy "zookeeper".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ZookeeperSection {
+    /// The ensemble: "host:port,host:port", with "/chroot" at the end if there is one.
+    pub servers: String,
+    /// The node under which the locks are; it is made when it is absent.
+    pub root: String,
+    /// "USER:PASSWORD" of the digest scheme; when it is set, only this user may see or change the locks.
+    pub auth: Secret,
+    /// How long a crashed holder's session, and so its node, outlives it.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub session_timeout: Duration,
+    /// What a waiter watches: its "predecessor", or all "siblings" (the herd).
+    pub watch: Watch,
+}
+
+impl Default for ZookeeperSection {
+    fn default() -> Self {
+        Self {
+            servers: "127.0.0.1:2181".into(),
+            root: "/stocklock".into(),
+            auth: Secret::default(),
+            session_timeout: Duration::from_secs(6),
+            watch: Watch::Predecessor,
+        }
+    }
+}
+
+impl ZookeeperSection {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let is_path = |path: &str| {
+            path.starts_with('/') && (path == "/" || path[1..].split('/').all(|name| !name.is_empty()))
+        };
+        let chroot = self.servers.find('/').map(|slash| &self.servers[slash..]);
+        if !is_path(&self.root) {
+            return Err(ConfigError::new("lock.zookeeper.root", "must be a path such as /stocklock"));
+        }
+        if self.servers.is_empty() || chroot.is_some_and(|chroot| !is_path(chroot)) {
+            let why = "must be host:port,host:port, with a path such as /shop at the end if there is one";
+            return Err(ConfigError::new("lock.zookeeper.servers", why));
+        }
+        let auth = self.auth.reveal();
+        if !auth.is_empty() && auth.find(':').unwrap_or_default() == 0 {
+            return Err(ConfigError::new("lock.zookeeper.auth", "must be USER:PASSWORD"));
+        }
+        Ok(())
+    }
+
+    /// The servers, without the chroot.
+    pub fn hosts(&self) -> &str {
+        self.servers.split('/').next().unwrap_or_default()
+    }
+
+    /// The node under which the locks are, from the ensemble's own root.
+    pub fn absolute_root(&self) -> String {
+        let chroot = self.servers.find('/').map_or("", |slash| &self.servers[slash..]);
+        let root = format!("{}{}", chroot.trim_end_matches('/'), self.root);
+        root.trim_end_matches('/').into()
+    }
+}
+
+/// What a waiter on ZooKeeper watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Watch {
+    /// The node before its own.
+    Predecessor,
+    /// The whole directory.
+    Siblings,
+}
+
+/// A locking strategy with all that it needs, so that what cannot be configured cannot exist.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LockConfig {
+    /// No lock, no guard.
+    None,
+    /// A lock inside one process, no guard.
+    Local,
+    /// A lock table in the store's database.
+    Database {
+        /// How long a record is good for after its last renewal.
+        lease: LeaseTime,
+    },
+    /// A key in Redis.
+    Redis(RedisSection),
+    /// Nodes in ZooKeeper.
+    Zookeeper(ZookeeperSection),
+    /// The row lock of the store's transaction.
+    Row,
+    /// The guard and retries.
+    Optimistic,
+}
