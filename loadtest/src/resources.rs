@@ -24,14 +24,12 @@ pub type Roster = Arc<Mutex<BTreeMap<String, i32>>>;
 pub struct Resources {
     /// The most resident memory of any, in MiB.
     pub resident_mib: f64,
-    /// The most file handles of any.
+    /// The most file handles of any: connections, mostly, which come and go with buyers who turn to another replica.
     pub handles: u64,
     /// How many processes lived for long enough to see whether they grow.
     pub long_lives: usize,
     /// How much memory the one that grew most had at its end, for each byte that it had when it was warm; at least 1.
     pub memory_growth: f64,
-    /// The same for file handles.
-    pub handle_growth: f64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -95,16 +93,14 @@ impl Sampler {
             .filter(|life| life.seen - life.begun >= WARM + LONG)
             .filter_map(|life| Some((life.warm?, life.last)))
             .collect();
-        let growth = |of: fn(&Sample) -> u64| {
-            let growths = long.iter().map(|(warm, last)| of(last) as f64 / of(warm).max(1) as f64);
-            growths.fold(1.0, f64::max)
-        };
+        let growths =
+            long.iter().map(|(warm, last)| last.resident_kib as f64 / warm.resident_kib.max(1) as f64);
+        let memory_growth = growths.fold(1.0, f64::max);
         Some(Resources {
             resident_mib: most.resident_kib as f64 / 1024.0,
             handles: most.handles,
             long_lives: long.len(),
-            memory_growth: growth(|sample| sample.resident_kib),
-            handle_growth: growth(|sample| sample.handles),
+            memory_growth,
         })
     }
 }

@@ -120,9 +120,8 @@ fn endurance(report: &Report) -> String {
         let lives: usize = resources.iter().map(|seen| seen.long_lives).sum();
         if lives > 0 {
             text += &format!(
-                ", and grew by at most {:.0}% and {:.0}% in {lives} lives of more than 15 s",
-                (most(|seen| seen.memory_growth) - 1.0) * 100.0,
-                (most(|seen| seen.handle_growth) - 1.0) * 100.0
+                ", and grew by at most {:.0}% in {lives} lives of more than 15 s",
+                (most(|seen| seen.memory_growth) - 1.0) * 100.0
             );
         }
     }
