@@ -13,7 +13,7 @@ use crate::api::{Adjustment, Order, OrderStatus, Product};
 use crate::config::Config;
 use crate::holds::Holds;
 use crate::line::{Change, Lines, Outcome, Ticket};
-use crate::lock::Strategy;
+use crate::lock::Lock;
 use crate::order::{OrderRequest, ProductRequest, RestockRequest, Sku};
 use crate::section::Section;
 use crate::store::{Store, StoreError};
@@ -91,10 +91,10 @@ impl From<StoreError> for Refusal {
 }
 
 impl Checkout {
-    /// A checkout that keeps its orders in `store` and excludes others by `strategy`.
-    pub fn new(config: &Config, store: Arc<dyn Store>, strategy: Strategy, metrics: &Metrics) -> Self {
-        let section = Section::new(config, Arc::clone(&store), &strategy, metrics);
-        let lines = Lines::new(config, strategy, section, metrics);
+    /// A checkout that keeps its orders in `store` and excludes others by `lock`.
+    pub fn new(config: &Config, store: Arc<dyn Store>, lock: Arc<dyn Lock>, metrics: &Metrics) -> Self {
+        let section = Section::new(config, Arc::clone(&store), metrics);
+        let lines = Lines::new(config, lock, section, metrics);
         let grace = config.store.timeout + Duration::from_secs(1);
         Self { store, lines, request_timeout: config.server.request_timeout, grace }
     }

@@ -18,6 +18,7 @@
 //! | [`purchase`] | the decision: pure, first come first served |
 //! | [`lock`] | the locks and [`lock::connect`], the one place that knows the strategy |
 //! | [`store`] | the stores; all SQL on products and orders |
+//! | `db` | pools, session settings and classes of errors, for the stores and the lock table |
 //! | [`telemetry`] | logs and metrics |
 
 pub mod config;
@@ -37,4 +38,6 @@ pub mod section;
 
 pub mod lock;
 pub mod store;
+
+mod db;
 pub mod telemetry;

@@ -25,7 +25,7 @@ use crate::api::{Adjustment, Order, Product};
 use crate::checkout::Refusal;
 use crate::config::{Config, FailpointsSection};
 use crate::holds::{self, Holds};
-use crate::lock::{Mode, Strategy};
+use crate::lock::{Lock, Mode};
 use crate::order::{OrderRequest, ProductRequest, RestockRequest, Sku};
 use crate::section::Section;
 use crate::telemetry::{CheckoutMetrics, Metrics};
@@ -75,7 +75,8 @@ pub struct Lines {
 }
 
 struct Shared {
-    strategy: Strategy,
+    lock: Arc<dyn Lock>,
+    combines: bool,
     section: Section,
     metrics: CheckoutMetrics,
     holds: Holds,
@@ -87,11 +88,12 @@ struct Shared {
 }
 
 impl Lines {
-    /// Lines whose batches run in `section` under `strategy`.
-    pub fn new(config: &Config, strategy: Strategy, section: Section, metrics: &Metrics) -> Self {
-        let holds_kept = if strategy.has_lock { config.checkout.holds_kept } else { 0 };
+    /// Lines whose batches run in `section` under `lock`.
+    pub fn new(config: &Config, lock: Arc<dyn Lock>, section: Section, metrics: &Metrics) -> Self {
+        let holds_kept = if config.lock.strategy.has_lock() { config.checkout.holds_kept } else { 0 };
         let shared = Shared {
-            strategy,
+            lock,
+            combines: config.lock.strategy.combines(),
             section,
             metrics: metrics.checkout.clone(),
             holds: Holds::new(config.replica(), holds_kept),
@@ -127,7 +129,7 @@ impl Lines {
             return Err(Refusal::ShuttingDown);
         }
         let (waiting, ticket) = ticket::pair(change, due);
-        if self.shared.strategy.combines {
+        if self.shared.combines {
             self.line_up(sku, waiting)?;
         } else {
             self.run_alone(sku, waiting)?;
@@ -182,7 +184,7 @@ impl Lines {
             }
             let deadline = Instant::now() + shared.lock_wait;
             let asked_ns = holds::now_ns();
-            match shared.strategy.lock.acquire(sku.as_str(), Mode::Exclusive, deadline).await {
+            match shared.lock.acquire(sku.as_str(), Mode::Exclusive, deadline).await {
                 Ok(lease) => {
                     let recording = shared.holds.begin(&sku, asked_ns, &lease);
                     shared.failpoints.after_lock.hit().await;

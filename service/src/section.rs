@@ -13,10 +13,10 @@ use crate::checkout::Refusal;
 use crate::config::{Config, FailpointsSection, Guard};
 use crate::holds::Recording;
 use crate::line::{Answer, Change, Outcome, Waiting};
-use crate::lock::{FencingToken, Lease, Reads, Strategy};
+use crate::lock::{FencingToken, Lease};
 use crate::order::{IdempotencyKey, Sku};
 use crate::purchase::{Decision, Level, Wish, decide};
-use crate::store::{Changes, Reading, Store, StoreError, WriteError};
+use crate::store::{Changes, Reading, Reads, Store, StoreError, WriteError};
 use crate::telemetry::{CheckoutMetrics, Metrics};
 
 /// How often a batch is tried again because of an idempotency key that is taken and yet has no order.
@@ -38,12 +38,13 @@ pub struct Section {
 
 impl Section {
     /// A critical section on `store`, to be run under leases of `strategy`.
-    pub fn new(config: &Config, store: Arc<dyn Store>, strategy: &Strategy, metrics: &Metrics) -> Self {
+    pub fn new(config: &Config, store: Arc<dyn Store>, metrics: &Metrics) -> Self {
+        let strategy = config.lock.strategy;
         Self {
             store,
-            strategy: strategy.name.as_str(),
-            guard: strategy.guard,
-            reads: strategy.reads,
+            strategy: strategy.as_str(),
+            guard: config.guard(),
+            reads: if strategy.locks_rows() { Reads::ForUpdate } else { Reads::Plain },
             replica: config.replica(),
             think_time: config.checkout.think_time,
             store_timeout: config.store.timeout,

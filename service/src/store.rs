@@ -1,8 +1,8 @@
 //! The stores. All SQL on products and orders is here; a store knows nothing of locks but that a write
 //! takes a lease.
 
-pub(crate) mod postgres;
-pub(crate) mod sqlite;
+mod postgres;
+mod sqlite;
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::api::{Adjustment, Audit, Order, Product};
 use crate::config::{ConfigError, Guard, StoreSection};
-use crate::lock::{Lease, Reads};
+use crate::db::{self, DatabaseKind};
+use crate::lock::Lease;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
 use crate::purchase::Level;
 
@@ -66,6 +67,15 @@ pub trait Store: Send + Sync {
 
     /// `sqlite` or `postgres`.
     fn kind(&self) -> &'static str;
+}
+
+/// How the critical section reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// A plain read of the last committed value.
+    Plain,
+    /// A read that locks the row until the write's commit.
+    ForUpdate,
 }
 
 /// A level that was read, and the way to write what follows from it.
@@ -145,28 +155,10 @@ pub enum WriteError {
 
 /// Opens the store that the configuration names and brings its tables up to date.
 pub async fn connect(store: &StoreSection) -> Result<Arc<dyn Store>, OpenError> {
-    Ok(match StoreKind::of(store)? {
-        StoreKind::Sqlite => Arc::new(sqlite::SqliteStore::connect(store).await?),
-        StoreKind::Postgres => Arc::new(postgres::PostgresStore::connect(store).await?),
+    Ok(match DatabaseKind::of(store)? {
+        DatabaseKind::Sqlite => Arc::new(sqlite::SqliteStore::connect(store).await?),
+        DatabaseKind::Postgres => Arc::new(postgres::PostgresStore::connect(store).await?),
     })
-}
-
-/// The kinds of store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StoreKind {
-    Sqlite,
-    Postgres,
-}
-
-impl StoreKind {
-    /// The kind that the configuration names.
-    pub(crate) fn of(store: &StoreSection) -> Result<Self, ConfigError> {
-        match store.url.split(':').next() {
-            Some("sqlite") => Ok(Self::Sqlite),
-            Some("postgres" | "postgresql") => Ok(Self::Postgres),
-            _ => Err(ConfigError::new("store.url", "must be sqlite://FILE or postgres://USER@HOST/DATABASE")),
-        }
-    }
 }
 
 /// Why a store cannot be opened.
@@ -187,10 +179,6 @@ pub enum OpenError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if sqlite::is_busy(&error) || postgres::is_busy(&error) {
-            Self::Busy(error.to_string())
-        } else {
-            Self::Unavailable(error.to_string())
-        }
+        if db::is_busy(&error) { Self::Busy(error.to_string()) } else { Self::Unavailable(error.to_string()) }
     }
 }

@@ -38,7 +38,7 @@ impl Worker {
             let Some(first) = self.next.front() else { continue };
             let deadline = (first.since + shared.lock_wait).max(Instant::now());
             let asked_ns = holds::now_ns();
-            match shared.strategy.lock.acquire(self.sku.as_str(), Mode::Exclusive, deadline).await {
+            match shared.lock.acquire(self.sku.as_str(), Mode::Exclusive, deadline).await {
                 Ok(lease) => {
                     let recording = shared.holds.begin(&self.sku, asked_ns, &lease);
                     shared.failpoints.after_lock.hit().await;

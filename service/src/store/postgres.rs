@@ -7,23 +7,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::migrate::MigrateError;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPool, PgPoolOptions, PgSeverity, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgPool, Postgres};
 use sqlx::{Connection as _, PgConnection, Row as _, Transaction};
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
-use super::{Changes, OpenError, Reading, Store, StoreError, WriteError};
+use super::{Changes, OpenError, Reading, Reads, Store, StoreError, WriteError};
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
-use crate::config::{ConfigError, Guard, StoreSection};
-use crate::lock::{Lease, Reads};
+use crate::config::{Guard, StoreSection};
+use crate::db::postgres::{is_definite, options, pool};
+use crate::lock::Lease;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
 use crate::purchase::Level;
 
 /// How many connections a replica has at most for orders; the lock table has its own.
 const CONNECTIONS: u32 = 24;
-
-/// For how long a connection that nobody used is taken to be alive.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// How long the migrations may take.
 const MIGRATION: Duration = Duration::from_secs(120);
@@ -32,35 +30,6 @@ const MIGRATION: Duration = Duration::from_secs(120);
 pub struct PostgresStore {
     pool: PgPool,
     timeout: Duration,
-}
-
-/// How to reach the database that the configuration names. Statements, waits for rows and forgotten transactions
-/// are ended by the server itself, should this process be gone or stopped.
-pub(crate) fn options(store: &StoreSection) -> Result<PgConnectOptions, ConfigError> {
-    let refuse = |error: sqlx::Error| ConfigError::new("store.url", error.to_string());
-    let options: PgConnectOptions = store.url.parse().map_err(refuse)?;
-    let ms = |duration: Duration| duration.as_millis().to_string();
-    Ok(options.application_name("order-service").options([
-        ("statement_timeout", ms(store.timeout)),
-        ("idle_in_transaction_session_timeout", ms(store.timeout)),
-    ]))
-}
-
-/// A pool of at most so many connections.
-pub(crate) fn pool(store: &StoreSection, connections: u32) -> PgPoolOptions {
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(store.timeout)
-        // A connection that was good a moment ago is not asked again, which would cost a round trip each time.
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                if meta.idle_for >= FRESH {
-                    timeout(FRESH, connection.ping()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-                }
-                Ok(true)
-            })
-        })
 }
 
 impl PostgresStore {
@@ -458,25 +427,4 @@ fn not_written(error: sqlx::Error) -> WriteError {
 
 fn is_key_taken(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.constraint() == Some("one_order_per_idempotency_key"))
-}
-
-/// Whether the server said that the statement failed, and was not on its way down.
-fn is_definite(error: &sqlx::Error) -> bool {
-    let Some(error) = error.as_database_error() else { return false };
-    // Anything worse than an error ends the connection or the server, perhaps in the middle of the commit.
-    let only_an_error = error
-        .try_downcast_ref::<PgDatabaseError>()
-        .is_some_and(|error| matches!(error.severity(), PgSeverity::Error));
-    only_an_error && error.code().is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08"))
-}
-
-/// Whether others kept this one from its rows for too long.
-pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
-    match error {
-        // lock_not_available, query_canceled, deadlock_detected, serialization_failure
-        sqlx::Error::Database(error) => {
-            ["55P03", "57014", "40P01", "40001"].contains(&error.code().as_deref().unwrap_or_default())
-        }
-        _ => false,
-    }
 }

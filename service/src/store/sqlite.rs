@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt as _;
-use sqlx::sqlite::{
-    Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqlitePool};
 use sqlx::{Connection as _, Row as _, Transaction};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Changes, OpenError, Reading, Store, StoreError, WriteError};
+use super::{Changes, OpenError, Reading, Reads, Store, StoreError, WriteError};
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
-use crate::config::{ConfigError, Guard, StoreSection};
-use crate::lock::{Lease, Reads};
+use crate::config::{Guard, StoreSection};
+use crate::db::sqlite::{is_busy_text, options, pool};
+use crate::lock::Lease;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
 use crate::purchase::Level;
 
@@ -28,23 +27,6 @@ use crate::purchase::Level;
 pub struct SqliteStore {
     writer: SqlitePool,
     reader: SqlitePool,
-}
-
-/// How to open the file that the configuration names.
-pub(crate) fn options(store: &StoreSection) -> Result<SqliteConnectOptions, ConfigError> {
-    let refuse = |why: String| ConfigError::new("store.url", why);
-    let file = store.url.strip_prefix("sqlite:").ok_or_else(|| refuse("must be sqlite://FILE".into()))?;
-    if file.trim_start_matches('/').is_empty() || file.contains(":memory:") || file.contains("mode=memory") {
-        return Err(refuse("must name a file, which replicas can share and a restart finds again".into()));
-    }
-    let options: SqliteConnectOptions = store.url.parse().map_err(|e: sqlx::Error| refuse(e.to_string()))?;
-    Ok(options
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        // Earlier than the store's own time-out, so that the answer is definite: nothing was written.
-        .busy_timeout(store.timeout * 3 / 4))
 }
 
 impl SqliteStore {
@@ -72,15 +54,6 @@ impl SqliteStore {
     async fn writing(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.writer.begin_with("begin immediate").await?)
     }
-}
-
-/// A pool that does not hand out a connection whose last transaction came to no end: a full disk makes SQLite
-/// roll back by itself, which leaves the connection's bookkeeping behind. It is replaced.
-pub(crate) fn pool(store: &StoreSection, connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(store.timeout)
-        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 
 async fn migrate(options: &SqliteConnectOptions) -> Result<(), String> {
@@ -370,17 +343,4 @@ fn is_key_taken(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| {
         error.is_unique_violation() && error.message().contains("orders.idempotency_key")
     })
-}
-
-/// Whether another process or connection kept this one from the file for too long.
-pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => is_busy_text(error.message()),
-        sqlx::Error::PoolTimedOut => true,
-        _ => false,
-    }
-}
-
-fn is_busy_text(message: &str) -> bool {
-    message.contains("database is locked") || message.contains("database table is locked")
 }
