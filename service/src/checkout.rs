@@ -124,10 +124,7 @@ impl Checkout {
         }
     }
 
-    async fn in_time<T>(
-        &self,
-        read: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, ChangeError> {
+    async fn in_time<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, ChangeError> {
         match timeout(self.request_timeout, read).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(ChangeError::DependencyDown("the store did not answer in time".into())),

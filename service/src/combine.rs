@@ -79,12 +79,11 @@ async fn fly<J: Send + 'static>(shared: Arc<Shared<J>>) {
     while let Some(jobs) = shared.next_flight() {
         let mut flight = (shared.fly)(jobs);
         // One that panics takes its own jobs with it, whose callers see that; those who gathered meanwhile go on.
-        let landed = poll_fn(|context| {
-            match catch_unwind(AssertUnwindSafe(|| flight.as_mut().poll(context))) {
+        let landed =
+            poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| flight.as_mut().poll(context))) {
                 Ok(poll) => poll.map(Ok),
                 Err(_) => Poll::Ready(Err(())),
-            }
-        });
+            });
         if landed.await.is_err() {
             tracing::error!("a flight has panicked");
         }
@@ -150,20 +149,22 @@ mod tests {
     async fn a_flight_that_panics_takes_its_own_jobs_with_it_and_no_others() {
         let flown = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&flown);
-        let combiner = Combiner::new(Limits { flights: 1, jobs: 1 }, move |jobs: Vec<oneshot::Sender<()>>| {
-            let number = count.fetch_add(1, Ordering::Relaxed);
-            async move {
-                assert!(number > 0, "the first flight panics");
-                jobs.into_iter().for_each(|job| job.send(()).unwrap());
-            }
-        });
+        let combiner =
+            Combiner::new(Limits { flights: 1, jobs: 1 }, move |jobs: Vec<oneshot::Sender<()>>| {
+                let number = count.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    assert!(number > 0, "the first flight panics");
+                    jobs.into_iter().for_each(|job| job.send(()).unwrap());
+                }
+            });
         let jobs: Vec<_> = (0..3).map(|_| oneshot::channel()).collect();
         let mut answers = Vec::new();
         for (job, answer) in jobs {
             combiner.submit(job);
             answers.push(answer);
         }
-        let answered: Vec<_> = futures_util::future::join_all(answers).await.iter().map(Result::is_ok).collect();
+        let answered: Vec<_> =
+            futures_util::future::join_all(answers).await.iter().map(Result::is_ok).collect();
         assert_eq!(answered, [false, true, true]);
         assert_eq!(flown.load(Ordering::Relaxed), 3);
     }

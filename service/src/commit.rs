@@ -92,9 +92,8 @@ impl Committer {
             }),
         });
         let (together, spare) = (Arc::clone(store), Arc::clone(&alone));
-        let decided = Combiner::new(limits, move |jobs| {
-            write(Arc::clone(&together), jobs, Some(Arc::clone(&spare)))
-        });
+        let decided =
+            Combiner::new(limits, move |jobs| write(Arc::clone(&together), jobs, Some(Arc::clone(&spare))));
         let (together, spare) = (Arc::clone(store), Arc::clone(&alone));
         let rows = Combiner::new(limits, move |requests| {
             decide_locked(Arc::clone(&together), lock_wait, requests, Some(Arc::clone(&spare)))
@@ -151,7 +150,8 @@ async fn fate(committed: oneshot::Receiver<Committed>) -> Committed {
 async fn write(store: Arc<dyn Store>, jobs: Vec<Decided>, alone: Option<Arc<Alone>>) {
     let batches: Vec<_> = jobs.iter().map(|job| &job.batch).collect();
     // Without the guard, what was decided is written whatever happened.
-    let may_write = |number: usize| jobs[number].batch.guarded.is_none() || jobs[number].lease.check().is_ok();
+    let may_write =
+        |number: usize| jobs[number].batch.guarded.is_none() || jobs[number].lease.check().is_ok();
     let results = match store.begin().await {
         Ok(transaction) => transaction.commit(&batches, alone.is_none(), &may_write).await,
         Err(error) => Err(CommitError::NotWritten(error)),

@@ -292,7 +292,8 @@ impl Section<'_> {
         };
         plan.batch = committed?;
         self.recording.wrote(first, last);
-        self.known = Some(plan.after).filter(|_| self.shared.guard == Guard::Version && !self.shared.locks_rows);
+        self.known =
+            Some(plan.after).filter(|_| self.shared.guard == Guard::Version && !self.shared.locks_rows);
         self.shared.failpoints.after_commit.hit().await;
         Ok(())
     }
@@ -433,10 +434,7 @@ impl Plan {
                     stock_before,
                     stock_after,
                     version,
-                    lock: LockEvidence {
-                        strategy: evidence.strategy.into(),
-                        fencing_token: evidence.token,
-                    },
+                    lock: LockEvidence { strategy: evidence.strategy.into(), fencing_token: evidence.token },
                     replica: evidence.replica.into(),
                     created_at: evidence.now,
                 };

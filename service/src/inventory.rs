@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn the_course_s_shop_sells_two_dryers_and_not_three() {
-        let (decisions, after) = decide(level(2), &[Operation::Sell(1), Operation::Sell(2), Operation::Sell(1)]);
+        let (decisions, after) =
+            decide(level(2), &[Operation::Sell(1), Operation::Sell(2), Operation::Sell(1)]);
         assert_eq!(
             decisions,
             [

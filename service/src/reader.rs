@@ -44,11 +44,9 @@ impl Reader {
     pub(crate) fn new(store: &Arc<dyn Store>, timeout: Duration) -> Self {
         let limits = Limits { flights: FLIGHTS, jobs: JOBS };
         let of_levels = Arc::clone(store);
-        let levels =
-            Combiner::new(limits, move |jobs| read_levels(Arc::clone(&of_levels), timeout, jobs));
+        let levels = Combiner::new(limits, move |jobs| read_levels(Arc::clone(&of_levels), timeout, jobs));
         let of_orders = Arc::clone(store);
-        let orders =
-            Combiner::new(limits, move |jobs| find_orders(Arc::clone(&of_orders), timeout, jobs));
+        let orders = Combiner::new(limits, move |jobs| find_orders(Arc::clone(&of_orders), timeout, jobs));
         Self { levels, orders, store: Arc::clone(store), timeout }
     }
 

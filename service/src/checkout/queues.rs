@@ -92,7 +92,12 @@ impl Queues {
 
     /// Joins the queue of a product that exists. Returns the ticket, and whether it is attached to another request's with
     /// the same idempotency key. Refused at once when the queue is full or closed.
-    pub(super) fn join(&self, sku: &Sku, change: Change, due: Instant) -> Result<(Ticket, bool), ChangeError> {
+    pub(super) fn join(
+        &self,
+        sku: &Sku,
+        change: Change,
+        due: Instant,
+    ) -> Result<(Ticket, bool), ChangeError> {
         if self.closed.is_cancelled() {
             return Err(ChangeError::ShuttingDown);
         }

@@ -5,8 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tower_http::request_id::RequestId;
 
@@ -107,8 +106,12 @@ impl From<ChangeError> for Failure {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         let mut failure = match &error {
             ChangeError::NoSuchProduct(sku) => Self::no_such_product(sku.as_str()),
-            ChangeError::NoSuchOrder(_) => new(StatusCode::NOT_FOUND, "no-such-order", "There is no such order"),
-            ChangeError::NotCancellable(_) => new(conflict, "not-cancellable", "The order cannot be cancelled"),
+            ChangeError::NoSuchOrder(_) => {
+                new(StatusCode::NOT_FOUND, "no-such-order", "There is no such order")
+            }
+            ChangeError::NotCancellable(_) => {
+                new(conflict, "not-cancellable", "The order cannot be cancelled")
+            }
             ChangeError::InsufficientStock { .. } => {
                 new(conflict, "insufficient-stock", "There is not enough stock")
             }
@@ -177,22 +180,19 @@ impl IntoResponse for Failure {
 }
 
 /// Writes the document of every answer that is an error, also of those that no handler made.
-pub async fn finish(request: Request, next: Next) -> Response {
-    let id = request.extensions().get::<RequestId>();
-    let id = id.and_then(|id| id.header_value().to_str().ok()).unwrap_or_default().to_owned();
-    let changes_something = *request.method() == Method::POST;
-    let mut response = next.run(request).await;
+pub fn finish(mut response: Response, method: &str, id: Option<&RequestId>) -> Response {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let failure = response.extensions_mut().remove::<Failure>();
     let mut problem = failure.unwrap_or_else(|| unexpected(status)).problem;
-    if changes_something && problem.outcome.is_none() {
+    if method == "POST" && problem.outcome.is_none() {
         let refused = status.is_client_error();
         problem.outcome = Some(if refused { OrderOutcome::NotExecuted } else { OrderOutcome::Unknown });
     }
-    problem.request_id = id;
+    let id = id.and_then(|id| id.header_value().to_str().ok());
+    problem.request_id = id.unwrap_or_default().to_owned();
     let body = serde_json::to_vec(&problem).expect("a problem can be written as JSON");
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(axum::http::header::CONTENT_LENGTH);

@@ -232,7 +232,8 @@ async fn change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Resul
         return Ok(());
     }
     let accepted: Vec<_> = flight.accepted().map(|(_, batch)| batch).collect();
-    let column = |value: fn(&WriteBatch) -> i64| accepted.iter().map(|batch| value(batch)).collect::<Vec<_>>();
+    let column =
+        |value: fn(&WriteBatch) -> i64| accepted.iter().map(|batch| value(batch)).collect::<Vec<_>>();
     let reset = |batch: &&WriteBatch| batch.reset.clone();
     sqlx::query(rows::UPDATE_PRODUCTS)
         .bind(accepted.iter().map(|batch| batch.sku.as_str()).collect::<Vec<_>>())

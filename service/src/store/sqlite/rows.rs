@@ -23,8 +23,7 @@ pub(super) const INSERT_ORDERS: &str = "insert into orders (
 
 pub(super) const PRESENT: &str = "select id from orders where id in (select value from json_each(?1))";
 
-pub(super) const DELETE_ORDERS: &str =
-    "delete from orders where id in (select value from json_each(?1))";
+pub(super) const DELETE_ORDERS: &str = "delete from orders where id in (select value from json_each(?1))";
 
 pub(super) const CANCELLABLE: &str = "select id from orders
     where id in (select value from json_each(?1)) and status = 'confirmed'";
