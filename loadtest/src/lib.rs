@@ -18,6 +18,7 @@
 //! | [`series`] | the run along its time: what charts are drawn from |
 //! | [`report`] | the table, the JSON, the page; made in an [environment] |
 //! | [`compare`] | the same scenario under several strategies, with the negative control |
+//! | [`spread`] | what several measurements of the same say |
 //! | [`laboratory`] | servers and replicas for a person to play with |
 //! | [`experiments`] | the claims of the course, tried |
 //! | [`dashboard`] | the page that runs all this, and shows it while it goes on |
@@ -41,4 +42,5 @@ pub mod resources;
 pub mod runner;
 pub mod scenario;
 pub mod series;
+pub mod spread;
 pub mod verdict;
