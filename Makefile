@@ -2,8 +2,10 @@
 
 SCHEMATHESIS := 4.32.5
 CHECK_JSONSCHEMA := 0.39.0
+OHA := 1.16.0
 VENV := target/venv
 PYTHON_TOOLS := $(VENV)/schemathesis-$(SCHEMATHESIS)-check-jsonschema-$(CHECK_JSONSCHEMA)
+PEERS := target/peers/oha-$(OHA)
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .PHONY: help
@@ -34,6 +36,7 @@ servers:
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory install PACKAGE=redis-server
 	@test -f /usr/share/java/zookeeper.jar || $(MAKE) --no-print-directory install PACKAGE=zookeeper
 	@command -v chromium >/dev/null || $(MAKE) --no-print-directory install PACKAGE=chromium
+	@command -v wrk >/dev/null || $(MAKE) --no-print-directory install PACKAGE=wrk
 	@command -v chromedriver >/dev/null || $(MAKE) --no-print-directory install PACKAGE=chromium-driver
 	@command -v setpriv >/dev/null && command -v prlimit >/dev/null || { echo 'install util-linux'; exit 1; }
 
@@ -48,6 +51,12 @@ install:
 	$(SUDO) env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 		-o Dpkg::Options::=--force-confold $(PACKAGE)
 
+# BENCH is for arguments such as '--only hot --rounds 5 --markdown bench.md'.
+.PHONY: bench
+bench: servers $(PEERS) ## Measure the speed beside other programs': the only place where it is asserted
+	cargo build --release --locked
+	PATH="$(CURDIR)/$(PEERS)/bin:$$PATH" target/release/loadtest bench $(BENCH)
+
 .PHONY: screenshots
 screenshots: servers ## Take the pictures of the dashboard anew
 	mkdir -p loadtest/screenshots
@@ -57,6 +66,10 @@ screenshots: servers ## Take the pictures of the dashboard anew
 .PHONY: openapi
 openapi: ## Write openapi.yaml anew
 	cargo run --locked -p order-service -- openapi > openapi.yaml
+
+# The load generator that ours is measured against; pgbench comes with PostgreSQL, and wrk is Debian's.
+$(PEERS):
+	cargo install oha --version $(OHA) --locked --root $@
 
 $(PYTHON_TOOLS):
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \

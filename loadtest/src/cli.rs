@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
+use loadtest::bench;
 use loadtest::client::Client;
 use loadtest::compare::{self, Faults, Plan};
 use loadtest::dashboard;
@@ -14,7 +15,7 @@ use loadtest::experiments;
 use loadtest::faults::Schedule;
 use loadtest::fleet::StoreKind;
 use loadtest::laboratory::Laboratory;
-use loadtest::report::{Report, Thresholds, comparison, details, html};
+use loadtest::report::{Conclusion, Report, Thresholds, comparison, details, html};
 use loadtest::scenario::{Amount, Scenario};
 use order_service::app::{App, stop_signal};
 use order_service::config::{Config, Sources, StrategyName};
@@ -41,6 +42,8 @@ pub enum Command {
     Compare(Compare),
     /// The claims of the course, tried
     Experiment(Experiment),
+    /// The speed of it all, in ratios to plain SQL, to doing nothing, and to another load generator
+    Bench(Bench),
     /// The web page: choose a strategy, press Run, see whether anything is oversold
     Dashboard(Dashboard),
     /// Real servers and replicas to play with, until Ctrl-C
@@ -121,6 +124,25 @@ pub struct Experiment {
     /// Write it as a page for people
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Bench {
+    /// How often to measure everything, in turn
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+    /// How long each measurement is, in seconds
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Groups such as hot, or rows such as hot/redis, separated by commas
+    #[arg(long, value_name = "ROW", value_delimiter = ',', value_parser = bench_row)]
+    only: Vec<String>,
+    /// Write the report to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table to a file as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -258,6 +280,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(run) => against(run).await,
         Command::Compare(compare) => side_by_side(compare).await,
         Command::Experiment(experiment) => try_claims(experiment).await,
+        Command::Bench(bench) => measure(bench).await,
         Command::Dashboard(Dashboard { listen, data }) => {
             dashboard::serve(listen, data).await.map(|()| ExitCode::SUCCESS)
         }
@@ -343,6 +366,26 @@ async fn try_claims(arguments: Experiment) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(experiments::conclude(&reports).exit_code()))
 }
 
+async fn measure(arguments: Bench) -> anyhow::Result<ExitCode> {
+    let Bench { rounds, seconds, only, json, markdown } = arguments;
+    let plan = bench::Plan { rounds, seconds, only };
+    let missing = plan.missing();
+    if !missing.is_empty() {
+        eprintln!("loadtest: {}", missing.join("\nloadtest: "));
+        return Ok(ExitCode::from(Conclusion::Inconclusive.exit_code()));
+    }
+    let report = bench::run(&plan).await;
+    println!("{}", bench::terminal(&report));
+    if let Some(file) = &json {
+        write_json(file, &report)?;
+    }
+    if let Some(file) = &markdown {
+        let table = bench::markdown(&report);
+        std::fs::write(file, table).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(ExitCode::from(report.conclude().exit_code()))
+}
+
 async fn open_laboratory(arguments: Lab) -> anyhow::Result<ExitCode> {
     let Lab { strategy, store, replicas, overrides } = arguments;
     let laboratory = Laboratory::open(strategy, store, replicas.into(), &overrides).await?;
@@ -399,6 +442,10 @@ fn share(text: &str) -> Result<f64, String> {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         _ => Err("must be from 0 to 1".into()),
     }
+}
+
+fn bench_row(text: &str) -> Result<String, String> {
+    bench::check_name(text).map(|()| text.into())
 }
 
 fn fault(text: &str) -> Result<String, String> {

@@ -223,10 +223,12 @@ pub async fn run(
     };
     drop(bar);
     let seconds = record.took.as_secs_f64();
+    let generator_seconds = record.processor_time.as_secs_f64();
     let evidence = evidence::collect(clients, &sku, scenario.stock, record, lease, broken, holds).await;
     spans.extend(before.into_iter().zip(metrics(clients).await));
     let lock = LockFigures::between(&spans);
     let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);
+    report.generator_seconds = generator_seconds;
     report.faults = marks;
     report.series = Some(Series::of(&evidence, seconds));
     Ok(report)

@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use textwrap::Options;
 
 pub use self::page::page;
+pub(crate) use self::stage::Contenders;
 use self::stage::Timeline;
 use crate::faults::Server;
 use crate::report::Conclusion;

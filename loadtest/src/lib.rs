@@ -18,11 +18,14 @@
 //! | [`series`] | the run along its time: what charts are drawn from |
 //! | [`report`] | the table, the JSON, the page; made in an [environment] |
 //! | [`compare`] | the same scenario under several strategies, with the negative control |
+//! | [`bench`](mod@bench) | the speed of it all, beside other programs' |
+//! | [`spread`] | what several measurements of the same say |
 //! | [`laboratory`] | servers and replicas for a person to play with |
 //! | [`experiments`] | the claims of the course, tried |
 //! | [`dashboard`] | the page that runs all this, and shows it while it goes on |
 
 pub mod attempt;
+pub mod bench;
 pub mod client;
 pub mod compare;
 pub mod dashboard;
@@ -41,4 +44,5 @@ pub mod resources;
 pub mod runner;
 pub mod scenario;
 pub mod series;
+pub mod spread;
 pub mod verdict;

@@ -95,6 +95,9 @@ pub struct RunReport {
     pub latency_ms: Percentiles,
     /// All latencies, by outcome.
     pub latencies: Latencies,
+    /// The processor time that the generator spent from the first attempt to the last answer, in seconds.
+    #[serde(default)]
+    pub generator_seconds: f64,
     /// Whether the generator kept its schedule; if not, the figures of cost mean little.
     pub generator_kept_up: bool,
     /// What the locks counted.
@@ -173,6 +176,7 @@ impl RunReport {
             accepted_per_second: accepted as f64 / seconds,
             seconds,
             latency_ms: latencies.accepted(),
+            generator_seconds: 0.0,
             generator_kept_up: latencies.schedule_lag_p99_ms <= MAX_SCHEDULE_LAG_MS,
             latencies,
             lock,
@@ -303,6 +307,7 @@ mod tests {
             seconds: 0.1,
             latency_ms: Percentiles { p50: 1.0, p90: 2.0, p99: 3.0, max: 4.0 },
             latencies: Latencies::default(),
+            generator_seconds: 0.0,
             generator_kept_up: true,
             lock: LockFigures::default(),
             replica_share: BTreeMap::new(),

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use order_service::api::{IDEMPOTENT_REPLAYED, NewOrder, Order, OrderOutcome, Problem};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
@@ -28,6 +30,8 @@ pub struct Record {
     pub errands: Vec<Errand>,
     /// From the first attempt to the last answer.
     pub took: Duration,
+    /// The processor time that this process spent meanwhile.
+    pub processor_time: Duration,
     /// When the first attempt could be sent, by this host's monotonic clock.
     pub begun_ns: u64,
 }
@@ -46,6 +50,7 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
         start: Instant::now(),
         progress: Arc::clone(progress),
     });
+    let processor_time_before = processor_time(UsageWho::RUSAGE_SELF);
     let mut buyers = JoinSet::new();
     for number in 0..scenario.buyers {
         buyers.spawn(buyer(number, Arc::clone(&shared)));
@@ -56,8 +61,16 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
         errands.extend(done);
     }
     let took = shared.start.elapsed();
+    let processor_time = processor_time(UsageWho::RUSAGE_SELF) - processor_time_before;
     attempts.sort_by_key(|attempt| (attempt.index, attempt.replay));
-    Record { attempts, errands, took, begun_ns }
+    Record { attempts, errands, took, processor_time, begun_ns }
+}
+
+/// The time that this process, or its children that have ended, spent on processors, for itself and in the kernel.
+pub(crate) fn processor_time(whose: UsageWho) -> Duration {
+    let usage = getrusage(whose).expect("a process may look at itself");
+    let time = |value: TimeVal| Duration::from_micros(value.num_microseconds().unsigned_abs());
+    time(usage.user_time()) + time(usage.system_time())
 }
 
 /// Opens connections, so that the first orders do not wait for them.

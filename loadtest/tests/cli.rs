@@ -163,6 +163,7 @@ fn a_command_line_that_cannot_be_carried_out_is_exit_code_64() {
         (&["run", "--target", "ftp://127.0.0.1"], "http://"),
         (&["run", "--target", "http://127.0.0.1:9"], "127.0.0.1:9"),
         (&["experiment", "perpetual-motion"], "perpetual-motion"),
+        (&["bench", "--only", "cold"], "cold"),
         (&["serve", "--lock.strategy", "redis"], "lock.redis"),
         (&["serve", "--lock.strategy", "redis", "--lock.redis.url", "http://x"], "Redis"),
     ] {

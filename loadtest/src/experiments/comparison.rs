@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use order_service::config::StrategyName;
 
-use super::stage::{Bench, Loss, Shop, Spread, Victim, recovery, seconds};
+use super::stage::{Bench, Loss, Shop, Victim, recovery, seconds};
 use super::{Experiment, Finding, Observation};
 use crate::faults::Server;
+use crate::spread::Spread;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "comparison",

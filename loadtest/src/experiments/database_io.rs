@@ -7,9 +7,10 @@ use lab::{Postgres, Redis};
 use order_service::config::StrategyName;
 use order_service::lock::{Lock, Mode};
 
-use super::stage::{Bench, Contenders, SKU, Spread, patiently};
+use super::stage::{Bench, Contenders, SKU, patiently};
 use super::{Experiment, Finding, Observation};
 use crate::faults::Server;
+use crate::spread::Spread;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "database-io",

@@ -17,8 +17,8 @@ use tokio::time::sleep;
 use crate::client::Client;
 use crate::metrics::LockFigures;
 
-pub(super) use bench::{Bench, Spread};
-pub(super) use contenders::Contenders;
+pub(super) use bench::Bench;
+pub(crate) use contenders::Contenders;
 pub(super) use crash::{recovery, watch_crash};
 pub(super) use loss::{Loss, REQUEST_TIMEOUT, Shop, Victim};
 pub(super) use two_at_once::{Aftermath, TwoAtOnce};

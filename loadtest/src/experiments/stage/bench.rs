@@ -1,6 +1,5 @@
 //! The same load under several strategies, turn and turn about, on one PostgreSQL server.
 
-use std::fmt;
 use std::time::Duration;
 
 use lab::Postgres;
@@ -10,6 +9,7 @@ use crate::compare::{self, Faults};
 use crate::fleet::{Fleet, FleetPlan, StoreKind};
 use crate::report::RunReport;
 use crate::scenario::{Amount, Scenario};
+use crate::spread::Spread;
 use crate::verdict::Verdict;
 
 /// How often each contender runs: enough for a median.
@@ -24,14 +24,6 @@ pub(in crate::experiments) struct Bench {
     /// The most orders in one lock hold: 1 in textbook mode.
     pub(in crate::experiments) max_batch: usize,
     pub(in crate::experiments) runs: Vec<RunReport>,
-}
-
-/// Several measurements of the same: the median, the least and the greatest.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::experiments) struct Spread {
-    pub(in crate::experiments) median: f64,
-    pub(in crate::experiments) least: f64,
-    pub(in crate::experiments) most: f64,
 }
 
 impl Bench {
@@ -83,22 +75,5 @@ impl Bench {
     /// Whether every run was as it should be.
     pub(in crate::experiments) fn is_correct(&self) -> bool {
         self.runs.iter().all(|run| run.verdict == Verdict::Correct)
-    }
-}
-
-impl Spread {
-    /// The spread of measurements, of which there is at least one.
-    pub(in crate::experiments) fn of(mut figures: Vec<f64>) -> Self {
-        figures.sort_by(f64::total_cmp);
-        let (median, least, most) = (figures[figures.len() / 2], figures[0], figures[figures.len() - 1]);
-        Self { median, least, most }
-    }
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = f.precision().unwrap_or(0);
-        let Self { median, least, most } = self;
-        write!(f, "{median:.digits$} ({least:.digits$}–{most:.digits$})")
     }
 }

@@ -10,7 +10,7 @@ use order_service::store::{self, Store};
 use order_service::telemetry::Metrics;
 
 /// Those who contend for a lock.
-pub(in crate::experiments) struct Contenders {
+pub(crate) struct Contenders {
     strategy: StrategyName,
     config: Config,
     store: Arc<dyn Store>,
@@ -20,10 +20,7 @@ pub(in crate::experiments) struct Contenders {
 
 impl Contenders {
     /// Contenders under a strategy, on the server that `keys` of the configuration name.
-    pub(in crate::experiments) async fn new(
-        strategy: StrategyName,
-        keys: &[(&str, &str)],
-    ) -> anyhow::Result<Self> {
+    pub(crate) async fn new(strategy: StrategyName, keys: &[(&str, &str)]) -> anyhow::Result<Self> {
         let lab = Lab::new()?;
         let strategy_name = strategy.to_string();
         let store_url = format!("sqlite://{}", lab.file("stocklock.db").display());
@@ -35,7 +32,7 @@ impl Contenders {
     }
 
     /// One more of them, who shares nothing with the others.
-    pub(in crate::experiments) async fn join(&self, name: &str) -> anyhow::Result<Arc<dyn Lock>> {
+    pub(crate) async fn join(&self, name: &str) -> anyhow::Result<Arc<dyn Lock>> {
         self.join_counted(name, &Metrics::new(self.strategy)).await
     }
 
