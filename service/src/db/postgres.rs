@@ -1,5 +1,7 @@
 //! PostgreSQL, as the stores and the lock table reach it: pools, settings of a session, classes of errors.
 
+mod pool;
+
 use std::time::Duration;
 
 use sqlx::Connection as _;
@@ -8,12 +10,14 @@ use tokio::time::timeout;
 
 use crate::config::{ConfigError, StoreSection};
 
+pub(crate) use pool::{Connection, Pool};
+
 /// For how long a connection that nobody used is taken to be alive. A commit that is sent over a dead one has an unknown
 /// outcome, so this is short; under load, no connection is idle for as long.
-const FRESH: Duration = Duration::from_millis(5);
+pub(super) const FRESH: Duration = Duration::from_millis(5);
 
 /// How long a connection may take to say that it is alive.
-const PING: Duration = Duration::from_secs(1);
+pub(super) const PING: Duration = Duration::from_secs(1);
 
 /// How to reach the database that the configuration names. Statements, waits for rows and forgotten transactions
 /// are ended by the server itself, should this process be gone or stopped.
@@ -27,7 +31,7 @@ pub(crate) fn options(store: &StoreSection) -> Result<PgConnectOptions, ConfigEr
     ]))
 }
 
-/// A pool of at most so many connections.
+/// A pool of sqlx' own, of at most so many connections.
 pub(crate) fn pool(store: &StoreSection, connections: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections)

@@ -8,28 +8,28 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, Row as _};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::transaction::{PostgresTransaction, Replays};
 use super::{OpenError, Store, StoreError, Transaction};
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
 use crate::config::StoreSection;
-use crate::db::postgres::{options, pool};
+use crate::db::postgres::{Pool, options};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
 
 /// How many connections a replica has at most for orders; the lock table has its own.
-const CONNECTIONS: u32 = 24;
+const CONNECTIONS: usize = 24;
 
 /// How long the migrations may take.
 const MIGRATION: Duration = Duration::from_secs(120);
 
 /// Products and orders in PostgreSQL, at READ COMMITTED: the lock and the guard are what orders rely on.
 pub struct PostgresStore {
-    pool: PgPool,
+    pool: Pool,
     timeout: Duration,
     replays: Arc<Replays>,
 }
@@ -40,10 +40,9 @@ impl PostgresStore {
         let options = options(store)?;
         let unavailable =
             |reason: String| OpenError::Unavailable { url: without_password(&store.url), reason };
-        let pool = pool(store, CONNECTIONS)
-            .connect_with(options.clone())
-            .await
-            .map_err(|error| unavailable(error.to_string()))?;
+        let pool = Pool::new(store, CONNECTIONS)?;
+        let connection = pool.get().await.map_err(|error| unavailable(error.to_string()))?;
+        connection.finish(Ok(())).map_err(|error| unavailable(error.to_string()))?;
         let migrated = timeout(MIGRATION, migrate(&options)).await;
         migrated
             .map_err(|_| unavailable(format!("the migrations took more than {} s", MIGRATION.as_secs())))?
@@ -74,17 +73,12 @@ fn without_password(url: &str) -> String {
 #[async_trait]
 impl Store for PostgresStore {
     async fn levels(&self, skus: &[Sku]) -> Result<Vec<Option<StockLevel>>, StoreError> {
-        // A little less than whoever reads will wait.
-        let give_up = Instant::now() + self.timeout * 9 / 10;
-        let mut connection = self.pool.acquire().await?;
-        let rows = rows::levels(skus).fetch_all(&mut *connection);
-        let Ok(rows) = timeout_at(give_up, rows).await else {
-            // It would take its place in the pool for as long as the kernel hopes for an answer.
-            connection.close_on_drop();
-            return Err(StoreError::Unavailable("no answer in time".into()));
-        };
+        let mut connection = self.pool.get().await?;
+        // A little less than whoever reads will wait; the connection is closed then.
+        let rows = timeout(self.timeout * 9 / 10, rows::levels(skus).fetch_all(&mut *connection)).await;
+        let rows = rows.map_err(|_| StoreError::Unavailable("no answer in time".into()))?;
         let mut levels = vec![None; skus.len()];
-        for row in rows? {
+        for row in connection.finish(rows)? {
             let (number, level) = rows::level(&row)?;
             levels[number] = Some(level);
         }
@@ -100,7 +94,7 @@ impl Store for PostgresStore {
     }
 
     async fn create_product(&self, product: &ProductRequest) -> Result<Option<Product>, StoreError> {
-        let row = sqlx::query(
+        let insert = sqlx::query(
             "insert into products (sku, name, stock, version, supply, created_at)
              values ($1, $2, $3, 0, $3, date_trunc('microseconds', clock_timestamp()))
              on conflict (sku) do nothing
@@ -108,33 +102,29 @@ impl Store for PostgresStore {
         )
         .bind(product.sku.as_str())
         .bind(product.name.as_str())
-        .bind(product.stock)
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(row.as_ref().map(rows::product).transpose()?)
+        .bind(product.stock);
+        Ok(self.pool.fetch(insert).await?.first().map(rows::product).transpose()?)
     }
 
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError> {
-        let row = sqlx::query("select * from products where sku = $1").bind(sku.as_str());
-        Ok(row.fetch_optional(&self.pool).await?.as_ref().map(rows::product).transpose()?)
+        let query = sqlx::query("select * from products where sku = $1").bind(sku.as_str());
+        Ok(self.pool.fetch(query).await?.first().map(rows::product).transpose()?)
     }
 
     async fn products(&self) -> Result<Vec<Product>, StoreError> {
-        let rows = sqlx::query("select * from products order by sku").fetch_all(&self.pool).await?;
+        let rows = self.pool.fetch(sqlx::query("select * from products order by sku")).await?;
         Ok(rows.iter().map(rows::product).collect::<Result<_, _>>()?)
     }
 
     async fn order(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
-        let row = sqlx::query("select * from orders where id = $1").bind(id);
-        Ok(row.fetch_optional(&self.pool).await?.as_ref().map(rows::order).transpose()?)
+        let query = sqlx::query("select * from orders where id = $1").bind(id);
+        Ok(self.pool.fetch(query).await?.first().map(rows::order).transpose()?)
     }
 
     async fn orders_by_key(&self, keys: &[&IdempotencyKey]) -> Result<Vec<(String, Order)>, StoreError> {
         let keys: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
-        let rows = sqlx::query("select * from orders where idempotency_key = any($1)")
-            .bind(keys)
-            .fetch_all(&self.pool)
-            .await?;
+        let query = sqlx::query("select * from orders where idempotency_key = any($1)").bind(keys);
+        let rows = self.pool.fetch(query).await?;
         let with_key = |row| Ok((sqlx::Row::try_get(row, "idempotency_key")?, rows::order(row)?));
         Ok(rows.iter().map(with_key).collect::<Result<_, sqlx::Error>>()?)
     }
@@ -155,21 +145,19 @@ impl Store for PostgresStore {
                 sqlx::query("select * from orders where id > $1 order by id limit $2").bind(after).bind(limit)
             }
         };
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.pool.fetch(query).await?;
         Ok(rows.iter().map(rows::order).collect::<Result<_, _>>()?)
     }
 
     async fn adjustments(&self, sku: &Sku) -> Result<Vec<Adjustment>, StoreError> {
-        let rows = sqlx::query("select * from stock_adjustments where sku = $1 order by version, id")
-            .bind(sku.as_str())
-            .fetch_all(&self.pool)
-            .await?;
+        let query = sqlx::query("select * from stock_adjustments where sku = $1 order by version, id");
+        let rows = self.pool.fetch(query.bind(sku.as_str())).await?;
         Ok(rows.iter().map(rows::adjustment).collect::<Result<_, _>>()?)
     }
 
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError> {
         // One statement, so one snapshot.
-        let row = sqlx::query(
+        let query = sqlx::query(
             "select p.stock, p.version, p.supply,
                  (select count(*) from orders as o where o.sku = p.sku) as orders,
                  (
@@ -187,10 +175,9 @@ impl Store for PostgresStore {
                  )::text as duplicate_reads
              from products as p where p.sku = $1",
         )
-        .bind(sku.as_str())
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
+        .bind(sku.as_str());
+        let rows = self.pool.fetch(query).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
         let (supply, stock): (i64, i64) = (row.try_get("supply")?, row.try_get("stock")?);
         let units_sold: i64 = row.try_get("units_sold")?;
         let duplicate_reads: Vec<DuplicateRead> = serde_json::from_str(row.try_get("duplicate_reads")?)
@@ -208,21 +195,22 @@ impl Store for PostgresStore {
     }
 
     async fn greatest_token(&self, sku: &Sku) -> Result<Option<i64>, StoreError> {
-        let token = sqlx::query_scalar(
+        let query = sqlx::query(
             "select max(fencing_token) from (
                  select fencing_token from orders where sku = $1 order by version desc limit 1000
              ) as latest",
         );
-        Ok(token.bind(sku.as_str()).fetch_one(&self.pool).await?)
+        let rows = self.pool.fetch(query.bind(sku.as_str())).await?;
+        Ok(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("select 1 from products limit 1").fetch_optional(&self.pool).await?;
+        self.pool.fetch(sqlx::query("select 1 from products limit 1")).await?;
         Ok(())
     }
 
     async fn close(&self) {
-        self.pool.close().await;
+        self.pool.close();
     }
 
     fn kind(&self) -> &'static str {

@@ -14,13 +14,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgPool, Postgres};
-use sqlx::{Connection as _, PgConnection, Row as _, Transaction as SqlxTransaction};
+use sqlx::{PgConnection, Row as _};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::rows::{self, Micros, OrderColumns};
-use crate::db::postgres::is_definite;
+use crate::db::postgres::{Connection, Pool, is_definite};
 use crate::order::Sku;
 use crate::store::flight::Flight;
 use crate::store::{CommitError, Rejected, RowLevel, StoreError, Transaction, WriteBatch};
@@ -45,15 +44,15 @@ impl Replays {
 
 /// What will be written by one commit.
 pub(super) struct PostgresTransaction {
-    pool: PgPool,
+    pool: Pool,
     timeout: Duration,
     replays: Arc<Replays>,
-    /// Open where rows were locked.
-    open: Option<SqlxTransaction<'static, Postgres>>,
+    /// With a transaction open, in which rows are locked.
+    open: Option<Connection>,
 }
 
 impl PostgresTransaction {
-    pub(super) fn new(pool: PgPool, timeout: Duration, replays: Arc<Replays>) -> Self {
+    pub(super) fn new(pool: Pool, timeout: Duration, replays: Arc<Replays>) -> Self {
         Self { pool, timeout, replays, open: None }
     }
 
@@ -88,36 +87,39 @@ impl PostgresTransaction {
             }
             flight.reject_expired(may_write);
         }
-        let mut transaction = connection.begin().await.map_err(not_written)?;
-        let locked = lock_versions(&mut transaction, &flight, wait).await;
-        match locked {
+        execute(connection, "begin").await.map_err(not_written)?;
+        match lock_versions(connection, &flight, wait).await {
             Ok(written) => flight.reject_unwritten(&written),
-            Err(error) => return Err(undone(transaction, error).await),
+            Err(error) => return Err(undone(connection, error).await),
         }
-        change_and_commit(transaction, flight).await
+        change_and_commit(connection, flight).await
     }
 }
 
 #[async_trait]
 impl Transaction for PostgresTransaction {
     async fn lock_rows(&mut self, skus: &[Sku], wait: bool) -> Result<Vec<RowLevel>, StoreError> {
-        let begun = timeout(self.timeout / 2, self.pool.begin()).await;
-        let begun = begun.map_err(|_| StoreError::Unavailable("no connection in time".into()))?;
-        let transaction = self.open.insert(begun?);
+        let connection = timeout(self.timeout / 2, self.pool.get()).await;
+        let connection =
+            connection.map_err(|_| StoreError::Unavailable("no connection in time".into()))??;
+        // Kept only when the rows are locked: its drop ends the transaction with the connection.
+        let mut connection = connection;
+        execute(&mut connection, "begin").await?;
         let mut levels = vec![RowLevel::Absent; skus.len()];
-        for row in rows::lock_levels(skus, wait).fetch_all(&mut **transaction).await? {
+        for row in rows::lock_levels(skus, wait).fetch_all(&mut *connection).await? {
             let (number, level) = rows::level(&row)?;
             levels[number] = RowLevel::Locked(level);
         }
         if !wait && levels.contains(&RowLevel::Absent) {
             // What was passed over is there for a plain read.
-            for row in rows::levels(skus).fetch_all(&mut **transaction).await? {
+            for row in rows::levels(skus).fetch_all(&mut *connection).await? {
                 let (number, _) = rows::level(&row)?;
                 if levels[number] == RowLevel::Absent {
                     levels[number] = RowLevel::Busy;
                 }
             }
         }
+        self.open = Some(connection);
         Ok(levels)
     }
 
@@ -130,21 +132,23 @@ impl Transaction for PostgresTransaction {
         // The server ends a statement at the time-out. One that has not answered long after is out of reach, and must
         // not keep the lock from those who do reach it.
         let no_answer = || CommitError::Unknown(StoreError::Unavailable("no answer in time".into()));
-        if let Some(transaction) = self.open.take() {
-            let mut flight = Flight::new(batches);
-            flight.reject_expired(may_write);
-            let written = timeout(self.timeout * 2, change_and_commit(transaction, flight)).await;
-            return written.unwrap_or_else(|_| Err(no_answer()));
-        }
-        let mut connection = self.pool.acquire().await.map_err(not_written)?;
-        let writing = self.write(&mut connection, batches, wait, may_write);
-        match timeout(self.timeout * 2, writing).await {
-            Ok(written) => written,
-            Err(_) => {
-                connection.close_on_drop();
-                Err(no_answer())
+        let open = self.open.take();
+        let is_open = open.is_some();
+        let mut connection = match open {
+            Some(connection) => connection,
+            None => self.pool.get().await.map_err(not_written)?,
+        };
+        let writing = async {
+            if is_open {
+                let mut flight = Flight::new(batches);
+                flight.reject_expired(may_write);
+                return change_and_commit(&mut connection, flight).await;
             }
-        }
+            self.write(&mut connection, batches, wait, may_write).await
+        };
+        // With anything but results, the connection is closed.
+        let results = timeout(self.timeout * 2, writing).await.map_err(|_| no_answer())??;
+        connection.finish(Ok(results)).map_err(not_written)
     }
 }
 
@@ -172,24 +176,25 @@ async fn lock_versions(
 
 /// Writes what can be written, in a transaction that has the products' rows locked, and commits.
 async fn change_and_commit(
-    mut transaction: SqlxTransaction<'_, Postgres>,
+    connection: &mut PgConnection,
     mut flight: Flight<'_>,
 ) -> Result<Vec<Result<(), Rejected>>, CommitError> {
-    if let Err(error) = change(&mut transaction, &mut flight).await {
-        return Err(undone(transaction, error).await);
+    if let Err(error) = change(connection, &mut flight).await {
+        return Err(undone(connection, error).await);
     }
-    if flight.is_empty() {
-        transaction.rollback().await.ok();
-        return Ok(flight.results());
-    }
-    transaction.commit().await.map_err(|error| CommitError::Unknown(error.into()))?;
+    let end = if flight.is_empty() { "rollback" } else { "commit" };
+    execute(connection, end).await.map_err(|error| CommitError::Unknown(error.into()))?;
     Ok(flight.results())
 }
 
-async fn undone(transaction: SqlxTransaction<'_, Postgres>, error: sqlx::Error) -> CommitError {
-    // Where it fails the connection is broken, and the server rolls back by itself.
-    transaction.rollback().await.ok();
+/// Rolls back. Where that fails too, the connection is broken, and the server does it by itself.
+async fn undone(connection: &mut PgConnection, error: sqlx::Error) -> CommitError {
+    execute(connection, "rollback").await.ok();
     not_written(error)
+}
+
+async fn execute(connection: &mut PgConnection, statement: &'static str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(statement).execute(connection).await.map(drop)
 }
 
 async fn change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Result<(), sqlx::Error> {

@@ -1,0 +1,121 @@
+//! Connections that are used again. They cost nothing when they are given back, and a question only where they were idle
+//! for a while; whoever does not say that a connection is in order when it is done has it closed.
+
+use std::ops::{Deref, DerefMut};
+
+use deadpool::Runtime;
+use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres};
+use sqlx::query::Query;
+use sqlx::{Connection as _, Error};
+use tokio::time::{Instant, timeout};
+
+use super::{FRESH, PING, is_definite, options};
+use crate::config::{ConfigError, StoreSection};
+
+/// Connections to one database. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Pool(managed::Pool<Manager>);
+
+struct Manager(PgConnectOptions);
+
+/// A connection and when it was last given back.
+struct Idle {
+    connection: PgConnection,
+    since: Instant,
+}
+
+impl managed::Manager for Manager {
+    type Type = Idle;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Idle, Error> {
+        let connection = PgConnection::connect_with(&self.0).await?;
+        Ok(Idle { connection, since: Instant::now() })
+    }
+
+    async fn recycle(&self, idle: &mut Idle, _: &Metrics) -> RecycleResult<Error> {
+        if idle.since.elapsed() >= FRESH {
+            let alive = timeout(PING, idle.connection.ping()).await;
+            alive.map_err(|_| RecycleError::message("no answer in time"))?.map_err(RecycleError::Backend)?;
+        }
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// A pool of at most so many connections, none of which is made before it is needed.
+    pub(crate) fn new(store: &StoreSection, connections: usize) -> Result<Self, ConfigError> {
+        let pool = managed::Pool::builder(Manager(options(store)?))
+            .max_size(connections)
+            // The latest first: under little load few connections are used, and those are warm.
+            .queue_mode(QueueMode::Lifo)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(store.timeout))
+            .create_timeout(Some(store.timeout))
+            .build()
+            .expect("there is a runtime for the time-outs");
+        Ok(Self(pool))
+    }
+
+    /// A connection that is alive, as far as can be told; waits for one no longer than the store's time-out.
+    pub(crate) async fn get(&self) -> Result<Connection, Error> {
+        match self.0.get().await {
+            Ok(object) => Ok(Connection(Some(object))),
+            Err(PoolError::Backend(error)) => Err(error),
+            Err(PoolError::Timeout(_)) => Err(Error::PoolTimedOut),
+            Err(PoolError::Closed) => Err(Error::PoolClosed),
+            Err(error) => Err(Error::Configuration(error.to_string().into())),
+        }
+    }
+
+    /// The rows of one statement.
+    pub(crate) async fn fetch(&self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Error> {
+        let mut connection = self.get().await?;
+        let rows = query.fetch_all(&mut *connection).await;
+        connection.finish(rows)
+    }
+
+    /// Ends all connections, those in use when they are given back.
+    pub(crate) fn close(&self) {
+        self.0.close();
+    }
+}
+
+/// A connection in use. Its drop closes it, since nobody knows in what state it is; so does an error that is not the
+/// statement's alone.
+pub(crate) struct Connection(Option<Object<Manager>>);
+
+impl Connection {
+    /// Gives the connection back after a statement with this result, or closes it if that says that it is broken.
+    pub(crate) fn finish<T>(mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.as_ref().map_or_else(is_definite, |_| true)
+            && let Some(mut object) = self.0.take()
+        {
+            object.since = Instant::now();
+        }
+        result
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+impl Deref for Connection {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0.as_ref().expect("it is in use until it is given back").connection
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0.as_mut().expect("it is in use until it is given back").connection
+    }
+}
