@@ -18,6 +18,7 @@
 //! | [`purchase`] | the decision: pure, first come first served |
 //! | [`lock`] | the locks and [`lock::connect`], the one place that knows the strategy |
 //! | [`store`] | the stores; all SQL on products and orders |
+//! | `combine` | many jobs in one round trip: what arrives while one is under way goes together in the next |
 //! | `db` | pools, session settings and classes of errors, for the stores and the lock table |
 //! | [`telemetry`] | logs and metrics |
 
@@ -39,5 +40,6 @@ pub mod section;
 pub mod lock;
 pub mod store;
 
+mod combine;
 mod db;
 pub mod telemetry;
