@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 type Flight = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -107,11 +108,66 @@ impl<J> Shared<J> {
     }
 }
 
+/// Jobs that each wait for a result of their own.
+pub(crate) struct Requests<J, R, E> {
+    jobs: Combiner<(J, Reply<R, E>)>,
+}
+
+type Reply<R, E> = oneshot::Sender<Result<R, E>>;
+
+/// The flight of a job ended without a result: it panicked, or the runtime is shutting down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it was given up half way")]
+pub(crate) struct FlightLost;
+
+impl<J, R, E> Requests<J, R, E>
+where
+    J: Send + 'static,
+    R: Send + 'static,
+    E: Clone + From<FlightLost> + Send + 'static,
+{
+    /// Requests whose flights are made by `fly`: it is given at least one job, and returns as many results.
+    pub(crate) fn new<F>(limits: Limits, fly: impl Fn(Vec<J>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Vec<R>, E>> + Send + 'static,
+    {
+        let jobs = Combiner::new(limits, move |requests: Vec<(J, Reply<R, E>)>| {
+            let (jobs, replies): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+            let flight = fly(jobs);
+            async move { reply(replies, flight.await) }
+        });
+        Self { jobs }
+    }
+
+    /// Carries out a job in the next flight, and waits for its result. The failure of a flight is the failure of each
+    /// of its jobs.
+    ///
+    /// The job is handed over by the call itself: it is carried out even when the future is dropped, or never polled.
+    /// Jobs leave in the order of the calls.
+    pub(crate) fn submit(&self, job: J) -> impl Future<Output = Result<R, E>> + Send + use<J, R, E> {
+        let (reply, result) = oneshot::channel();
+        self.jobs.submit((job, reply));
+        async move { result.await.unwrap_or_else(|_| Err(FlightLost.into())) }
+    }
+}
+
+/// Gives each its result. An error says that the caller has gone.
+fn reply<R, E: Clone>(replies: Vec<Reply<R, E>>, results: Result<Vec<R>, E>) {
+    match results {
+        Ok(results) => {
+            debug_assert_eq!(results.len(), replies.len(), "a flight returns a result for each job");
+            replies.into_iter().zip(results).for_each(|(reply, result)| drop(reply.send(Ok(result))));
+        }
+        Err(error) => replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone())))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
-    use tokio::sync::{Semaphore, mpsc, oneshot};
+    use tokio::sync::{Semaphore, mpsc};
+    use tokio::task::JoinSet;
 
     use super::*;
 
@@ -145,27 +201,67 @@ mod tests {
         combiner.close().await;
     }
 
-    #[tokio::test]
-    async fn a_flight_that_panics_takes_its_own_jobs_with_it_and_no_others() {
-        let flown = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&flown);
-        let combiner =
-            Combiner::new(Limits { flights: 1, jobs: 1 }, move |jobs: Vec<oneshot::Sender<()>>| {
-                let number = count.fetch_add(1, Ordering::Relaxed);
-                async move {
-                    assert!(number > 0, "the first flight panics");
-                    jobs.into_iter().for_each(|job| job.send(()).unwrap());
-                }
-            });
-        let jobs: Vec<_> = (0..3).map(|_| oneshot::channel()).collect();
-        let mut answers = Vec::new();
-        for (job, answer) in jobs {
-            combiner.submit(job);
-            answers.push(answer);
+    #[derive(Debug, Clone, PartialEq)]
+    struct Failed(&'static str);
+
+    impl From<FlightLost> for Failed {
+        fn from(_: FlightLost) -> Self {
+            Self("lost")
         }
-        let answered: Vec<_> =
-            futures_util::future::join_all(answers).await.iter().map(Result::is_ok).collect();
-        assert_eq!(answered, [false, true, true]);
-        assert_eq!(flown.load(Ordering::Relaxed), 3);
+    }
+
+    type Flights = Arc<Mutex<Vec<Vec<u32>>>>;
+
+    /// A combiner that doubles, a second for each flight; and the jobs of its flights.
+    fn doubling(limits: Limits) -> (Requests<u32, u32, Failed>, Flights) {
+        let flights = Flights::default();
+        let flown = Arc::clone(&flights);
+        let combiner = Requests::new(limits, move |jobs: Vec<u32>| {
+            flown.lock().unwrap().push(jobs.clone());
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                match jobs.as_slice() {
+                    [13, ..] => Err(Failed("unlucky")),
+                    [14, ..] => panic!("a flight that panics, on purpose"),
+                    jobs => Ok(jobs.iter().map(|job| job * 2).collect()),
+                }
+            }
+        });
+        (combiner, flights)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_flights_are_under_way_as_are_allowed() {
+        let (combiner, flights) = doubling(Limits { flights: 2, jobs: 10 });
+        let mut jobs = JoinSet::new();
+        for job in 0..10 {
+            jobs.spawn(combiner.submit(job));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(*flights.lock().unwrap(), [vec![0], vec![1]]);
+        jobs.join_all().await;
+        assert_eq!(flights.lock().unwrap().concat(), (0..10).collect::<Vec<_>>());
+        assert_eq!(combiner.jobs.shared.lock().in_flight, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_whose_caller_has_gone_is_carried_out() {
+        let (combiner, flights) = doubling(Limits { flights: 1, jobs: 10 });
+        drop(combiner.submit(1));
+        drop(combiner.submit(2));
+        assert_eq!(combiner.submit(3).await, Ok(6));
+        assert_eq!(flights.lock().unwrap().concat(), [1, 2, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flight_that_fails_or_panics_fails_all_its_jobs_and_no_others() {
+        for (unlucky, error) in [(13, Failed("unlucky")), (14, Failed("lost"))] {
+            let (combiner, _) = doubling(Limits { flights: 1, jobs: 2 });
+            let together = [combiner.submit(unlucky), combiner.submit(1)];
+            for job in together {
+                assert_eq!(job.await, Err(error.clone()));
+            }
+            assert_eq!(combiner.submit(2).await, Ok(4));
+        }
     }
 }

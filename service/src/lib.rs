@@ -17,9 +17,9 @@
 //! | [`holds`] | the record of the latest lock holds: from when to when, and what was written meanwhile |
 //! | [`failpoint`] | faults on purpose at the edges of the critical section, for experiments and tests |
 //! | `reader`, `commit` | reads and commits of many products together |
-//! | `combine` | the mechanism of both: what arrives during a flight goes together in the next |
 //! | [`lock`] | the locks and [`lock::connect`], the one place that knows them all |
 //! | [`store`] | the stores; all SQL on products and orders |
+//! | `combine` | what arrives during a flight goes together in the next: reads, commits, lock records |
 //! | `db` | pools, session settings and classes of errors, for the stores and the lock table |
 //! | [`telemetry`] | logs and metrics |
 
@@ -40,12 +40,12 @@ pub mod inventory;
 pub mod failpoint;
 pub mod holds;
 
-mod combine;
 mod commit;
 mod reader;
 
 pub mod lock;
 pub mod store;
 
+mod combine;
 mod db;
 pub mod telemetry;

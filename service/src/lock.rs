@@ -4,12 +4,12 @@
 mod database;
 mod instrumented;
 mod lease;
+mod leased;
 mod local;
 mod none;
 mod pending;
+mod pending_reply;
 mod redis;
-mod shell;
-mod silence;
 mod zookeeper;
 
 use std::sync::Arc;

@@ -16,15 +16,18 @@ use crate::client::Client;
 /// Places orders.
 const ORDERS: &str = include_str!("wrk/orders.lua");
 
+/// What every request begins with: an order, or a request that does nothing.
+const ORDER: &str = "POST /v1/orders";
+const PROBE: &str = "GET /livez";
+
 /// Prints what was counted.
 const COUNT: &str = include_str!("wrk/count.lua");
 
-/// The program with its scripts.
+/// The program with its script.
 pub(super) struct Wrk {
     program: PathBuf,
     orders: PathBuf,
-    probes: PathBuf,
-    /// Has the scripts.
+    /// Has the script.
     _lab: Lab,
 }
 
@@ -42,17 +45,13 @@ pub(super) struct Count {
 }
 
 impl Wrk {
-    /// Writes the scripts.
+    /// Writes the script.
     pub(super) fn new(program: PathBuf) -> anyhow::Result<Self> {
         let lab = Lab::new().context("cannot make a temporary directory")?;
-        let script = |name: &str, text: String| {
-            let file = lab.file(name);
-            std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-            anyhow::Ok(file)
-        };
-        let orders = script("orders.lua", format!("{ORDERS}{COUNT}"))?;
-        let probes = script("probes.lua", COUNT.into())?;
-        Ok(Self { program, orders, probes, _lab: lab })
+        let orders = lab.file("orders.lua");
+        let script = format!("{ORDERS}{COUNT}");
+        std::fs::write(&orders, script).with_context(|| format!("cannot write {}", orders.display()))?;
+        Ok(Self { program, orders, _lab: lab })
     }
 
     /// Orders products of `catalogue` from all replicas at once, over so many connections to each.
@@ -67,30 +66,36 @@ impl Wrk {
         let runs = replicas.iter().map(|replica| {
             let run = Uuid::new_v4().simple().to_string();
             let (size, skew) = (catalogue.size().to_string(), catalogue.skew().to_string());
-            let arguments = [run, catalogue.prefix().to_owned(), size, skew];
-            let mut command = self.command(threads, connections, time);
-            command.arg("-s").arg(&self.orders).arg(replica.base()).arg("--").args(arguments);
-            count(command)
+            let arguments = [ORDER, &run, catalogue.prefix(), &size, &skew].map(ToOwned::to_owned);
+            count(self.command(replica, threads, connections, time, &arguments))
         });
         Ok(Count::sum(&try_join_all(runs).await?))
     }
 
-    /// Asks one replica whether it is alive: a request that does nothing.
+    /// Asks one replica whether it is alive: a request that does nothing, with the head and the body of an order, so that
+    /// all that differs is what is done with it.
     pub(super) async fn probe(
         &self,
         replica: &Client,
         connections: u32,
         time: Duration,
     ) -> anyhow::Result<Count> {
-        let mut command = self.command(threads(connections, 1), connections, time);
-        command.arg("-s").arg(&self.probes).arg(format!("{}/livez", replica.base()));
-        count(command).await
+        let arguments = [PROBE, "probe", "probe", "1", "0"].map(ToOwned::to_owned);
+        count(self.command(replica, threads(connections, 1), connections, time, &arguments)).await
     }
 
-    fn command(&self, threads: u32, connections: u32, time: Duration) -> Command {
+    fn command(
+        &self,
+        replica: &Client,
+        threads: u32,
+        connections: u32,
+        time: Duration,
+        arguments: &[String],
+    ) -> Command {
         let mut command = Command::new(&self.program);
         command.args(["-t", &threads.to_string(), "-c", &connections.to_string()]);
         command.args(["-d", &format!("{}s", time.as_secs())]).kill_on_drop(true);
+        command.arg("-s").arg(&self.orders).arg(replica.base()).arg("--").args(arguments);
         command
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! - The record's identity, never used twice, is the fencing token.
 //! - A record has an expiry by the **database's** clock, which its holder renews; an expired one is taken
-//!   over in the transaction that finds it expired. With `lease = "never"` it stays until it is deleted.
+//!   over in the transaction that finds it expired. With `lease = "never"` it stays until it is deleted; its holder
+//!   looks every second whether it is there.
 //! - Those who wait queue with tickets: first come first served, readers together, and a newcomer does not
 //!   pass those who wait. A ticket lapses a second after its waiter stopped refreshing it, so a dead waiter
 //!   holds nobody up for long.
+//! - What many ask for at the same time goes in one statement: claims of many keys are inserted together, and so are
+//!   they deleted and renewed. Each has its own outcome.
 
 mod postgres;
 mod sqlite;
@@ -15,11 +18,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::watch;
-use uuid::Uuid;
 
-use super::shell::{Attempt, Backend, BackendError, Claim, LeasedLock, Step};
+use super::leased::{Attempt, Backend, BackendError, Claim, LeasedLock, Step, Wakeups};
 use super::{Acquire, Census, FencingToken, Holder, Lock, LockError, Mode};
+use crate::combine::{FlightLost, Limits, Requests};
 use crate::config::{ConfigError, LeaseTime, StoreSection, StrategyName};
 use crate::db::DatabaseKind;
 use crate::telemetry::{LockMetrics, Metrics};
@@ -30,26 +32,29 @@ pub struct DatabaseLock {
     table: Arc<dyn LockTable>,
 }
 
-/// The statements of the lock table, in one database's dialect. Times are by that database's clock.
+/// The statements of the lock table, in one database's dialect, each for many claims. Times are by that database's
+/// clock.
 #[async_trait]
 trait LockTable: Send + Sync {
-    /// Inserts the record if nobody has the lock or waits for it.
-    async fn try_insert(&self, claim: &Claim) -> Result<Option<FencingToken>, sqlx::Error>;
+    /// Inserts the records of those whose turn it is, and takes over what has expired. Each of the others has a ticket
+    /// afterwards: a new one, or the one that it had. Returns the token of each record. `step` is [`Step::First`] when
+    /// none of them has a ticket yet.
+    async fn insert(
+        &self,
+        claims: &[Arc<Claim>],
+        step: Step,
+    ) -> Result<Vec<Option<FencingToken>>, sqlx::Error>;
 
-    /// Joins those who wait; a claim that waits already keeps its place.
-    async fn queue(&self, claim: &Claim) -> Result<(), sqlx::Error>;
+    /// Says where a waiting claim stands, and changes nothing. Only where that is cheaper than to insert.
+    async fn look(&self, _claim: &Claim) -> Result<Outlook, sqlx::Error> {
+        Ok(Outlook::Insert)
+    }
 
-    /// Says where a waiting claim stands, and changes nothing.
-    async fn look(&self, claim: &Claim) -> Result<Outlook, sqlx::Error>;
+    /// Extends the expiry of records; for each, `false` when it is gone.
+    async fn extend(&self, claims: &[Arc<Claim>]) -> Result<Vec<bool>, sqlx::Error>;
 
-    /// Takes over what has expired and inserts the record, if it is this claim's turn.
-    async fn take_turn(&self, claim: &Claim) -> Result<Option<FencingToken>, sqlx::Error>;
-
-    /// Extends the record's expiry; `false` when the record is gone.
-    async fn renew(&self, owner: Uuid, lease: Duration) -> Result<bool, sqlx::Error>;
-
-    /// Deletes the record and the ticket of an owner.
-    async fn delete(&self, owner: Uuid) -> Result<(), sqlx::Error>;
+    /// Deletes the records and the tickets of claims, and announces it.
+    async fn delete(&self, claims: &[Arc<Claim>]) -> Result<(), sqlx::Error>;
 
     /// All records.
     async fn holders(&self) -> Result<Vec<Holder>, sqlx::Error>;
@@ -60,8 +65,8 @@ trait LockTable: Send + Sync {
     /// How many claims on a key wait.
     async fn waiters(&self, key: &str) -> Result<u64, sqlx::Error>;
 
-    /// Fires when a lock that somebody waits for may have become free; `None` where nobody says so.
-    fn changes(&self) -> Option<watch::Receiver<()>>;
+    /// How many insertions may be under way at the same time.
+    fn flights(&self) -> usize;
 
     /// How long to wait before looking again, with so many ahead. Jittered, so that those who wait do not look in
     /// step.
@@ -71,7 +76,7 @@ trait LockTable: Send + Sync {
     fn is_busy(&self, error: &sqlx::Error) -> bool;
 
     /// How long the server may go on with a statement whose connection is broken.
-    fn straggles(&self) -> Duration;
+    fn late_write_window(&self) -> Duration;
 
     /// Ends all connections.
     async fn close(&self);
@@ -80,16 +85,10 @@ trait LockTable: Send + Sync {
 /// Where a waiting claim stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outlook {
-    /// It seems to be its turn.
-    Turn,
-    /// Somebody has the lock, or so many stand before it.
-    Wait {
-        ahead: u32,
-        /// Whether its ticket is about to lapse.
-        refresh: bool,
-    },
-    /// Its ticket lapsed and was cleared away.
-    Forgotten,
+    /// It may be its turn, or its ticket has to be refreshed.
+    Insert,
+    /// Another holder has the lock, or so many stand before it.
+    Wait { ahead: u32 },
 }
 
 impl DatabaseLock {
@@ -104,16 +103,15 @@ impl DatabaseLock {
         holder: &str,
         metrics: &LockMetrics,
     ) -> Result<Self, LockError> {
+        let wakeups = Arc::new(Wakeups::default());
         let table: Arc<dyn LockTable> = match DatabaseKind::of(store)? {
-            DatabaseKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store)?),
-            DatabaseKind::Postgres => Arc::new(postgres::PostgresTable::connect(store)?),
+            DatabaseKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store, Arc::clone(&wakeups))?),
+            DatabaseKind::Postgres => {
+                Arc::new(postgres::PostgresTable::connect(store, Arc::clone(&wakeups))?)
+            }
         };
-        let lock = {
-            let round_trips = metrics.round_trips.clone();
-            let backend = Arc::new(Table { table: Arc::clone(&table), round_trips });
-            LeasedLock::new(backend, lease, true, holder, metrics)
-        };
-        Ok(Self { lock, table })
+        let backend = Table::new(Arc::clone(&table), wakeups, metrics.round_trips.clone());
+        Ok(Self { lock: LeasedLock::new(Arc::new(backend), lease, true, holder, metrics), table })
     }
 
     /// All records, for an operator.
@@ -147,16 +145,53 @@ impl Lock for DatabaseLock {
     }
 }
 
-/// A lock table as a backend.
+/// How many claims one statement is for. Two of them at a time, from each of many replicas, fit into the server's table
+/// of locks.
+const MOST_CLAIMS: usize = 128;
+
+/// A lock table as a backend: what many claims ask for at the same time is combined into few statements.
 struct Table {
+    asked: Asked,
+    wakeups: Arc<Wakeups>,
+    insertions: Requests<(Arc<Claim>, Step), Attempt, BackendError>,
+    deletions: Requests<Arc<Claim>, (), BackendError>,
+}
+
+/// A lock table that is counted.
+#[derive(Clone)]
+struct Asked {
     table: Arc<dyn LockTable>,
     /// How many operations the table was asked for; on PostgreSQL, each is one statement.
     round_trips: Counter,
 }
 
 impl Table {
+    fn new(table: Arc<dyn LockTable>, wakeups: Arc<Wakeups>, round_trips: Counter) -> Self {
+        let asked = Asked { table, round_trips };
+        let insertions = {
+            let (asked, flights) = (asked.clone(), asked.table.flights());
+            Requests::new(Limits { flights, jobs: MOST_CLAIMS }, move |claims| {
+                let asked = asked.clone();
+                async move { asked.insert(claims).await }
+            })
+        };
+        let deletions = {
+            let asked = asked.clone();
+            Requests::new(Limits { flights: 1, jobs: MOST_CLAIMS }, move |claims: Vec<Arc<Claim>>| {
+                let asked = asked.clone();
+                async move {
+                    let deleted = asked.once().delete(&claims).await;
+                    deleted.map(|()| vec![(); claims.len()]).map_err(|error| asked.error(error))
+                }
+            })
+        };
+        Self { asked, wakeups, insertions, deletions }
+    }
+}
+
+impl Asked {
     /// The table, to be asked for one operation.
-    fn ask(&self) -> &dyn LockTable {
+    fn once(&self) -> &dyn LockTable {
         self.round_trips.inc();
         &*self.table
     }
@@ -166,84 +201,85 @@ impl Table {
         if is_busy { BackendError::Busy(error.to_string()) } else { BackendError::Failed(error.to_string()) }
     }
 
-    async fn look_or_take(&self, claim: &Claim) -> Result<Attempt, sqlx::Error> {
-        let ahead = match self.ask().look(claim).await? {
-            Outlook::Turn => match self.ask().take_turn(claim).await? {
-                Some(token) => return Ok(Attempt::Acquired(token)),
-                None => 0,
-            },
-            Outlook::Wait { ahead, refresh } => {
-                if refresh {
-                    self.ask().queue(claim).await?;
-                }
-                ahead
+    async fn insert(&self, claims: Vec<(Arc<Claim>, Step)>) -> Result<Vec<Attempt>, BackendError> {
+        let (claims, steps): (Vec<_>, Vec<_>) = claims.into_iter().unzip();
+        let step = if steps.contains(&Step::Again) { Step::Again } else { Step::First };
+        let waits = Attempt::Waits { ahead: 0 };
+        match self.once().insert(&claims, step).await {
+            Ok(tokens) => {
+                Ok(tokens.into_iter().map(|token| token.map_or(waits, Attempt::Acquired)).collect())
             }
-            Outlook::Forgotten => {
-                self.ask().queue(claim).await?;
-                0
-            }
-        };
-        Ok(Attempt::Waits { ahead })
-    }
-
-    async fn insert_or_queue(&self, claim: &Claim) -> Result<Attempt, sqlx::Error> {
-        if let Some(token) = self.ask().try_insert(claim).await? {
-            return Ok(Attempt::Acquired(token));
+            // One kept them all out: each tries again by itself.
+            Err(error) if self.table.is_busy(&error) => Ok(vec![waits; claims.len()]),
+            Err(error) => Err(self.error(error)),
         }
-        self.ask().queue(claim).await?;
-        Ok(Attempt::Waits { ahead: 0 })
     }
 }
 
 #[async_trait]
 impl Backend for Table {
-    async fn attempt(&self, claim: &Claim, step: Step) -> Result<Attempt, BackendError> {
-        let attempt = match step {
-            Step::First => self.insert_or_queue(claim).await,
-            Step::Again => self.look_or_take(claim).await,
-        };
-        attempt.map_err(|error| self.error(error))
+    async fn attempt(self: Arc<Self>, claim: Arc<Claim>, step: Step) -> Result<Attempt, BackendError> {
+        if step == Step::Again
+            && let Outlook::Wait { ahead } =
+                self.asked.table.look(&claim).await.map_err(|e| self.asked.error(e))?
+        {
+            return Ok(Attempt::Waits { ahead });
+        }
+        self.insertions.submit((claim, step)).await
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, BackendError> {
-        self.ask().renew(claim.owner, lease).await.map_err(|error| self.error(error))
+    async fn renew(&self, claims: &[Arc<Claim>]) -> Vec<Result<bool, BackendError>> {
+        let mut renewed = Vec::with_capacity(claims.len());
+        for claims in claims.chunks(MOST_CLAIMS) {
+            match self.asked.once().extend(claims).await {
+                Ok(extended) => renewed.extend(extended.into_iter().map(Ok)),
+                Err(error) => renewed.extend(vec![Err(self.asked.error(error)); claims.len()]),
+            }
+        }
+        renewed
     }
 
-    async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
-        self.ask().delete(claim.owner).await.map_err(|error| self.error(error))
+    async fn release(&self, claim: &Arc<Claim>) -> Result<(), BackendError> {
+        self.deletions.submit(Arc::clone(claim)).await
     }
 
     async fn census(&self, key: &str) -> Result<Census, BackendError> {
         let census = async {
-            let mut holders = self.ask().holders().await?;
+            let mut holders = self.asked.once().holders().await?;
             holders.retain(|holder| holder.key == key);
-            Ok(Census { holders, waiting: self.ask().waiters(key).await? })
+            Ok(Census { holders, waiting: self.asked.once().waiters(key).await? })
         };
-        census.await.map_err(|error| self.error(error))
+        census.await.map_err(|error| self.asked.error(error))
     }
 
     async fn ping(&self) -> Result<(), BackendError> {
-        self.ask().waiters("").await.map(drop).map_err(|error| self.error(error))
+        self.asked.once().waiters("").await.map(drop).map_err(|error| self.asked.error(error))
     }
 
-    fn changes(&self) -> Option<watch::Receiver<()>> {
-        self.table.changes()
+    fn wakeups(&self) -> &Arc<Wakeups> {
+        &self.wakeups
     }
 
     fn pause(&self, ahead: u32) -> Duration {
-        self.table.pause(ahead)
+        self.asked.table.pause(ahead)
     }
 
     fn name(&self) -> &'static str {
         NAME
     }
 
-    fn straggles(&self) -> Duration {
-        self.table.straggles()
+    fn late_write_window(&self) -> Duration {
+        self.asked.table.late_write_window()
     }
 
     async fn close(&self) {
-        self.table.close().await;
+        self.asked.table.close().await;
+    }
+}
+
+impl From<FlightLost> for BackendError {
+    fn from(error: FlightLost) -> Self {
+        Self::Failed(error.to_string())
     }
 }
 

@@ -1,11 +1,13 @@
 //! A lease: the right to be in the critical section, for as long as it is valid.
 
 use std::fmt;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use super::FencingToken;
 
@@ -84,17 +86,21 @@ impl Lease {
     }
 
     /// The same lease with its number among the leases of its key. It must not have been entered again yet.
-    pub(super) fn with_sequence(self, sequence: Option<i64>) -> Self {
-        let inner = Arc::into_inner(self.inner).expect("a lease is numbered before it is handed out");
-        Self { inner: Arc::new(Inner { sequence, ..inner }) }
+    pub(super) fn with_sequence(mut self, sequence: Option<i64>) -> Self {
+        self.inner_mut().sequence = sequence;
+        self
     }
 
     /// The same lease with more to do at its end. For wrappers that measure; the lease must not have been
     /// entered again yet.
-    pub(super) fn wrap(self, around: impl FnOnce(Option<Box<dyn Hold>>) -> Box<dyn Hold>) -> Self {
-        let inner = Arc::into_inner(self.inner).expect("a lease is wrapped before it is handed out");
-        let hold = Some(around(inner.hold));
-        Self { inner: Arc::new(Inner { hold, ..inner }) }
+    pub(super) fn wrap(mut self, around: impl FnOnce(Option<Box<dyn Hold>>) -> Box<dyn Hold>) -> Self {
+        let inner = self.inner_mut();
+        inner.hold = Some(around(inner.hold.take()));
+        self
+    }
+
+    fn inner_mut(&mut self) -> &mut Inner {
+        Arc::get_mut(&mut self.inner).expect("a lease is changed before it is entered again")
     }
 
     pub(super) fn validity(&self) -> &Validity {
@@ -116,24 +122,47 @@ pub struct Lost;
 /// How long a lease is valid; shared between the lease and whoever renews it.
 #[derive(Debug, Clone)]
 pub struct Validity {
-    until: Arc<Mutex<Option<Instant>>>,
-    lost: CancellationToken,
+    shared: Arc<SharedValidity>,
+}
+
+#[derive(Debug)]
+struct SharedValidity {
+    /// `None`: until it is declared lost.
+    until: Mutex<Option<Instant>>,
+    is_lost: AtomicBool,
+    /// Announces that it is lost.
+    lost: Notify,
 }
 
 impl Validity {
     /// Valid until `until`, by this process's monotonic clock.
     pub fn until(until: Instant) -> Self {
-        Self { until: Arc::new(Mutex::new(Some(until))), lost: CancellationToken::new() }
+        Self::new(Some(until))
     }
 
     /// Valid until it is declared lost.
     pub fn unlimited() -> Self {
-        Self { until: Arc::new(Mutex::new(None)), lost: CancellationToken::new() }
+        Self::new(None)
     }
 
-    /// Moves the end, after a renewal.
+    fn new(until: Option<Instant>) -> Self {
+        let (until, is_lost) = (Mutex::new(until), AtomicBool::new(false));
+        Self { shared: Arc::new(SharedValidity { until, is_lost, lost: Notify::new() }) }
+    }
+
+    /// Moves the end, also of what had ended: for what the backend kept all the while.
     pub fn extend(&self, until: Instant) {
         *self.lock() = Some(until);
+    }
+
+    /// Moves the end of what has not ended; `false` when it has: who had it may have been told.
+    pub fn renew(&self, until: Instant) -> bool {
+        let mut end = self.lock();
+        let is_valid = self.is_valid(*end);
+        if is_valid {
+            *end = Some(until);
+        }
+        is_valid
     }
 
     /// When the lease ends unless it is renewed.
@@ -143,30 +172,38 @@ impl Validity {
 
     /// Declares the lease lost, for good.
     pub fn lose(&self) {
-        self.lost.cancel();
+        self.shared.is_lost.store(true, Ordering::SeqCst);
+        self.shared.lost.notify_waiters();
     }
 
     /// Whether the lease is still good.
     pub fn check(&self) -> Result<(), Lost> {
-        let over = self.end().is_some_and(|until| Instant::now() >= until);
-        if over || self.lost.is_cancelled() { Err(Lost) } else { Ok(()) }
+        if self.is_valid(self.end()) { Ok(()) } else { Err(Lost) }
     }
 
     /// Returns when the lease is lost or over.
     pub async fn lost(&self) {
-        while self.check().is_ok() {
+        loop {
+            let mut lost = pin!(self.shared.lost.notified());
+            // Before the check: what happens after it is noticed.
+            lost.as_mut().enable();
+            if self.check().is_err() {
+                return;
+            }
             match self.end() {
-                Some(until) => tokio::select! {
-                    () = self.lost.cancelled() => return,
-                    () = tokio::time::sleep_until(until) => {}
-                },
-                None => self.lost.cancelled().await,
+                // An error says that the end has come, unless it was moved.
+                Some(until) => drop(timeout_at(until, lost).await),
+                None => lost.await,
             }
         }
     }
 
+    fn is_valid(&self, end: Option<Instant>) -> bool {
+        !self.shared.is_lost.load(Ordering::SeqCst) && end.is_none_or(|end| Instant::now() < end)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.until.lock().expect("nothing panics while it holds this")
+        self.shared.until.lock().expect("nothing panics while it holds this")
     }
 }
 
@@ -205,6 +242,8 @@ mod tests {
         tokio::time::advance(Duration::from_millis(900)).await;
         assert_eq!(validity.check(), Ok(()));
         validity.lost().await;
+        assert_eq!(validity.check(), Err(Lost));
+        assert!(!validity.renew(Instant::now() + Duration::from_secs(1)), "its holder may have been told");
         assert_eq!(validity.check(), Err(Lost));
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! - Each operation is one script, so one round trip, and atomic: `SETNX` and `EXPIRE` can never be torn apart,
 //!   and only its owner deletes a lock. An uncontended cycle is two commands.
-//! - Those who wait have a queue in Redis (the course says that Redis has one; it has none until somebody builds
-//!   it): first come first served, readers together. A place lapses a second after its waiter stopped looking.
-//! - A release that somebody waits for is published. The message is a hint; looking again is the backstop.
+//! - Those who wait have a queue in Redis (the course says that Redis has one; it has none until it is built): first come first served, readers together. A place lapses a second after its waiter stopped looking.
+//! - A release that another waits for is published, with its key, and wakes those who wait for that key. The message is
+//!   a hint; looking again is the backstop.
 //! - All commands of the lock go over one connection, in order: a cancelled attempt's release cannot overtake its
 //!   acquire.
 //! - The fencing token is a counter in Redis. A server that is new, has lost its data or has come back with older
@@ -14,6 +14,16 @@
 //! One server; for what that means when it fails over to a replica, see the experiment `redis-failover` of the
 //! course, and the guard.
 
+/// The name of a part of a lock. The braces keep all parts on one node of a cluster.
+macro_rules! key_of {
+    ($key:expr, $part:expr) => {
+        format_args!("stocklock:{{{}}}:{}", $key, $part)
+    };
+}
+use key_of;
+
+mod script;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,14 +32,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_redis::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use deadpool_redis::redis::{
-    self, Client, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind, Script,
+    self, Client, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind, RedisWrite as _, Value,
 };
 use deadpool_redis::{Pool, Runtime};
 use prometheus_client::metrics::counter::Counter;
 use rand::RngExt as _;
-use tokio::sync::watch;
 
-use super::shell::{Attempt, Backend, BackendError, Claim, LeasedLock, PLACE_TTL, Step};
+use self::script::Script;
+use super::leased::{Attempt, Backend, BackendError, Claim, LeasedLock, PLACE_TTL, Step, Wakeups};
 use super::{Census, FencingToken, Holder, LockError, Mode, TokenFloor};
 use crate::config::{LeaseTime, RedisSection};
 use crate::telemetry::LockMetrics;
@@ -62,7 +72,7 @@ struct RedisBackend {
     connection: ConnectionManager,
     /// For everything else, so that it never waits behind the lock.
     pool: Pool,
-    released: watch::Receiver<()>,
+    wakeups: Arc<Wakeups>,
     scripts: Scripts,
     floor: Arc<dyn TokenFloor>,
     floors: Floors,
@@ -70,7 +80,7 @@ struct RedisBackend {
 }
 
 /// How many floors are remembered; without its floor, a key's orders are asked again.
-const MOST_FLOORS: usize = 10_000;
+const MOST_FLOORS: usize = 65_536;
 
 /// Below what no fencing token may be, for each key.
 #[derive(Default)]
@@ -137,7 +147,8 @@ impl RedisBackend {
         floor: Arc<dyn TokenFloor>,
         round_trips: Counter,
     ) -> Result<Self, redis::RedisError> {
-        let (announce, released) = watch::channel(());
+        let wakeups = Arc::new(Wakeups::default());
+        let announced = Arc::clone(&wakeups);
         let floors = Floors::default();
         let interruptions = Arc::clone(&floors.interruptions);
         let info = config.url.as_str().into_connection_info()?;
@@ -152,9 +163,16 @@ impl RedisBackend {
                 if push.kind == PushKind::Disconnection {
                     interruptions.fetch_add(1, Ordering::AcqRel);
                 }
-                // A message says that a lock is free, and an interruption that one may have been missed.
-                if matches!(push.kind, PushKind::Message | PushKind::Subscribe | PushKind::Disconnection) {
-                    announce.send_replace(());
+                match (&push.kind, push.data.as_slice()) {
+                    // A message says which lock is free; one from a replica of an older version does not.
+                    (PushKind::Message, [_, Value::BulkString(key)]) if !key.is_empty() => {
+                        announced.wake(&String::from_utf8_lossy(key));
+                    }
+                    // And an interruption, that one may have been missed.
+                    (PushKind::Message | PushKind::Subscribe | PushKind::Disconnection, _) => {
+                        announced.wake_all();
+                    }
+                    _ => {}
                 }
                 Ok::<(), ()>(())
             })
@@ -176,7 +194,7 @@ impl RedisBackend {
         Ok(Self {
             connection,
             pool: pool.build().map_err(other)?,
-            released,
+            wakeups,
             scripts,
             floor,
             floors,
@@ -186,15 +204,14 @@ impl RedisBackend {
 
     async fn acquire(&self, claim: &Claim, floor: i64) -> Result<Attempt, redis::RedisError> {
         self.round_trips.inc();
-        let lease = claim.lease.map_or(0, millis);
-        let mut script = self.scripts.acquire.prepare_invoke();
-        for key in keys(&claim.key) {
-            script.key(key);
-        }
-        script.arg(claim.owner.to_string()).arg(mode_name(claim.mode)).arg(lease);
-        script.arg(millis(PLACE_TTL)).arg(floor).arg(&claim.holder);
-        let (outcome, number): (String, i64) = script.invoke_async(&mut self.connection.clone()).await?;
-        Ok(if outcome == "acquired" {
+        let mut call =
+            self.scripts.acquire.call(&claim.key, &["lock", "readers", "waiting", "places", "token"]);
+        call.write_arg_fmt(claim.owner.as_simple());
+        call.arg(mode_name(claim.mode)).arg(claim.lease.map_or(0, millis)).arg(millis(PLACE_TTL));
+        call.arg(floor).arg(&*claim.holder);
+        let (is_acquired, number): (bool, i64) =
+            self.scripts.acquire.run(&call, &mut self.connection.clone()).await?;
+        Ok(if is_acquired {
             self.floors.had(&claim.key, number);
             Attempt::Acquired(FencingToken(number))
         } else {
@@ -216,43 +233,46 @@ impl RedisBackend {
 
 #[async_trait]
 impl Backend for RedisBackend {
-    async fn attempt(&self, claim: &Claim, _: Step) -> Result<Attempt, BackendError> {
+    async fn attempt(self: Arc<Self>, claim: Arc<Claim>, _: Step) -> Result<Attempt, BackendError> {
         let floor = self.floor(&claim.key).await?;
-        match self.acquire(claim, floor).await {
+        match self.acquire(&claim, floor).await {
             // Its reply may be lost: asked again, the same owner is told of the same lease.
             Err(error) if error.is_io_error() || error.is_timeout() => {
                 self.floors.interrupted();
                 let floor = self.floor(&claim.key).await?;
-                self.acquire(claim, floor).await.map_err(failed)
+                self.acquire(&claim, floor).await.map_err(failed)
             }
             attempt => attempt.map_err(failed),
         }
     }
 
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, BackendError> {
+    async fn renew(&self, claims: &[Arc<Claim>]) -> Vec<Result<bool, BackendError>> {
         self.round_trips.inc();
-        let mut script = self.scripts.renew.prepare_invoke();
-        for key in keys(&claim.key) {
-            script.key(key);
+        let calls = claims.iter().map(|claim| {
+            let mut call = self.scripts.renew.call(&claim.key, &["lock", "readers"]);
+            call.write_arg_fmt(claim.owner.as_simple());
+            call.arg(claim.lease.map_or(0, millis));
+            call
+        });
+        let renewed = self.scripts.renew.run_all(calls, &mut self.connection.clone()).await;
+        match renewed {
+            Ok(renewed) => renewed.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(failed(error)); claims.len()],
         }
-        script.arg(claim.owner.to_string()).arg(millis(lease));
-        let renewed: i64 = script.invoke_async(&mut self.connection.clone()).await.map_err(failed)?;
-        Ok(renewed == 1)
     }
 
-    async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+    async fn release(&self, claim: &Arc<Claim>) -> Result<(), BackendError> {
         self.round_trips.inc();
-        let mut script = self.scripts.release.prepare_invoke();
-        for key in keys(&claim.key) {
-            script.key(key);
-        }
-        script.arg(claim.owner.to_string()).arg(CHANNEL);
-        script.invoke_async::<()>(&mut self.connection.clone()).await.map_err(failed)
+        let mut call = self.scripts.release.call(&claim.key, &["lock", "readers", "waiting", "places"]);
+        call.write_arg_fmt(claim.owner.as_simple());
+        call.arg(CHANNEL).arg(&*claim.key);
+        self.scripts.release.run(&call, &mut self.connection.clone()).await.map_err(failed)
     }
 
     async fn census(&self, key: &str) -> Result<Census, BackendError> {
         let mut connection = self.pool.get().await.map_err(failed)?;
-        let [lock, readers, waiting, _, _] = keys(key);
+        let [lock, readers, waiting] =
+            ["lock", "readers", "waiting"].map(|part| key_of!(key, part).to_string());
         let ((holder, token), readers, waiting): ((Option<String>, Option<i64>), Vec<String>, u64) =
             redis::pipe()
                 .cmd("HMGET")
@@ -282,8 +302,8 @@ impl Backend for RedisBackend {
         redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(failed)
     }
 
-    fn changes(&self) -> Option<watch::Receiver<()>> {
-        Some(self.released.clone())
+    fn wakeups(&self) -> &Arc<Wakeups> {
+        &self.wakeups
     }
 
     fn pause(&self, _ahead: u32) -> Duration {
@@ -298,7 +318,7 @@ impl Backend for RedisBackend {
         NAME
     }
 
-    fn straggles(&self) -> Duration {
+    fn late_write_window(&self) -> Duration {
         // Redis carries out what it has read, in no time; what it has not read by then it finds the connection closed.
         COMMAND
     }
@@ -306,11 +326,6 @@ impl Backend for RedisBackend {
     async fn close(&self) {
         self.pool.close();
     }
-}
-
-/// The keys of a lock. The braces keep them on one node of a cluster.
-fn keys(key: &str) -> [String; 5] {
-    ["lock", "readers", "waiting", "places", "token"].map(|part| format!("stocklock:{{{key}}}:{part}"))
 }
 
 fn mode_name(mode: Mode) -> &'static str {

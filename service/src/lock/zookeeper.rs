@@ -27,7 +27,7 @@ use self::node::{Contender, Queue};
 use self::releaser::{Leftover, Releaser};
 use self::session::Session;
 use super::pending::Pending;
-use super::silence::Silence;
+use super::pending_reply::PendingReply;
 use super::{Acquire, Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode};
 use crate::config::{Watch, ZookeeperSection};
 use crate::telemetry::LockMetrics;
@@ -92,7 +92,7 @@ impl Shared {
             // Under a name of its own each time: what clears the last one away must not find this one.
             let claim = Claim::new(&self.root, key, mode);
             let place = async {
-                let session = trouble.silence.during(self.session()).await?;
+                let session = trouble.reply.during(self.session()).await?;
                 self.queue_up(session, &claim, trouble).await
             };
             match place.await {
@@ -137,7 +137,7 @@ impl Shared {
                     }
                 }
             }
-            listing = trouble.silence.during(self.list(&place.session, claim)).await;
+            listing = trouble.reply.during(self.list(&place.session, claim)).await;
         }
     }
 
@@ -151,11 +151,11 @@ impl Shared {
         let prefix = format!("{}/{}", claim.directory, claim.prefix);
         let options = CreateMode::EphemeralSequential.with_acls(session.acls());
         loop {
-            trouble.silence.during(session.make_directory(&claim.directory)).await?;
+            trouble.reply.during(session.make_directory(&claim.directory)).await?;
             // A session's requests are answered in their order. So one is sent behind the other, without waiting.
             let creation = session.client.create(&prefix, self.holder.as_bytes(), &options);
             let both = async { tokio::join!(creation, self.list(session, claim)) };
-            let (created, listing) = trouble.silence.during(both).await;
+            let (created, listing) = trouble.reply.during(both).await;
             match created {
                 Ok((stat, sequence)) => {
                     let name = format!("{}{sequence}", claim.prefix);
@@ -169,7 +169,7 @@ impl Shared {
                     sleep(PAUSE).await;
                     // It may have been made all the same.
                     if let Some(node) = self.find_node(session, claim, trouble).await? {
-                        return Ok((node, trouble.silence.during(self.list(session, claim)).await));
+                        return Ok((node, trouble.reply.during(self.list(session, claim)).await));
                     }
                 }
                 Err(error) => return Err(error),
@@ -195,7 +195,7 @@ impl Shared {
                 let mine = stat.filter(|stat| stat.ephemeral_owner == owner);
                 Ok(mine.map(|stat| Node { name, token: FencingToken(stat.czxid), sequence: None }))
             };
-            match retried(trouble.silence.during(found).await, trouble) {
+            match retried(trouble.reply.during(found).await, trouble) {
                 Some(found) => return found,
                 None => sleep(PAUSE).await,
             }
@@ -233,7 +233,7 @@ impl Shared {
             None => {
                 let path = format!("{}/{}", claim.directory, predecessor.name);
                 self.metrics.round_trips.inc();
-                let watch = trouble.silence.during(session.client.get_and_watch_data(&path)).await;
+                let watch = trouble.reply.during(session.client.get_and_watch_data(&path)).await;
                 watch.map(|(_, _, watcher)| watcher)
             }
         };
@@ -370,7 +370,7 @@ impl Hold for Place {
 #[derive(Default)]
 struct Trouble {
     error: std::sync::Mutex<Option<String>>,
-    silence: Silence,
+    reply: PendingReply,
 }
 
 impl Trouble {
@@ -383,7 +383,7 @@ impl Trouble {
     }
 
     fn last(&self) -> Option<String> {
-        let silent = || Some(format!("no answer for {} ms", self.silence.is_suspicious()?.as_millis()));
+        let silent = || Some(format!("no answer for {} ms", self.reply.is_suspicious()?.as_millis()));
         self.error.lock().expect("nothing panics while it holds this").clone().or_else(silent)
     }
 }

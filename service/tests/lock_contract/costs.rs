@@ -1,6 +1,15 @@
-//! What an uncontended cycle of acquire and release costs, counted by the backends themselves.
+//! What acquire and release cost: an uncontended cycle, counted by the backends themselves, and contended hand-overs.
 
-use order_service::lock::Mode;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use order_service::config::StrategyName;
+use order_service::lock::{Lease, Mode};
+use order_service::telemetry::Metrics;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::backend::{Backend, KEY, after};
 
@@ -69,4 +78,64 @@ async fn an_uncontended_cycle_is_two_statements_on_postgresql() {
     cycles(&*lock, CYCLES).await;
     let executed = executed();
     assert_eq!(executed.len() - before, 2 * CYCLES, "{:?}", executed.last_chunk::<4>());
+}
+
+/// Two participants who hand the locks on so many keys to each other; returns the round trips for each hold.
+async fn round_trips_per_hold(backend: &Backend, keys: usize) -> f64 {
+    const HOLDS: usize = 40;
+    let metrics = Metrics::new(StrategyName::None);
+    let mut contenders = JoinSet::new();
+    for _ in 0..2 {
+        let lock = backend.connect_counted(&backend.keys(), &metrics).await;
+        for key in 0..keys {
+            let lock = Arc::clone(&lock);
+            contenders.spawn(async move {
+                let key = format!("key-{key}");
+                for _ in 0..HOLDS {
+                    let lease = lock.acquire(&key, Mode::Exclusive, after(20_000)).await.expect("a lease");
+                    // Long enough for the other to be waiting when it is released.
+                    sleep(Duration::from_millis(5)).await;
+                    lease.release().await;
+                }
+            });
+        }
+    }
+    contenders.join_all().await;
+    metrics.lock.round_trips.get() as f64 / (2 * keys * HOLDS) as f64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contended_hold_is_three_round_trips_or_four_and_no_more_with_more_products() {
+    for backend in [Backend::new("redis").await, Backend::new("database on PostgreSQL").await] {
+        for keys in [1, 4, 16] {
+            let round_trips = round_trips_per_hold(&backend, keys).await;
+            // One to queue, one when it is woken, and one to release. Another where the announcement of the release
+            // before came when it was queueing already.
+            assert!(round_trips <= 4.1, "{}: {round_trips} with {keys} keys", backend.name);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_locks_at_the_same_time_are_few_statements_on_postgresql() {
+    const KEYS: usize = 64;
+    let backend = Backend::new("database on PostgreSQL").await;
+    let metrics = Metrics::new(StrategyName::Database);
+    let lock = backend.connect_counted(&backend.keys(), &metrics).await;
+    cycles(&*lock, 1).await;
+    let before = metrics.lock.round_trips.get();
+    let acquires =
+        (0..KEYS).map(|key| {
+            let lock = Arc::clone(&lock);
+            async move {
+                lock.acquire(&format!("key-{key}"), Mode::Exclusive, after(5_000)).await.expect("a lease")
+            }
+        });
+    let leases = join_all(acquires).await;
+    let tokens: HashSet<_> = leases.iter().map(|lease| lease.token().expect("a token").0).collect();
+    assert_eq!(tokens.len(), KEYS);
+    join_all(leases.into_iter().map(Lease::release)).await;
+    let round_trips = metrics.lock.round_trips.get() - before;
+    // As many as may be under way, and what gathered meanwhile, for each.
+    assert!(round_trips <= 8, "{round_trips} statements for {KEYS} locks");
 }

@@ -62,3 +62,44 @@ async fn an_expired_record_is_taken_over_and_one_without_expiry_is_not() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_cannot_be_announced_is_made_all_the_same() {
+    let backend = Backend::new("database on PostgreSQL").await;
+    let postgres = backend.postgres.as_ref().expect("the server");
+    // Superusers may do everything.
+    let forbidden = "create role seller login; grant all on all tables in schema public to seller;
+        grant all on all sequences in schema public to seller;
+        revoke execute on function pg_notify from public";
+    postgres.query(forbidden).await.expect("it is forbidden");
+    let mut keys = backend.keys();
+    for (key, value) in &mut keys {
+        if key == "store.url" {
+            let user = value.split("//").nth(1).and_then(|rest| rest.split('@').next()).expect("a user");
+            *value = value.replace(&format!("//{user}@"), "//seller@");
+        }
+    }
+    let (holder, next) = (backend.connect(&keys).await, backend.connect(&keys).await);
+    let held = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
+    let waiting = tokio::spawn(async move { next.acquire(KEY, Mode::Exclusive, after(5_000)).await });
+    while holder.census(KEY).await.expect("a census").waiting == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let released = Instant::now();
+    held.release().await;
+    let next = waiting.await.expect("it lives").expect("a lease");
+    assert!(released.elapsed() < LEASE / 2, "it was left to its expiry: {:?}", released.elapsed());
+    next.release().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_without_an_end_learns_that_its_record_is_gone() {
+    for backend in [Backend::new("database on SQLite").await, Backend::new("database on PostgreSQL").await] {
+        let store = StoreSection { url: backend.url.clone(), ..StoreSection::default() };
+        let holder = DatabaseLock::connect(&store, LeaseTime::Never, "holder").await.unwrap();
+        let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+        let record = holder.holders().await.unwrap().remove(0);
+        assert!(holder.delete_record(record.token.unwrap()).await.unwrap());
+        timeout(Duration::from_secs(3), lease.lost()).await.expect("the holder looks every second");
+    }
+}

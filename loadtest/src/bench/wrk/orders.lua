@@ -1,4 +1,4 @@
--- Places orders. The arguments: a name for the run, the prefix of the products' SKUs, how many products there are,
+-- Places orders. The arguments: method and path, a name for the run, the prefix of the products' SKUs, how many products there are,
 -- and the exponent of the Zipf distribution that they are drawn from; 0 draws them uniformly.
 -- Requests are put together by hand, and answers are not looked at: wrk counts those of status 400 and above itself.
 
@@ -12,9 +12,9 @@ end
 local head, tails, cumulative, sent = "", {}, {}, 0
 
 function init(args)
-  local run, prefix, products, skew = args[1], args[2], tonumber(args[3]), tonumber(args[4])
+  local target, run, prefix, products, skew = args[1], args[2], args[3], tonumber(args[4]), tonumber(args[5])
   math.randomseed(os.time() * 64 + number)
-  head = "POST /v1/orders HTTP/1.1\r\nHost: " .. wrk.host .. "\r\nContent-Type: application/json\r\n"
+  head = target .. " HTTP/1.1\r\nHost: " .. wrk.host .. "\r\nContent-Type: application/json\r\n"
     .. "Idempotency-Key: " .. run .. "-" .. number .. "-"
   local total = 0
   for product = 1, products do

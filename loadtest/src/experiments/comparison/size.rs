@@ -3,10 +3,11 @@
 use order_service::config::StrategyName;
 
 /// What the lock table and Redis have in common: owners, waiting, renewal and release.
-const SHELL: [&str; 3] = [
-    include_str!("../../../../service/src/lock/shell.rs"),
-    include_str!("../../../../service/src/lock/shell/releaser.rs"),
-    include_str!("../../../../service/src/lock/shell/renewal.rs"),
+const LEASED: [&str; 4] = [
+    include_str!("../../../../service/src/lock/leased.rs"),
+    include_str!("../../../../service/src/lock/leased/releaser.rs"),
+    include_str!("../../../../service/src/lock/leased/renewer.rs"),
+    include_str!("../../../../service/src/lock/leased/wakeups.rs"),
 ];
 
 /// The lock table, in one dialect of the two.
@@ -15,8 +16,9 @@ const DATABASE: [&str; 2] = [
     include_str!("../../../../service/src/lock/database/postgres.rs"),
 ];
 
-const REDIS: [&str; 4] = [
+const REDIS: [&str; 5] = [
     include_str!("../../../../service/src/lock/redis.rs"),
+    include_str!("../../../../service/src/lock/redis/script.rs"),
     include_str!("../../../../service/src/lock/redis/acquire.lua"),
     include_str!("../../../../service/src/lock/redis/release.lua"),
     include_str!("../../../../service/src/lock/redis/renew.lua"),
@@ -32,8 +34,8 @@ const ZOOKEEPER: [&str; 4] = [
 /// Lines of the lock that are neither empty nor comments nor tests.
 pub(super) fn code_lines(strategy: StrategyName) -> usize {
     let files: Vec<_> = match strategy {
-        StrategyName::Database => DATABASE.iter().chain(&SHELL).collect(),
-        StrategyName::Redis => REDIS.iter().chain(&SHELL).collect(),
+        StrategyName::Database => DATABASE.iter().chain(&LEASED).collect(),
+        StrategyName::Redis => REDIS.iter().chain(&LEASED).collect(),
         StrategyName::Zookeeper => ZOOKEEPER.iter().collect(),
         _ => Vec::new(),
     };

@@ -1,225 +1,233 @@
-//! The lock table on PostgreSQL. A release that somebody waits for is announced by NOTIFY; the announcement is a
-//! hint, and a slow poll the backstop.
+//! The lock table on PostgreSQL. A release that another waits for is announced by NOTIFY, with its key; the
+//! announcement is a hint, and a slow poll the backstop.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt as _;
-use sqlx::postgres::{PgListener, PgPool, PgRow};
+use sqlx::postgres::{PgConnection, PgListener, PgPool, PgRow};
 use sqlx::{Error, Row as _};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{LockTable, Outlook, mode_from, mode_name};
+use super::{LockTable, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
-use crate::db::postgres::{options, pool};
-use crate::lock::shell::{Claim, PLACE_TTL};
+use crate::db::postgres::{is_definite, options, pool};
+use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
 use crate::lock::{FencingToken, Holder};
 
 /// The channel of the announcements.
 const CHANNEL: &str = "stocklock_released";
 
-/// How many connections the lock table has: waiting for a lock takes none, so a few serve many.
+/// How many connections the lock table has, besides the listener's: two insertions, a deletion, and one for everything
+/// else. Waiting for a lock takes none.
 const CONNECTIONS: u32 = 4;
+
+/// How much longer than the server a statement is waited for, until its connection is taken for dead.
+const REPLY: Duration = Duration::from_millis(500);
+
+/// Inserts the records of those whose turn it is; the others get a ticket, or keep the one that they have.
+///
+/// Tokens have to be drawn in the order in which their records come to stand, or a holder could follow one with a
+/// greater token. So whoever inserts has entered its keys first (`stocklock_in_turn`), and has them to himself until
+/// the commit; only then are tokens drawn. Uniqueness decides between two who insert.
+///
+/// A statement that neither inserts nor refreshes a ticket writes nothing.
+const INSERT: &str = "
+    with asked as materialized (
+             select * from unnest($1::text[], $2::text[], $3::uuid[])
+                 with ordinality as t (lock_key, mode, owner, position)
+         ),
+         taken as (
+             insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
+             select lock_key, mode, owner, $4, clock_timestamp(),
+                 clock_timestamp() + $5 * interval '1 millisecond'
+             from asked
+             where owner = any (array(select stocklock_in_turn($1, $2, $3)))
+             order by position
+             on conflict do nothing
+             returning owner, token
+         ),
+         waiting as (
+             insert into lock_waiters (lock_key, mode, owner, expires_at)
+             select lock_key, mode, owner, clock_timestamp() + $6 * interval '1 millisecond'
+             from asked
+             where owner not in (select owner from taken)
+             and not exists (
+                 select 1 from lock_waiters as me
+                 where me.owner = asked.owner
+                 and me.expires_at > clock_timestamp() + $6 * interval '0.67 millisecond'
+             )
+             order by position
+             on conflict (owner) do update set expires_at = excluded.expires_at
+         ),
+         served as (delete from lock_waiters using taken where lock_waiters.owner = taken.owner)
+    select owner, token from taken";
+
+/// Extends records. Under its key, as everything that locks rows of several keys: so that no two wait for each other.
+const EXTEND: &str = "
+    with alone as materialized (select stocklock_enter($1))
+    update locks set expires_at = clock_timestamp() + $3 * interval '1 millisecond'
+    from alone, unnest($1::text[], $2::uuid[]) as mine (lock_key, owner)
+    where locks.lock_key = mine.lock_key and locks.owner = mine.owner
+    returning locks.owner";
+
+/// Deletes the records and tickets of owners, and selects their keys.
+macro_rules! delete {
+    ($select:literal) => {
+        concat!(
+            "with alone as materialized (select stocklock_enter($1)),
+                 mine as materialized (select * from unnest($1::text[], $2::uuid[]) as t (lock_key, owner)),
+                 record as (
+                     delete from locks using alone, mine
+                     where locks.lock_key = mine.lock_key and locks.owner = mine.owner
+                     returning locks.lock_key
+                 ),
+                 ticket as (
+                     delete from lock_waiters using alone, mine where lock_waiters.owner = mine.owner
+                     returning lock_waiters.lock_key
+                 ),
+                 gone as (
+                     select array(select lock_key from record union select lock_key from ticket) as keys
+                 ) ",
+            $select
+        )
+    };
+}
+
+/// Deletes, and announces the keys that another waits for. It has entered the keys, as those who get a ticket have: so it
+/// sees each ticket of one who saw the record.
+const DELETE: &str =
+    delete!("select pg_notify($3, lock_key) from gone, lateral stocklock_awaited(keys) as lock_key");
+
+/// Deletes, and leaves those who wait to their poll.
+const DELETE_SILENTLY: &str = delete!("select null from gone where keys is null");
 
 /// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
 pub(super) struct PostgresTable {
     pool: PgPool,
-    released: watch::Receiver<()>,
     listener: JoinHandle<()>,
     /// After which the server ends a statement.
     statement_timeout: Duration,
 }
 
 impl PostgresTable {
-    pub(super) fn connect(store: &StoreSection) -> Result<Self, ConfigError> {
-        let pool = pool(store, CONNECTIONS).connect_lazy_with(options(store)?);
-        let (announce, released) = watch::channel(());
-        let listener = tokio::spawn(listen(pool.clone(), announce));
-        Ok(Self { pool, released, listener, statement_timeout: store.timeout })
+    pub(super) fn connect(store: &StoreSection, wakeups: Arc<Wakeups>) -> Result<Self, ConfigError> {
+        let options = options(store)?;
+        let listener = pool(store, 1).connect_lazy_with(options.clone());
+        let listener = tokio::spawn(listen(listener, wakeups));
+        // A table whose records come and go has no statistics that hold: the plan is by index, and made once.
+        let options = options.options([
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
+            ("jit", "off"),
+        ]);
+        let pool = pool(store, CONNECTIONS).connect_lazy_with(options);
+        Ok(Self { pool, listener, statement_timeout: store.timeout })
+    }
+
+    /// Runs statements on a connection. One that does not answer is closed, so that nothing waits behind it.
+    async fn run<T>(
+        &self,
+        statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut connection = self.pool.acquire().await?;
+        match timeout(self.statement_timeout + REPLY, statements(&mut connection)).await {
+            Ok(result) => result,
+            Err(_) => {
+                drop(connection.detach());
+                Err(Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time")))
+            }
+        }
     }
 }
 
-/// Inserts the record where nobody has the lock or waits for it, and clears expired ones away.
-///
-/// Tokens have to be drawn in the order in which their records come to stand, or a holder could follow one with a
-/// greater token. So whoever inserts first has the key to himself, for this statement and its commit; only then is
-/// the token drawn. What has expired is counted, so that it is deleted before the insert looks for conflicts; a
-/// record that this very statement has deleted is none.
-const TRY_INSERT: &str = "
-    with alone as materialized (select pg_advisory_xact_lock(hashtextextended('stocklock ' || $1, 0))),
-         lapsed as (
-             delete from locks using alone
-             where lock_key = $1 and expires_at <= clock_timestamp()
-             returning 1
-         )
-    insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
-    select $1, $5, $2, $3, clock_timestamp(), clock_timestamp() + $4 * interval '1 millisecond'
-    from alone, (select count(*) from lapsed) as cleared
-    where not exists (select 1 from lock_waiters where lock_key = $1 and expires_at > clock_timestamp())
-    on conflict do nothing
-    returning token";
-
-/// The same for a claim that waits and has nobody before it any more; its ticket goes.
-const TAKE_TURN: &str = "
-    with alone as materialized (select pg_advisory_xact_lock(hashtextextended('stocklock ' || $1, 0))),
-         lapsed as (
-             delete from locks using alone
-             where lock_key = $1 and expires_at <= clock_timestamp()
-             returning 1
-         ),
-         taken as (
-             insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
-             select me.lock_key, me.mode, me.owner, $3, clock_timestamp(),
-                 clock_timestamp() + $4 * interval '1 millisecond'
-             from alone, (select count(*) from lapsed) as cleared, lock_waiters as me
-             where me.owner = $2
-             and not exists (
-                 select 1 from lock_waiters as w
-                 where w.lock_key = me.lock_key and (w.mode = 'exclusive' or me.mode = 'exclusive')
-                 and w.ticket < me.ticket and w.expires_at > clock_timestamp()
-             )
-             on conflict do nothing
-             returning token
-         ),
-         done as (
-             delete from lock_waiters using taken
-             where owner = $2 or (lock_key = $1 and expires_at <= clock_timestamp())
-         )
-    select token from taken";
-
-/// Passes the announcements on. After every interruption it announces by itself: something may have been missed.
-async fn listen(pool: PgPool, announce: watch::Sender<()>) {
+/// Passes the announcements on. After every interruption it wakes all by itself: something may have been missed.
+async fn listen(pool: PgPool, wakeups: Arc<Wakeups>) {
     loop {
         if let Ok(mut listener) = PgListener::connect_with(&pool).await
             && listener.listen(CHANNEL).await.is_ok()
         {
-            announce.send_replace(());
-            while let Ok(Some(_)) = listener.try_recv().await {
-                announce.send_replace(());
+            wakeups.wake_all();
+            while let Ok(Some(announcement)) = listener.try_recv().await {
+                match announcement.payload() {
+                    // From a replica of an older version, which names no key.
+                    "" => wakeups.wake_all(),
+                    key => wakeups.wake(key),
+                }
             }
         }
-        announce.send_replace(());
+        wakeups.wake_all();
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
 #[async_trait]
 impl LockTable for PostgresTable {
-    async fn try_insert(&self, claim: &Claim) -> Result<Option<FencingToken>, Error> {
-        let token = sqlx::query_scalar(TRY_INSERT).bind(&claim.key).bind(claim.owner);
-        let token = token.bind(&claim.holder).bind(claim.lease.map(millis)).bind(mode_name(claim.mode));
-        Ok(token.fetch_optional(&self.pool).await?.map(FencingToken))
+    async fn insert(&self, claims: &[Arc<Claim>], _: Step) -> Result<Vec<Option<FencingToken>>, Error> {
+        let Some(claim) = claims.first() else { return Ok(Vec::new()) };
+        let (keys, owners) = keys_and_owners(claims);
+        let modes: Vec<_> = claims.iter().map(|claim| mode_name(claim.mode)).collect();
+        let insert = sqlx::query_as(INSERT).bind(keys).bind(modes).bind(&owners);
+        let insert = insert.bind(&*claim.holder).bind(claim.lease.map(millis)).bind(millis(PLACE_TTL));
+        let taken: Vec<(Uuid, i64)> = self.run(async |connection| insert.fetch_all(connection).await).await?;
+        let taken: HashMap<_, _> = taken.into_iter().collect();
+        Ok(owners.iter().map(|owner| taken.get(owner).copied().map(FencingToken)).collect())
     }
 
-    async fn queue(&self, claim: &Claim) -> Result<(), Error> {
-        sqlx::query(
-            "insert into lock_waiters (lock_key, mode, owner, expires_at)
-             values ($1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond')
-             on conflict (owner) do update set expires_at = excluded.expires_at",
-        )
-        .bind(&claim.key)
-        .bind(mode_name(claim.mode))
-        .bind(claim.owner)
-        .bind(millis(PLACE_TTL))
-        .execute(&self.pool)
-        .await
-        .map(drop)
+    async fn extend(&self, claims: &[Arc<Claim>]) -> Result<Vec<bool>, Error> {
+        let Some(claim) = claims.first() else { return Ok(Vec::new()) };
+        let (keys, owners) = keys_and_owners(claims);
+        let extend = sqlx::query_scalar(EXTEND).bind(keys).bind(&owners).bind(claim.lease.map(millis));
+        let extended: Vec<Uuid> = self.run(async |connection| extend.fetch_all(connection).await).await?;
+        let extended: HashSet<_> = extended.into_iter().collect();
+        Ok(owners.iter().map(|owner| extended.contains(owner)).collect())
     }
 
-    async fn look(&self, claim: &Claim) -> Result<Outlook, Error> {
-        let row: Option<(bool, i64, bool)> = sqlx::query_as(
-            "select
-                 exists (
-                     select 1 from locks as l
-                     where l.lock_key = me.lock_key and (l.mode = 'exclusive' or me.mode = 'exclusive')
-                     and (l.expires_at is null or l.expires_at > clock_timestamp())
-                 ),
-                 (
-                     select count(*) from lock_waiters as w
-                     where w.lock_key = me.lock_key and (w.mode = 'exclusive' or me.mode = 'exclusive')
-                     and w.ticket < me.ticket and w.expires_at > clock_timestamp()
-                 ),
-                 me.expires_at < clock_timestamp() + $2 * interval '1 millisecond'
-             from lock_waiters as me where me.owner = $1",
-        )
-        .bind(claim.owner)
-        .bind(millis(PLACE_TTL * 2 / 3))
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(match row {
-            None => Outlook::Forgotten,
-            Some((false, 0, _)) => Outlook::Turn,
-            Some((_, ahead, refresh)) => {
-                Outlook::Wait { ahead: u32::try_from(ahead).unwrap_or(u32::MAX), refresh }
+    async fn delete(&self, claims: &[Arc<Claim>]) -> Result<(), Error> {
+        let (keys, owners) = keys_and_owners(claims);
+        let delete = sqlx::query(DELETE).bind(&keys).bind(&owners).bind(CHANNEL);
+        match self.run(async |connection| delete.execute(connection).await).await {
+            Err(error) if is_definite(&error) && !self.is_busy(&error) => {
+                tracing::warn!(%error, "a release could not be announced; those who wait poll");
+                let delete = sqlx::query(DELETE_SILENTLY).bind(&keys).bind(&owners);
+                self.run(async |connection| delete.execute(connection).await).await.map(drop)
             }
-        })
-    }
-
-    async fn take_turn(&self, claim: &Claim) -> Result<Option<FencingToken>, Error> {
-        let token = sqlx::query_scalar(TAKE_TURN).bind(&claim.key).bind(claim.owner);
-        let token = token.bind(&claim.holder).bind(claim.lease.map(millis));
-        Ok(token.fetch_optional(&self.pool).await?.map(FencingToken))
-    }
-
-    async fn renew(&self, owner: Uuid, lease: Duration) -> Result<bool, Error> {
-        let renewed = sqlx::query(
-            "update locks set expires_at = clock_timestamp() + $2 * interval '1 millisecond' where owner = $1",
-        )
-        .bind(owner)
-        .bind(millis(lease))
-        .execute(&self.pool)
-        .await?;
-        Ok(renewed.rows_affected() == 1)
-    }
-
-    async fn delete(&self, owner: Uuid) -> Result<(), Error> {
-        // One statement: the record or the ticket goes, and where somebody waits, it is announced.
-        sqlx::query(
-            "with record as (delete from locks where owner = $1 returning lock_key),
-                 ticket as (delete from lock_waiters where owner = $1 returning lock_key)
-             select pg_notify($2, '')
-             from (select lock_key from record union select lock_key from ticket) as gone
-             where exists (
-                 select 1 from lock_waiters as w where w.lock_key = gone.lock_key and w.owner <> $1
-                 and w.expires_at > clock_timestamp()
-             )",
-        )
-        .bind(owner)
-        .bind(CHANNEL)
-        .execute(&self.pool)
-        .await
-        .map(drop)
+            deleted => deleted.map(drop),
+        }
     }
 
     async fn holders(&self) -> Result<Vec<Holder>, Error> {
-        let rows = sqlx::query(
+        let holders = sqlx::query(
             "select lock_key, mode, token, holder, coalesce(expires_at <= clock_timestamp(), false) as expired
              from locks order by token",
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        );
+        let rows = self.run(async |connection| holders.fetch_all(connection).await).await?;
         rows.iter().map(holder).collect()
     }
 
     async fn delete_record(&self, token: FencingToken) -> Result<bool, Error> {
         let delete = sqlx::query("delete from locks where token = $1").bind(token.0);
-        Ok(delete.execute(&self.pool).await?.rows_affected() == 1)
+        let deleted = self.run(async |connection| delete.execute(connection).await).await?;
+        Ok(deleted.rows_affected() == 1)
     }
 
     async fn waiters(&self, key: &str) -> Result<u64, Error> {
-        let waiting: i64 = sqlx::query_scalar(
+        let waiting = sqlx::query_scalar(
             "select count(*) from lock_waiters where lock_key = $1 and expires_at > clock_timestamp()",
-        )
-        .bind(key)
-        .fetch_one(&self.pool)
-        .await?;
+        );
+        let waiting = waiting.bind(key);
+        let waiting: i64 = self.run(async |connection| waiting.fetch_one(connection).await).await?;
         Ok(waiting.unsigned_abs())
     }
 
-    fn changes(&self) -> Option<watch::Receiver<()>> {
-        Some(self.released.clone())
+    fn flights(&self) -> usize {
+        2
     }
 
     fn pause(&self, _ahead: u32) -> Duration {
@@ -230,7 +238,7 @@ impl LockTable for PostgresTable {
         crate::db::postgres::is_busy(error)
     }
 
-    fn straggles(&self) -> Duration {
+    fn late_write_window(&self) -> Duration {
         self.statement_timeout
     }
 
@@ -244,6 +252,10 @@ impl Drop for PostgresTable {
     fn drop(&mut self) {
         self.listener.abort();
     }
+}
+
+fn keys_and_owners(claims: &[Arc<Claim>]) -> (Vec<&str>, Vec<Uuid>) {
+    claims.iter().map(|claim| (&*claim.key, claim.owner)).unzip()
 }
 
 fn holder(row: &PgRow) -> Result<Holder, Error> {

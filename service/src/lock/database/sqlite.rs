@@ -1,18 +1,18 @@
 //! The lock table on SQLite, in the store's file.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
-use sqlx::{Error, Row as _};
-use tokio::sync::watch;
-use uuid::Uuid;
+use sqlx::{Error, Row as _, SqliteExecutor};
 
 use super::{LockTable, Outlook, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
 use crate::db::sqlite::{options, pool};
-use crate::lock::shell::{Claim, PLACE_TTL};
+use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
 use crate::lock::{FencingToken, Holder};
 
 /// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
@@ -20,53 +20,143 @@ pub(super) struct SqliteTable {
     /// One, since SQLite has one writer at a time: who waits for it waits in order, and does not poll.
     writer: SqlitePool,
     reader: SqlitePool,
+    /// The waiters of this process.
+    wakeups: Arc<Wakeups>,
 }
 
 impl SqliteTable {
-    pub(super) fn connect(store: &StoreSection) -> Result<Self, ConfigError> {
+    pub(super) fn connect(store: &StoreSection, wakeups: Arc<Wakeups>) -> Result<Self, ConfigError> {
         // A lock record need not survive a power cut on its own. Those that count do: the commit of an order
         // syncs the whole log, and with it the records written before. So tokens never go back.
         let options = options(store)?.synchronous(SqliteSynchronous::Normal);
         Ok(Self {
             writer: pool(store, 1).connect_lazy_with(options.clone()),
             reader: pool(store, 2).connect_lazy_with(options.read_only(true)),
+            wakeups,
         })
     }
 }
 
-#[async_trait]
-impl LockTable for SqliteTable {
-    async fn try_insert(&self, claim: &Claim) -> Result<Option<FencingToken>, Error> {
-        let token = sqlx::query_scalar(
-            "insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
-             select ?1, ?2, ?3, ?4, now, now + ?5
-             from (select cast(unixepoch('subsec') * 1000 as integer) as now)
-             where not exists (
-                 select 1 from locks where lock_key = ?1 and (mode = 'exclusive' or ?2 = 'exclusive')
-             )
-             and not exists (select 1 from lock_waiters where lock_key = ?1 and expires_at > now)
-             returning token",
-        );
-        let token = token.bind(&claim.key).bind(mode_name(claim.mode)).bind(claim.owner.to_string());
-        let token = token.bind(&claim.holder).bind(claim.lease.map(millis));
-        // All rows are asked for, though there is one at most: SQLite commits when the statement has come to its end,
-        // and an error of that must not be lost.
-        Ok(token.fetch_all(&self.writer).await?.pop().map(FencingToken))
+/// Inserts the records of those whose turn it is: with no record that keeps them out, and no earlier ticket; those who
+/// have no ticket yet come last, in the order in which they are given, as a JSON array of keys, modes and owners. SQLite
+/// has one writer at a time, so that what is not there is not there.
+const INSERT: &str = "
+    insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
+    select asked.lock_key, asked.mode, asked.owner, ?2, now, now + ?3
+    from (
+        select lock_key, mode, owner, position, ticket,
+            count(*) over earlier as before,
+            count(*) filter (where mode = 'exclusive') over earlier as writers_before
+        from (
+            select value ->> 0 as lock_key, value ->> 1 as mode, value ->> 2 as owner, key as position,
+                coalesce(
+                    (select me.ticket from lock_waiters as me where me.owner = value ->> 2),
+                    9223372036854775807
+                ) as ticket
+            from json_each(?1)
+        )
+        window earlier as (
+            partition by lock_key order by ticket, position rows between unbounded preceding and 1 preceding
+        )
+    ) as asked,
+        (select cast(unixepoch('subsec') * 1000 as integer) as now)
+    where case asked.mode when 'exclusive' then asked.before else asked.writers_before end = 0
+    and not exists (
+        select 1 from locks as l
+        where l.lock_key = asked.lock_key and (l.mode = 'exclusive' or asked.mode = 'exclusive')
+    )
+    and not exists (
+        select 1 from lock_waiters as w
+        where w.lock_key = asked.lock_key and (w.mode = 'exclusive' or asked.mode = 'exclusive')
+        and w.expires_at > now and w.ticket < asked.ticket
+    )
+    order by position
+    on conflict do nothing
+    returning owner, token";
+
+/// Gives tickets to those who have none, and refreshes those of the others.
+const QUEUE: &str = "
+    insert into lock_waiters (lock_key, mode, owner, expires_at)
+    select value ->> 0, value ->> 1, value ->> 2, cast(unixepoch('subsec') * 1000 as integer) + ?2
+    from json_each(?1) where true order by key
+    on conflict (owner) do update set expires_at = excluded.expires_at";
+
+impl SqliteTable {
+    /// Inserts the records of those whose turn it is. Returns the tokens by owner.
+    async fn take<'c>(
+        claims: &[&Claim],
+        executor: impl SqliteExecutor<'c>,
+    ) -> Result<HashMap<String, FencingToken>, Error> {
+        let Some(claim) = claims.first() else { return Ok(HashMap::new()) };
+        let insert = sqlx::query_as(INSERT).bind(asked(claims)).bind(&*claim.holder);
+        let insert = insert.bind(claim.lease.map(millis));
+        // All rows are asked for, also where there is one at most: SQLite commits when the statement has come to its
+        // end, and an error of that must not be lost.
+        let taken: Vec<(String, i64)> = insert.fetch_all(executor).await?;
+        Ok(taken.into_iter().map(|(owner, token)| (owner, FencingToken(token))).collect())
     }
 
-    async fn queue(&self, claim: &Claim) -> Result<(), Error> {
-        sqlx::query(
-            "insert into lock_waiters (lock_key, mode, owner, expires_at)
-             values (?1, ?2, ?3, cast(unixepoch('subsec') * 1000 as integer) + ?4)
-             on conflict (owner) do update set expires_at = excluded.expires_at",
-        )
-        .bind(&claim.key)
-        .bind(mode_name(claim.mode))
-        .bind(claim.owner.to_string())
-        .bind(millis(PLACE_TTL))
-        .execute(&self.writer)
-        .await
-        .map(drop)
+    /// Clears away what has expired, inserts the records of those whose turn it is, and gives the others tickets.
+    async fn take_turns(&self, claims: &[&Claim]) -> Result<HashMap<String, FencingToken>, Error> {
+        let keys = json(claims.iter().map(|claim| &*claim.key));
+        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        for expired in [
+            "delete from locks where lock_key in (select value from json_each(?1))
+             and expires_at <= cast(unixepoch('subsec') * 1000 as integer)",
+            "delete from lock_waiters where lock_key in (select value from json_each(?1))
+             and expires_at <= cast(unixepoch('subsec') * 1000 as integer)",
+        ] {
+            sqlx::query(expired).bind(&keys).execute(&mut *transaction).await?;
+        }
+        let taken = Self::take(claims, &mut *transaction).await?;
+        let waiting = asked(&without(claims, &taken));
+        let queue = sqlx::query(QUEUE).bind(waiting).bind(millis(PLACE_TTL));
+        queue.execute(&mut *transaction).await?;
+        if !taken.is_empty() {
+            sqlx::query("delete from lock_waiters where owner in (select value from json_each(?1))")
+                .bind(json(taken.keys()))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(taken)
+    }
+}
+
+/// The claims that have no record.
+fn without<'c>(claims: &[&'c Claim], taken: &HashMap<String, FencingToken>) -> Vec<&'c Claim> {
+    claims.iter().copied().filter(|claim| !taken.contains_key(&claim.owner.to_string())).collect()
+}
+
+/// Claims in JSON: an array of key, mode and owner for each.
+fn asked(claims: &[&Claim]) -> String {
+    json(claims.iter().map(|claim| (&*claim.key, mode_name(claim.mode), claim.owner)))
+}
+
+/// Something of each claim, in JSON.
+fn json<T: serde::Serialize>(of_each: impl Iterator<Item = T>) -> String {
+    serde_json::to_string(&of_each.collect::<Vec<_>>()).expect("text is JSON")
+}
+
+#[async_trait]
+impl LockTable for SqliteTable {
+    async fn insert(&self, claims: &[Arc<Claim>], step: Step) -> Result<Vec<Option<FencingToken>>, Error> {
+        let claims: Vec<_> = claims.iter().map(|claim| &**claim).collect();
+        let mut taken = match step {
+            // Where nothing has expired and no other waits, one statement is all.
+            Step::First => Self::take(&claims, &self.writer).await?,
+            Step::Again => HashMap::new(),
+        };
+        let others = without(&claims, &taken);
+        if !others.is_empty() {
+            match self.take_turns(&others).await {
+                Ok(taken_now) => taken.extend(taken_now),
+                // Those who have their records are told so all the same.
+                Err(error) if self.is_busy(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(claims.iter().map(|claim| taken.get(&claim.owner.to_string()).copied()).collect())
     }
 
     async fn look(&self, claim: &Claim) -> Result<Outlook, Error> {
@@ -92,79 +182,39 @@ impl LockTable for SqliteTable {
         .fetch_optional(&self.reader)
         .await?;
         Ok(match row {
-            None => Outlook::Forgotten,
-            Some((false, 0, _)) => Outlook::Turn,
-            Some((_, ahead, refresh)) => Outlook::Wait { ahead, refresh },
+            // Its ticket lapsed and was cleared away; or it is its turn; or its ticket is about to lapse.
+            None | Some((false, 0, _) | (_, _, true)) => Outlook::Insert,
+            Some((_, ahead, false)) => Outlook::Wait { ahead },
         })
     }
 
-    async fn take_turn(&self, claim: &Claim) -> Result<Option<FencingToken>, Error> {
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
-        sqlx::query(
-            "delete from locks
-             where lock_key = ?1 and expires_at <= cast(unixepoch('subsec') * 1000 as integer)",
-        )
-        .bind(&claim.key)
-        .execute(&mut *transaction)
-        .await?;
-        let token = sqlx::query_scalar(
-            "insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
-             select me.lock_key, me.mode, me.owner, ?2, now, now + ?3
-             from lock_waiters as me,
-                 (select cast(unixepoch('subsec') * 1000 as integer) as now)
-             where me.owner = ?1
-             and not exists (
-                 select 1 from locks as l
-                 where l.lock_key = me.lock_key and (l.mode = 'exclusive' or me.mode = 'exclusive')
-             )
-             and not exists (
-                 select 1 from lock_waiters as w
-                 where w.lock_key = me.lock_key and (w.mode = 'exclusive' or me.mode = 'exclusive')
-                 and w.ticket < me.ticket and w.expires_at > now
-             )
-             returning token",
-        )
-        .bind(claim.owner.to_string())
-        .bind(&claim.holder)
-        .bind(claim.lease.map(millis))
-        .fetch_optional(&mut *transaction)
-        .await?;
-        if token.is_some() {
-            sqlx::query(
-                "delete from lock_waiters
-                 where owner = ?1
-                 or (lock_key = ?2 and expires_at <= cast(unixepoch('subsec') * 1000 as integer))",
-            )
-            .bind(claim.owner.to_string())
-            .bind(&claim.key)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        transaction.commit().await?;
-        Ok(token.map(FencingToken))
-    }
-
-    async fn renew(&self, owner: Uuid, lease: Duration) -> Result<bool, Error> {
-        let renewed = sqlx::query(
+    async fn extend(&self, claims: &[Arc<Claim>]) -> Result<Vec<bool>, Error> {
+        let Some(claim) = claims.first() else { return Ok(Vec::new()) };
+        let extended: Vec<String> = sqlx::query_scalar(
             "update locks set expires_at = cast(unixepoch('subsec') * 1000 as integer) + ?2
-             where owner = ?1",
+             where owner in (select value from json_each(?1))
+             returning owner",
         )
-        .bind(owner.to_string())
-        .bind(millis(lease))
-        .execute(&self.writer)
+        .bind(json(claims.iter().map(|claim| claim.owner)))
+        .bind(claim.lease.map(millis))
+        .fetch_all(&self.writer)
         .await?;
-        Ok(renewed.rows_affected() == 1)
+        let extended: HashSet<_> = extended.into_iter().collect();
+        Ok(claims.iter().map(|claim| extended.contains(&claim.owner.to_string())).collect())
     }
 
-    async fn delete(&self, owner: Uuid) -> Result<(), Error> {
-        let owner = owner.to_string();
-        let record = sqlx::query("delete from locks where owner = ?1").bind(&owner);
-        if record.execute(&self.writer).await?.rows_affected() == 0 {
-            sqlx::query("delete from lock_waiters where owner = ?1")
-                .bind(&owner)
+    async fn delete(&self, claims: &[Arc<Claim>]) -> Result<(), Error> {
+        let owners = json(claims.iter().map(|claim| claim.owner));
+        let records = sqlx::query("delete from locks where owner in (select value from json_each(?1))");
+        let records = records.bind(&owners).execute(&self.writer).await?.rows_affected();
+        if records < claims.len() as u64 {
+            sqlx::query("delete from lock_waiters where owner in (select value from json_each(?1))")
+                .bind(&owners)
                 .execute(&self.writer)
                 .await?;
         }
+        // Those in other processes poll.
+        claims.iter().for_each(|claim| self.wakeups.wake(&claim.key));
         Ok(())
     }
 
@@ -195,8 +245,8 @@ impl LockTable for SqliteTable {
         Ok(waiting.unsigned_abs())
     }
 
-    fn changes(&self) -> Option<watch::Receiver<()>> {
-        None
+    fn flights(&self) -> usize {
+        1
     }
 
     fn pause(&self, ahead: u32) -> Duration {
@@ -208,7 +258,7 @@ impl LockTable for SqliteTable {
         crate::db::sqlite::is_busy(error)
     }
 
-    fn straggles(&self) -> Duration {
+    fn late_write_window(&self) -> Duration {
         // There is no connection to break: a statement ends with the process.
         Duration::ZERO
     }

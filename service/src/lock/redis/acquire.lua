@@ -1,20 +1,51 @@
 -- KEYS: lock, readers, waiting, places, token.  ARGV: owner, mode, lease ms, place ms, floor, holder.
--- Answers {"acquired", token} or {"waits", how many stand before it}. No token is less than the floor.
+-- Returns {1, token} when the lock is acquired, and else {0, how many stand before it}. No token is less than the floor.
 local lock, readers, waiting, places, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local owner, mode, lease, place, floor = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local owner, mode, lease, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
+
+local function take()
+    local token = redis.call('INCR', counter)
+    -- No counter, or an older one: the server is new, or has lost its data, or some of it.
+    if token <= floor then
+        token = floor + 1
+        redis.call('SET', counter, string.format('%d', token))
+    end
+    redis.call('HSET', lock, 'owner', owner, 'token', token, 'holder', ARGV[6])
+    redis.call('PEXPIRE', lock, lease)
+    return { 1, token }
+end
+
+-- Nobody has it and nobody waits: the common case.
+if mode == 'exclusive' and redis.call('EXISTS', lock, readers, waiting) == 0 then
+    return take()
+end
+
+-- Its own already: an earlier reply was lost. The lease begins again, as its owner reckons.
+if redis.call('HGET', lock, 'owner') == owner then
+    redis.call('PEXPIRE', lock, lease)
+    return { 1, tonumber(redis.call('HGET', lock, 'token')) }
+end
+
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Its own already: an earlier reply was lost.
-if redis.call('HGET', lock, 'owner') == owner then
-    return { 'acquired', tonumber(redis.call('HGET', lock, 'token')) }
+local function read()
+    redis.call('ZADD', readers, now + lease, owner)
+    -- Never shorter than another reader's lease, which may be longer.
+    if redis.call('PTTL', readers) < tonumber(lease) then
+        redis.call('PEXPIRE', readers, lease)
+    end
+    local token = tonumber(redis.call('GET', counter) or 0)
+    if token < floor then
+        token = floor
+        redis.call('SET', counter, ARGV[5])
+    end
+    return { 1, token }
 end
+
+redis.call('ZREMRANGEBYSCORE', readers, '-inf', now)
 if redis.call('ZSCORE', readers, owner) then
-    return { 'acquired', tonumber(redis.call('GET', counter) or 0) }
-end
--- No counter, or an older one: the server is new, or has lost its data, or some of it.
-if tonumber(redis.call('GET', counter) or -1) < floor then
-    redis.call('SET', counter, ARGV[5])
+    return read()
 end
 
 -- Who stands before it, and would keep it out? Those who have stopped looking are cleared away.
@@ -32,17 +63,17 @@ for _, other in ipairs(redis.call('ZRANGE', waiting, 0, -1)) do
         ahead = ahead + 1
     end
 end
-redis.call('ZREMRANGEBYSCORE', readers, '-inf', now)
-local held = redis.call('EXISTS', lock) == 1 or (mode == 'exclusive' and redis.call('ZCARD', readers) > 0)
+local held = redis.call('EXISTS', lock) == 1 or (mode == 'exclusive' and redis.call('EXISTS', readers) == 1)
 
 if held or ahead > 0 then
+    local place = tonumber(ARGV[4])
     if not placed then
         redis.call('ZADD', waiting, time[1] * 1000000 + time[2], owner)
     end
     redis.call('HSET', places, owner, mode .. ' ' .. string.format('%d', now + place))
     redis.call('PEXPIRE', waiting, place * 2)
     redis.call('PEXPIRE', places, place * 2)
-    return { 'waits', ahead }
+    return { 0, ahead }
 end
 
 if placed then
@@ -50,14 +81,6 @@ if placed then
     redis.call('HDEL', places, owner)
 end
 if mode == 'shared' then
-    redis.call('ZADD', readers, now + lease, owner)
-    -- Never shorter than another reader's lease, which may be longer.
-    if redis.call('PTTL', readers) < lease then
-        redis.call('PEXPIRE', readers, lease)
-    end
-    return { 'acquired', tonumber(redis.call('GET', counter)) }
+    return read()
 end
-local token = redis.call('INCR', counter)
-redis.call('HSET', lock, 'owner', owner, 'token', token, 'holder', ARGV[6])
-redis.call('PEXPIRE', lock, lease)
-return { 'acquired', token }
+return take()

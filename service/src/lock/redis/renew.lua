@@ -1,5 +1,5 @@
--- KEYS: lock, readers, waiting, places, token.  ARGV: owner, lease ms.
--- Answers 1 when the lease is extended, 0 when it is not the owner's any more.
+-- KEYS: lock, readers.  ARGV: owner, lease ms.
+-- Returns 1 when the lease is extended, 0 when it is not the owner's any more.
 local lock, readers = KEYS[1], KEYS[2]
 local owner, lease = ARGV[1], tonumber(ARGV[2])
 if redis.call('HGET', lock, 'owner') == owner then

@@ -3,25 +3,26 @@
 //! - Every attempt is an owner of its own. Whatever becomes of it, its release goes to the [`Releaser`], also
 //!   where the acquire seemed to fail: its reply may have been lost.
 //! - A lease is valid for less than the backend will wait, reckoned from before it was asked for; it is renewed
-//!   three times in its length, and declared lost as soon as it is not its owner's any more.
-//! - Those who wait look again when the backend announces a release, and after a pause in any case: an
+//!   three times in its length, by the [`Renewer`], and declared lost as soon as it is not its owner's any more.
+//! - Those who wait look again when the backend announces a release of their key, and after a pause in any case: an
 //!   announcement is a hint.
 
 mod releaser;
-mod renewal;
+mod renewer;
+mod wakeups;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use self::releaser::{Obligation, Releaser};
-use self::renewal::{Renewal, valid_until};
+use self::releaser::{PendingRelease, Releaser};
+use self::renewer::{Renewal, Renewer, valid_until};
+pub(super) use self::wakeups::Wakeups;
 use super::pending::Pending;
-use super::silence::Silence;
+use super::pending_reply::PendingReply;
 use super::{Acquire, Census, FencingToken, Hold, Lease, Lock, LockError, Mode, Validity};
 use crate::config::LeaseTime;
 use crate::telemetry::LockMetrics;
@@ -32,15 +33,16 @@ pub(super) const PLACE_TTL: Duration = Duration::from_secs(1);
 /// The operations of a backend that can hold leases. Every one may be repeated: its reply may have been lost.
 #[async_trait]
 pub(super) trait Backend: Send + Sync {
-    /// Takes the lock if it is free and nobody stands before the claim; otherwise sees to it that the claim has a
+    /// Takes the lock if it is free and no other stands before the claim; otherwise sees to it that the claim has a
     /// place among those who wait, and keeps it.
-    async fn attempt(&self, claim: &Claim, step: Step) -> Result<Attempt, BackendError>;
+    async fn attempt(self: Arc<Self>, claim: Arc<Claim>, step: Step) -> Result<Attempt, BackendError>;
 
-    /// Extends an owner's lease; `false` when it has none any more.
-    async fn renew(&self, claim: &Claim, lease: Duration) -> Result<bool, BackendError>;
+    /// Extends the leases of these claims, or sees whether they are there, where they have no end. For each, `false`
+    /// when it has none any more.
+    async fn renew(&self, claims: &[Arc<Claim>]) -> Vec<Result<bool, BackendError>>;
 
     /// Gives back whatever an owner has: the lock, or its place among those who wait.
-    async fn release(&self, claim: &Claim) -> Result<(), BackendError>;
+    async fn release(&self, claim: &Arc<Claim>) -> Result<(), BackendError>;
 
     /// Who has the lock on a key, and how many wait.
     async fn census(&self, key: &str) -> Result<Census, BackendError>;
@@ -48,11 +50,11 @@ pub(super) trait Backend: Send + Sync {
     /// Whether the backend answers.
     async fn ping(&self) -> Result<(), BackendError>;
 
-    /// Fires when a lock that somebody waits for may have become free; `None` where nobody says so.
-    fn changes(&self) -> Option<watch::Receiver<()>>;
+    /// Where it announces that a lock that is waited for may have become free.
+    fn wakeups(&self) -> &Arc<Wakeups>;
 
-    /// How long to wait before looking again, with so many ahead. Jittered, so that those who wait do not look in
-    /// step.
+    /// How long to wait before looking again without an announcement, with so many ahead. Jittered, so that those who
+    /// wait do not look in step.
     fn pause(&self, ahead: u32) -> Duration;
 
     /// Whether the tokens of a key grow by exactly one with every exclusive lease.
@@ -64,19 +66,19 @@ pub(super) trait Backend: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// How long after a broken connection what was sent over it may still be carried out.
-    fn straggles(&self) -> Duration;
+    fn late_write_window(&self) -> Duration;
 
     /// Ends all connections.
     async fn close(&self);
 }
 
 /// One attempt to have a lock.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Claim {
-    pub(super) key: String,
+    pub(super) key: Arc<str>,
     pub(super) mode: Mode,
     pub(super) owner: Uuid,
-    pub(super) holder: String,
+    pub(super) holder: Arc<str>,
     /// `None`: for ever.
     pub(super) lease: Option<Duration>,
 }
@@ -88,11 +90,11 @@ pub(super) enum Step {
     Again,
 }
 
-/// What a claim is told.
+/// What came of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attempt {
     Acquired(FencingToken),
-    /// So many stand before it, or somebody has the lock.
+    /// So many stand before it, or another holder has the lock.
     Waits {
         ahead: u32,
     },
@@ -117,10 +119,10 @@ pub(super) struct LeasedLock {
 struct Shared {
     backend: Arc<dyn Backend>,
     lease: LeaseTime,
-    renews: bool,
-    holder: String,
+    holder: Arc<str>,
     releaser: Releaser,
-    metrics: LockMetrics,
+    /// `None`: leases are left to end.
+    renewer: Option<Renewer>,
 }
 
 impl LeasedLock {
@@ -133,27 +135,25 @@ impl LeasedLock {
         metrics: &LockMetrics,
     ) -> Self {
         let releaser = Releaser::start(Arc::clone(&backend), lease);
-        let holder = holder.into();
-        Self {
-            shared: Arc::new(Shared { backend, lease, renews, holder, releaser, metrics: metrics.clone() }),
-        }
+        let renewer = renews.then(|| Renewer::start(&backend, lease, metrics.renewals.clone()));
+        Self { shared: Arc::new(Shared { backend, lease, holder: holder.into(), releaser, renewer }) }
     }
 }
 
 impl Shared {
-    async fn acquire(&self, key: String, mode: Mode, silence: &Silence) -> Result<Lease, LockError> {
-        let claim = Claim {
+    async fn acquire(&self, key: Arc<str>, mode: Mode, reply: &PendingReply) -> Result<Lease, LockError> {
+        let claim = Arc::new(Claim {
             key,
             mode,
-            owner: Uuid::new_v4(),
-            holder: self.holder.clone(),
+            owner: uuid::Builder::from_random_bytes(rand::random()).into_uuid(),
+            holder: Arc::clone(&self.holder),
             lease: self.lease.duration(),
-        };
+        });
         // From here on the lock, or the place among those who wait, is given back, whatever becomes of this attempt.
-        let mut obligation = self.releaser.obligation(claim.clone());
-        match self.wait(&claim, &mut obligation, silence).await {
+        let mut release = self.releaser.pending(&claim);
+        match self.wait(&claim, &mut release, reply).await {
             Ok((token, asked)) => {
-                let lease = self.lease(claim, obligation, token, asked);
+                let lease = self.lease(&claim, release, token, asked);
                 // A reply that took longer than the lease brought nothing.
                 lease.check().map_err(|_| LockError::Timeout)?;
                 Ok(lease)
@@ -163,57 +163,42 @@ impl Shared {
         }
     }
 
-    /// Waits for the claim's turn. Answers the token and when it was asked for.
+    /// Waits for the claim's turn. Returns the token and when it was asked for.
     async fn wait(
         &self,
-        claim: &Claim,
-        obligation: &mut Obligation,
-        silence: &Silence,
+        claim: &Arc<Claim>,
+        release: &mut PendingRelease,
+        reply: &PendingReply,
     ) -> Result<(FencingToken, Instant), BackendError> {
-        let mut changes = self.backend.changes();
+        // Before the first attempt: whatever changes after it wakes this waiter.
+        let waiter = self.backend.wakeups().register(&claim.key);
         let mut step = Step::First;
         loop {
-            // Whatever changes from here on is noticed below, also when the attempt came too early for it.
-            changes.as_mut().map(watch::Receiver::borrow_and_update);
             let asked = Instant::now();
-            // In a task of its own: an attempt that is dropped half way may still succeed, over a connection that its
-            // release does not share. Whoever releases waits for its end first.
-            let (backend, claimed) = (Arc::clone(&self.backend), claim.clone());
-            let attempt =
-                obligation.watch(tokio::spawn(async move { backend.attempt(&claimed, step).await }));
-            let ahead = match silence.during(attempt).await? {
+            let attempt = Arc::clone(&self.backend).attempt(Arc::clone(claim), step);
+            match reply.during(release.after(attempt)).await? {
                 Attempt::Acquired(token) => return Ok((token, asked)),
-                Attempt::Waits { ahead } => ahead,
-            };
-            if step == Step::Again {
-                let changed = async {
-                    let announced = match &mut changes {
-                        Some(changes) => changes.changed().await.is_ok(),
-                        None => false,
-                    };
-                    if !announced {
-                        std::future::pending::<()>().await;
-                    }
-                };
                 // An error says that the pause is over.
-                timeout(self.backend.pause(ahead), changed).await.ok();
+                Attempt::Waits { ahead } => drop(timeout(self.backend.pause(ahead), waiter.woken()).await),
             }
             step = Step::Again;
         }
     }
 
-    fn lease(&self, claim: Claim, obligation: Obligation, token: FencingToken, asked: Instant) -> Lease {
-        let (validity, renewal) = match self.lease {
-            LeaseTime::Never => (Validity::unlimited(), None),
-            LeaseTime::For(lease) => {
-                let validity = Validity::until(valid_until(asked, lease));
-                let backend = Arc::clone(&self.backend);
-                let renewal = Renewal::start(backend, claim, lease, &validity, self.metrics.renewals.clone());
-                (validity, self.renews.then_some(renewal))
-            }
+    fn lease(
+        &self,
+        claim: &Arc<Claim>,
+        release: PendingRelease,
+        token: FencingToken,
+        asked: Instant,
+    ) -> Lease {
+        let validity = match self.lease {
+            LeaseTime::Never => Validity::unlimited(),
+            LeaseTime::For(lease) => Validity::until(valid_until(asked, lease)),
         };
+        let renewal = self.renewer.as_ref().map(|renewer| renewer.renew(claim, &validity));
         let sequence = self.backend.counts_each_key().then_some(token.0);
-        Lease::new(Some(token), validity, Box::new(Held { obligation, renewal })).with_sequence(sequence)
+        Lease::new(Some(token), validity, Box::new(Held { release, renewal })).with_sequence(sequence)
     }
 
     fn unavailable(&self, error: impl std::fmt::Display) -> LockError {
@@ -224,13 +209,13 @@ impl Shared {
 #[async_trait]
 impl Lock for LeasedLock {
     fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
-        let silence = Arc::new(Silence::default());
-        let (shared, key, heard) = (Arc::clone(&self.shared), key.to_owned(), Arc::clone(&silence));
-        let acquisition = async move { shared.acquire(key, mode, &heard).await };
+        let reply = Arc::new(PendingReply::default());
+        let (shared, key, pending) = (Arc::clone(&self.shared), key.into(), Arc::clone(&reply));
+        let acquisition = async move { shared.acquire(key, mode, &pending).await };
         let shared = Arc::clone(&self.shared);
         Box::new(Pending::new(acquisition, move || {
-            silence.is_suspicious().map_or(LockError::Timeout, |silent| {
-                shared.unavailable(format_args!("no answer for {} ms", silent.as_millis()))
+            reply.is_suspicious().map_or(LockError::Timeout, |pending| {
+                shared.unavailable(format_args!("no answer for {} ms", pending.as_millis()))
             })
         }))
     }
@@ -253,15 +238,15 @@ impl Lock for LeasedLock {
 
 /// What a lease has to give back.
 struct Held {
-    obligation: Obligation,
+    release: PendingRelease,
     renewal: Option<Renewal>,
 }
 
 #[async_trait]
 impl Hold for Held {
     async fn release(self: Box<Self>) {
-        let Self { obligation, renewal } = *self;
+        let Self { release, renewal } = *self;
         drop(renewal);
-        obligation.fulfil().await;
+        release.now().await;
     }
 }
