@@ -15,20 +15,25 @@ use super::{Acquire, Census, Hold, Holder, Lease, Lock, LockError, Mode};
 /// Its leases have no fencing token: there is nobody above the processes who could count.
 #[derive(Debug, Default)]
 pub struct LocalLock {
-    keys: Mutex<HashMap<String, Entry>>,
+    keys: Arc<Keys>,
 }
+
+/// The keys that are locked or waited for.
+type Keys = Mutex<HashMap<Arc<str>, Arc<Entry>>>;
 
 #[async_trait]
 impl Lock for LocalLock {
     fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
-        let entry = self.of(key);
+        let used = Used::begin(&self.keys, key);
         let acquisition = async move {
-            let _waiting = Waiting::begin(&entry.waiting);
-            let hold: Box<dyn Hold> = match mode {
-                Mode::Exclusive => Box::new(Exclusive(entry.lock.write_owned().await)),
-                Mode::Shared => Box::new(Shared(entry.lock.read_owned().await)),
+            let waiting = Waiting::begin(&used.entry.waiting);
+            let lock = Arc::clone(&used.entry.lock);
+            let guard = match mode {
+                Mode::Exclusive => Guard::Exclusive(lock.write_owned().await),
+                Mode::Shared => Guard::Shared(lock.read_owned().await),
             };
-            Ok(Lease::unlimited(Some(hold)))
+            drop(waiting);
+            Ok(Lease::unlimited(Some(Box::new(Held { _guard: guard, _used: used }))))
         };
         Box::new(Pending::new(acquisition, || LockError::Timeout))
     }
@@ -38,7 +43,8 @@ impl Lock for LocalLock {
     }
 
     async fn census(&self, key: &str) -> Result<Census, LockError> {
-        let Entry { lock, waiting } = self.of(key);
+        let used = Used::begin(&self.keys, key);
+        let Entry { lock, waiting, .. } = &*used.entry;
         let held = |mode| Holder { key: key.into(), mode, token: None, replica: None, expired: false };
         let holder = if lock.try_read().is_err() {
             Some(held(Mode::Exclusive))
@@ -53,21 +59,13 @@ impl Lock for LocalLock {
     async fn shutdown(&self) {}
 }
 
-impl LocalLock {
-    fn of(&self, key: &str) -> Entry {
-        let mut keys = self.keys.lock().expect("nothing panics while it holds this");
-        match keys.get(key) {
-            Some(entry) => entry.clone(),
-            None => keys.entry(key.into()).or_default().clone(),
-        }
-    }
-}
-
 /// The lock of one key, and how many wait for it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Entry {
     lock: Arc<RwLock<()>>,
     waiting: Arc<AtomicU64>,
+    /// Changed under the table's mutex only.
+    users: AtomicU64,
 }
 
 /// Counts as waiting until it is dropped.
@@ -86,17 +84,51 @@ impl Drop for Waiting {
     }
 }
 
-struct Exclusive(#[allow(dead_code, reason = "its drop is the release")] OwnedRwLockWriteGuard<()>);
-
-#[async_trait]
-impl Hold for Exclusive {
-    async fn release(self: Box<Self>) {}
+/// A key in use. The last of its users removes it.
+struct Used {
+    keys: Arc<Keys>,
+    key: Arc<str>,
+    entry: Arc<Entry>,
 }
 
-struct Shared(#[allow(dead_code, reason = "its drop is the release")] OwnedRwLockReadGuard<()>);
+impl Used {
+    fn begin(keys: &Arc<Keys>, key: &str) -> Self {
+        let mut known = keys.lock().expect("nothing panics while it holds this");
+        let (key, entry) = match known.get_key_value(key) {
+            Some((key, entry)) => (Arc::clone(key), Arc::clone(entry)),
+            None => {
+                let key: Arc<str> = key.into();
+                (Arc::clone(&key), Arc::clone(known.entry(key).or_default()))
+            }
+        };
+        entry.users.fetch_add(1, Ordering::Relaxed);
+        Self { keys: Arc::clone(keys), key, entry }
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        let mut known = self.keys.lock().expect("nothing panics while it holds this");
+        if self.entry.users.fetch_sub(1, Ordering::Relaxed) == 1 {
+            known.remove(&self.key);
+        }
+    }
+}
+
+/// The lock that is held; its drop is the release.
+struct Held {
+    /// Before the key: what is removed is not locked.
+    _guard: Guard,
+    _used: Used,
+}
+
+enum Guard {
+    Exclusive(#[allow(dead_code, reason = "its drop is the release")] OwnedRwLockWriteGuard<()>),
+    Shared(#[allow(dead_code, reason = "its drop is the release")] OwnedRwLockReadGuard<()>),
+}
 
 #[async_trait]
-impl Hold for Shared {
+impl Hold for Held {
     async fn release(self: Box<Self>) {}
 }
 
@@ -115,5 +147,15 @@ mod tests {
         let _reader = lock.acquire("a", Mode::Shared, in_one_second()).await.unwrap();
         let _beside = lock.acquire("a", Mode::Shared, in_one_second()).await.unwrap();
         assert!(matches!(lock.acquire("a", Mode::Exclusive, at_once()).await, Err(LockError::Timeout)));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_nobody_uses_any_more_is_forgotten() {
+        let lock = LocalLock::default();
+        let held = lock.acquire("a", Mode::Exclusive, in_one_second()).await.unwrap();
+        assert!(lock.acquire("a", Mode::Exclusive, at_once()).await.is_err());
+        assert_eq!(lock.census("a").await.unwrap().holders.len(), 1);
+        held.release().await;
+        assert!(lock.keys.lock().unwrap().is_empty());
     }
 }
