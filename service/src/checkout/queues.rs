@@ -192,3 +192,25 @@ async fn sweep(queues: Arc<Mutex<HashMap<Sku, Arc<Queue>>>>, metrics: CheckoutMe
 fn lock<T>(queues: &Mutex<T>) -> MutexGuard<'_, T> {
     queues.lock().expect("nothing panics while it holds this")
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::metrics::counter::Counter;
+
+    use super::*;
+    use crate::config::StrategyName;
+
+    #[tokio::test(start_paused = true)]
+    async fn queues_that_nobody_joins_are_forgotten() {
+        let sku = Sku::parse("hair-dryer").unwrap();
+        let queues = Arc::new(Mutex::new(HashMap::new()));
+        lock(&queues).insert(sku.clone(), Arc::new(Queue::new(sku.clone(), Counter::default())));
+        let metrics = Metrics::new(StrategyName::Local).checkout;
+        let sweeping = tokio::spawn(sweep(Arc::clone(&queues), metrics));
+        tokio::time::sleep(IDLE - Duration::from_secs(1)).await;
+        assert!(lock(&queues).contains_key(&sku));
+        tokio::time::sleep(SWEEP + Duration::from_secs(1)).await;
+        assert!(lock(&queues).is_empty());
+        sweeping.abort();
+    }
+}

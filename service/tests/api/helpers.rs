@@ -7,8 +7,10 @@ use std::time::Duration;
 use lab::Postgres;
 
 use order_service::api::{Audit, Order};
-use order_service::app::App;
+use order_service::app::{App, token_floor};
 use order_service::config::{Config, Sources, StoreSection};
+use order_service::lock::{self, Lock};
+use order_service::telemetry::Metrics;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -110,6 +112,15 @@ impl Shop {
     pub async fn connect(&self) -> Arc<dyn order_service::store::Store> {
         let section = StoreSection { url: self.url(), ..StoreSection::default() };
         order_service::store::connect(&section).await.expect("the store opens")
+    }
+
+    /// The lock of strategy `database`, as a replica has it.
+    pub async fn lock(&self) -> Arc<dyn Lock> {
+        let overrides = [("store.url", self.url()), ("lock.database.lease", "10s".into())];
+        let overrides = overrides.map(|(key, value)| (key.to_owned(), value)).to_vec();
+        let config = Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration");
+        let floor = token_floor(&self.connect().await);
+        lock::connect(&config, floor, &Metrics::new(config.lock.strategy)).await.expect("the lock connects")
     }
 
     fn url(&self) -> String {

@@ -1,5 +1,8 @@
 //! What only a server can suffer: to be gone for a while.
 
+use serde_json::json;
+use sqlx::Connection as _;
+
 use crate::helpers::{Shop, problem};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,4 +40,37 @@ async fn a_stopped_server_keeps_nobody_waiting_for_ever() {
     assert!(asked.elapsed() < std::time::Duration::from_secs(4), "answered after {:?}", asked.elapsed());
     assert!(matches!((status, outcome.as_deref()), (503, Some("not_executed")) | (504, Some("unknown"))));
     shop.server().resume().expect("the server goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_another_transaction_has_locked_keeps_no_other_product_waiting() {
+    for strategy in ["database", "row", "optimistic", "local"] {
+        let keys = [("lock.wait", "1s"), ("store.timeout", "1s"), ("server.request_timeout", "2s")];
+        let mut shop = Shop::on_a_server_of_its_own(1, strategy, 100, &keys).await;
+        let url = format!("{}/v1/admin/products/other", shop.replica().url);
+        let created = shop.replica().http.put(url).bearer_auth(crate::helpers::TOKEN);
+        let created = created.json(&json!({"name": "Other", "stock": 100})).send().await;
+        assert_eq!(created.expect("an answer").status(), 201);
+        let server = shop.server().url("postgres");
+        let mut stranger = sqlx::PgConnection::connect(&server).await.expect("a connection");
+        sqlx::raw_sql("begin; select 1 from products where sku = 'hair-dryer' for update")
+            .execute(&mut stranger)
+            .await
+            .expect("the row is locked");
+        let replica = shop.replica();
+        let body = json!({"sku": "other", "quantity": 1, "buyer": "A"});
+        let (stuck, others) = tokio::join!(replica.order("A", 1), async {
+            let begun = std::time::Instant::now();
+            for _ in 0..20 {
+                assert_eq!(replica.order_with(&body, None).await.status(), 201, "{strategy}");
+            }
+            begun.elapsed()
+        });
+        assert!(others < std::time::Duration::from_millis(800), "{strategy}: {others:?}");
+        let (status, _, outcome) = problem(stuck).await;
+        assert_eq!((status, outcome.as_deref()), (503, Some("not_executed")), "{strategy}");
+        sqlx::raw_sql("rollback").execute(&mut stranger).await.expect("the row is free");
+        assert_eq!(replica.order("A", 1).await.status(), 201, "{strategy}");
+        assert_eq!(shop.audit().await.orders, 1, "{strategy}");
+    }
 }

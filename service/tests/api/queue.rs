@@ -1,11 +1,12 @@
-//! The checkout line: batches, its bounds, and those who do not wait.
+//! The queue of a product: batches, its bounds, and those who do not wait.
 
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use order_service::lock::Mode;
 use serde_json::json;
 
-use crate::helpers::{SKU, Shop, count, problem};
+use crate::helpers::{SKU, Shop, TOKEN, count, problem};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_that_wait_are_made_in_one_batch() {
@@ -29,7 +30,7 @@ async fn textbook_mode_makes_one_order_per_lock_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_line_refuses_at_once() {
+async fn a_full_queue_refuses_at_once() {
     for strategy in ["none", "database"] {
         let keys = [("checkout.queue", "2"), ("checkout.max_batch", "1"), ("checkout.think_time", "400ms")];
         let shop = Shop::with(1, strategy, 100, &keys).await;
@@ -74,7 +75,7 @@ async fn an_order_whose_client_has_gone_is_not_executed() {
         assert!(gone.unwrap_err().is_timeout());
     });
     assert_eq!(first.status(), 201);
-    // C comes after B in the line: when it is served, B has been passed over.
+    // C comes after B in the queue: when it is served, B has been passed over.
     assert_eq!(replica.order("C", 1).await.status(), 201);
     let buyers: Vec<_> = shop.orders().await.into_iter().map(|order| order.buyer).collect();
     assert_eq!(buyers, ["A", "C"]);
@@ -108,4 +109,83 @@ async fn a_lock_that_others_keep_is_waited_for_only_so_long() {
     assert_eq!(a.status(), 201);
     assert_eq!(problem(b).await.1, "lock-timeout");
     assert!((200..400).contains(&waited.as_millis()), "waited {waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_a_key_are_one_order_whatever_their_number() {
+    for max_batch in ["1", "256"] {
+        let keys = [("checkout.max_batch", max_batch), ("checkout.think_time", "100ms")];
+        let shop = Shop::with(1, "database", 1_000, &keys).await;
+        let copy = json!({"sku": SKU, "quantity": 1, "buyer": "A"});
+        let begun = Instant::now();
+        let (copies, others) = tokio::join!(
+            join_all((0..300).map(|_| shop.replica().order_with(&copy, Some("k")))),
+            join_all((0..3).map(|_| shop.replica().order("B", 1))),
+        );
+        // One order at a time would take 30 s.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!((count(&copies, 201), count(&others, 201)), (300, 3));
+        let replayed = copies.iter().filter(|answer| answer.headers().contains_key("idempotent-replayed"));
+        assert_eq!(replayed.count(), 299);
+        assert_eq!(shop.audit().await.units_sold, 4);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acquire_keeps_its_place_while_overdue_orders_are_refused() {
+    let shop = Shop::with(2, "database", 1_000, &[("lock.wait", "300ms")]).await;
+    let stranger = shop.lock().await;
+    let lease = stranger.acquire(SKU, Mode::Exclusive, in_a_second()).await.expect("a lease");
+    let replica = shop.replica();
+    let mut orders = tokio::task::JoinSet::new();
+    for number in 0..12 {
+        let (http, url) = (replica.http.clone(), format!("{}/v1/orders", replica.url));
+        orders.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100 * number)).await;
+            let body = json!({"sku": SKU, "quantity": 1, "buyer": "A"});
+            http.post(url).json(&body).send().await.expect("an answer")
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(850)).await;
+    // However many were refused, one acquire waits, and it has waited from the beginning.
+    assert_eq!(stranger.census(SKU).await.expect("the lock state").waiting, 1);
+    let second = shop.replicas[1].order("B", 1);
+    let (answers, second, ()) = tokio::join!(orders.join_all(), second, async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        lease.release().await;
+    });
+    let refused = count(&answers, 503);
+    assert!((4..=7).contains(&refused), "{refused} refused");
+    assert_eq!(count(&answers, 201), 12 - refused);
+    // The first replica asked before the second did.
+    assert_eq!(second.status(), 201);
+    let orders = shop.orders().await;
+    assert_eq!(orders.iter().min_by_key(|order| order.version).map(|order| &*order.buyer), Some("A"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn products_that_sell_out_together_are_answered_at_once() {
+    for strategy in ["database", "row", "optimistic"] {
+        let shop = Shop::open(strategy, 1).await;
+        let replica = shop.replica();
+        for number in 0..30 {
+            let url = format!("{}/v1/admin/products/p{number}", replica.url);
+            let created = replica.http.put(url).bearer_auth(TOKEN);
+            let created = created.json(&json!({"name": "Product", "stock": 1})).send().await;
+            assert_eq!(created.expect("an answer").status(), 201);
+        }
+        let bodies: Vec<_> = (0..90)
+            .map(|number| json!({"sku": format!("p{}", number % 30), "quantity": 1, "buyer": "A"}))
+            .collect();
+        let keys: Vec<_> = (0..90).map(|number| format!("k{number}")).collect();
+        let begun = Instant::now();
+        let orders = bodies.iter().zip(&keys).map(|(body, key)| replica.order_with(body, Some(key)));
+        let answers = join_all(orders).await;
+        assert_eq!((count(&answers, 201), count(&answers, 409)), (30, 60), "{strategy}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{strategy}: {:?}", begun.elapsed());
+    }
+}
+
+fn in_a_second() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(1)
 }
