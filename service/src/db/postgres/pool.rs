@@ -2,6 +2,7 @@
 //! for a while; whoever does not say that a connection is in order when it is done has it closed.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult};
@@ -10,8 +11,7 @@ use sqlx::query::Query;
 use sqlx::{Connection as _, Error};
 use tokio::time::{Instant, timeout};
 
-use super::{FRESH, PING, is_definite, options};
-use crate::config::{ConfigError, StoreSection};
+use super::{FRESH, PING, is_definite};
 
 /// Connections to one database. Clones share them.
 #[derive(Clone)]
@@ -44,21 +44,22 @@ impl managed::Manager for Manager {
 }
 
 impl Pool {
-    /// A pool of at most so many connections, none of which is made before it is needed.
-    pub(crate) fn new(store: &StoreSection, connections: usize) -> Result<Self, ConfigError> {
-        let pool = managed::Pool::builder(Manager(options(store)?))
+    /// A pool of at most so many connections, none of which is made before it is needed. One is waited for no longer than
+    /// `wait`, and may take as long to be made.
+    pub(crate) fn new(options: PgConnectOptions, connections: usize, wait: Duration) -> Self {
+        let pool = managed::Pool::builder(Manager(options))
             .max_size(connections)
             // The latest first: under little load few connections are used, and those are warm.
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(store.timeout))
-            .create_timeout(Some(store.timeout))
+            .wait_timeout(Some(wait))
+            .create_timeout(Some(wait))
             .build()
             .expect("there is a runtime for the time-outs");
-        Ok(Self(pool))
+        Self(pool)
     }
 
-    /// A connection that is alive, as far as can be told; waits for one no longer than the store's time-out.
+    /// A connection that is alive, as far as can be told.
     pub(crate) async fn get(&self) -> Result<Connection, Error> {
         match self.0.get().await {
             Ok(object) => Ok(Connection(Some(object))),

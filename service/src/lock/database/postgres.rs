@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{LockTable, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
-use crate::db::postgres::{is_definite, options, pool};
+use crate::db::postgres::{Pool, is_definite, options, pool};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
 use crate::lock::{FencingToken, Holder};
 
@@ -24,7 +24,7 @@ const CHANNEL: &str = "stocklock_released";
 
 /// How many connections the lock table has, besides the listener's: two insertions, a deletion, and one for everything
 /// else. Waiting for a lock takes none.
-const CONNECTIONS: u32 = 4;
+const CONNECTIONS: usize = 4;
 
 /// How much longer than the server a statement is waited for, until its connection is taken for dead.
 const REPLY: Duration = Duration::from_millis(500);
@@ -108,7 +108,7 @@ const DELETE_SILENTLY: &str = delete!("select null from gone where keys is null"
 
 /// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
 pub(super) struct PostgresTable {
-    pool: PgPool,
+    pool: Pool,
     listener: JoinHandle<()>,
     /// After which the server ends a statement.
     statement_timeout: Duration,
@@ -127,7 +127,7 @@ impl PostgresTable {
             ("plan_cache_mode", "force_generic_plan"),
             ("jit", "off"),
         ]);
-        let pool = pool(store, CONNECTIONS).connect_lazy_with(options);
+        let pool = Pool::new(options, CONNECTIONS, store.timeout);
         Ok(Self { pool, listener, statement_timeout: store.timeout })
     }
 
@@ -136,13 +136,10 @@ impl PostgresTable {
         &self,
         statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool.get().await?;
         match timeout(self.statement_timeout + REPLY, statements(&mut connection)).await {
-            Ok(result) => result,
-            Err(_) => {
-                drop(connection.detach());
-                Err(Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time")))
-            }
+            Ok(result) => connection.finish(result),
+            Err(_) => Err(Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))),
         }
     }
 }
@@ -244,7 +241,7 @@ impl LockTable for PostgresTable {
 
     async fn close(&self) {
         self.listener.abort();
-        self.pool.close().await;
+        self.pool.close();
     }
 }
 
