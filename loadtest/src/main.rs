@@ -10,6 +10,9 @@ use crate::cli::{Arguments, Command};
 
 /// The exit code of a command line that cannot be carried out.
 const USAGE: u8 = 64;
+/// Requests and answers are many small values, made by one thread and freed by another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -12,8 +13,9 @@ use crate::api::Info;
 use crate::checkout::Checkout;
 use crate::config::{Config, ConfigError, LockConfig};
 use crate::http::{self, Shared};
-use crate::lock::{self, Strategy};
-use crate::store::{self, OpenError, StoreError};
+use crate::lock::{self, TokenFloor};
+use crate::order::Sku;
+use crate::store::{self, OpenError, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// How long the releases of locks may take at the end.
@@ -62,7 +64,7 @@ impl App {
             OpenError::Config(error) => StartError::Config(error),
             error @ OpenError::Unavailable { .. } => StartError::Open(error),
         })?;
-        let strategy = lock::connect(config, &store, &metrics).await?;
+        let lock = lock::connect(config, token_floor(&store), &metrics).await?;
         for entry in &config.catalog {
             store.create_product(&entry.parse()?).await.map_err(StartError::Catalog)?;
         }
@@ -70,9 +72,9 @@ impl App {
         let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
         let shared = Shared {
-            info: info(config, &strategy, store.kind()),
-            lock: Arc::clone(&strategy.lock),
-            checkout: Checkout::new(config, Arc::clone(&store), strategy, &metrics),
+            info: info(config, store.kind()),
+            lock: Arc::clone(&lock),
+            checkout: Checkout::new(config, Arc::clone(&store), lock, &metrics),
             store,
             lock_wait: config.lock.wait,
             request_timeout: config.server.request_timeout,
@@ -124,6 +126,23 @@ impl App {
     }
 }
 
+/// Where a lock goes on counting whose backend has lost its data: above the tokens that the orders in `store` have.
+pub fn token_floor(store: &Arc<dyn Store>) -> Arc<dyn TokenFloor> {
+    struct Orders(Arc<dyn Store>);
+
+    #[async_trait]
+    impl TokenFloor for Orders {
+        async fn greatest_token(&self, key: &str) -> Result<i64, String> {
+            // What is no SKU has no orders.
+            let Ok(sku) = Sku::parse(key) else { return Ok(0) };
+            let token = self.0.greatest_token(&sku).await.map_err(|error| error.to_string())?;
+            Ok(token.unwrap_or(0))
+        }
+    }
+
+    Arc::new(Orders(Arc::clone(store)))
+}
+
 /// Completes when the process is told to stop, by SIGTERM or Ctrl-C.
 pub async fn stop_signal() {
     let ctrl_c = async { drop(tokio::signal::ctrl_c().await) };
@@ -143,7 +162,7 @@ pub async fn stop_signal() {
     }
 }
 
-fn info(config: &Config, strategy: &Strategy, store: &str) -> Info {
+fn info(config: &Config, store: &str) -> Info {
     let lease = match config.lock_config() {
         Ok(LockConfig::Database { lease }) => lease.duration(),
         Ok(LockConfig::Redis(redis)) => Some(redis.lease),
@@ -154,9 +173,9 @@ fn info(config: &Config, strategy: &Strategy, store: &str) -> Info {
         version: env!("CARGO_PKG_VERSION").into(),
         commit: option_env!("STOCKLOCK_COMMIT").map(Into::into),
         replica: config.replica(),
-        strategy: strategy.name.as_str().into(),
-        guard: strategy.guard.as_str().into(),
-        max_batch: if strategy.combines { config.checkout.max_batch } else { 1 },
+        strategy: config.lock.strategy.as_str().into(),
+        guard: config.guard().as_str().into(),
+        max_batch: if config.lock.strategy.combines() { config.checkout.max_batch } else { 1 },
         store: store.into(),
         lease_ms: lease.map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)),
         allow_reset: config.admin.allow_reset,

@@ -1,28 +1,35 @@
-//! The use cases: place an order, cancel one, restock a product, start one afresh.
+//! The use cases: place an order, cancel one, restock a product, reset one.
 //!
-//! Each puts its change into the [line](crate::line) of its product and waits for the answer, until the
-//! change's time is over. All that touches the store under a lock is in the [section](crate::section).
+//! Each puts its change into the [queue](queues) of its product and waits for the result, until the request's time is
+//! over. All that happens under a lock is in the [critical section](crate::critical_section).
 
-use std::time::Duration;
+mod queue;
+mod queues;
+mod ticket;
+mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
+use self::queues::Queues;
+use self::ticket::Ticket;
 use crate::api::{Adjustment, Order, OrderStatus, Product};
+use crate::change::{Change, ChangeError, ChangeResult, Outcome};
 use crate::config::Config;
+use crate::critical_section::CriticalSection;
 use crate::holds::Holds;
-use crate::line::{Change, Lines, Outcome, Ticket};
-use crate::lock::Strategy;
+use crate::lock::Lock;
 use crate::order::{OrderRequest, ProductRequest, RestockRequest, Sku};
-use crate::section::Section;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// The checkout of one replica.
 pub struct Checkout {
     store: Arc<dyn Store>,
-    lines: Lines,
+    queues: Queues,
     request_timeout: Duration,
     /// How much longer than its time a change may take that had begun when its time was over.
     grace: Duration,
@@ -37,142 +44,95 @@ pub struct Placed {
     pub replayed: bool,
 }
 
-/// Why a change was not made. Only [`OutcomeUnknown`](Self::OutcomeUnknown) leaves it open whether it was.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There is no such product.
-    #[error("there is no product {0}")]
-    NoSuchProduct(Sku),
-    /// There is no such order.
-    #[error("there is no order {0}")]
-    NoSuchOrder(Uuid),
-    /// The order was cancelled before.
-    #[error("order {0} is cancelled already")]
-    NotCancellable(Uuid),
-    /// There are not enough units.
-    #[error("{requested} units were asked for and {available} are left")]
-    InsufficientStock {
-        /// Units asked for.
-        requested: i64,
-        /// Units there were.
-        available: i64,
-        /// The version of the product at which there were so many.
-        version: i64,
-    },
-    /// The idempotency key belongs to another request.
-    #[error("the idempotency key was used for a request with another body")]
-    KeyReused,
-    /// A request with the same idempotency key is being worked on.
-    #[error("a request with the same idempotency key is being worked on")]
-    KeyInFlight,
-    /// The lock was not free in time.
-    #[error("the lock on the product was not free in time")]
-    LockTimeout,
-    /// Too many wait already, or the change lost the race for the stock too often.
-    #[error("{0}")]
-    Overloaded(&'static str),
-    /// The store or the lock's backend did not do its part.
-    #[error("{0}")]
-    DependencyDown(String),
-    /// The replica is stopping.
-    #[error("this replica is stopping; send the request to another")]
-    ShuttingDown,
-    /// The store failed during the commit.
-    #[error(
-        "the commit's fate is not known; send the request again with the same idempotency key to find out"
-    )]
-    OutcomeUnknown,
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        Self::DependencyDown(error.to_string())
-    }
-}
-
 impl Checkout {
-    /// A checkout that keeps its orders in `store` and excludes others by `strategy`.
-    pub fn new(config: &Config, store: Arc<dyn Store>, strategy: Strategy, metrics: &Metrics) -> Self {
-        let section = Section::new(config, Arc::clone(&store), &strategy, metrics);
-        let lines = Lines::new(config, strategy, section, metrics);
+    /// A checkout that keeps its orders in `store` and excludes others by `lock`.
+    pub fn new(config: &Config, store: Arc<dyn Store>, lock: Arc<dyn Lock>, metrics: &Metrics) -> Self {
+        let section = CriticalSection::new(config, Arc::clone(&store), lock, metrics);
+        let queues = Queues::new(config, section, metrics);
         let grace = config.store.timeout + Duration::from_secs(1);
-        Self { store, lines, request_timeout: config.server.request_timeout, grace }
+        Self { store, queues, request_timeout: config.server.request_timeout, grace }
     }
 
     /// Places an order: first come, first served, as far as the stock goes. An answer says that the order is
     /// in the database. Dropping the future before its batch begins withdraws the order.
-    pub async fn place(&self, order: OrderRequest) -> Result<Placed, Refusal> {
+    pub async fn place(&self, order: OrderRequest) -> Result<Placed, ChangeError> {
         let sku = order.sku.clone();
-        match self.make(&sku, Change::Purchase(order)).await? {
+        match self.submit(&sku, Change::Purchase(order)).await? {
             Outcome::Ordered(order) => Ok(Placed { order, replayed: false }),
             Outcome::Replayed(order) => Ok(Placed { order, replayed: true }),
-            other => unreachable!("a purchase is not answered with {other:?}"),
+            other => unreachable!("a purchase does not come to {other:?}"),
         }
     }
 
     /// Cancels an order and puts its units back.
-    pub async fn cancel(&self, id: Uuid) -> Result<Order, Refusal> {
-        let order = self.in_time(self.store.order(id)).await?.ok_or(Refusal::NoSuchOrder(id))?;
+    pub async fn cancel(&self, id: Uuid) -> Result<Order, ChangeError> {
+        let order = self.in_time(self.store.order(id)).await?.ok_or(ChangeError::NoSuchOrder(id))?;
         if order.status == OrderStatus::Cancelled {
-            return Err(Refusal::NotCancellable(id));
+            return Err(ChangeError::NotCancellable(id));
         }
-        let sku = Sku::parse(&order.sku).map_err(Refusal::DependencyDown)?;
-        match self.make(&sku, Change::Cancellation(order)).await? {
+        let sku = Sku::parse(&order.sku).map_err(ChangeError::DependencyDown)?;
+        match self.submit(&sku, Change::Cancellation(order)).await? {
             Outcome::Cancelled(order) => Ok(order),
-            other => unreachable!("a cancellation is not answered with {other:?}"),
+            other => unreachable!("a cancellation does not come to {other:?}"),
         }
     }
 
     /// Adds units to a product's stock.
-    pub async fn restock(&self, restock: RestockRequest) -> Result<Adjustment, Refusal> {
+    pub async fn restock(&self, restock: RestockRequest) -> Result<Adjustment, ChangeError> {
         let sku = restock.sku.clone();
-        match self.make(&sku, Change::Restock(restock)).await? {
+        match self.submit(&sku, Change::Restock(restock)).await? {
             Outcome::Restocked(adjustment) => Ok(adjustment),
-            other => unreachable!("a restock is not answered with {other:?}"),
+            other => unreachable!("a restock does not come to {other:?}"),
         }
     }
 
-    /// Starts a product afresh: its orders are deleted.
-    pub async fn reset(&self, product: ProductRequest) -> Result<Product, Refusal> {
+    /// Resets a product: its orders are deleted.
+    pub async fn reset(&self, product: ProductRequest) -> Result<Product, ChangeError> {
         let sku = product.sku.clone();
-        match self.make(&sku, Change::Reset(product)).await? {
+        match self.submit(&sku, Change::Reset(product)).await? {
             Outcome::Reset(product) => Ok(product),
-            other => unreachable!("a reset is not answered with {other:?}"),
+            other => unreachable!("a reset does not come to {other:?}"),
         }
     }
 
     /// The record of the latest lock holds under which changes were made.
     pub fn holds(&self) -> &Holds {
-        self.lines.holds()
+        self.queues.section().holds()
     }
 
     /// Takes no further changes, and returns when those that wait are made or refused, or at `deadline`.
     pub async fn close(&self, deadline: Instant) {
-        self.lines.close(deadline).await;
+        self.queues.close(deadline).await;
+        // Each has a time-out of its own.
+        self.queues.section().close().await;
     }
 
-    async fn make(&self, sku: &Sku, change: Change) -> Result<Outcome, Refusal> {
+    async fn submit(&self, sku: &Sku, change: Change) -> ChangeResult {
         let due = Instant::now() + self.request_timeout;
-        if !self.lines.has(sku) && self.in_time(self.store.product(sku)).await?.is_none() {
-            return Err(Refusal::NoSuchProduct(sku.clone()));
+        if !self.queues.has(sku) && self.in_time(self.store.product(sku)).await?.is_none() {
+            return Err(ChangeError::NoSuchProduct(sku.clone()));
         }
-        let mut ticket = self.lines.join(sku, change, due)?;
-        match timeout_at(due, ticket.answer()).await {
-            Ok(answer) => answer,
-            Err(_) if ticket.withdraw() => Err(Refusal::LockTimeout),
-            // Its batch has begun: the answer is on its way.
+        let (mut ticket, is_attached) = self.queues.join(sku, change, due)?;
+        match timeout_at(due, ticket.result()).await {
+            Ok(result) => result,
+            // Nothing is known of the request that it is attached to.
+            Err(_) if ticket.withdraw() => {
+                Err(if is_attached { ChangeError::KeyInFlight } else { ChangeError::LockTimeout })
+            }
+            // Its batch has begun: the result is on its way.
             Err(_) => self.late(&mut ticket).await,
         }
     }
 
-    async fn in_time<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refusal> {
+    async fn in_time<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, ChangeError> {
         match timeout(self.request_timeout, read).await {
             Ok(result) => Ok(result?),
-            Err(_) => Err(Refusal::DependencyDown("the store did not answer in time".into())),
+            Err(_) => Err(ChangeError::DependencyDown("the store did not answer in time".into())),
         }
     }
 
-    async fn late(&self, ticket: &mut Ticket) -> Result<Outcome, Refusal> {
-        timeout_at(Instant::now() + self.grace, ticket.answer()).await.unwrap_or(Err(Refusal::OutcomeUnknown))
+    async fn late(&self, ticket: &mut Ticket) -> ChangeResult {
+        let late = timeout_at(Instant::now() + self.grace, ticket.result()).await;
+        late.unwrap_or(Err(ChangeError::OutcomeUnknown))
     }
 }

@@ -58,7 +58,7 @@ impl Holds {
     }
 
     /// Records that the lock on `sku`, asked for at `asked_ns`, is held from now on.
-    pub fn begin<'a>(&'a self, sku: &Sku, asked_ns: u64, lease: &'a Lease) -> Recording<'a> {
+    pub fn begin<'a>(&'a self, sku: &Sku, asked_ns: u64, lease: &Lease) -> Recording<'a> {
         let acquired_ns = now_ns();
         let number = (self.kept > 0).then(|| {
             let mut inner = self.lock();
@@ -80,7 +80,7 @@ impl Holds {
             );
             number
         });
-        Recording { holds: self, lease, number }
+        Recording { holds: self, lease: lease.enter(), number }
     }
 
     /// What is recorded of the holds of one product.
@@ -112,7 +112,7 @@ impl Holds {
 /// A hold that is being recorded. To be ended right before the release; its drop ends it too.
 pub struct Recording<'a> {
     holds: &'a Holds,
-    lease: &'a Lease,
+    lease: Lease,
     /// `None` where nothing is recorded.
     number: Option<u64>,
 }

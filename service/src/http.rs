@@ -15,13 +15,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
-use tower_http::trace::TraceLayer;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
@@ -64,13 +63,13 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .merge(docs::routes(openapi))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(CatchPanicLayer::new())
-        .layer(from_fn_with_state(Arc::clone(&shared), bound))
-        .layer(from_fn(problem::finish))
-        .layer(from_fn_with_state(shared, observe))
-        .layer(TraceLayer::new_for_http())
-        .layer(PropagateRequestIdLayer::x_request_id())
-        .layer(SetRequestIdLayer::x_request_id(NewRequestId))
+        // The outermost first; all in one layer, since the router boxes each.
+        .layer((
+            SetRequestIdLayer::x_request_id(NewRequestId),
+            PropagateRequestIdLayer::x_request_id(),
+            from_fn_with_state(shared, observe),
+            CatchPanicLayer::new(),
+        ))
 }
 
 fn routes() -> OpenApiRouter<Arc<Shared>> {
@@ -81,21 +80,24 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .merge(health::routes())
 }
 
-/// Counts and times every request.
+/// Counts and times every request, and sees to it that every error is a problem document.
 async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = known(request.method());
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let response = next.run(request).await;
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let id = request.extensions().get::<RequestId>().cloned();
+    let response = bounded(&shared, method, request, next).await;
+    let response = problem::finish(response, method, id.as_ref());
     let http = &shared.metrics.http;
     http.request_seconds.observe(begun.elapsed().as_secs_f64());
+    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
     http.requests.get_or_create(&RequestLabels { method, route, status: response.status().as_u16() }).inc();
     response
 }
 
-/// Bounds what no use case bounds: reads, and the making of a product, whatever their dependencies do.
-async fn bound(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    if *request.method() == Method::POST {
+/// Bounds what no use case bounds: reads, and the creation of a product, whatever their dependencies do.
+async fn bounded(shared: &Shared, method: &str, request: Request, next: Next) -> Response {
+    if method == "POST" {
         return next.run(request).await;
     }
     match tokio::time::timeout(shared.request_timeout, next.run(request)).await {

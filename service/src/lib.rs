@@ -10,14 +10,17 @@
 //! | [`api`] | the bodies of requests and answers, shared with the load generator |
 //! | [`http`] | the router, one file per resource; problem documents, OpenAPI |
 //! | [`order`] | the values of an order that cannot be wrong: SKU, buyer, quantity, idempotency key |
-//! | [`checkout`] | the use cases: place, cancel, restock, reset |
-//! | [`line`](mod@line) | the checkout line: orders for one product, combined under one lock hold |
+//! | [`checkout`] | the use cases: place, cancel, restock, reset; the queue of each product and its worker |
+//! | `critical_section` | take the lock, read, decide, commit, release; the same under every strategy |
+//! | [`change`] | what the checkout, the critical section and the commit say to each other |
+//! | [`inventory`] | the decision: pure, first come first served |
 //! | [`holds`] | the record of the latest lock holds: from when to when, and what was written meanwhile |
-//! | [`section`] | the critical section: read, decide, write; the same under every strategy |
 //! | [`failpoint`] | faults on purpose at the edges of the critical section, for experiments and tests |
-//! | [`purchase`] | the decision: pure, first come first served |
-//! | [`lock`] | the locks and [`lock::connect`], the one place that knows the strategy |
+//! | `reader`, `commit` | reads and commits of many products together |
+//! | `combine` | the mechanism of both: what arrives during a flight goes together in the next |
+//! | [`lock`] | the locks and [`lock::connect`], the one place that knows them all |
 //! | [`store`] | the stores; all SQL on products and orders |
+//! | `db` | pools, session settings and classes of errors, for the stores and the lock table |
 //! | [`telemetry`] | logs and metrics |
 
 pub mod config;
@@ -29,12 +32,20 @@ pub mod http;
 pub mod order;
 
 pub mod checkout;
+mod critical_section;
+
+pub mod change;
+pub mod inventory;
+
 pub mod failpoint;
 pub mod holds;
-pub mod line;
-pub mod purchase;
-pub mod section;
+
+mod combine;
+mod commit;
+mod reader;
 
 pub mod lock;
 pub mod store;
+
+mod db;
 pub mod telemetry;

@@ -1,28 +1,28 @@
-//! The locks. A strategy is chosen once, in [`connect`]; everything else sees a [`Strategy`], which is a
-//! [`Lock`] and how the critical section is run under it.
+//! The locks. One is chosen, in [`connect`]; everything else sees a [`Lock`]. A lock knows neither the store nor the
+//! checkout.
 
 mod database;
 mod instrumented;
 mod lease;
 mod local;
 mod none;
+mod pending;
 mod redis;
 mod shell;
 mod silence;
 mod zookeeper;
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::config::{Config, ConfigError, Guard, LockConfig, StrategyName};
-use crate::store::Store;
+use crate::config::{Config, ConfigError, LockConfig};
 use crate::telemetry::Metrics;
 
 pub use database::DatabaseLock;
 pub use lease::{Hold, Lease, Lost, Validity};
+pub use pending::Pending;
 
 /// A lock: of many processes that ask for the same key, one has it, or several that only read.
 ///
@@ -33,14 +33,23 @@ pub use lease::{Hold, Lease, Lost, Validity};
 /// - **Order**: a writer waits for all earlier requests, and no later reader passes it; nobody starves.
 /// - **Tokens**: where leases have a [`FencingToken`], it grows with every exclusive lease of a key,
 ///   across processes and restarts.
-/// - **Deadline**: `acquire` answers by its deadline, whatever happens to the backend.
-/// - **Cancellation**: a dropped `acquire` leaves nothing behind that keeps others out, except until the
+/// - **Deadline**: a wait returns by its deadline, whatever happens to the backend.
+/// - **Place**: an [`Acquire`] that was not granted by its deadline keeps its place in the lock's queue.
+/// - **Cancellation**: a dropped [`Acquire`] leaves nothing behind that keeps others out, except until the
 ///   lease would have ended.
 /// - **Drop**: a dropped [`Lease`] is released in the background; [`Lease::release`] waits for it.
 #[async_trait]
 pub trait Lock: Send + Sync {
+    /// Asks for the lock on `key`. Nothing is sent before the first [`wait`](Acquire::wait).
+    fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire>;
+
     /// Waits for the lock on `key` until `deadline`.
-    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError>;
+    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
+        match self.begin(key, mode).wait(deadline).await {
+            Waited::Granted(lease) => Ok(lease),
+            Waited::Pending(error) | Waited::Failed(error) => Err(error),
+        }
+    }
 
     /// Whether the backend answers.
     async fn ping(&self) -> Result<(), LockError>;
@@ -51,6 +60,26 @@ pub trait Lock: Send + Sync {
 
     /// Finishes the releases that are under way.
     async fn shutdown(&self);
+}
+
+/// A lock that was asked for. Its drop withdraws: the place in the lock's queue is given up, and a lease that comes all
+/// the same is released in the background.
+#[async_trait]
+pub trait Acquire: Send {
+    /// Waits for the lease until `deadline`. May be called again after [`Waited::Pending`], and may be dropped at any
+    /// time: neither costs the place in the lock's queue.
+    async fn wait(&mut self, deadline: Instant) -> Waited;
+}
+
+/// What came of waiting for a lease.
+#[derive(Debug)]
+pub enum Waited {
+    /// The lock is held.
+    Granted(Lease),
+    /// Not by the deadline, and why not, as far as is known; the place in the lock's queue is kept.
+    Pending(LockError),
+    /// The attempt is over; there has to be another.
+    Failed(LockError),
 }
 
 /// Whether a lease excludes everybody or only writers.
@@ -107,38 +136,6 @@ pub enum LockError {
     },
 }
 
-/// How the critical section reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reads {
-    /// A plain read of the last committed value.
-    Plain,
-    /// A read that locks the row until the write's commit.
-    ForUpdate,
-}
-
-/// A locking strategy: a lock, and how the critical section is run under it.
-#[derive(Clone)]
-pub struct Strategy {
-    /// The name in the configuration.
-    pub name: StrategyName,
-    /// The lock.
-    pub lock: Arc<dyn Lock>,
-    /// What protects the write from what happened since the read.
-    pub guard: Guard,
-    /// How the stock is read.
-    pub reads: Reads,
-    /// Whether orders for one product go through one line; without, all run at once.
-    pub combines: bool,
-    /// Whether there is a lock at all; without, everybody has a lease at once.
-    pub has_lock: bool,
-}
-
-impl fmt::Debug for Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Strategy").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
 /// Why a strategy cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -150,38 +147,33 @@ pub enum ConnectError {
     Lock(#[from] LockError),
 }
 
-/// Makes the strategy that the configuration names. The one place that knows them all. Where fencing tokens are
-/// counted by a backend that may lose its data, the orders in `store` say where to go on.
+/// What is known of fencing tokens apart from the lock's backend: where to go on counting after one has lost its data.
+#[async_trait]
+pub trait TokenFloor: Send + Sync {
+    /// The greatest fencing token that was ever stored under the lock on `key`; 0 where there is none.
+    async fn greatest_token(&self, key: &str) -> Result<i64, String>;
+}
+
+/// Connects to the lock that the configuration names. The one place that knows them all.
 pub async fn connect(
     config: &Config,
-    store: &Arc<dyn Store>,
+    floor: Arc<dyn TokenFloor>,
     metrics: &Metrics,
-) -> Result<Strategy, ConnectError> {
-    let name = config.lock.strategy;
-    let some = |lock: Arc<dyn Lock>| Some(lock);
-    let (lock, reads, combines) = match config.lock_config()? {
-        LockConfig::None => (None, Reads::Plain, false),
-        LockConfig::Local => (some(Arc::new(local::LocalLock::default())), Reads::Plain, true),
+) -> Result<Arc<dyn Lock>, ConnectError> {
+    let lock: Arc<dyn Lock> = match config.lock_config()? {
+        LockConfig::None | LockConfig::Row | LockConfig::Optimistic => Arc::new(none::NoLock),
+        LockConfig::Local => Arc::new(local::LocalLock::default()),
         LockConfig::Database { lease } => {
-            let holder = config.replica();
-            let lock = DatabaseLock::measured(&config.store, lease, &holder, &metrics.lock).await?;
-            (some(Arc::new(lock)), Reads::Plain, true)
+            Arc::new(DatabaseLock::measured(&config.store, lease, &config.replica(), &metrics.lock).await?)
         }
         LockConfig::Redis(section) => {
-            let lock = redis::connect(&section, &config.replica(), Arc::clone(store), &metrics.lock).await?;
-            (some(Arc::new(lock)), Reads::Plain, true)
+            Arc::new(redis::connect(&section, &config.replica(), floor, &metrics.lock).await?)
         }
         LockConfig::Zookeeper(section) => {
-            let lock = zookeeper::connect(&section, &config.replica(), metrics.lock.clone()).await?;
-            (some(Arc::new(lock)), Reads::Plain, true)
+            Arc::new(zookeeper::connect(&section, &config.replica(), metrics.lock.clone()).await?)
         }
-        LockConfig::Row => (None, Reads::ForUpdate, true),
-        LockConfig::Optimistic => (None, Reads::Plain, true),
     };
-    let has_lock = lock.is_some();
-    let lock = lock.unwrap_or_else(|| Arc::new(none::NoLock));
-    let lock = Arc::new(instrumented::InstrumentedLock::new(lock, metrics.lock.clone()));
-    Ok(Strategy { name, lock, guard: config.guard(), reads, combines, has_lock })
+    Ok(Arc::new(instrumented::InstrumentedLock::new(lock, metrics.lock.clone())))
 }
 
 #[cfg(test)]

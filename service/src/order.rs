@@ -99,7 +99,7 @@ impl Quantity {
 
 /// The client's name for an attempt to order: 1 to 255 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct IdempotencyKey(String);
+pub struct IdempotencyKey(Arc<str>);
 
 impl IdempotencyKey {
     /// Parses the value of the `Idempotency-Key` header.

@@ -1,8 +1,8 @@
-//! The stores. All SQL on products and orders is here; a store knows nothing of locks but that a write
-//! takes a lease.
+//! The stores. All SQL on products and orders is here; a store knows neither locks nor the checkout.
 
-pub(crate) mod postgres;
-pub(crate) mod sqlite;
+mod flight;
+mod postgres;
+mod sqlite;
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::api::{Adjustment, Audit, Order, Product};
-use crate::config::{ConfigError, Guard, StoreSection};
-use crate::lock::{Lease, Reads};
+use crate::config::{ConfigError, StoreSection};
+use crate::db::{self, DatabaseKind};
+use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
-use crate::purchase::Level;
 
 /// Where products and orders are kept.
 ///
@@ -21,9 +21,15 @@ use crate::purchase::Level;
 /// be, except when the drop meets the commit itself; whoever needs to know looks the order up.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Reads a product's level for a change that will be written through the [`Reading`]. `None`: there is no
-    /// such product.
-    async fn read(&self, sku: &Sku, reads: Reads) -> Result<Option<Box<dyn Reading>>, StoreError>;
+    /// Reads the stock levels of products, all at one moment: one entry for each, in their order, and `None` where there
+    /// is no such product.
+    async fn levels(&self, skus: &[Sku]) -> Result<Vec<Option<StockLevel>>, StoreError>;
+
+    /// How many commits are worth having in flight at the same time.
+    fn commits_at_once(&self) -> usize;
+
+    /// Begins what will be written by one commit.
+    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
 
     /// Makes a product; `None` when there is one already, which is left as it is.
     async fn create_product(&self, product: &ProductRequest) -> Result<Option<Product>, StoreError>;
@@ -68,24 +74,46 @@ pub trait Store: Send + Sync {
     fn kind(&self) -> &'static str;
 }
 
-/// A level that was read, and the way to write what follows from it.
+/// What will be written by one commit. Its drop writes nothing.
 #[async_trait]
-pub trait Reading: Send {
-    /// What was read.
-    fn level(&self) -> Level;
+pub trait Transaction: Send {
+    /// Reads stock levels and locks the products' rows until the commit. Without `wait`, a row that another transaction
+    /// has locked is not waited for: [`RowLevel::Busy`]. With, there may be only one product, or two transactions could
+    /// wait for each other.
+    async fn lock_rows(&mut self, skus: &[Sku], wait: bool) -> Result<Vec<RowLevel>, StoreError>;
 
-    /// Writes the changes and commits them, all or nothing.
+    /// Writes the batches, of which no two are of one product, and commits. Each is written whole or not at all, and one
+    /// that is rejected does not keep the others from being written.
     ///
-    /// With the guard, the write is refused as [`WriteError::Stale`] when the lease is lost or the product's
-    /// version is no longer the one that was read. Without, what was decided is written whatever happened.
-    async fn write(self: Box<Self>, lease: &Lease, guard: Guard, changes: &Changes)
-    -> Result<(), WriteError>;
+    /// `may_write` is asked for each batch as late as possible, and again before it is sent again; one that may not
+    /// is [`Rejected::Stale`].
+    async fn commit(
+        self: Box<Self>,
+        batches: &[&WriteBatch],
+        wait: bool,
+        may_write: &(dyn Fn(usize) -> bool + Sync),
+    ) -> Result<Vec<Result<(), Rejected>>, CommitError>;
 }
 
-/// What one batch changes.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// The level that was decided for the product.
+/// What a product's row says to one who wants to lock it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowLevel {
+    /// It is locked, and says this.
+    Locked(StockLevel),
+    /// Another transaction has locked it.
+    Busy,
+    /// There is no such product.
+    Absent,
+}
+
+/// What is to be written for one product: what was decided on one reading of its level.
+#[derive(Debug)]
+pub struct WriteBatch {
+    /// The product.
+    pub sku: Sku,
+    /// The version that the product must still have; `None` writes whatever became of it.
+    pub guarded: Option<i64>,
+    /// The stock that was decided.
     pub stock_after: i64,
     /// How many versions the changes make.
     pub versions: i64,
@@ -97,11 +125,26 @@ pub struct Changes {
     pub cancelled: Vec<Uuid>,
     /// Adjustments to insert.
     pub adjustments: Vec<Adjustment>,
-    /// Whether the product starts afresh: its orders and adjustments go before all else.
+    /// Whether the product is reset: its orders and adjustments go before all else.
     pub reset: Option<Product>,
 }
 
-impl Changes {
+impl WriteBatch {
+    /// A batch that writes nothing.
+    pub fn empty(sku: Sku) -> Self {
+        Self {
+            sku,
+            guarded: None,
+            stock_after: 0,
+            versions: 0,
+            supplied: 0,
+            orders: Vec::new(),
+            cancelled: Vec::new(),
+            adjustments: Vec::new(),
+            reset: None,
+        }
+    }
+
     /// Whether there is nothing but orders, as nearly always.
     pub fn is_only_orders(&self) -> bool {
         !self.orders.is_empty()
@@ -110,6 +153,39 @@ impl Changes {
             && self.adjustments.is_empty()
             && self.reset.is_none()
     }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.versions == 0
+    }
+}
+
+/// Why a batch was not written. Nothing of it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// What was read has changed since, or is about to, or the lease is lost.
+    #[error("what was read has changed")]
+    Stale,
+    /// Another transaction has locked the product's row, and there is no version by which one could tell what it does.
+    #[error("the product's row is locked")]
+    Busy,
+    /// One of the idempotency keys has an order already.
+    #[error("an idempotency key has an order already")]
+    KeyTaken,
+    /// One of the orders to cancel is not there or not confirmed.
+    #[error("an order cannot be cancelled")]
+    NotCancellable,
+}
+
+/// Why nothing is known to be committed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommitError {
+    /// The store failed before the commit. Nothing was written.
+    #[error("nothing was written: {0}")]
+    NotWritten(StoreError),
+    /// The store failed during the commit. Everything was written, or nothing.
+    #[error("it is not known what was written: {0}")]
+    Unknown(StoreError),
 }
 
 /// Why a store did not answer.
@@ -123,50 +199,12 @@ pub enum StoreError {
     Unavailable(String),
 }
 
-/// Why changes were not written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// What was read has changed since, or the lease is lost. Nothing was written.
-    #[error("what was read has changed")]
-    Stale,
-    /// One of the idempotency keys has an order already. Nothing was written.
-    #[error("an idempotency key has an order already")]
-    KeyTaken,
-    /// One of the orders to cancel is not there or not confirmed. Nothing was written.
-    #[error("an order cannot be cancelled")]
-    NotCancellable,
-    /// The store failed before the commit. Nothing was written.
-    #[error("nothing was written: {0}")]
-    NotWritten(StoreError),
-    /// The store failed during the commit. Everything was written, or nothing.
-    #[error("it is not known what was written: {0}")]
-    Unknown(StoreError),
-}
-
 /// Opens the store that the configuration names and brings its tables up to date.
 pub async fn connect(store: &StoreSection) -> Result<Arc<dyn Store>, OpenError> {
-    Ok(match StoreKind::of(store)? {
-        StoreKind::Sqlite => Arc::new(sqlite::SqliteStore::connect(store).await?),
-        StoreKind::Postgres => Arc::new(postgres::PostgresStore::connect(store).await?),
+    Ok(match DatabaseKind::of(store)? {
+        DatabaseKind::Sqlite => Arc::new(sqlite::SqliteStore::connect(store).await?),
+        DatabaseKind::Postgres => Arc::new(postgres::PostgresStore::connect(store).await?),
     })
-}
-
-/// The kinds of store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StoreKind {
-    Sqlite,
-    Postgres,
-}
-
-impl StoreKind {
-    /// The kind that the configuration names.
-    pub(crate) fn of(store: &StoreSection) -> Result<Self, ConfigError> {
-        match store.url.split(':').next() {
-            Some("sqlite") => Ok(Self::Sqlite),
-            Some("postgres" | "postgresql") => Ok(Self::Postgres),
-            _ => Err(ConfigError::new("store.url", "must be sqlite://FILE or postgres://USER@HOST/DATABASE")),
-        }
-    }
 }
 
 /// Why a store cannot be opened.
@@ -187,10 +225,6 @@ pub enum OpenError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if sqlite::is_busy(&error) || postgres::is_busy(&error) {
-            Self::Busy(error.to_string())
-        } else {
-            Self::Unavailable(error.to_string())
-        }
+        if db::is_busy(&error) { Self::Busy(error.to_string()) } else { Self::Unavailable(error.to_string()) }
     }
 }

@@ -7,6 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 use tracing_subscriber::EnvFilter;
@@ -72,6 +73,8 @@ pub struct CheckoutMetrics {
     pub stale_writes_rejected: Counter,
     /// Requests whose client had gone, or whose time was over, before their batch began.
     pub abandoned: Counter,
+    /// Products that have been ordered lately, each with its queue.
+    pub queues: Gauge,
 }
 
 /// What the HTTP server counts.
@@ -118,6 +121,7 @@ impl Metrics {
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 15)),
             stale_writes_rejected: Counter::default(),
             abandoned: Counter::default(),
+            queues: Gauge::default(),
         };
         let http = HttpMetrics { requests: Family::default(), request_seconds: seconds() };
         let mut registry = Registry::with_prefix_and_labels(
@@ -141,6 +145,7 @@ impl Metrics {
         add.metric("checkout_stale_writes_rejected", "Writes that the guard refused", stale);
         let abandoned = &checkout.abandoned;
         add.metric("checkout_abandoned", "Requests given up before their batch began", abandoned);
+        add.metric("checkout_queues", "Products that have been ordered lately", &checkout.queues);
         add.metric("http_requests", "Answers", &http.requests);
         add.metric("http_request_seconds", "From a request's head to its answer's", &http.request_seconds);
         Self { lock, checkout, http, registry: Arc::new(registry) }

@@ -2,6 +2,8 @@
 
 #[path = "api/bad_input.rs"]
 mod bad_input;
+#[path = "api/commits.rs"]
+mod commits;
 #[path = "api/failpoints.rs"]
 mod failpoints;
 #[path = "api/helpers.rs"]
@@ -10,8 +12,6 @@ mod helpers;
 mod holds;
 #[path = "api/idempotency.rs"]
 mod idempotency;
-#[path = "api/line.rs"]
-mod line;
 #[path = "api/only_on_postgres.rs"]
 mod only_on_postgres;
 #[path = "api/operation.rs"]
@@ -20,3 +20,5 @@ mod operation;
 mod orders;
 #[path = "api/products.rs"]
 mod products;
+#[path = "api/queue.rs"]
+mod queue;

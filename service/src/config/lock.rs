@@ -77,6 +77,23 @@ impl StrategyName {
     }
 }
 
+impl StrategyName {
+    /// Whether there is a lock at all; without, everybody has a lease at once.
+    pub fn has_lock(self) -> bool {
+        !matches!(self, Self::None | Self::Row | Self::Optimistic)
+    }
+
+    /// Whether orders for one product are combined; without, all run at once.
+    pub fn combines(self) -> bool {
+        self != Self::None
+    }
+
+    /// Whether a product's row is locked from its read to its commit.
+    pub fn locks_rows(self) -> bool {
+        self == Self::Row
+    }
+}
+
 impl fmt::Display for StrategyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

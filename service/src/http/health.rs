@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::Shared;
 use super::problem::Failure;
 use crate::api::{Health, Info, Problem};
-use crate::checkout::Refusal;
+use crate::change::ChangeError;
 
 /// How long the dependencies have to answer.
 const READY_WITHIN: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ async fn livez() -> Json<Health> {
 )]
 async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Failure> {
     if shared.stopping.is_cancelled() {
-        return Err(Refusal::ShuttingDown.into());
+        return Err(ChangeError::ShuttingDown.into());
     }
     let no_answer = |what: &str| Failure::unavailable(format!("the {what} did not answer within a second"));
     let (store, lock) =

@@ -89,7 +89,7 @@ async fn list(
 async fn show(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result<Body<Order>, Failure> {
     let id = order_id(&id)?;
     let order = shared.store.order(id).await?;
-    order.map(Body).ok_or_else(|| crate::checkout::Refusal::NoSuchOrder(id).into())
+    order.map(Body).ok_or_else(|| crate::change::ChangeError::NoSuchOrder(id).into())
 }
 
 /// Cancel an order.

@@ -1,15 +1,16 @@
 //! Errors as RFC 9457 problem documents.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tower_http::request_id::RequestId;
 
 use crate::api::{FieldError, OrderOutcome, Problem};
-use crate::checkout::Refusal;
+use crate::change::ChangeError;
 use crate::lock::LockError;
 use crate::store::StoreError;
 
@@ -81,7 +82,13 @@ impl Failure {
     }
 
     fn retry_after_a_second(self) -> Self {
-        self.with_header(RETRY_AFTER, HeaderValue::from_static("1"))
+        self.retry_after(Duration::from_secs(1))
+    }
+
+    /// In whole seconds, at least one.
+    fn retry_after(self, time: Duration) -> Self {
+        let seconds = time.as_secs_f64().ceil().max(1.0) as u64;
+        self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     /// Says of a change of stock whether it may have been made.
@@ -91,49 +98,53 @@ impl Failure {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        let detail = refusal.to_string();
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        let detail = error.to_string();
         let new = |status, slug, title| Self::new(status, slug, title, detail.clone());
         let conflict = StatusCode::CONFLICT;
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
-        let mut failure = match &refusal {
-            Refusal::NoSuchProduct(sku) => Self::no_such_product(sku.as_str()),
-            Refusal::NoSuchOrder(_) => new(StatusCode::NOT_FOUND, "no-such-order", "There is no such order"),
-            Refusal::NotCancellable(_) => new(conflict, "not-cancellable", "The order cannot be cancelled"),
-            Refusal::InsufficientStock { .. } => {
+        let mut failure = match &error {
+            ChangeError::NoSuchProduct(sku) => Self::no_such_product(sku.as_str()),
+            ChangeError::NoSuchOrder(_) => {
+                new(StatusCode::NOT_FOUND, "no-such-order", "There is no such order")
+            }
+            ChangeError::NotCancellable(_) => {
+                new(conflict, "not-cancellable", "The order cannot be cancelled")
+            }
+            ChangeError::InsufficientStock { .. } => {
                 new(conflict, "insufficient-stock", "There is not enough stock")
             }
-            Refusal::KeyReused => new(
+            ChangeError::KeyReused => new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",
                 "The idempotency key belongs to another request",
             ),
-            Refusal::KeyInFlight => {
+            ChangeError::KeyInFlight => {
                 new(conflict, "idempotency-in-flight", "The idempotency key is in use").retry_after_a_second()
             }
-            Refusal::LockTimeout => {
+            ChangeError::LockTimeout => {
                 new(unavailable, "lock-timeout", "The lock was not free in time").retry_after_a_second()
             }
-            Refusal::Overloaded(_) => {
-                new(unavailable, "overloaded", "There is too much to do").retry_after_a_second()
+            ChangeError::Overloaded { retry_after, .. } => {
+                new(unavailable, "overloaded", "There is too much to do").retry_after(*retry_after)
             }
-            Refusal::DependencyDown(_) => {
+            ChangeError::DependencyDown(_) => {
                 new(unavailable, "dependency-down", "A dependency is not available").retry_after_a_second()
             }
-            Refusal::ShuttingDown => {
+            ChangeError::ShuttingDown => {
                 new(unavailable, "shutting-down", "This replica is stopping").retry_after_a_second()
             }
-            Refusal::OutcomeUnknown => {
+            ChangeError::OutcomeUnknown => {
                 new(StatusCode::GATEWAY_TIMEOUT, "outcome-unknown", "It is not known what was written")
             }
         };
-        if let Refusal::InsufficientStock { requested, available, version } = refusal {
+        if let ChangeError::InsufficientStock { requested, available, version } = error {
             failure.problem.requested = Some(requested);
             failure.problem.available = Some(available);
             failure.problem.version = Some(version);
         }
-        let unknown = matches!(refusal, Refusal::OutcomeUnknown);
+        let unknown = matches!(error, ChangeError::OutcomeUnknown);
         failure.with_outcome(if unknown { OrderOutcome::Unknown } else { OrderOutcome::NotExecuted })
     }
 }
@@ -146,7 +157,7 @@ impl From<StoreError> for Failure {
 
 impl From<LockError> for Failure {
     fn from(error: LockError) -> Self {
-        Refusal::from(error).into()
+        ChangeError::from(error).into()
     }
 }
 
@@ -169,22 +180,19 @@ impl IntoResponse for Failure {
 }
 
 /// Writes the document of every answer that is an error, also of those that no handler made.
-pub async fn finish(request: Request, next: Next) -> Response {
-    let id = request.extensions().get::<RequestId>();
-    let id = id.and_then(|id| id.header_value().to_str().ok()).unwrap_or_default().to_owned();
-    let changes_something = *request.method() == Method::POST;
-    let mut response = next.run(request).await;
+pub fn finish(mut response: Response, method: &str, id: Option<&RequestId>) -> Response {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let failure = response.extensions_mut().remove::<Failure>();
     let mut problem = failure.unwrap_or_else(|| unexpected(status)).problem;
-    if changes_something && problem.outcome.is_none() {
+    if method == "POST" && problem.outcome.is_none() {
         let refused = status.is_client_error();
         problem.outcome = Some(if refused { OrderOutcome::NotExecuted } else { OrderOutcome::Unknown });
     }
-    problem.request_id = id;
+    let id = id.and_then(|id| id.header_value().to_str().ok());
+    problem.request_id = id.unwrap_or_default().to_owned();
     let body = serde_json::to_vec(&problem).expect("a problem can be written as JSON");
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(axum::http::header::CONTENT_LENGTH);

@@ -16,13 +16,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::shell::{Attempt, Backend, BackendError, Claim, LeasedLock, Step};
-use super::{Census, FencingToken, Holder, Lease, Lock, LockError, Mode};
+use super::{Acquire, Census, FencingToken, Holder, Lock, LockError, Mode};
 use crate::config::{ConfigError, LeaseTime, StoreSection, StrategyName};
-use crate::store::StoreKind;
+use crate::db::DatabaseKind;
 use crate::telemetry::{LockMetrics, Metrics};
 
 /// A lock in a table of the store's database.
@@ -105,9 +104,9 @@ impl DatabaseLock {
         holder: &str,
         metrics: &LockMetrics,
     ) -> Result<Self, LockError> {
-        let table: Arc<dyn LockTable> = match StoreKind::of(store)? {
-            StoreKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store)?),
-            StoreKind::Postgres => Arc::new(postgres::PostgresTable::connect(store)?),
+        let table: Arc<dyn LockTable> = match DatabaseKind::of(store)? {
+            DatabaseKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store)?),
+            DatabaseKind::Postgres => Arc::new(postgres::PostgresTable::connect(store)?),
         };
         let lock = {
             let round_trips = metrics.round_trips.clone();
@@ -131,8 +130,8 @@ impl DatabaseLock {
 
 #[async_trait]
 impl Lock for DatabaseLock {
-    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
-        self.lock.acquire(key, mode, deadline).await
+    fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
+        self.lock.begin(key, mode)
     }
 
     async fn ping(&self) -> Result<(), LockError> {

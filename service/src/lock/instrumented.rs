@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Census, Hold, Lease, Lock, LockError, Mode, Validity};
+use super::{Acquire, Census, Hold, Lock, LockError, Mode, Validity, Waited};
 use crate::telemetry::LockMetrics;
 
 /// A wrapper that measures any lock.
@@ -23,25 +23,9 @@ impl InstrumentedLock {
 
 #[async_trait]
 impl Lock for InstrumentedLock {
-    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
-        let asked = Instant::now();
-        match self.inner.acquire(key, mode, deadline).await {
-            Ok(lease) => {
-                let acquired = Instant::now();
-                self.metrics.wait_seconds.observe((acquired - asked).as_secs_f64());
-                self.metrics.holds.inc();
-                let validity = lease.validity().clone();
-                let metrics = self.metrics.clone();
-                Ok(lease.wrap(|inner| Box::new(Measured { inner, acquired, validity, metrics })))
-            }
-            Err(error) => {
-                match error {
-                    LockError::Timeout => self.metrics.timeouts.inc(),
-                    LockError::Unavailable { .. } => self.metrics.errors.inc(),
-                };
-                Err(error)
-            }
-        }
+    fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
+        let inner = self.inner.begin(key, mode);
+        Box::new(MeasuredAcquire { inner, asked: Instant::now(), metrics: self.metrics.clone() })
     }
 
     async fn ping(&self) -> Result<(), LockError> {
@@ -54,6 +38,38 @@ impl Lock for InstrumentedLock {
 
     async fn shutdown(&self) {
         self.inner.shutdown().await;
+    }
+}
+
+struct MeasuredAcquire {
+    inner: Box<dyn Acquire>,
+    asked: Instant,
+    metrics: LockMetrics,
+}
+
+#[async_trait]
+impl Acquire for MeasuredAcquire {
+    async fn wait(&mut self, deadline: Instant) -> Waited {
+        match self.inner.wait(deadline).await {
+            Waited::Granted(lease) => {
+                let acquired = Instant::now();
+                self.metrics.wait_seconds.observe((acquired - self.asked).as_secs_f64());
+                self.metrics.holds.inc();
+                let validity = lease.validity().clone();
+                let metrics = self.metrics.clone();
+                let measured = lease.wrap(|inner| Box::new(Measured { inner, acquired, validity, metrics }));
+                Waited::Granted(measured)
+            }
+            waited => {
+                if let Waited::Pending(error) | Waited::Failed(error) = &waited {
+                    match error {
+                        LockError::Timeout => self.metrics.timeouts.inc(),
+                        LockError::Unavailable { .. } => self.metrics.errors.inc(),
+                    };
+                }
+                waited
+            }
+        }
     }
 }
 

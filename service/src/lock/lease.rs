@@ -21,6 +21,8 @@ pub struct Lease {
 
 struct Inner {
     token: Option<FencingToken>,
+    /// Grows by one with every exclusive lease of the key, where the lock has such a number.
+    sequence: Option<i64>,
     validity: Validity,
     hold: Option<Box<dyn Hold>>,
 }
@@ -35,17 +37,23 @@ pub trait Hold: Send + Sync {
 impl Lease {
     /// A lease that is valid for as long as `validity` says and ends with `hold`.
     pub fn new(token: Option<FencingToken>, validity: Validity, hold: Box<dyn Hold>) -> Self {
-        Self { inner: Arc::new(Inner { token, validity, hold: Some(hold) }) }
+        Self { inner: Arc::new(Inner { token, sequence: None, validity, hold: Some(hold) }) }
     }
 
     /// A lease that cannot be lost, of a lock that has nothing to release but `hold`.
     pub fn unlimited(hold: Option<Box<dyn Hold>>) -> Self {
-        Self { inner: Arc::new(Inner { token: None, validity: Validity::unlimited(), hold }) }
+        Self { inner: Arc::new(Inner { token: None, sequence: None, validity: Validity::unlimited(), hold }) }
     }
 
     /// The fencing token, where the lock has one.
     pub fn token(&self) -> Option<FencingToken> {
         self.inner.token
+    }
+
+    /// A number that has grown by exactly one since the last exclusive lease of the key, where the lock has such a
+    /// number: two leases whose numbers follow each other had no other between them.
+    pub fn sequence(&self) -> Option<i64> {
+        self.inner.sequence
     }
 
     /// Whether the lease is still good. To be asked before every side effect.
@@ -73,6 +81,12 @@ impl Lease {
         if let Some(hold) = inner.hold {
             hold.release().await;
         }
+    }
+
+    /// The same lease with its number among the leases of its key. It must not have been entered again yet.
+    pub(super) fn with_sequence(self, sequence: Option<i64>) -> Self {
+        let inner = Arc::into_inner(self.inner).expect("a lease is numbered before it is handed out");
+        Self { inner: Arc::new(Inner { sequence, ..inner }) }
     }
 
     /// The same lease with more to do at its end. For wrappers that measure; the lease must not have been

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
-use tokio::time::{Instant, timeout_at};
 
-use super::{Census, Hold, Holder, Lease, Lock, LockError, Mode};
+use super::pending::Pending;
+use super::{Acquire, Census, Hold, Holder, Lease, Lock, LockError, Mode};
 
 /// One read-write lock for each key. Tokio's is fair: first come first served, readers together.
 ///
@@ -20,15 +20,17 @@ pub struct LocalLock {
 
 #[async_trait]
 impl Lock for LocalLock {
-    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
+    fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
         let entry = self.of(key);
-        let _waiting = Waiting::begin(&entry.waiting);
-        let lock = Arc::clone(&entry.lock);
-        let guard: Box<dyn Hold> = match mode {
-            Mode::Exclusive => Box::new(Exclusive(in_time(deadline, lock.write_owned()).await?)),
-            Mode::Shared => Box::new(Shared(in_time(deadline, lock.read_owned()).await?)),
+        let acquisition = async move {
+            let _waiting = Waiting::begin(&entry.waiting);
+            let hold: Box<dyn Hold> = match mode {
+                Mode::Exclusive => Box::new(Exclusive(entry.lock.write_owned().await)),
+                Mode::Shared => Box::new(Shared(entry.lock.read_owned().await)),
+            };
+            Ok(Lease::unlimited(Some(hold)))
         };
-        Ok(Lease::unlimited(Some(guard)))
+        Box::new(Pending::new(acquisition, || LockError::Timeout))
     }
 
     async fn ping(&self) -> Result<(), LockError> {
@@ -82,10 +84,6 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-async fn in_time<T>(deadline: Instant, guard: impl Future<Output = T>) -> Result<T, LockError> {
-    timeout_at(deadline, guard).await.map_err(|_| LockError::Timeout)
 }
 
 struct Exclusive(#[allow(dead_code, reason = "its drop is the release")] OwnedRwLockWriteGuard<()>);

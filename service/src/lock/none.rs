@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Census, Lease, Lock, LockError, Mode};
+use super::{Acquire, Census, Lease, Lock, LockError, Mode, Waited};
 
 /// The lock of the strategies that have none.
 #[derive(Debug)]
@@ -11,8 +11,8 @@ pub struct NoLock;
 
 #[async_trait]
 impl Lock for NoLock {
-    async fn acquire(&self, _key: &str, _mode: Mode, _deadline: Instant) -> Result<Lease, LockError> {
-        Ok(Lease::unlimited(None))
+    fn begin(&self, _key: &str, _mode: Mode) -> Box<dyn Acquire> {
+        Box::new(AtOnce)
     }
 
     async fn ping(&self) -> Result<(), LockError> {
@@ -24,4 +24,13 @@ impl Lock for NoLock {
     }
 
     async fn shutdown(&self) {}
+}
+
+struct AtOnce;
+
+#[async_trait]
+impl Acquire for AtOnce {
+    async fn wait(&mut self, _deadline: Instant) -> Waited {
+        Waited::Granted(Lease::unlimited(None))
+    }
 }

@@ -30,10 +30,8 @@ use rand::RngExt as _;
 use tokio::sync::watch;
 
 use super::shell::{Attempt, Backend, BackendError, Claim, LeasedLock, PLACE_TTL, Step};
-use super::{Census, FencingToken, Holder, LockError, Mode};
+use super::{Census, FencingToken, Holder, LockError, Mode, TokenFloor};
 use crate::config::{LeaseTime, RedisSection};
-use crate::order::Sku;
-use crate::store::Store;
 use crate::telemetry::LockMetrics;
 
 /// The channel on which releases are published.
@@ -46,10 +44,10 @@ const COMMAND: Duration = Duration::from_secs(2);
 pub(super) async fn connect(
     config: &RedisSection,
     holder: &str,
-    store: Arc<dyn Store>,
+    floor: Arc<dyn TokenFloor>,
     metrics: &LockMetrics,
 ) -> Result<LeasedLock, LockError> {
-    let backend = RedisBackend::connect(config, store, metrics.round_trips.clone())
+    let backend = RedisBackend::connect(config, floor, metrics.round_trips.clone())
         .await
         .map_err(|error| LockError::Unavailable { dependency: NAME, reason: error.to_string() })?;
     let lease = LeaseTime::For(config.lease);
@@ -66,7 +64,7 @@ struct RedisBackend {
     pool: Pool,
     released: watch::Receiver<()>,
     scripts: Scripts,
-    store: Arc<dyn Store>,
+    floor: Arc<dyn TokenFloor>,
     floors: Floors,
     round_trips: Counter,
 }
@@ -136,7 +134,7 @@ struct Scripts {
 impl RedisBackend {
     async fn connect(
         config: &RedisSection,
-        store: Arc<dyn Store>,
+        floor: Arc<dyn TokenFloor>,
         round_trips: Counter,
     ) -> Result<Self, redis::RedisError> {
         let (announce, released) = watch::channel(());
@@ -180,7 +178,7 @@ impl RedisBackend {
             pool: pool.build().map_err(other)?,
             released,
             scripts,
-            store,
+            floor,
             floors,
             round_trips,
         })
@@ -210,11 +208,7 @@ impl RedisBackend {
             return Ok(token);
         }
         let since = self.floors.now();
-        let token = match Sku::parse(key) {
-            Ok(sku) => self.store.greatest_token(&sku).await.map_err(failed)?.unwrap_or(0),
-            // No product, so no orders.
-            Err(_) => 0,
-        };
+        let token = self.floor.greatest_token(key).await.map_err(failed)?;
         self.floors.looked_up(key, token, since);
         Ok(self.floors.of(key).unwrap_or(token))
     }
@@ -294,6 +288,10 @@ impl Backend for RedisBackend {
 
     fn pause(&self, _ahead: u32) -> Duration {
         Duration::from_millis(rand::rng().random_range(50..=100))
+    }
+
+    fn counts_each_key(&self) -> bool {
+        true
     }
 
     fn name(&self) -> &'static str {

@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use self::releaser::{Obligation, Releaser};
 use self::renewal::{Renewal, valid_until};
+use super::pending::Pending;
 use super::silence::Silence;
-use super::{Census, FencingToken, Hold, Lease, Lock, LockError, Mode, Validity};
+use super::{Acquire, Census, FencingToken, Hold, Lease, Lock, LockError, Mode, Validity};
 use crate::config::LeaseTime;
 use crate::telemetry::LockMetrics;
 
@@ -53,6 +54,11 @@ pub(super) trait Backend: Send + Sync {
     /// How long to wait before looking again, with so many ahead. Jittered, so that those who wait do not look in
     /// step.
     fn pause(&self, ahead: u32) -> Duration;
+
+    /// Whether the tokens of a key grow by exactly one with every exclusive lease.
+    fn counts_each_key(&self) -> bool {
+        false
+    }
 
     /// What it is called in errors.
     fn name(&self) -> &'static str;
@@ -105,6 +111,10 @@ pub(super) enum BackendError {
 
 /// A lock on a backend that can hold leases.
 pub(super) struct LeasedLock {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     backend: Arc<dyn Backend>,
     lease: LeaseTime,
     renews: bool,
@@ -123,7 +133,34 @@ impl LeasedLock {
         metrics: &LockMetrics,
     ) -> Self {
         let releaser = Releaser::start(Arc::clone(&backend), lease);
-        Self { backend, lease, renews, holder: holder.into(), releaser, metrics: metrics.clone() }
+        let holder = holder.into();
+        Self {
+            shared: Arc::new(Shared { backend, lease, renews, holder, releaser, metrics: metrics.clone() }),
+        }
+    }
+}
+
+impl Shared {
+    async fn acquire(&self, key: String, mode: Mode, silence: &Silence) -> Result<Lease, LockError> {
+        let claim = Claim {
+            key,
+            mode,
+            owner: Uuid::new_v4(),
+            holder: self.holder.clone(),
+            lease: self.lease.duration(),
+        };
+        // From here on the lock, or the place among those who wait, is given back, whatever becomes of this attempt.
+        let mut obligation = self.releaser.obligation(claim.clone());
+        match self.wait(&claim, &mut obligation, silence).await {
+            Ok((token, asked)) => {
+                let lease = self.lease(claim, obligation, token, asked);
+                // A reply that took longer than the lease brought nothing.
+                lease.check().map_err(|_| LockError::Timeout)?;
+                Ok(lease)
+            }
+            Err(BackendError::Busy(_)) => Err(LockError::Timeout),
+            Err(error @ BackendError::Failed(_)) => Err(self.unavailable(error)),
+        }
     }
 
     /// Waits for the claim's turn. Answers the token and when it was asked for.
@@ -175,7 +212,8 @@ impl LeasedLock {
                 (validity, self.renews.then_some(renewal))
             }
         };
-        Lease::new(Some(token), validity, Box::new(Held { obligation, renewal }))
+        let sequence = self.backend.counts_each_key().then_some(token.0);
+        Lease::new(Some(token), validity, Box::new(Held { obligation, renewal })).with_sequence(sequence)
     }
 
     fn unavailable(&self, error: impl std::fmt::Display) -> LockError {
@@ -185,43 +223,31 @@ impl LeasedLock {
 
 #[async_trait]
 impl Lock for LeasedLock {
-    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
-        let claim = Claim {
-            key: key.into(),
-            mode,
-            owner: Uuid::new_v4(),
-            holder: self.holder.clone(),
-            lease: self.lease.duration(),
-        };
-        // From here on the lock, or the place among those who wait, is given back, whatever becomes of this attempt.
-        let mut obligation = self.releaser.obligation(claim.clone());
-        let silence = Silence::default();
-        match timeout_at(deadline, self.wait(&claim, &mut obligation, &silence)).await {
-            Ok(Ok((token, asked))) => {
-                let lease = self.lease(claim, obligation, token, asked);
-                // A reply that took longer than the lease brought nothing.
-                lease.check().map_err(|_| LockError::Timeout)?;
-                Ok(lease)
-            }
-            Ok(Err(BackendError::Busy(_))) => Err(LockError::Timeout),
-            Err(_) => Err(silence.is_suspicious().map_or(LockError::Timeout, |silent| {
-                self.unavailable(format_args!("no answer for {} ms", silent.as_millis()))
-            })),
-            Ok(Err(error @ BackendError::Failed(_))) => Err(self.unavailable(error)),
-        }
+    fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
+        let silence = Arc::new(Silence::default());
+        let (shared, key, heard) = (Arc::clone(&self.shared), key.to_owned(), Arc::clone(&silence));
+        let acquisition = async move { shared.acquire(key, mode, &heard).await };
+        let shared = Arc::clone(&self.shared);
+        Box::new(Pending::new(acquisition, move || {
+            silence.is_suspicious().map_or(LockError::Timeout, |silent| {
+                shared.unavailable(format_args!("no answer for {} ms", silent.as_millis()))
+            })
+        }))
     }
 
     async fn ping(&self) -> Result<(), LockError> {
-        self.backend.ping().await.map_err(|error| self.unavailable(error))
+        let Shared { backend, .. } = &*self.shared;
+        backend.ping().await.map_err(|error| self.shared.unavailable(error))
     }
 
     async fn census(&self, key: &str) -> Result<Census, LockError> {
-        self.backend.census(key).await.map_err(|error| self.unavailable(error))
+        let Shared { backend, .. } = &*self.shared;
+        backend.census(key).await.map_err(|error| self.shared.unavailable(error))
     }
 
     async fn shutdown(&self) {
-        self.releaser.flush().await;
-        self.backend.close().await;
+        self.shared.releaser.flush().await;
+        self.shared.backend.close().await;
     }
 }
 

@@ -19,15 +19,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 use zookeeper_client::{CreateMode, Error, OneshotWatcher};
 
 use self::node::{Contender, Queue};
 use self::releaser::{Leftover, Releaser};
 use self::session::Session;
+use super::pending::Pending;
 use super::silence::Silence;
-use super::{Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode};
+use super::{Acquire, Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode};
 use crate::config::{Watch, ZookeeperSection};
 use crate::telemetry::LockMetrics;
 
@@ -42,6 +43,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A lock in ZooKeeper.
 pub(super) struct ZookeeperLock {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     config: ZookeeperSection,
     root: String,
     holder: String,
@@ -56,7 +61,7 @@ pub(super) async fn connect(
     holder: &str,
     metrics: LockMetrics,
 ) -> Result<ZookeeperLock, LockError> {
-    let lock = ZookeeperLock {
+    let shared = Shared {
         config: config.clone(),
         root: config.absolute_root(),
         holder: holder.into(),
@@ -64,12 +69,12 @@ pub(super) async fn connect(
         releaser: Releaser::start(metrics.round_trips.clone()),
         metrics,
     };
-    let connected = timeout(config.session_timeout, lock.session()).await;
+    let connected = timeout(config.session_timeout, shared.session()).await;
     connected.map_err(|_| unavailable("no answer in time"))?.map_err(unavailable)?;
-    Ok(lock)
+    Ok(ZookeeperLock { shared: Arc::new(shared) })
 }
 
-impl ZookeeperLock {
+impl Shared {
     /// The session, or a new one where there is none or it has expired.
     async fn session(&self) -> Result<Arc<Session>, Error> {
         let mut current = self.session.lock().await;
@@ -109,7 +114,7 @@ impl ZookeeperLock {
     ) -> Result<Place, Error> {
         let leftover = self.releaser.obligation(&session, claim);
         let (node, mut listing) = self.create_node(&session, claim, trouble).await?;
-        let mut place = Place { session, leftover, token: node.token };
+        let mut place = Place { session, leftover, token: node.token, sequence: node.sequence };
         place.leftover.node_is(&node.name);
         loop {
             match retried(listing, trouble) {
@@ -154,7 +159,8 @@ impl ZookeeperLock {
             match created {
                 Ok((stat, sequence)) => {
                     let name = format!("{}{sequence}", claim.prefix);
-                    return Ok((Node { name, token: FencingToken(stat.czxid) }, listing));
+                    let (token, sequence) = (FencingToken(stat.czxid), Some(sequence.into_i64()));
+                    return Ok((Node { name, token, sequence }, listing));
                 }
                 // Somebody has removed the directory.
                 Err(Error::NoNode) => session.forget_directory(&claim.directory),
@@ -187,7 +193,7 @@ impl ZookeeperLock {
                 let stat = session.client.check_stat(&format!("{}/{name}", claim.directory)).await?;
                 let owner = session.client.session_id().0;
                 let mine = stat.filter(|stat| stat.ephemeral_owner == owner);
-                Ok(mine.map(|stat| Node { name, token: FencingToken(stat.czxid) }))
+                Ok(mine.map(|stat| Node { name, token: FencingToken(stat.czxid), sequence: None }))
             };
             match retried(trouble.silence.during(found).await, trouble) {
                 Some(found) => return found,
@@ -252,27 +258,27 @@ impl ZookeeperLock {
 
 #[async_trait]
 impl Lock for ZookeeperLock {
-    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
-        let trouble = Trouble::default();
-        match timeout_at(deadline, self.wait(key, mode, &trouble)).await {
-            Ok(Ok(place)) => {
-                let validity = place.session.validity.clone();
-                validity.check().map_err(|_| LockError::Timeout)?;
-                Ok(Lease::new(Some(place.token), validity, Box::new(place)))
-            }
-            Ok(Err(error)) => Err(unavailable(error)),
-            Err(_) => Err(trouble.last().map_or(LockError::Timeout, unavailable)),
-        }
+    fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
+        let trouble = Arc::new(Trouble::default());
+        let (shared, key, noted) = (Arc::clone(&self.shared), key.to_owned(), Arc::clone(&trouble));
+        let acquisition = async move {
+            let place = shared.wait(&key, mode, &noted).await.map_err(unavailable)?;
+            let validity = place.session.validity.clone();
+            validity.check().map_err(|_| LockError::Timeout)?;
+            let (token, sequence) = (place.token, place.sequence);
+            Ok(Lease::new(Some(token), validity, Box::new(place)).with_sequence(sequence))
+        };
+        Box::new(Pending::new(acquisition, move || trouble.last().map_or(LockError::Timeout, unavailable)))
     }
 
     async fn ping(&self) -> Result<(), LockError> {
-        let session = self.session().await.map_err(unavailable)?;
+        let session = self.shared.session().await.map_err(unavailable)?;
         session.ping().await.map_err(unavailable)
     }
 
     async fn census(&self, key: &str) -> Result<Census, LockError> {
-        let session = self.session().await.map_err(unavailable)?;
-        let directory = directory(&self.root, key);
+        let session = self.shared.session().await.map_err(unavailable)?;
+        let directory = directory(&self.shared.root, key);
         let children = match session.client.list_children(&directory).await {
             Ok(children) => children,
             Err(Error::NoNode) => return Ok(Census::default()),
@@ -296,10 +302,10 @@ impl Lock for ZookeeperLock {
     }
 
     async fn shutdown(&self) {
-        self.releaser.flush().await;
+        self.shared.releaser.flush().await;
         // The last client's drop closes the session, and with it whatever is left. It is waited for: a session that
         // is not closed keeps its nodes until its time-out.
-        let Some(session) = self.session.lock().await.take() else { return };
+        let Some(session) = self.shared.session.lock().await.take() else { return };
         let mut state = session.client.state_watcher();
         drop(session);
         let closed = async { while !session::is_over(state.changed().await) {} };
@@ -332,6 +338,8 @@ fn directory(root: &str, key: &str) -> String {
 struct Node {
     name: String,
     token: FencingToken,
+    /// How many nodes the directory had seen, where that is known.
+    sequence: Option<i64>,
 }
 
 /// What a lock's directory had in it.
@@ -348,6 +356,7 @@ struct Place {
     session: Arc<Session>,
     leftover: Leftover,
     token: FencingToken,
+    sequence: Option<i64>,
 }
 
 #[async_trait]

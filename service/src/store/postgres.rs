@@ -1,29 +1,28 @@
 //! The store for more than one machine: PostgreSQL.
 
 mod rows;
+mod transaction;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::MigrateError;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPool, PgPoolOptions, PgSeverity, Postgres};
-use sqlx::{Connection as _, PgConnection, Row as _, Transaction};
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
-use super::{Changes, OpenError, Reading, Store, StoreError, WriteError};
+use self::transaction::{PostgresTransaction, Replays};
+use super::{OpenError, Store, StoreError, Transaction};
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
-use crate::config::{ConfigError, Guard, StoreSection};
-use crate::lock::{Lease, Reads};
+use crate::config::StoreSection;
+use crate::db::postgres::{options, pool};
+use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
-use crate::purchase::Level;
 
 /// How many connections a replica has at most for orders; the lock table has its own.
 const CONNECTIONS: u32 = 24;
-
-/// For how long a connection that nobody used is taken to be alive.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// How long the migrations may take.
 const MIGRATION: Duration = Duration::from_secs(120);
@@ -32,35 +31,7 @@ const MIGRATION: Duration = Duration::from_secs(120);
 pub struct PostgresStore {
     pool: PgPool,
     timeout: Duration,
-}
-
-/// How to reach the database that the configuration names. Statements, waits for rows and forgotten transactions
-/// are ended by the server itself, should this process be gone or stopped.
-pub(crate) fn options(store: &StoreSection) -> Result<PgConnectOptions, ConfigError> {
-    let refuse = |error: sqlx::Error| ConfigError::new("store.url", error.to_string());
-    let options: PgConnectOptions = store.url.parse().map_err(refuse)?;
-    let ms = |duration: Duration| duration.as_millis().to_string();
-    Ok(options.application_name("order-service").options([
-        ("statement_timeout", ms(store.timeout)),
-        ("idle_in_transaction_session_timeout", ms(store.timeout)),
-    ]))
-}
-
-/// A pool of at most so many connections.
-pub(crate) fn pool(store: &StoreSection, connections: u32) -> PgPoolOptions {
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(store.timeout)
-        // A connection that was good a moment ago is not asked again, which would cost a round trip each time.
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                if meta.idle_for >= FRESH {
-                    timeout(FRESH, connection.ping()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-                }
-                Ok(true)
-            })
-        })
+    replays: Arc<Replays>,
 }
 
 impl PostgresStore {
@@ -77,7 +48,7 @@ impl PostgresStore {
         migrated
             .map_err(|_| unavailable(format!("the migrations took more than {} s", MIGRATION.as_secs())))?
             .map_err(|error| unavailable(error.to_string()))?;
-        Ok(Self { pool, timeout: store.timeout })
+        Ok(Self { pool, timeout: store.timeout, replays: Arc::default() })
     }
 }
 
@@ -102,43 +73,30 @@ fn without_password(url: &str) -> String {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn read(&self, sku: &Sku, reads: Reads) -> Result<Option<Box<dyn Reading>>, StoreError> {
-        let (row, place) = match reads {
-            Reads::Plain => {
-                // The write goes over the same connection: it is known to be alive, and needs no further round trip.
-                // A little less than whoever reads has patience for.
-                let give_up = Instant::now() + self.timeout * 9 / 10;
-                let mut connection = self.pool.acquire().await?;
-                let row = sqlx::query("select stock, version, supply from products where sku = $1")
-                    .bind(sku.as_str())
-                    .fetch_optional(&mut *connection);
-                let Ok(row) = timeout_at(give_up, row).await else {
-                    // It would take its place in the pool for as long as the kernel hopes for an answer.
-                    connection.close_on_drop();
-                    return Err(StoreError::Unavailable("no answer in time".into()));
-                };
-                (row?, Place::Connection(connection))
-            }
-            Reads::ForUpdate => {
-                // Apart from the wait for the row, which may be as long as one for a lock.
-                let begun = timeout(self.timeout / 2, self.pool.begin()).await;
-                let no_connection = |_| StoreError::Unavailable("no connection in time".into());
-                let mut transaction = begun.map_err(no_connection)??;
-                let row =
-                    sqlx::query("select stock, version, supply from products where sku = $1 for update")
-                        .bind(sku.as_str())
-                        .fetch_optional(&mut *transaction)
-                        .await?;
-                (row, Place::Transaction(transaction))
-            }
+    async fn levels(&self, skus: &[Sku]) -> Result<Vec<Option<StockLevel>>, StoreError> {
+        // A little less than whoever reads will wait.
+        let give_up = Instant::now() + self.timeout * 9 / 10;
+        let mut connection = self.pool.acquire().await?;
+        let rows = rows::levels(skus).fetch_all(&mut *connection);
+        let Ok(rows) = timeout_at(give_up, rows).await else {
+            // It would take its place in the pool for as long as the kernel hopes for an answer.
+            connection.close_on_drop();
+            return Err(StoreError::Unavailable("no answer in time".into()));
         };
-        let Some(row) = row else { return Ok(None) };
-        let level = Level {
-            stock: row.try_get("stock")?,
-            version: row.try_get("version")?,
-            supply: row.try_get("supply")?,
-        };
-        Ok(Some(Box::new(PostgresReading { sku: sku.clone(), level, place, timeout: self.timeout })))
+        let mut levels = vec![None; skus.len()];
+        for row in rows? {
+            let (number, level) = rows::level(&row)?;
+            levels[number] = Some(level);
+        }
+        Ok(levels)
+    }
+
+    fn commits_at_once(&self) -> usize {
+        2
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
+        Ok(Box::new(PostgresTransaction::new(self.pool.clone(), self.timeout, Arc::clone(&self.replays))))
     }
 
     async fn create_product(&self, product: &ProductRequest) -> Result<Option<Product>, StoreError> {
@@ -269,214 +227,5 @@ impl Store for PostgresStore {
 
     fn kind(&self) -> &'static str {
         "postgres"
-    }
-}
-
-/// A level, and where it was read: where it was read to be updated, in a transaction that has its row's lock.
-struct PostgresReading {
-    sku: Sku,
-    level: Level,
-    place: Place,
-    timeout: Duration,
-}
-
-enum Place {
-    Connection(PoolConnection<Postgres>),
-    Transaction(Transaction<'static, Postgres>),
-}
-
-#[async_trait]
-impl Reading for PostgresReading {
-    fn level(&self) -> Level {
-        self.level
-    }
-
-    async fn write(
-        self: Box<Self>,
-        lease: &Lease,
-        guard: Guard,
-        changes: &Changes,
-    ) -> Result<(), WriteError> {
-        if guard == Guard::Version && lease.check().is_err() {
-            return Err(WriteError::Stale);
-        }
-        let Self { sku, level, place, timeout: patience } = *self;
-        let writing = Writing { sku, guarded: (guard == Guard::Version).then_some(level.version), changes };
-        // The server ends a statement at the time-out. One that has not answered long after is out of reach, and must
-        // not keep the lock from those who do reach it.
-        let no_answer = || WriteError::Unknown(StoreError::Unavailable("no answer in time".into()));
-        match place {
-            Place::Connection(mut connection) => {
-                let written = timeout(patience * 2, writing.over(&mut connection)).await;
-                if written.is_err() {
-                    connection.close_on_drop();
-                }
-                written.unwrap_or_else(|_| Err(no_answer()))
-            }
-            Place::Transaction(transaction) => {
-                let written = timeout(patience * 2, writing.in_transaction(transaction)).await;
-                written.unwrap_or_else(|_| Err(no_answer()))
-            }
-        }
-    }
-}
-
-/// Changes on their way into the database.
-struct Writing<'a> {
-    sku: Sku,
-    /// The version that the product must still have.
-    guarded: Option<i64>,
-    changes: &'a Changes,
-}
-
-/// Why a statement did not do what it was to.
-enum Failed {
-    Stale,
-    NotCancellable,
-    Database(sqlx::Error),
-}
-
-impl From<sqlx::Error> for Failed {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl Failed {
-    /// Of a statement in a transaction that is going to be rolled back.
-    fn before_the_commit(self) -> WriteError {
-        match self {
-            Self::Stale => WriteError::Stale,
-            Self::NotCancellable => WriteError::NotCancellable,
-            Self::Database(error) if is_key_taken(&error) => WriteError::KeyTaken,
-            Self::Database(error) => not_written(error),
-        }
-    }
-
-    /// Of a statement that commits by itself: an error that the server reports has undone it, except when the
-    /// server was being stopped; with a broken connection nobody knows.
-    fn of_a_commit(self) -> WriteError {
-        match self {
-            Self::Database(error) if !is_definite(&error) => WriteError::Unknown(error.into()),
-            failed => failed.before_the_commit(),
-        }
-    }
-}
-
-impl Writing<'_> {
-    async fn over(&self, connection: &mut PgConnection) -> Result<(), WriteError> {
-        if self.changes.is_only_orders() {
-            // One statement, so one round trip, and it commits by itself.
-            return self.sell(connection).await.map_err(Failed::of_a_commit);
-        }
-        let transaction = connection.begin().await.map_err(not_written)?;
-        self.in_transaction(transaction).await
-    }
-
-    async fn in_transaction<'c>(&self, mut transaction: Transaction<'c, Postgres>) -> Result<(), WriteError> {
-        match self.change(&mut transaction).await {
-            Ok(()) => transaction.commit().await.map_err(|error| WriteError::Unknown(error.into())),
-            Err(failed) => {
-                // Where it fails the connection is broken, and the server rolls back by itself.
-                transaction.rollback().await.ok();
-                Err(failed.before_the_commit())
-            }
-        }
-    }
-
-    /// Orders and product in one statement. The product's row comes first, since the orders are inserted only if
-    /// it was still what was read; its lock is kept for this statement and its commit alone.
-    async fn sell(&self, connection: &mut PgConnection) -> Result<(), Failed> {
-        let columns = rows::OrderColumns::of(&self.changes.orders);
-        let inserted = columns
-            .bind(sqlx::query(rows::SELL))
-            .bind(self.changes.stock_after)
-            .bind(self.changes.versions)
-            .bind(self.sku.as_str())
-            .bind(self.guarded)
-            .execute(connection)
-            .await?;
-        if inserted.rows_affected() == 0 { Err(Failed::Stale) } else { Ok(()) }
-    }
-
-    async fn change(&self, connection: &mut PgConnection) -> Result<(), Failed> {
-        if self.changes.is_only_orders() {
-            return self.sell(connection).await;
-        }
-        // The product's row first, as in a sale: whoever changes a product in another order could deadlock with one.
-        let reset = self.changes.reset.as_ref();
-        let product = sqlx::query(
-            "update products set
-                 stock = $1, version = version + $2,
-                 supply = coalesce($3, supply) + $4,
-                 name = coalesce($5, name), created_at = coalesce($6::timestamptz, created_at)
-             where sku = $7 and ($8::bigint is null or version = $8)",
-        )
-        .bind(self.changes.stock_after)
-        .bind(self.changes.versions)
-        .bind(reset.map(|product| product.supply))
-        .bind(self.changes.supplied)
-        .bind(reset.map(|product| product.name.as_str()))
-        .bind(reset.map(|product| rows::Micros(product.created_at)))
-        .bind(self.sku.as_str())
-        .bind(self.guarded)
-        .execute(&mut *connection)
-        .await?;
-        if product.rows_affected() != 1 {
-            return Err(Failed::Stale);
-        }
-        if self.changes.reset.is_some() {
-            for sql in ["delete from orders where sku = $1", "delete from stock_adjustments where sku = $1"] {
-                sqlx::query(sql).bind(self.sku.as_str()).execute(&mut *connection).await?;
-            }
-        }
-        if !self.changes.orders.is_empty() {
-            let columns = rows::OrderColumns::of(&self.changes.orders);
-            columns.bind(sqlx::query(rows::INSERT_ORDERS)).execute(&mut *connection).await?;
-        }
-        if !self.changes.cancelled.is_empty() {
-            let cancelled = sqlx::query(
-                "update orders set status = 'cancelled' where id = any($1) and status = 'confirmed'",
-            )
-            .bind(&self.changes.cancelled)
-            .execute(&mut *connection)
-            .await?;
-            if cancelled.rows_affected() != self.changes.cancelled.len() as u64 {
-                return Err(Failed::NotCancellable);
-            }
-        }
-        if !self.changes.adjustments.is_empty() {
-            rows::insert_adjustments(&self.changes.adjustments).execute(&mut *connection).await?;
-        }
-        Ok(())
-    }
-}
-
-fn not_written(error: sqlx::Error) -> WriteError {
-    WriteError::NotWritten(error.into())
-}
-
-fn is_key_taken(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.constraint() == Some("one_order_per_idempotency_key"))
-}
-
-/// Whether the server said that the statement failed, and was not on its way down.
-fn is_definite(error: &sqlx::Error) -> bool {
-    let Some(error) = error.as_database_error() else { return false };
-    // Anything worse than an error ends the connection or the server, perhaps in the middle of the commit.
-    let only_an_error = error
-        .try_downcast_ref::<PgDatabaseError>()
-        .is_some_and(|error| matches!(error.severity(), PgSeverity::Error));
-    only_an_error && error.code().is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08"))
-}
-
-/// Whether others kept this one from its rows for too long.
-pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
-    match error {
-        // lock_not_available, query_canceled, deadlock_detected, serialization_failure
-        sqlx::Error::Database(error) => {
-            ["55P03", "57014", "40P01", "40001"].contains(&error.code().as_deref().unwrap_or_default())
-        }
-        _ => false,
     }
 }

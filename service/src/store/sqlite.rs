@@ -1,24 +1,24 @@
 //! The embedded store: a file, which several replicas on one machine may share.
 
 mod rows;
+mod transaction;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt as _;
-use sqlx::sqlite::{
-    Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Connection as _, Row as _, Transaction};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use sqlx::{Connection as _, Row as _};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Changes, OpenError, Reading, Store, StoreError, WriteError};
+use self::transaction::SqliteTransaction;
+use super::{OpenError, Store, StoreError, Transaction};
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
-use crate::config::{ConfigError, Guard, StoreSection};
-use crate::lock::{Lease, Reads};
+use crate::config::StoreSection;
+use crate::db::sqlite::{is_busy_text, options, pool};
+use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
-use crate::purchase::Level;
 
 /// Products and orders in a SQLite file.
 ///
@@ -28,23 +28,6 @@ use crate::purchase::Level;
 pub struct SqliteStore {
     writer: SqlitePool,
     reader: SqlitePool,
-}
-
-/// How to open the file that the configuration names.
-pub(crate) fn options(store: &StoreSection) -> Result<SqliteConnectOptions, ConfigError> {
-    let refuse = |why: String| ConfigError::new("store.url", why);
-    let file = store.url.strip_prefix("sqlite:").ok_or_else(|| refuse("must be sqlite://FILE".into()))?;
-    if file.trim_start_matches('/').is_empty() || file.contains(":memory:") || file.contains("mode=memory") {
-        return Err(refuse("must name a file, which replicas can share and a restart finds again".into()));
-    }
-    let options: SqliteConnectOptions = store.url.parse().map_err(|e: sqlx::Error| refuse(e.to_string()))?;
-    Ok(options
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        // Earlier than the store's own time-out, so that the answer is definite: nothing was written.
-        .busy_timeout(store.timeout * 3 / 4))
 }
 
 impl SqliteStore {
@@ -68,19 +51,6 @@ impl SqliteStore {
             reader: pool(store, 4).connect_lazy_with(options.read_only(true)),
         })
     }
-
-    async fn writing(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("begin immediate").await?)
-    }
-}
-
-/// A pool that does not hand out a connection whose last transaction came to no end: a full disk makes SQLite
-/// roll back by itself, which leaves the connection's bookkeeping behind. It is replaced.
-pub(crate) fn pool(store: &StoreSection, connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(store.timeout)
-        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 
 async fn migrate(options: &SqliteConnectOptions) -> Result<(), String> {
@@ -95,24 +65,16 @@ async fn migrate(options: &SqliteConnectOptions) -> Result<(), String> {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn read(&self, sku: &Sku, reads: Reads) -> Result<Option<Box<dyn Reading>>, StoreError> {
-        const READ: &str = "select stock, version, supply from products where sku = ?1";
-        let (row, transaction) = match reads {
-            Reads::Plain => (sqlx::query(READ).bind(sku.as_str()).fetch_optional(&self.reader).await?, None),
-            Reads::ForUpdate => {
-                let mut transaction = self.writing().await?;
-                let row = sqlx::query(READ).bind(sku.as_str()).fetch_optional(&mut *transaction).await?;
-                (row, Some(transaction))
-            }
-        };
-        let Some(row) = row else { return Ok(None) };
-        let level = Level {
-            stock: row.try_get("stock")?,
-            version: row.try_get("version")?,
-            supply: row.try_get("supply")?,
-        };
-        let writer = self.writer.clone();
-        Ok(Some(Box::new(SqliteReading { sku: sku.clone(), level, transaction, writer })))
+    async fn levels(&self, skus: &[Sku]) -> Result<Vec<Option<StockLevel>>, StoreError> {
+        rows::levels(&mut *self.reader.acquire().await?, skus).await.map_err(StoreError::from)
+    }
+
+    fn commits_at_once(&self) -> usize {
+        1
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
+        Ok(Box::new(SqliteTransaction(self.writer.begin_with("begin immediate").await?)))
     }
 
     async fn create_product(&self, product: &ProductRequest) -> Result<Option<Product>, StoreError> {
@@ -255,132 +217,4 @@ impl Store for SqliteStore {
     fn kind(&self) -> &'static str {
         "sqlite"
     }
-}
-
-/// A level, and the transaction in which it was read, where it was read to be updated.
-struct SqliteReading {
-    sku: Sku,
-    level: Level,
-    transaction: Option<Transaction<'static, Sqlite>>,
-    writer: SqlitePool,
-}
-
-#[async_trait]
-impl Reading for SqliteReading {
-    fn level(&self) -> Level {
-        self.level
-    }
-
-    async fn write(
-        mut self: Box<Self>,
-        lease: &Lease,
-        guard: Guard,
-        changes: &Changes,
-    ) -> Result<(), WriteError> {
-        let mut transaction = match self.transaction.take() {
-            Some(transaction) => transaction,
-            None => self.writer.begin_with("begin immediate").await.map_err(not_written)?,
-        };
-        if guard == Guard::Version && lease.check().is_err() {
-            return Err(WriteError::Stale);
-        }
-        match self.change(&mut transaction, guard, changes).await {
-            Ok(()) => transaction.commit().await.map_err(|error| WriteError::Unknown(error.into())),
-            Err(error) => {
-                // Where it fails, SQLite has rolled back by itself; the pool then replaces the connection.
-                transaction.rollback().await.ok();
-                Err(error)
-            }
-        }
-    }
-}
-
-impl SqliteReading {
-    /// Orders first, the product last, as on a store where the product's row is what others wait for.
-    async fn change(
-        &self,
-        transaction: &mut Transaction<'static, Sqlite>,
-        guard: Guard,
-        changes: &Changes,
-    ) -> Result<(), WriteError> {
-        if changes.reset.is_some() {
-            for sql in ["delete from orders where sku = ?1", "delete from stock_adjustments where sku = ?1"] {
-                let delete = sqlx::query(sql).bind(self.sku.as_str());
-                delete.execute(&mut **transaction).await.map_err(not_written)?;
-            }
-        }
-        if !changes.orders.is_empty() {
-            sqlx::query(rows::INSERT_ORDERS)
-                .bind(rows::orders_json(&changes.orders))
-                .execute(&mut **transaction)
-                .await
-                .map_err(
-                    |error| if is_key_taken(&error) { WriteError::KeyTaken } else { not_written(error) },
-                )?;
-        }
-        if !changes.cancelled.is_empty() {
-            let cancelled = sqlx::query(
-                "update orders set status = 'cancelled'
-                 where id in (select value from json_each(?1)) and status = 'confirmed'",
-            )
-            .bind(rows::json(&changes.cancelled))
-            .execute(&mut **transaction)
-            .await
-            .map_err(not_written)?;
-            if cancelled.rows_affected() != changes.cancelled.len() as u64 {
-                return Err(WriteError::NotCancellable);
-            }
-        }
-        if !changes.adjustments.is_empty() {
-            sqlx::query(rows::INSERT_ADJUSTMENTS)
-                .bind(rows::adjustments_json(&changes.adjustments))
-                .execute(&mut **transaction)
-                .await
-                .map_err(not_written)?;
-        }
-        // Without the guard, the stock that was decided is written over whatever stands there. The version still
-        // only grows, so that such a writer cannot make another's guard believe that nothing happened.
-        let product = sqlx::query(
-            "update products set
-                 stock = ?1, version = version + ?2,
-                 supply = coalesce(?3, supply) + ?4,
-                 name = coalesce(?5, name), created_at = coalesce(?6, created_at)
-             where sku = ?7 and (?8 is null or version = ?8)",
-        )
-        .bind(changes.stock_after)
-        .bind(changes.versions)
-        .bind(changes.reset.as_ref().map(|product| product.supply))
-        .bind(changes.supplied)
-        .bind(changes.reset.as_ref().map(|product| product.name.as_str()))
-        .bind(changes.reset.as_ref().map(|product| product.created_at.as_microsecond()))
-        .bind(self.sku.as_str())
-        .bind((guard == Guard::Version).then_some(self.level.version))
-        .execute(&mut **transaction)
-        .await
-        .map_err(not_written)?;
-        if product.rows_affected() == 1 { Ok(()) } else { Err(WriteError::Stale) }
-    }
-}
-
-fn not_written(error: sqlx::Error) -> WriteError {
-    WriteError::NotWritten(error.into())
-}
-
-fn is_key_taken(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| {
-        error.is_unique_violation() && error.message().contains("orders.idempotency_key")
-    })
-}
-
-/// Whether another process or connection kept this one from the file for too long.
-pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => is_busy_text(error.message()),
-        sqlx::Error::PoolTimedOut => true,
-        _ => false,
-    }
-}
-
-fn is_busy_text(message: &str) -> bool {
-    message.contains("database is locked") || message.contains("database table is locked")
 }

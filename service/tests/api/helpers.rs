@@ -8,7 +8,7 @@ use lab::Postgres;
 
 use order_service::api::{Audit, Order};
 use order_service::app::App;
-use order_service::config::{Config, Sources};
+use order_service::config::{Config, Sources, StoreSection};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -85,11 +85,7 @@ impl Shop {
     }
 
     pub async fn add_replica(&mut self, strategy: &str, keys: &[(&str, &str)]) {
-        let url = match &self.store {
-            Store::File(directory) => format!("sqlite://{}", directory.path().join("shop.db").display()),
-            Store::Database(url, _) => url.clone(),
-            Store::Server(server) => server.url("postgres"),
-        };
+        let url = self.url();
         let name = format!("replica-{}", self.replicas.len() + 1);
         let own = [
             ("server.listen", "127.0.0.1:0"),
@@ -108,6 +104,20 @@ impl Shop {
         let running = tokio::spawn(app.run(async { drop(stopped.await) }));
         let http = reqwest::Client::new();
         self.replicas.push(Replica { url, http, stop: Some(stop), running });
+    }
+
+    /// The store, as the replicas open it.
+    pub async fn connect(&self) -> Arc<dyn order_service::store::Store> {
+        let section = StoreSection { url: self.url(), ..StoreSection::default() };
+        order_service::store::connect(&section).await.expect("the store opens")
+    }
+
+    fn url(&self) -> String {
+        match &self.store {
+            Store::File(directory) => format!("sqlite://{}", directory.path().join("shop.db").display()),
+            Store::Database(url, _) => url.clone(),
+            Store::Server(server) => server.url("postgres"),
+        }
     }
 
     /// Where the file is.

@@ -2,13 +2,14 @@
 //! `api_on_postgres.rs`.
 
 mod bad_input;
+mod commits;
 mod documents;
 mod failpoints;
 mod helpers;
 mod holds;
 mod idempotency;
-mod line;
 mod only_on_sqlite;
 mod operation;
 mod orders;
 mod products;
+mod queue;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lab::{Postgres, Proxy, Redis, Zookeeper};
+use order_service::app::token_floor;
 use order_service::config::{Config, Sources, StoreSection, StrategyName};
-use order_service::lock::{self, Lock, Mode, Strategy};
+use order_service::lock::{self, Lock, Mode};
 use order_service::store::{self, Store};
 use order_service::telemetry::Metrics;
 use tempfile::TempDir;
@@ -27,7 +28,7 @@ pub struct Backend {
     pub postgres: Option<Postgres>,
     strategy: StrategyName,
     /// Of `local`, which promises nothing between processes: one lock, shared by all participants.
-    shared: Option<Strategy>,
+    shared: Option<Arc<dyn Lock>>,
     _directory: TempDir,
 }
 
@@ -131,20 +132,20 @@ impl Backend {
         (proxy, keys)
     }
 
-    pub async fn connect(&self, keys: &[(String, String)]) -> Strategy {
+    pub async fn connect(&self, keys: &[(String, String)]) -> Arc<dyn Lock> {
         self.connect_counted(keys, &Metrics::new(self.strategy)).await
     }
 
-    pub async fn connect_counted(&self, keys: &[(String, String)], metrics: &Metrics) -> Strategy {
+    pub async fn connect_counted(&self, keys: &[(String, String)], metrics: &Metrics) -> Arc<dyn Lock> {
         let config = Config::load(&Sources { overrides: keys.to_vec(), ..Sources::default() });
         let config = config.expect("a configuration");
-        lock::connect(&config, &self.store, metrics).await.expect("the lock connects")
+        lock::connect(&config, token_floor(&self.store), metrics).await.expect("the lock connects")
     }
 
     pub async fn participant(&self) -> Arc<dyn Lock> {
         match &self.shared {
-            Some(strategy) => Arc::clone(&strategy.lock),
-            None => self.connect(&self.keys()).await.lock,
+            Some(lock) => Arc::clone(lock),
+            None => self.connect(&self.keys()).await,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lab::Redis;
-use order_service::lock::{Census, Hold, Lease, Lock, LockError, Mode, Validity};
+use order_service::lock::{Acquire, Census, Hold, Lease, Lock, LockError, Mode, Pending, Validity};
 use tokio::time::{Instant, sleep, timeout_at};
 use zookeeper_client::{Acls, Client, CreateMode};
 
@@ -68,18 +68,18 @@ async fn a_late_release_is_harmless_and_one_without_an_owner_check_is_noticed() 
     without_renewal.push(("lock.redis.renew".into(), "false".into()));
     let redis = Arc::new(Redis::start().await.expect("Redis starts"));
     for _ in 0..TIMES {
-        let late = backend.connect(&without_renewal).await.lock;
+        let late = backend.connect(&without_renewal).await;
         let next = backend.participant().await;
         assert!(passes(a_late_release_touches_nobody(late, next)).await);
     }
     let mut elsewhere = without_renewal;
     elsewhere.push(("lock.redis.url".into(), redis.url()));
     for _ in 0..TIMES {
-        let late = backend.connect(&elsewhere).await.lock;
+        let late = backend.connect(&elsewhere).await;
         let broken = Arc::new(ReleasesAnybodys { inner: late, redis: Arc::clone(&redis) });
         let mut keys = backend.keys();
         keys.push(("lock.redis.url".into(), redis.url()));
-        let next = backend.connect(&keys).await.lock;
+        let next = backend.connect(&keys).await;
         assert!(!passes(a_late_release_touches_nobody(broken, next)).await, "it was not noticed");
     }
 }
@@ -94,7 +94,7 @@ async fn a_lease_is_renewed_and_a_forgotten_renewal_is_noticed() {
     let mut forgetful = backend.keys();
     forgetful.push(("lock.redis.renew".into(), "false".into()));
     for _ in 0..TIMES {
-        let (holder, other) = (backend.connect(&forgetful).await.lock, backend.participant().await);
+        let (holder, other) = (backend.connect(&forgetful).await, backend.participant().await);
         assert!(!passes(a_lease_lasts_while_it_is_held(holder, other)).await, "it was not noticed");
     }
 }
@@ -138,10 +138,14 @@ impl Hold for AnybodysHold {
 
 #[async_trait]
 impl Lock for ReleasesAnybodys {
-    async fn acquire(&self, key: &str, mode: Mode, deadline: Instant) -> Result<Lease, LockError> {
-        let inner = self.inner.acquire(key, mode, deadline).await?;
-        let hold = AnybodysHold { inner, redis: Arc::clone(&self.redis) };
-        Ok(Lease::new(None, Validity::unlimited(), Box::new(hold)))
+    fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
+        let (inner, redis, key) = (Arc::clone(&self.inner), Arc::clone(&self.redis), key.to_owned());
+        let acquisition = async move {
+            let inner = inner.acquire(&key, mode, after(60_000)).await?;
+            let hold = AnybodysHold { inner, redis };
+            Ok(Lease::new(None, Validity::unlimited(), Box::new(hold)))
+        };
+        Box::new(Pending::new(acquisition, || LockError::Timeout))
     }
 
     async fn ping(&self) -> Result<(), LockError> {
@@ -177,24 +181,28 @@ impl Hold for Node {
 
 #[async_trait]
 impl Lock for LooksOnce {
-    async fn acquire(&self, key: &str, _: Mode, deadline: Instant) -> Result<Lease, LockError> {
-        let directory = format!("/stocklock/{key}");
-        let prefix = format!("{directory}/00000000-write-");
-        let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
-        let (_, number) = self.client.create(&prefix, b"", &options).await.expect("ZooKeeper answers");
-        let path = format!("{prefix}{number}");
-        let number_of = |name: &str| name.rsplit('-').next().expect("a number").to_owned();
-        let mut names = self.client.list_children(&directory).await.expect("ZooKeeper answers");
-        names.sort_by_key(|name| number_of(name));
-        let own = names.iter().position(|name| path.ends_with(name.as_str())).expect("it is there");
-        if let Some(predecessor) = own.checked_sub(1) {
-            let predecessor = format!("{directory}/{}", names[predecessor]);
-            let (_, watcher) =
-                self.client.check_and_watch_stat(&predecessor).await.expect("ZooKeeper answers");
-            timeout_at(deadline, watcher.changed()).await.map_err(|_| LockError::Timeout)?;
-        }
-        let hold = Node { client: self.client.clone(), path };
-        Ok(Lease::new(None, Validity::unlimited(), Box::new(hold)))
+    fn begin(&self, key: &str, _: Mode) -> Box<dyn Acquire> {
+        let (client, key) = (self.client.clone(), key.to_owned());
+        let acquisition = async move {
+            let directory = format!("/stocklock/{key}");
+            let prefix = format!("{directory}/00000000-write-");
+            let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
+            let (_, number) = client.create(&prefix, b"", &options).await.expect("ZooKeeper answers");
+            let path = format!("{prefix}{number}");
+            let number_of = |name: &str| name.rsplit('-').next().expect("a number").to_owned();
+            let mut names = client.list_children(&directory).await.expect("ZooKeeper answers");
+            names.sort_by_key(|name| number_of(name));
+            let own = names.iter().position(|name| path.ends_with(name.as_str())).expect("it is there");
+            if let Some(predecessor) = own.checked_sub(1) {
+                let predecessor = format!("{directory}/{}", names[predecessor]);
+                let (_, watcher) =
+                    client.check_and_watch_stat(&predecessor).await.expect("ZooKeeper answers");
+                watcher.changed().await;
+            }
+            let hold = Node { client: client.clone(), path };
+            Ok(Lease::new(None, Validity::unlimited(), Box::new(hold)))
+        };
+        Box::new(Pending::new(acquisition, || LockError::Timeout))
     }
 
     async fn ping(&self) -> Result<(), LockError> {

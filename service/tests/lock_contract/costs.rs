@@ -32,7 +32,7 @@ async fn an_uncontended_cycle_is_three_requests_on_zookeeper() {
     let backend = Backend::new("zookeeper").await;
     let mut keys = backend.keys();
     keys.push(("lock.zookeeper.session_timeout".into(), "60s".into())); // so that no heartbeat is counted
-    let lock = backend.connect(&keys).await.lock;
+    let lock = backend.connect(&keys).await;
     cycles(&*lock, 1).await; // makes the directory
     let server = backend.zookeeper.as_ref().expect("the server");
     let received = async || {

@@ -25,7 +25,7 @@ fn lose_replies(proxy: &Proxy) {
 async fn a_lost_reply_of_an_acquire_leaves_no_lock_behind() {
     for backend in Backend::over_the_network().await {
         let (proxy, keys) = backend.proxied().await;
-        let (far, near) = (backend.connect(&keys).await.lock, backend.participant().await);
+        let (far, near) = (backend.connect(&keys).await, backend.participant().await);
         // The next acquire is not the first, which does more than it has to.
         far.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease").release().await;
         proxy.delay(Direction::ToClient, ON_ITS_WAY);
@@ -60,7 +60,7 @@ async fn a_lost_reply_of_an_acquire_leaves_no_lock_behind() {
 async fn a_lost_reply_of_a_release_does_not_release_the_next_one_s_lock() {
     for backend in Backend::over_the_network().await {
         let (proxy, keys) = backend.proxied().await;
-        let (far, near) = (backend.connect(&keys).await.lock, backend.participant().await);
+        let (far, near) = (backend.connect(&keys).await, backend.participant().await);
         // PostgreSQL is asked to prepare a statement before the first of its kind.
         far.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease").release().await;
         let lease = far.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
@@ -87,7 +87,7 @@ async fn a_lost_reply_of_a_release_does_not_release_the_next_one_s_lock() {
 async fn a_backend_out_of_reach_is_named_in_time_and_used_again_when_it_is_back() {
     for backend in Backend::over_the_network().await {
         let (proxy, keys) = backend.proxied().await;
-        let (far, near) = (backend.connect(&keys).await.lock, backend.participant().await);
+        let (far, near) = (backend.connect(&keys).await, backend.participant().await);
         far.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease").release().await;
         for direction in [Direction::ToServer, Direction::ToClient] {
             proxy.blackhole(direction);
@@ -117,7 +117,7 @@ async fn a_backend_out_of_reach_is_named_in_time_and_used_again_when_it_is_back(
 async fn a_holder_out_of_reach_knows_that_it_is_lost_before_the_next_one_comes() {
     for backend in Backend::over_the_network().await {
         let (proxy, keys) = backend.proxied().await;
-        let (far, near) = (backend.connect(&keys).await.lock, backend.participant().await);
+        let (far, near) = (backend.connect(&keys).await, backend.participant().await);
         let lease = far.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
         proxy.blackhole(Direction::ToServer);
         proxy.delay(Direction::ToClient, ON_ITS_WAY);

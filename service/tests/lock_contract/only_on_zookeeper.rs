@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lab::Ensemble;
+use order_service::app::token_floor;
 use order_service::config::{Config, Sources, StrategyName};
 use order_service::lock::{self, Mode};
 use order_service::telemetry::Metrics;
@@ -40,7 +41,7 @@ async fn herd(waiters: u64, watch: &str) -> (u64, u64) {
     let (won, mut winners) = mpsc::unbounded_channel();
     let mut waiting = JoinSet::new();
     for _ in 0..waiters {
-        let lock = backend.connect_counted(&keys, &metrics).await.lock;
+        let lock = backend.connect_counted(&keys, &metrics).await;
         let won = won.clone();
         waiting.spawn(async move {
             let lease = lock.acquire(KEY, Mode::Exclusive, after(60_000)).await.expect("a lease");
@@ -88,9 +89,9 @@ async fn a_chroot_and_a_root_that_are_not_there_are_made() {
     let servers = format!("{}/shops/berlin", backend.zookeeper.as_ref().expect("the server").servers());
     let metrics = Metrics::new(StrategyName::Zookeeper);
     let inside = config(&backend, &[("lock.zookeeper.servers", &servers)]);
-    let inside = lock::connect(&inside, &backend.store, &metrics).await.expect("it connects").lock;
+    let inside = lock::connect(&inside, token_floor(&backend.store), &metrics).await.expect("it connects");
     let outside = config(&backend, &[("lock.zookeeper.root", "/shops/berlin/stocklock")]);
-    let outside = lock::connect(&outside, &backend.store, &metrics).await.expect("it connects").lock;
+    let outside = lock::connect(&outside, token_floor(&backend.store), &metrics).await.expect("it connects");
     let lease = inside.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
     // The same node by another name.
     assert!(outside.acquire(KEY, Mode::Exclusive, after(50)).await.is_err());
@@ -104,13 +105,13 @@ async fn only_who_has_the_password_sees_locks_that_have_one() {
     let metrics = Metrics::new(StrategyName::Zookeeper);
     let connect = async |auth: &str| {
         let config = config(&backend, &[("lock.zookeeper.auth", auth)]);
-        lock::connect(&config, &backend.store, &metrics).await
+        lock::connect(&config, token_floor(&backend.store), &metrics).await
     };
-    let mine = connect("shop:secret").await.expect("it connects").lock;
+    let mine = connect("shop:secret").await.expect("it connects");
     let held = mine.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
     for other in ["shop:guess", ""] {
         let refused = match connect(other).await {
-            Ok(strategy) => strategy.lock.acquire(KEY, Mode::Exclusive, after(500)).await.map(drop),
+            Ok(lock) => lock.acquire(KEY, Mode::Exclusive, after(500)).await.map(drop),
             Err(lock::ConnectError::Lock(error)) => Err(error),
             Err(error) => panic!("{error}"),
         };
@@ -119,7 +120,7 @@ async fn only_who_has_the_password_sees_locks_that_have_one() {
     }
     assert_eq!(held.check(), Ok(()));
     held.release().await;
-    backend.assert_free(&*connect("shop:secret").await.expect("it connects").lock).await;
+    backend.assert_free(&*connect("shop:secret").await.expect("it connects")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +131,8 @@ async fn an_ensemble_loses_its_leader_and_the_lock_goes_on() {
     let servers = ensemble.servers();
     let keys = [("lock.zookeeper.servers", servers.as_str()), ("lock.zookeeper.session_timeout", "6s")];
     let config = config(&backend, &keys);
-    let connect = async || lock::connect(&config, &backend.store, &metrics).await.expect("it connects").lock;
+    let connect =
+        async || lock::connect(&config, token_floor(&backend.store), &metrics).await.expect("it connects");
     let (holder, other) = (connect().await, connect().await);
     let lease = holder.acquire(KEY, Mode::Exclusive, after(5_000)).await.expect("a lease");
     let token = lease.token();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lab::Lab;
+use order_service::app::token_floor;
 use order_service::config::{Config, Sources, StrategyName};
 use order_service::lock::{self, Lock};
 use order_service::store::{self, Store};
@@ -43,6 +44,6 @@ impl Contenders {
     ) -> anyhow::Result<Arc<dyn Lock>> {
         let mut config = self.config.clone();
         config.server.replica = name.into();
-        Ok(lock::connect(&config, &self.store, metrics).await?.lock)
+        Ok(lock::connect(&config, token_floor(&self.store), metrics).await?)
     }
 }

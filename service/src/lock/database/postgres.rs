@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::{LockTable, Outlook, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
+use crate::db::postgres::{options, pool};
 use crate::lock::shell::{Claim, PLACE_TTL};
 use crate::lock::{FencingToken, Holder};
-use crate::store::postgres::{options, pool};
 
 /// The channel of the announcements.
 const CHANNEL: &str = "stocklock_released";
@@ -227,7 +227,7 @@ impl LockTable for PostgresTable {
     }
 
     fn is_busy(&self, error: &Error) -> bool {
-        crate::store::postgres::is_busy(error)
+        crate::db::postgres::is_busy(error)
     }
 
     fn straggles(&self) -> Duration {

@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::{LockTable, Outlook, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
+use crate::db::sqlite::{options, pool};
 use crate::lock::shell::{Claim, PLACE_TTL};
 use crate::lock::{FencingToken, Holder};
-use crate::store::sqlite::{options, pool};
 
 /// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
 pub(super) struct SqliteTable {
@@ -205,7 +205,7 @@ impl LockTable for SqliteTable {
     }
 
     fn is_busy(&self, error: &Error) -> bool {
-        crate::store::sqlite::is_busy(error)
+        crate::db::sqlite::is_busy(error)
     }
 
     fn straggles(&self) -> Duration {

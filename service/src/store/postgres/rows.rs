@@ -1,57 +1,180 @@
 //! Rows to values and back. Many rows go in as one array for each column: one statement, whatever the batch.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{
     PgArgumentBuffer, PgArguments, PgHasArrayType, PgRow, PgTypeInfo, PgValueRef, Postgres,
 };
-use sqlx::query::Query;
-use sqlx::{Decode, Encode, Error, Row as _, Type};
+use sqlx::query::{Query, QueryScalar};
+use sqlx::{Decode, Encode, Error, PgConnection, Row as _, Type};
 use uuid::Uuid;
 
 use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
-use crate::order::IdempotencyKey;
+use crate::inventory::StockLevel;
+use crate::order::{IdempotencyKey, Sku};
+use crate::store::flight::{Flight, ordinal};
 
-pub(super) const INSERT_ORDERS: &str = "insert into orders (
-        id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
-        lock_strategy, fencing_token, replica, created_at
+/// The same columns in every statement that inserts orders; the first thirteen parameters.
+macro_rules! orders {
+    () => {
+        "unnest(
+            $1::int[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
+            $9::bigint[], $10::text[], $11::bigint[], $12::text[], $13::timestamptz[]
+        ) as o (
+            batch, id, sku, buyer, quantity, idempotency_key, stock_before, stock_after, version,
+            lock_strategy, fencing_token, replica, created_at
+        )"
+    };
+}
+
+macro_rules! insert_orders {
+    () => {
+        "insert into orders (
+            id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
+            lock_strategy, fencing_token, replica, created_at
+        )
+        select id, sku, buyer, quantity, 'confirmed', idempotency_key, stock_before, stock_after, version,
+            lock_strategy, fencing_token, replica, created_at
+        from "
+    };
+}
+
+pub(super) const INSERT_ORDERS: &str =
+    concat!(insert_orders!(), orders!(), " on conflict (idempotency_key) do nothing returning id");
+
+/// The products' rows first: orders are inserted for those only that could be locked and are still what was read. The
+/// form of the last condition makes a hash table of the few batches, where a join might compare each with each.
+pub(super) const SELL: &str = concat!(
+    "with locked as materialized (
+        select b.batch, b.stock, b.versions, p.sku
+        from unnest($14::int[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[])
+            as b (batch, sku, stock, versions, read_version)
+        join products as p on p.sku = b.sku
+        where b.read_version is null or p.version = b.read_version
+        for update of p skip locked
+    ),
+    updated as (
+        update products as p set stock = l.stock, version = p.version + l.versions
+        from locked as l where p.sku = l.sku
+        returning l.batch
+    ),
+    inserted as (",
+    insert_orders!(),
+    orders!(),
+    " where (o.batch in (select batch from updated)) is true
     )
-    select id, sku, buyer, quantity, 'confirmed', idempotency_key, stock_before, stock_after, version,
-        lock_strategy, fencing_token, replica, created_at
+    select batch from updated"
+);
+
+macro_rules! lock_versions {
+    () => {
+        "select b.batch from unnest($1::int[], $2::text[], $3::bigint[]) as b (batch, sku, read_version)
+        join products as p on p.sku = b.sku
+        where b.read_version is null or p.version = b.read_version
+        for update of p"
+    };
+}
+
+pub(super) const LOCK_VERSIONS: &str = lock_versions!();
+pub(super) const LOCK_FREE_VERSIONS: &str = concat!(lock_versions!(), " skip locked");
+
+pub(super) const UPDATE_PRODUCTS: &str = "update products as p set
+        stock = b.stock, version = p.version + b.versions,
+        supply = coalesce(b.reset_supply, p.supply) + b.supplied,
+        name = coalesce(b.reset_name, p.name), created_at = coalesce(b.reset_at, p.created_at)
     from unnest(
-        $1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
-        $9::text[], $10::bigint[], $11::text[], $12::timestamptz[]
-    ) as o (
-        id, sku, buyer, quantity, idempotency_key, stock_before, stock_after, version,
-        lock_strategy, fencing_token, replica, created_at
-    )
-    -- Keys are unique across products: batches that share some must meet them in one order, or could deadlock.
-    order by o.idempotency_key";
+        $1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[]
+    ) as b (sku, stock, versions, supplied, reset_supply, reset_name, reset_at)
+    where p.sku = b.sku";
 
-pub(super) const SELL: &str = "with product as (
-        update products set stock = $13, version = version + $14
-        where sku = $15 and ($16::bigint is null or version = $16)
-        returning sku
-    )
-    insert into orders (
-        id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
-        lock_strategy, fencing_token, replica, created_at
-    )
-    select o.id, o.sku, o.buyer, o.quantity, 'confirmed', o.idempotency_key, o.stock_before, o.stock_after,
-        o.version, o.lock_strategy, o.fencing_token, o.replica, o.created_at
-    from product, unnest(
-        $1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
-        $9::text[], $10::bigint[], $11::text[], $12::timestamptz[]
-    ) as o (
-        id, sku, buyer, quantity, idempotency_key, stock_before, stock_after, version,
-        lock_strategy, fencing_token, replica, created_at
-    )
-    -- Keys are unique across products: batches that share some must meet them in one order, or could deadlock.
-    order by o.idempotency_key";
+macro_rules! levels {
+    () => {
+        "select s.number, p.stock, p.version, p.supply
+        from unnest($1::text[]) with ordinality as s (sku, number)
+        join products as p on p.sku = s.sku"
+    };
+}
+
+/// The levels of products, with their places in `skus`.
+pub(super) fn levels(skus: &[Sku]) -> Query<'_, Postgres, PgArguments> {
+    sqlx::query(levels!()).bind(skus.iter().map(Sku::as_str).collect::<Vec<_>>())
+}
+
+/// The same, and locks their rows; those that are locked are passed over unless they are to be waited for.
+pub(super) fn lock_levels(skus: &[Sku], wait: bool) -> Query<'_, Postgres, PgArguments> {
+    let sql = if wait {
+        concat!(levels!(), " for update of p")
+    } else {
+        concat!(levels!(), " for update of p skip locked")
+    };
+    sqlx::query(sql).bind(skus.iter().map(Sku::as_str).collect::<Vec<_>>())
+}
+
+/// A level, and its place among those that were asked for.
+pub(super) fn level(row: &PgRow) -> Result<(usize, StockLevel), Error> {
+    let number: i64 = row.try_get("number")?;
+    let level = StockLevel {
+        stock: row.try_get("stock")?,
+        version: row.try_get("version")?,
+        supply: row.try_get("supply")?,
+    };
+    Ok((usize::try_from(number - 1).expect("ordinals begin with one"), level))
+}
+
+/// Those of the keys that have an order.
+pub(super) async fn taken_keys(
+    connection: &mut PgConnection,
+    keys: &[&str],
+) -> Result<HashSet<String>, Error> {
+    let query = sqlx::query_scalar("select idempotency_key from orders where idempotency_key = any($1)");
+    Ok(query.bind(keys).fetch_all(connection).await?.into_iter().collect())
+}
+
+/// Batches, column by column.
+pub(super) struct BatchColumns<'a> {
+    batch: Vec<i32>,
+    sku: Vec<&'a str>,
+    stock: Vec<i64>,
+    versions: Vec<i64>,
+    read_version: Vec<Option<i64>>,
+}
+
+impl<'a> BatchColumns<'a> {
+    pub(super) fn of(flight: &Flight<'a>) -> Self {
+        let (batch, batches): (Vec<_>, Vec<_>) = flight.accepted().unzip();
+        Self {
+            batch: batch.into_iter().map(ordinal).collect(),
+            sku: batches.iter().map(|batch| batch.sku.as_str()).collect(),
+            stock: batches.iter().map(|batch| batch.stock_after).collect(),
+            versions: batches.iter().map(|batch| batch.versions).collect(),
+            read_version: batches.iter().map(|batch| batch.guarded).collect(),
+        }
+    }
+
+    /// Binds all five columns.
+    pub(super) fn bind<O>(
+        self,
+        query: QueryScalar<'a, Postgres, O, PgArguments>,
+    ) -> QueryScalar<'a, Postgres, O, PgArguments> {
+        let query = query.bind(self.batch).bind(self.sku).bind(self.stock);
+        query.bind(self.versions).bind(self.read_version)
+    }
+
+    /// Binds what tells which versions were read.
+    pub(super) fn bind_versions(
+        self,
+        query: Query<'a, Postgres, PgArguments>,
+    ) -> Query<'a, Postgres, PgArguments> {
+        query.bind(self.batch).bind(self.sku).bind(self.read_version)
+    }
+}
 
 /// Orders, column by column.
 pub(super) struct OrderColumns<'a> {
+    batch: Vec<i32>,
     id: Vec<Uuid>,
     sku: Vec<&'a str>,
     buyer: Vec<&'a str>,
@@ -67,19 +190,20 @@ pub(super) struct OrderColumns<'a> {
 }
 
 impl<'a> OrderColumns<'a> {
-    pub(super) fn of(orders: &'a [(Order, Option<IdempotencyKey>)]) -> Self {
+    pub(super) fn of(orders: &[(usize, &'a Order, Option<&'a IdempotencyKey>)]) -> Self {
         fn column<'a, T>(
-            orders: &'a [(Order, Option<IdempotencyKey>)],
+            orders: &[(usize, &'a Order, Option<&'a IdempotencyKey>)],
             value: impl Fn(&'a Order) -> T,
         ) -> Vec<T> {
-            orders.iter().map(|(order, _)| value(order)).collect()
+            orders.iter().map(|(_, order, _)| value(order)).collect()
         }
         Self {
+            batch: orders.iter().map(|(batch, ..)| ordinal(*batch)).collect(),
             id: column(orders, |order| order.id),
             sku: column(orders, |order| order.sku.as_str()),
             buyer: column(orders, |order| order.buyer.as_str()),
             quantity: column(orders, |order| order.quantity),
-            idempotency_key: orders.iter().map(|(_, key)| key.as_ref().map(IdempotencyKey::as_str)).collect(),
+            idempotency_key: orders.iter().map(|(.., key)| key.map(IdempotencyKey::as_str)).collect(),
             stock_before: column(orders, |order| order.stock_before),
             stock_after: column(orders, |order| order.stock_after),
             version: column(orders, |order| order.version),
@@ -90,9 +214,13 @@ impl<'a> OrderColumns<'a> {
         }
     }
 
-    /// Binds the first twelve parameters.
-    pub(super) fn bind(self, query: Query<'a, Postgres, PgArguments>) -> Query<'a, Postgres, PgArguments> {
+    /// Binds the first thirteen parameters.
+    pub(super) fn bind<O>(
+        self,
+        query: QueryScalar<'a, Postgres, O, PgArguments>,
+    ) -> QueryScalar<'a, Postgres, O, PgArguments> {
         query
+            .bind(self.batch)
             .bind(self.id)
             .bind(self.sku)
             .bind(self.buyer)
@@ -108,9 +236,9 @@ impl<'a> OrderColumns<'a> {
     }
 }
 
-pub(super) fn insert_adjustments(adjustments: &[Adjustment]) -> Query<'_, Postgres, PgArguments> {
-    fn column<'a, T>(adjustments: &'a [Adjustment], value: impl Fn(&'a Adjustment) -> T) -> Vec<T> {
-        adjustments.iter().map(value).collect()
+pub(super) fn insert_adjustments<'a>(adjustments: &[&'a Adjustment]) -> Query<'a, Postgres, PgArguments> {
+    fn column<'a, T>(adjustments: &[&'a Adjustment], value: impl Fn(&'a Adjustment) -> T) -> Vec<T> {
+        adjustments.iter().map(|adjustment| value(adjustment)).collect()
     }
     sqlx::query(
         "insert into stock_adjustments (id, sku, delta, reason, version, created_at)

@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Error, Row as _};
+use sqlx::{Error, Row as _, SqliteConnection};
 use uuid::Uuid;
 
 use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
-use crate::order::IdempotencyKey;
+use crate::inventory::StockLevel;
+use crate::order::{IdempotencyKey, Sku};
 
 pub(super) const INSERT_ORDERS: &str = "insert into orders (
         id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
@@ -17,7 +18,31 @@ pub(super) const INSERT_ORDERS: &str = "insert into orders (
         value ->> 'id', value ->> 'sku', value ->> 'buyer', value ->> 'quantity', 'confirmed',
         value ->> 'idempotency_key', value ->> 'stock_before', value ->> 'stock_after', value ->> 'version',
         value ->> 'lock_strategy', value ->> 'fencing_token', value ->> 'replica', value ->> 'created_at'
-    from json_each(?1)";
+    from json_each(?1) where true
+    on conflict (idempotency_key) do nothing";
+
+pub(super) const PRESENT: &str = "select id from orders where id in (select value from json_each(?1))";
+
+pub(super) const DELETE_ORDERS: &str = "delete from orders where id in (select value from json_each(?1))";
+
+pub(super) const CANCELLABLE: &str = "select id from orders
+    where id in (select value from json_each(?1)) and status = 'confirmed'";
+
+pub(super) const CANCEL: &str = "update orders set status = 'cancelled'
+    where id in (select value from json_each(?1))";
+
+pub(super) const UNCHANGED: &str = "select b.value ->> 'batch'
+    from json_each(?1) as b cross join products as p on p.sku = b.value ->> 'sku'
+    where b.value ->> 'version' is null or p.version = b.value ->> 'version'";
+
+/// Without the guard, the stock that was decided is written over whatever stands there. The version still only grows, so
+/// that such a writer cannot make another's guard believe that nothing happened.
+pub(super) const UPDATE_PRODUCTS: &str = "update products set
+        stock = b.value ->> 'stock', version = version + (b.value ->> 'versions'),
+        supply = coalesce(b.value ->> 'reset_supply', supply) + (b.value ->> 'supplied'),
+        name = coalesce(b.value ->> 'reset_name', name),
+        created_at = coalesce(b.value ->> 'reset_at', created_at)
+    from json_each(?1) as b where sku = b.value ->> 'sku'";
 
 pub(super) const INSERT_ADJUSTMENTS: &str = "insert into stock_adjustments (
         id, sku, delta, reason, version, created_at
@@ -53,8 +78,33 @@ struct AdjustmentRow<'a> {
     created_at: i64,
 }
 
-pub(super) fn orders_json(orders: &[(Order, Option<IdempotencyKey>)]) -> String {
-    json(&orders.iter().map(|(order, key)| order_row(order, key.as_ref())).collect::<Vec<_>>())
+/// The levels of products, one entry for each.
+pub(super) async fn levels(
+    connection: &mut SqliteConnection,
+    skus: &[Sku],
+) -> Result<Vec<Option<StockLevel>>, Error> {
+    let asked: Vec<_> = skus.iter().map(Sku::as_str).collect();
+    let rows = sqlx::query(
+        "select s.key as number, p.stock, p.version, p.supply
+         from json_each(?1) as s cross join products as p on p.sku = s.value",
+    )
+    .bind(json(&asked))
+    .fetch_all(connection)
+    .await?;
+    let mut levels = vec![None; skus.len()];
+    for row in rows {
+        let number: i64 = row.try_get("number")?;
+        levels[usize::try_from(number).expect("indices are positive")] = Some(StockLevel {
+            stock: row.try_get("stock")?,
+            version: row.try_get("version")?,
+            supply: row.try_get("supply")?,
+        });
+    }
+    Ok(levels)
+}
+
+pub(super) fn orders_json(orders: &[(usize, &Order, Option<&IdempotencyKey>)]) -> String {
+    json(&orders.iter().map(|(_, order, key)| order_row(order, *key)).collect::<Vec<_>>())
 }
 
 fn order_row<'a>(order: &'a Order, key: Option<&'a IdempotencyKey>) -> OrderRow<'a> {
@@ -74,8 +124,8 @@ fn order_row<'a>(order: &'a Order, key: Option<&'a IdempotencyKey>) -> OrderRow<
     }
 }
 
-pub(super) fn adjustments_json(adjustments: &[Adjustment]) -> String {
-    json(&adjustments.iter().map(adjustment_row).collect::<Vec<_>>())
+pub(super) fn adjustments_json(adjustments: &[&Adjustment]) -> String {
+    json(&adjustments.iter().map(|adjustment| adjustment_row(adjustment)).collect::<Vec<_>>())
 }
 
 fn adjustment_row(adjustment: &Adjustment) -> AdjustmentRow<'_> {

@@ -3,7 +3,7 @@
 
 /// What a product row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Level {
+pub struct StockLevel {
     /// Units that can still be sold.
     pub stock: i64,
     /// How many changes the stock has seen.
@@ -12,20 +12,20 @@ pub struct Level {
     pub supply: i64,
 }
 
-/// What somebody wants done to the stock.
+/// What is to be done to the stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum Operation {
     /// Take this many units.
-    Buy(i64),
+    Sell(i64),
     /// Put back this many units of a cancelled order.
-    PutBack(i64),
+    Return(i64),
     /// Add this many new units.
     Add(i64),
-    /// Start afresh with this many units.
-    StartAfresh(i64),
+    /// Reset to this many units.
+    Reset(i64),
 }
 
-/// What becomes of a wish.
+/// What becomes of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// The stock changes from `stock_before` to `stock_after`, and that makes `version`.
@@ -46,24 +46,23 @@ pub enum Decision {
     },
 }
 
-/// Decides the wishes in their order, each on what the ones before it left; answers each with its
-/// decision, and says what the product row has to become.
+/// Decides the operations in their order, each on what the ones before it left; returns the decision of each, and what the product row has to become.
 ///
 /// Every change makes a version of its own, so versions put the changes of a product in one order.
-pub fn decide(mut level: Level, wishes: &[Wish]) -> (Vec<Decision>, Level) {
-    let mut decide_one = |wish: &Wish| {
+pub fn decide(mut level: StockLevel, operations: &[Operation]) -> (Vec<Decision>, StockLevel) {
+    let mut decide_one = |operation: &Operation| {
         let before = level;
-        match *wish {
-            Wish::Buy(units) if units > before.stock => {
+        match *operation {
+            Operation::Sell(units) if units > before.stock => {
                 return Decision::Insufficient { available: before.stock, version: before.version };
             }
-            Wish::Buy(units) => level.stock -= units,
-            Wish::PutBack(units) => level.stock += units,
-            Wish::Add(units) => {
+            Operation::Sell(units) => level.stock -= units,
+            Operation::Return(units) => level.stock += units,
+            Operation::Add(units) => {
                 level.stock += units;
                 level.supply += units;
             }
-            Wish::StartAfresh(units) => {
+            Operation::Reset(units) => {
                 level.stock = units;
                 level.supply = units;
             }
@@ -71,7 +70,7 @@ pub fn decide(mut level: Level, wishes: &[Wish]) -> (Vec<Decision>, Level) {
         level.version += 1;
         Decision::Done { stock_before: before.stock, stock_after: level.stock, version: level.version }
     };
-    let decisions = wishes.iter().map(&mut decide_one).collect();
+    let decisions = operations.iter().map(&mut decide_one).collect();
     (decisions, level)
 }
 
@@ -81,21 +80,22 @@ mod tests {
 
     use super::*;
 
-    fn level(stock: i64) -> Level {
-        Level { stock, version: 7, supply: stock }
+    fn level(stock: i64) -> StockLevel {
+        StockLevel { stock, version: 7, supply: stock }
     }
 
-    fn wish() -> impl Strategy<Value = Wish> {
+    fn operation() -> impl Strategy<Value = Operation> {
         prop_oneof![
-            8 => (1..20_i64).prop_map(Wish::Buy),
-            1 => (1..20_i64).prop_map(Wish::PutBack),
-            1 => (1..20_i64).prop_map(Wish::Add),
+            8 => (1..20_i64).prop_map(Operation::Sell),
+            1 => (1..20_i64).prop_map(Operation::Return),
+            1 => (1..20_i64).prop_map(Operation::Add),
         ]
     }
 
     #[test]
     fn the_course_s_shop_sells_two_dryers_and_not_three() {
-        let (decisions, after) = decide(level(2), &[Wish::Buy(1), Wish::Buy(2), Wish::Buy(1)]);
+        let (decisions, after) =
+            decide(level(2), &[Operation::Sell(1), Operation::Sell(2), Operation::Sell(1)]);
         assert_eq!(
             decisions,
             [
@@ -104,22 +104,22 @@ mod tests {
                 Decision::Done { stock_before: 1, stock_after: 0, version: 9 },
             ]
         );
-        assert_eq!(after, Level { stock: 0, version: 9, supply: 2 });
+        assert_eq!(after, StockLevel { stock: 0, version: 9, supply: 2 });
     }
 
     #[test]
-    fn a_fresh_start_forgets_what_was_sold() {
-        let (_, after) = decide(level(2), &[Wish::Buy(2), Wish::StartAfresh(5)]);
-        assert_eq!(after, Level { stock: 5, version: 9, supply: 5 });
+    fn a_reset_forgets_what_was_sold() {
+        let (_, after) = decide(level(2), &[Operation::Sell(2), Operation::Reset(5)]);
+        assert_eq!(after, StockLevel { stock: 5, version: 9, supply: 5 });
     }
 
     proptest! {
         #[test]
-        fn never_sells_more_than_the_stock(stock in 0..200_i64, wishes in prop::collection::vec(1..20_i64, 0..100)) {
-            let wishes: Vec<_> = wishes.into_iter().map(Wish::Buy).collect();
-            let (decisions, after) = decide(level(stock), &wishes);
-            let sold: i64 = decisions.iter().zip(&wishes).map(|(decision, wish)| match (decision, wish) {
-                (Decision::Done { .. }, Wish::Buy(units)) => *units,
+        fn never_sells_more_than_the_stock(stock in 0..200_i64, operations in prop::collection::vec(1..20_i64, 0..100)) {
+            let operations: Vec<_> = operations.into_iter().map(Operation::Sell).collect();
+            let (decisions, after) = decide(level(stock), &operations);
+            let sold: i64 = decisions.iter().zip(&operations).map(|(decision, operation)| match (decision, operation) {
+                (Decision::Done { .. }, Operation::Sell(units)) => *units,
                 _ => 0,
             }).sum();
             prop_assert!(sold <= stock);
@@ -127,11 +127,11 @@ mod tests {
         }
 
         #[test]
-        fn a_refusal_is_true_at_its_moment_and_a_sale_is_owed(stock in 0..200_i64, wishes in prop::collection::vec(wish(), 0..100)) {
-            let (decisions, _) = decide(level(stock), &wishes);
+        fn a_refusal_is_true_at_its_moment_and_a_sale_is_accounted_for(stock in 0..200_i64, operations in prop::collection::vec(operation(), 0..100)) {
+            let (decisions, _) = decide(level(stock), &operations);
             let mut now = level(stock);
-            for (decision, wish) in decisions.iter().zip(&wishes) {
-                let delta = match *wish { Wish::Buy(units) => -units, Wish::PutBack(units) | Wish::Add(units) => units, Wish::StartAfresh(_) => unreachable!("not generated") };
+            for (decision, operation) in decisions.iter().zip(&operations) {
+                let delta = match *operation { Operation::Sell(units) => -units, Operation::Return(units) | Operation::Add(units) => units, Operation::Reset(_) => unreachable!("not generated") };
                 match *decision {
                     Decision::Done { stock_before, stock_after, version } => {
                         prop_assert_eq!((stock_before, stock_after, version), (now.stock, now.stock + delta, now.version + 1));
@@ -148,12 +148,12 @@ mod tests {
         }
 
         #[test]
-        fn any_split_into_batches_decides_the_same(stock in 0..200_i64, wishes in prop::collection::vec(wish(), 0..100), cut in 0..100_usize) {
-            let cut = cut.min(wishes.len());
-            let (mut first, between) = decide(level(stock), &wishes[..cut]);
-            let (second, after) = decide(between, &wishes[cut..]);
+        fn any_split_into_batches_decides_the_same(stock in 0..200_i64, operations in prop::collection::vec(operation(), 0..100), cut in 0..100_usize) {
+            let cut = cut.min(operations.len());
+            let (mut first, between) = decide(level(stock), &operations[..cut]);
+            let (second, after) = decide(between, &operations[cut..]);
             first.extend(second);
-            prop_assert_eq!((first, after), decide(level(stock), &wishes));
+            prop_assert_eq!((first, after), decide(level(stock), &operations));
         }
     }
 }

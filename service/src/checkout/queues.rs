@@ -1,0 +1,194 @@
+//! The queues of one replica: one for each product that is ordered, each with a worker for as long as changes wait.
+//!
+//! A worker takes the product's lock, drains what waits into batches, has each executed in the
+//! [critical section](crate::critical_section), and goes on under the same hold until the queue is empty or `max_hold` is
+//! over. Nothing waits for a batch to fill: an idle service serves batches of one, and batches grow while a commit is in
+//! flight. The idea is flat combining (Hendler, Incze, Shavit, Tzafrir, 2010), with a distributed lock where the paper
+//! has a mutex.
+//!
+//! Under the strategy that does not combine, everything runs at once and on its own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::queue::{Joined, Limits, Queue};
+use super::ticket::{self, Ticket, Waiting};
+use super::worker;
+use crate::change::{Change, ChangeError};
+use crate::config::Config;
+use crate::critical_section::{CriticalSection, Entered};
+use crate::order::Sku;
+use crate::telemetry::{CheckoutMetrics, Metrics};
+
+/// How long a queue is kept that nobody joins.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How often it is looked for such queues.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// The queues of one replica.
+pub(super) struct Queues {
+    shared: Arc<Shared>,
+    queues: Arc<Mutex<HashMap<Sku, Arc<Queue>>>>,
+    combines: bool,
+    /// How many may run at once under the strategy that does not combine.
+    places: Arc<Semaphore>,
+    closed: CancellationToken,
+    out_of_time: CancellationToken,
+    workers: TaskTracker,
+}
+
+/// What the workers share.
+pub(super) struct Shared {
+    pub(super) section: CriticalSection,
+    pub(super) metrics: CheckoutMetrics,
+    pub(super) max_hold: Duration,
+    pub(super) limits: Limits,
+}
+
+impl Queues {
+    /// Queues whose batches are executed in `section`.
+    pub(super) fn new(config: &Config, section: CriticalSection, metrics: &Metrics) -> Self {
+        let shared = Shared {
+            section,
+            metrics: metrics.checkout.clone(),
+            max_hold: config.checkout.max_hold,
+            limits: Limits {
+                queue: config.checkout.queue,
+                max_batch: config.checkout.max_batch,
+                lock_wait: config.lock.wait,
+            },
+        };
+        let queues = Self {
+            places: Arc::new(Semaphore::new(config.checkout.queue)),
+            shared: Arc::new(shared),
+            queues: Arc::default(),
+            combines: config.lock.strategy.combines(),
+            closed: CancellationToken::new(),
+            out_of_time: CancellationToken::new(),
+            workers: TaskTracker::new(),
+        };
+        let (all, metrics, closed) =
+            (Arc::clone(&queues.queues), queues.shared.metrics.clone(), queues.closed.clone());
+        queues.workers.spawn(async move { closed.run_until_cancelled(sweep(all, metrics)).await });
+        queues
+    }
+
+    /// Whether the product is known to exist: it has been ordered lately.
+    pub(super) fn has(&self, sku: &Sku) -> bool {
+        lock(&self.queues).contains_key(sku)
+    }
+
+    /// The critical section in which batches are executed.
+    pub(super) fn section(&self) -> &CriticalSection {
+        &self.shared.section
+    }
+
+    /// Joins the queue of a product that exists. Returns the ticket, and whether it is attached to another request's with
+    /// the same idempotency key. Refused at once when the queue is full or closed.
+    pub(super) fn join(
+        &self,
+        sku: &Sku,
+        change: Change,
+        due: Instant,
+    ) -> Result<(Ticket, bool), ChangeError> {
+        if self.closed.is_cancelled() {
+            return Err(ChangeError::ShuttingDown);
+        }
+        let (waiting, ticket) = ticket::pair(change, due);
+        if !self.combines {
+            self.run_alone(sku, waiting)?;
+            return Ok((ticket, false));
+        }
+        let mut queues = lock(&self.queues);
+        let queue = match queues.get(sku) {
+            Some(queue) => Arc::clone(queue),
+            None => {
+                let queue = Arc::new(Queue::new(sku.clone(), self.shared.metrics.abandoned.clone()));
+                queues.insert(sku.clone(), Arc::clone(&queue));
+                self.shared.metrics.queues.set(i64::try_from(queues.len()).unwrap_or(i64::MAX));
+                queue
+            }
+        };
+        // Before the queue can be swept away.
+        let joined = queue.join(waiting, self.shared.limits)?;
+        drop(queues);
+        if let Joined::WithoutWorker = joined {
+            self.spawn(worker::work(queue, Arc::clone(&self.shared)));
+        }
+        Ok((ticket, matches!(joined, Joined::Attached)))
+    }
+
+    /// Spawns a task that is dropped in the middle of its work when the time for the stop is over: its lease is
+    /// then released, and who waits is told.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let out_of_time = self.out_of_time.clone();
+        self.workers.spawn(async move { out_of_time.run_until_cancelled(work).await });
+    }
+
+    fn run_alone(&self, sku: &Sku, waiting: Waiting) -> Result<(), ChangeError> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| ChangeError::overloaded("too many orders run at once"))?;
+        let (sku, shared) = (sku.clone(), Arc::clone(&self.shared));
+        self.spawn(async move {
+            let _place = place;
+            if waiting.begin() {
+                alone(&sku, &shared, waiting).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Closes the queues. Returns when all that waits has been served, or at `deadline`; what waits then is
+    /// refused as `ShuttingDown`, and what has begun is answered as `OutcomeUnknown`.
+    pub(super) async fn close(&self, deadline: Instant) {
+        self.closed.cancel();
+        self.workers.close();
+        if tokio::time::timeout_at(deadline, self.workers.wait()).await.is_err() {
+            tracing::warn!("orders were still waiting when the time for the stop was over");
+            self.out_of_time.cancel();
+            // Whoever waits without a worker is told by the end of its queue.
+            lock(&self.queues).clear();
+            self.workers.wait().await;
+        }
+        lock(&self.queues).clear();
+    }
+}
+
+/// Executes one change on its own.
+async fn alone(sku: &Sku, shared: &Shared, waiting: Waiting) {
+    let mut entry = shared.section.begin(sku);
+    let lease = match entry.wait(Instant::now() + shared.limits.lock_wait).await {
+        Entered::Granted(lease) => lease,
+        Entered::Pending(error) | Entered::Failed(error) => return waiting.answer(Err(error)),
+    };
+    let mut section = shared.section.enter(sku, entry, lease, None).await;
+    let result = section.execute(&[&waiting.change]).await.pop().flatten();
+    waiting.answer(
+        result.unwrap_or_else(|| Err(ChangeError::overloaded("the stock changed at the same moment"))),
+    );
+    section.leave().await;
+}
+
+/// Forgets the queues of products that nobody orders any more.
+async fn sweep(queues: Arc<Mutex<HashMap<Sku, Arc<Queue>>>>, metrics: CheckoutMetrics) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let mut queues = lock(&queues);
+        queues.retain(|_, queue| !queue.is_idle_for(IDLE));
+        if queues.capacity() > 4 * queues.len() {
+            queues.shrink_to_fit();
+        }
+        metrics.queues.set(i64::try_from(queues.len()).unwrap_or(i64::MAX));
+    }
+}
+
+fn lock<T>(queues: &Mutex<T>) -> MutexGuard<'_, T> {
+    queues.lock().expect("nothing panics while it holds this")
+}

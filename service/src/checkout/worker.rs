@@ -1,0 +1,96 @@
+//! The worker of a queue: takes the product's lock, serves batches, and releases it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::time::Instant;
+
+use super::queue::Queue;
+use super::queues::Shared;
+use crate::change::Change;
+use crate::critical_section::{Entered, Entry, Section};
+use crate::lock::Lease;
+
+/// Serves a queue until it is empty.
+pub(super) async fn work(queue: Arc<Queue>, shared: Arc<Shared>) {
+    let leaving = Leaving(&queue);
+    loop {
+        let begun = Instant::now();
+        if let Some((entry, lease)) = acquire(&queue, &shared).await {
+            let memory = queue.memory();
+            let mut section = shared.section.enter(queue.sku(), entry, lease, memory).await;
+            let served = serve(&queue, &shared, &mut section).await;
+            let memory = section.leave().await;
+            queue.note(memory, begun.elapsed(), served.batches);
+            if let Some(pause) = served.pause {
+                tokio::time::sleep(pause).await;
+            }
+        }
+        if queue.retire() {
+            break;
+        }
+    }
+    std::mem::forget(leaving);
+}
+
+/// Waits for the lock for as long as a change waits, and refuses meanwhile those that have waited for too long: the place
+/// in the lock's queue is kept for the others.
+async fn acquire(queue: &Queue, shared: &Shared) -> Option<(Entry, Lease)> {
+    let lock_wait = shared.limits.lock_wait;
+    let (mut begun, mut entry) = (Instant::now(), shared.section.begin(queue.sku()));
+    while let Some(deadline) = queue.next_overdue(lock_wait) {
+        match entry.wait(deadline).await {
+            Entered::Granted(lease) => return Some((entry, lease)),
+            Entered::Pending(error) => queue.refuse_overdue(lock_wait, &error),
+            Entered::Failed(error) => {
+                queue.refuse_older(begun, &error);
+                queue.refuse_overdue(lock_wait, &error);
+                (begun, entry) = (Instant::now(), shared.section.begin(queue.sku()));
+            }
+        }
+    }
+    None
+}
+
+/// What was done under one hold.
+struct Served {
+    batches: u32,
+    /// How long to leave the lock alone.
+    pause: Option<Duration>,
+}
+
+/// Serves batches under one hold, until the queue is empty or the hold has lasted for long enough.
+async fn serve(queue: &Queue, shared: &Shared, section: &mut Section<'_>) -> Served {
+    let hold_until = Instant::now() + shared.max_hold;
+    let mut served = Served { batches: 0, pause: None };
+    loop {
+        let batch = queue.take_batch(shared.limits.max_batch);
+        if batch.is_empty() {
+            return served;
+        }
+        shared.metrics.batch_size.observe(batch.len() as f64);
+        let changes: Vec<&Change> = batch.iter().map(|waiting| &waiting.change).collect();
+        let results = section.execute(&changes).await;
+        if let Some(retries) = queue.settle(batch, results) {
+            // Jitter that grows with every loss, so that replicas do not meet again at the same moment.
+            let most = 500_u64 << retries.min(6);
+            served.pause = Some(Duration::from_micros(rand::rng().random_range(0..=most)));
+            return served;
+        }
+        served.batches += 1;
+        let is_textbook = shared.limits.max_batch == 1;
+        if is_textbook || Instant::now() >= hold_until || !section.is_valid() {
+            return served;
+        }
+    }
+}
+
+/// Notes that the worker is gone when it panics or is dropped: the next change to come starts another.
+struct Leaving<'a>(&'a Queue);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}

@@ -1,0 +1,137 @@
+//! The batches that one commit is to write, and which of them it has to leave out.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::{Rejected, WriteBatch};
+use crate::api::{Adjustment, Order};
+use crate::order::IdempotencyKey;
+
+/// Batches on their way into the database.
+pub(super) struct Flight<'a> {
+    batches: &'a [&'a WriteBatch],
+    results: Vec<Result<(), Rejected>>,
+}
+
+impl<'a> Flight<'a> {
+    /// All batches, none of them rejected.
+    pub(super) fn new(batches: &'a [&'a WriteBatch]) -> Self {
+        Self { batches, results: vec![Ok(()); batches.len()] }
+    }
+
+    /// The batches that are not rejected, with their numbers.
+    pub(super) fn accepted(&self) -> impl Iterator<Item = (usize, &'a WriteBatch)> {
+        let numbered = self.batches.iter().copied().enumerate();
+        numbered.filter(|(number, _)| self.results[*number].is_ok())
+    }
+
+    /// Rejects those of the accepted batches that `why` gives a reason for.
+    pub(super) fn reject(&mut self, mut why: impl FnMut(usize, &WriteBatch) -> Option<Rejected>) {
+        for (number, batch) in self.batches.iter().enumerate() {
+            if self.results[number].is_ok()
+                && let Some(rejected) = why(number, batch)
+            {
+                self.results[number] = Err(rejected);
+            }
+        }
+    }
+
+    /// Rejects as stale the batches that may not be written any more.
+    pub(super) fn reject_expired(&mut self, may_write: &(dyn Fn(usize) -> bool + Sync)) {
+        self.reject(|number, _| (!may_write(number)).then_some(Rejected::Stale));
+    }
+
+    /// Rejects the batches whose products are not among those that could be written.
+    pub(super) fn reject_unwritten(&mut self, written: &HashSet<i32>) {
+        self.reject(|number, batch| {
+            let unwritten = !written.contains(&ordinal(number));
+            unwritten.then_some(if batch.guarded.is_some() { Rejected::Stale } else { Rejected::Busy })
+        });
+    }
+
+    /// Rejects the batches that have an order to cancel which is not among `cancellable`.
+    pub(super) fn reject_not_cancellable(&mut self, cancellable: &HashSet<Uuid>) {
+        self.reject(|_, batch| {
+            let all = batch.cancelled.iter().all(|id| cancellable.contains(id));
+            (!all).then_some(Rejected::NotCancellable)
+        });
+    }
+
+    /// Rejects the batches that have an idempotency key among `taken`.
+    pub(super) fn reject_keys(&mut self, taken: &HashSet<String>) {
+        self.reject(|_, batch| {
+            let mut keys = batch.orders.iter().filter_map(|(_, key)| key.as_ref());
+            keys.any(|key| taken.contains(key.as_str())).then_some(Rejected::KeyTaken)
+        });
+    }
+
+    /// Rejects the batches of which not all orders are among `inserted`; returns those of their orders that are.
+    pub(super) fn reject_uninserted(&mut self, inserted: &HashSet<Uuid>) -> Vec<Uuid> {
+        let mut partly = Vec::new();
+        self.reject(|_, batch| {
+            let ids = || batch.orders.iter().map(|(order, _)| order.id);
+            if ids().all(|id| inserted.contains(&id)) {
+                return None;
+            }
+            partly.extend(ids().filter(|id| inserted.contains(id)));
+            Some(Rejected::KeyTaken)
+        });
+        partly
+    }
+
+    /// The orders to insert, with the numbers of their batches, in the order of their keys: keys are unique across
+    /// products, and two commits that share some must meet them in one order, or could wait for each other.
+    pub(super) fn orders(&self) -> Vec<(usize, &'a Order, Option<&'a IdempotencyKey>)> {
+        let of = |(number, batch): (usize, &'a WriteBatch)| {
+            batch.orders.iter().map(move |(order, key)| (number, order, key.as_ref()))
+        };
+        let mut orders: Vec<_> = self.accepted().flat_map(of).collect();
+        orders.sort_unstable_by(|(_, _, one), (_, _, other)| {
+            one.map(IdempotencyKey::as_str).cmp(&other.map(IdempotencyKey::as_str))
+        });
+        orders
+    }
+
+    /// The idempotency keys of the orders to insert.
+    pub(super) fn keys(&self) -> Vec<&'a str> {
+        let orders = self.accepted().flat_map(|(_, batch)| &batch.orders);
+        orders.filter_map(|(_, key)| key.as_ref()).map(IdempotencyKey::as_str).collect()
+    }
+
+    /// The orders to cancel.
+    pub(super) fn cancelled(&self) -> Vec<Uuid> {
+        self.accepted().flat_map(|(_, batch)| &batch.cancelled).copied().collect()
+    }
+
+    /// The adjustments to insert.
+    pub(super) fn adjustments(&self) -> Vec<&'a Adjustment> {
+        self.accepted().flat_map(|(_, batch)| &batch.adjustments).collect()
+    }
+
+    /// The products to reset.
+    pub(super) fn resets(&self) -> Vec<&'a str> {
+        let resets = self.accepted().filter(|(_, batch)| batch.reset.is_some());
+        resets.map(|(_, batch)| batch.sku.as_str()).collect()
+    }
+
+    /// Whether there is nothing but orders.
+    pub(super) fn is_only_orders(&self) -> bool {
+        self.accepted().all(|(_, batch)| batch.is_only_orders())
+    }
+
+    /// Whether every batch is rejected.
+    pub(super) fn is_empty(&self) -> bool {
+        self.accepted().next().is_none()
+    }
+
+    /// What became of each batch, once those that are not rejected are committed.
+    pub(super) fn results(self) -> Vec<Result<(), Rejected>> {
+        self.results
+    }
+}
+
+/// A batch's number, as the databases have it.
+pub(super) fn ordinal(number: usize) -> i32 {
+    i32::try_from(number).expect("a flight has fewer than two billion batches")
+}

@@ -1,0 +1,148 @@
+//! What is written by one commit, for many products. SQLite has one writer at a time, so there is nobody to wait for
+//! once the transaction has begun.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use sqlx::sqlite::Sqlite;
+use sqlx::{Error, SqliteConnection};
+use uuid::Uuid;
+
+use super::rows;
+use crate::order::Sku;
+use crate::store::flight::{Flight, ordinal};
+use crate::store::{CommitError, Rejected, RowLevel, StoreError, Transaction, WriteBatch};
+
+/// What will be written by one commit: a transaction that has the file's only right to write.
+pub(super) struct SqliteTransaction(pub(super) sqlx::Transaction<'static, Sqlite>);
+
+#[async_trait]
+impl Transaction for SqliteTransaction {
+    async fn lock_rows(&mut self, skus: &[Sku], _wait: bool) -> Result<Vec<RowLevel>, StoreError> {
+        let levels = rows::levels(&mut self.0, skus).await?;
+        Ok(levels.into_iter().map(|level| level.map_or(RowLevel::Absent, RowLevel::Locked)).collect())
+    }
+
+    async fn commit(
+        self: Box<Self>,
+        batches: &[&WriteBatch],
+        _wait: bool,
+        may_write: &(dyn Fn(usize) -> bool + Sync),
+    ) -> Result<Vec<Result<(), Rejected>>, CommitError> {
+        let Self(mut transaction) = *self;
+        let mut flight = Flight::new(batches);
+        flight.reject_expired(may_write);
+        if let Err(error) = change(&mut transaction, &mut flight).await {
+            // Where it fails, SQLite has rolled back by itself; the pool then replaces the connection.
+            transaction.rollback().await.ok();
+            return Err(CommitError::NotWritten(error.into()));
+        }
+        if flight.is_empty() {
+            transaction.rollback().await.ok();
+        } else {
+            transaction.commit().await.map_err(|error| CommitError::Unknown(error.into()))?;
+        }
+        Ok(flight.results())
+    }
+}
+
+async fn change(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<(), Error> {
+    let unchanged = unchanged(connection, flight).await?;
+    flight.reject_unwritten(&unchanged);
+    let cancelled = flight.cancelled();
+    if !cancelled.is_empty() {
+        let cancellable = ids(connection, rows::CANCELLABLE, &cancelled).await?;
+        flight.reject_not_cancellable(&cancellable);
+    }
+    for sku in flight.resets() {
+        for sql in ["delete from orders where sku = ?1", "delete from stock_adjustments where sku = ?1"] {
+            sqlx::query(sql).bind(sku).execute(&mut *connection).await?;
+        }
+    }
+    insert_orders(connection, flight).await?;
+    let cancelled = flight.cancelled();
+    if !cancelled.is_empty() {
+        sqlx::query(rows::CANCEL).bind(rows::json(&cancelled)).execute(&mut *connection).await?;
+    }
+    let adjustments = flight.adjustments();
+    if !adjustments.is_empty() {
+        let insert = sqlx::query(rows::INSERT_ADJUSTMENTS).bind(rows::adjustments_json(&adjustments));
+        insert.execute(&mut *connection).await?;
+    }
+    let products: Vec<_> = flight.accepted().map(|(_, batch)| ProductRow::of(batch)).collect();
+    if !products.is_empty() {
+        sqlx::query(rows::UPDATE_PRODUCTS).bind(rows::json(&products)).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Inserts the orders, and takes those of a batch out again that has a taken key among its own.
+async fn insert_orders(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<(), Error> {
+    let orders = flight.orders();
+    if orders.is_empty() {
+        return Ok(());
+    }
+    let insert = sqlx::query(rows::INSERT_ORDERS).bind(rows::orders_json(&orders));
+    if insert.execute(&mut *connection).await?.rows_affected() == orders.len() as u64 {
+        return Ok(());
+    }
+    let all: Vec<_> = orders.iter().map(|(_, order, _)| order.id).collect();
+    let inserted = ids(connection, rows::PRESENT, &all).await?;
+    let partly = flight.reject_uninserted(&inserted);
+    sqlx::query(rows::DELETE_ORDERS).bind(rows::json(&partly)).execute(&mut *connection).await?;
+    Ok(())
+}
+
+/// The numbers of the batches whose products are still what was read.
+async fn unchanged(connection: &mut SqliteConnection, flight: &Flight<'_>) -> Result<HashSet<i32>, Error> {
+    #[derive(Serialize)]
+    struct VersionRow<'a> {
+        batch: i32,
+        sku: &'a str,
+        version: Option<i64>,
+    }
+    let versions = flight.accepted().map(|(number, batch)| VersionRow {
+        batch: ordinal(number),
+        sku: batch.sku.as_str(),
+        version: batch.guarded,
+    });
+    let query = sqlx::query_scalar(rows::UNCHANGED).bind(rows::json(&versions.collect::<Vec<_>>()));
+    Ok(query.fetch_all(connection).await?.into_iter().collect())
+}
+
+async fn ids(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+    among: &[Uuid],
+) -> Result<HashSet<Uuid>, Error> {
+    let ids: Vec<String> = sqlx::query_scalar(sql).bind(rows::json(&among)).fetch_all(connection).await?;
+    ids.iter().map(|id| id.parse().map_err(|error: uuid::Error| Error::Decode(error.into()))).collect()
+}
+
+/// What becomes of a product's row.
+#[derive(Serialize)]
+struct ProductRow<'a> {
+    sku: &'a str,
+    stock: i64,
+    versions: i64,
+    supplied: i64,
+    reset_supply: Option<i64>,
+    reset_name: Option<&'a str>,
+    reset_at: Option<i64>,
+}
+
+impl<'a> ProductRow<'a> {
+    fn of(batch: &'a WriteBatch) -> Self {
+        let reset = batch.reset.as_ref();
+        Self {
+            sku: batch.sku.as_str(),
+            stock: batch.stock_after,
+            versions: batch.versions,
+            supplied: batch.supplied,
+            reset_supply: reset.map(|product| product.supply),
+            reset_name: reset.map(|product| product.name.as_str()),
+            reset_at: reset.map(|product| product.created_at.as_microsecond()),
+        }
+    }
+}
