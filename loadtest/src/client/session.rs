@@ -108,7 +108,8 @@ impl Session {
         let stream = connecting.map_err(|_| not_sent(format!("no connection within {CONNECT_TIMEOUT:?}")))?;
         let stream = stream.map_err(|error| not_sent(format!("tcp connect error: {error}")))?;
         stream.set_nodelay(true).map_err(|error| not_sent(error.to_string()))?;
-        let shaken = http1::handshake(TokioIo::new(stream)).await;
+        // Head and body are short: copied together, they go out in one plain write.
+        let shaken = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await;
         let (sender, driver) = shaken.map_err(|error| not_sent(chain(&error)))?;
         Ok(Connection { sender, driver: Some(Box::pin(driver)) })
     }
