@@ -5,7 +5,7 @@ CHECK_JSONSCHEMA := 0.39.0
 OHA := 1.16.0
 VENV := target/venv
 PYTHON_TOOLS := $(VENV)/schemathesis-$(SCHEMATHESIS)-check-jsonschema-$(CHECK_JSONSCHEMA)
-PEERS := target/peers/oha-$(OHA)
+PEERS := target/peers/oha-$(OHA)/bin
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .PHONY: help
@@ -53,9 +53,9 @@ install:
 
 # BENCH is for arguments such as '--only hot --rounds 5 --markdown bench.md'.
 .PHONY: bench
-bench: servers $(PEERS) ## Measure the speed beside other programs': the only place where it is asserted
+bench: servers $(PEERS)/oha ## Measure the speed beside other programs': the only place where it is asserted
 	cargo build --release --locked
-	PATH="$(CURDIR)/$(PEERS)/bin:$$PATH" target/release/loadtest bench $(BENCH)
+	PATH="$(CURDIR)/$(PEERS):$$PATH" target/release/loadtest bench $(BENCH)
 
 .PHONY: screenshots
 screenshots: servers ## Take the pictures of the dashboard anew
@@ -68,8 +68,8 @@ openapi: ## Write openapi.yaml anew
 	cargo run --locked -p order-service -- openapi > openapi.yaml
 
 # The load generator that ours is measured against; pgbench comes with PostgreSQL, and wrk is Debian's.
-$(PEERS):
-	cargo install oha --version $(OHA) --locked --root $@
+$(PEERS)/oha:
+	cargo install oha --version $(OHA) --locked --root $(dir $(PEERS))
 
 $(PYTHON_TOOLS):
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \

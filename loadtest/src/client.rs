@@ -1,6 +1,8 @@
 //! The HTTP client. It never sends a request twice on its own once a byte of it may have left, and tells a
 //! request that was not sent from one whose fate is not known.
 
+mod session;
+
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -18,6 +20,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use uuid::Uuid;
+
+pub use session::{OrderRequest, Session};
 
 /// A client of one replica. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -55,6 +59,9 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long calls may take that are not orders.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -63,7 +70,7 @@ impl Client {
     pub fn new(base: &str, token: &str) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(2)));
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(usize::MAX)
@@ -74,6 +81,11 @@ impl Client {
     /// The replica's address.
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// A connection of a buyer's own, who orders again and again.
+    pub fn session(&self) -> Session {
+        Session::new(&self.base)
     }
 
     /// Places an order; any answer is an answer.

@@ -1,5 +1,6 @@
 //! Fires the attempts of a scenario and records each.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,12 +8,14 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
-use order_service::api::{IDEMPOTENT_REPLAYED, NewOrder, Order, OrderOutcome, Problem};
+use order_service::api::{IDEMPOTENT_REPLAYED, OrderOutcome, Problem};
+use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
+use uuid::Uuid;
 
 use crate::attempt::{Attempt, Outcome, Sale};
-use crate::client::{Answer, CallError, Client};
+use crate::client::{Answer, CallError, Client, OrderRequest, Session};
 use crate::errand::{self, Errand, What};
 use crate::pacer::Pacer;
 use crate::progress::Progress;
@@ -110,7 +113,8 @@ impl Shared {
 
 async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<Errand>) {
     let (mut attempts, mut errands) = (Vec::new(), Vec::new());
-    let mut target = number % shared.clients.len();
+    let mut sessions: Vec<_> = shared.clients.iter().map(Client::session).collect();
+    let mut target = number % sessions.len();
     while let Some((index, due)) = shared.take() {
         let mut free = shared.now();
         let mut intended = free;
@@ -132,24 +136,24 @@ async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<Errand>
             received: 0,
             outcome: Outcome::Unanswered,
         };
-        fire(&shared, &mut attempt, target).await;
+        fire(&shared, &mut attempt, &mut sessions[target]).await;
         if attempt.is_unknown() || matches!(attempt.outcome, Outcome::Failed { .. }) {
-            target = (target + 1) % shared.clients.len();
+            target = (target + 1) % sessions.len();
             tokio::time::sleep(TURN).await;
         }
-        let again = draw.replay && attempt.sale().is_some();
-        attempts.push(attempt.clone());
-        if again {
+        if draw.replay && attempt.sale().is_some() {
+            attempts.push(attempt.clone());
             attempt.replay = true;
             attempt.free = shared.now();
             attempt.intended = attempt.free;
             // At another replica, where there is one: the key is the database's, not a replica's.
-            fire(&shared, &mut attempt, (target + 1) % shared.clients.len()).await;
-            attempts.push(attempt.clone());
+            let other = (target + 1) % sessions.len();
+            fire(&shared, &mut attempt, &mut sessions[other]).await;
         }
         for what in errands_after(&attempt, draw) {
             errands.push(run_errand(&shared, what, target).await);
         }
+        attempts.push(attempt);
     }
     (attempts, errands)
 }
@@ -183,18 +187,35 @@ async fn run_errand(shared: &Shared, what: What, target: usize) -> Errand {
     Errand { what, sent, received: shared.now(), outcome }
 }
 
-async fn fire(shared: &Shared, attempt: &mut Attempt, target: usize) {
-    let buyer = Attempt::buyer(attempt.index);
-    let key = format!("{}-{}", shared.sku, attempt.index);
-    let order = NewOrder { sku: shared.sku.clone(), quantity: attempt.quantity, buyer };
+async fn fire(shared: &Shared, attempt: &mut Attempt, session: &mut Session) {
+    let (sku, index) = (&shared.sku, attempt.index);
+    let order = OrderRequest { sku, quantity: attempt.quantity, buyer: &Attempt::buyer(index) };
+    let key = format!("{sku}-{index}");
     shared.progress.count_sent();
     attempt.sent = shared.now();
-    let answer = shared.clients[target].order(&order, Some(&key), shared.scenario.patience).await;
+    let answer = session.order(&order, &key, shared.scenario.patience).await;
     attempt.received = shared.now();
     attempt.outcome = outcome(answer);
     if !attempt.replay {
         shared.progress.count_done(attempt);
     }
+}
+
+/// What an order's answer says of its sale: as much of the service's `Order` as the record has.
+#[derive(Deserialize)]
+struct Confirmation<'a> {
+    id: Uuid,
+    stock_before: i64,
+    stock_after: i64,
+    version: i64,
+    lock: LockToken,
+    #[serde(borrow)]
+    replica: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct LockToken {
+    fencing_token: Option<i64>,
 }
 
 /// What an answer says of an attempt: `Failed` only when nothing can have been written.
@@ -207,14 +228,14 @@ fn outcome(answer: Result<Answer, CallError>) -> Outcome {
     };
     if answer.status == StatusCode::CREATED {
         let replayed = answer.headers.contains_key(IDEMPOTENT_REPLAYED);
-        return match serde_json::from_slice::<Order>(&answer.body) {
+        return match serde_json::from_slice::<Confirmation>(&answer.body) {
             Ok(order) => Outcome::Sold(Sale {
                 id: order.id,
                 stock_before: order.stock_before,
                 stock_after: order.stock_after,
                 version: order.version,
                 token: order.lock.fencing_token,
-                replica: order.replica,
+                replica: order.replica.into_owned(),
                 replayed,
             }),
             Err(error) => Outcome::Unknown { why: format!("201 with a body that is no order: {error}") },

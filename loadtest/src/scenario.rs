@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use rand::rngs::StdRng;
+use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
 /// A load. The same seed makes the same orders; how they interleave is up to the machine.
@@ -78,7 +78,9 @@ pub struct Draw {
 impl Scenario {
     /// What attempt `index` orders: the same for the same seed, whoever sends it and when.
     pub fn draw(&self, index: u64) -> Draw {
-        let mut random = StdRng::seed_from_u64(self.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        // A generator that is made for each attempt must be made quickly.
+        let mut random =
+            Xoshiro256PlusPlus::seed_from_u64(self.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let quantity = random.random_range(self.quantity.clone());
         let mut happens = |share: f64| random.random_bool(share.clamp(0.0, 1.0));
         Draw {
