@@ -144,9 +144,11 @@ async fn a_paused_holder_s_write_is_refused_by_the_guard() {
             client.order(&order, None, Duration::from_secs(20)).await.expect("an answer").status.as_u16()
         };
         let a = tokio::spawn(order(clients[0].clone(), "A"));
-        while clients[1].lock("comb").await.expect("a census").holders.is_empty() {
+        // When A knows that it has the lock, and some of the 300 ms after.
+        while clients[0].holds("comb").await.expect("a record").holds.is_empty() {
             sleep(Duration::from_millis(1)).await;
         }
+        sleep(Duration::from_millis(100)).await;
         // Stopped between its read and its write, for longer than its lease.
         fleet.replicas()[0].pause().expect("the replica is stopped");
         assert_eq!(order(clients[1].clone(), "B").await, 201, "{strategy}: B buys the last comb");

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::queue::Queue;
 use super::queues::Shared;
-use crate::change::Change;
+use crate::change::{Change, ChangeError};
 use crate::critical_section::{Entered, Entry, Section};
 use crate::lock::Lease;
 
@@ -44,7 +44,10 @@ async fn acquire(queue: &Queue, shared: &Shared) -> Option<(Entry, Lease)> {
             Entered::Granted(lease) => return Some((entry, lease)),
             Entered::Pending(error) => queue.refuse_overdue(lock_wait, &error),
             Entered::Failed(error) => {
-                queue.refuse_older(begun, &error);
+                // A lease that came too late to be of use says nothing against the next one.
+                if error != ChangeError::LockTimeout {
+                    queue.refuse_older(begun, &error);
+                }
                 queue.refuse_overdue(lock_wait, &error);
                 (begun, entry) = (Instant::now(), shared.section.begin(queue.sku()));
             }

@@ -76,10 +76,15 @@ const EXTEND: &str = "
     returning locks.owner";
 
 /// Deletes the records and tickets of owners, and selects their keys.
+///
+/// The disk is not waited for where records expire: a server that crashes and comes back with a record that was deleted
+/// keeps others out until its lease ends, as its holder's crash would. (An insertion is waited for: without it, another
+/// could have the lock while its holder believes to.)
 macro_rules! delete {
     ($select:literal) => {
         concat!(
-            "with alone as materialized (select stocklock_enter($1)),
+            "with settings as materialized (select set_config('synchronous_commit', $3, true)),
+                 alone as materialized (select stocklock_enter($1) from settings),
                  mine as materialized (select * from unnest($1::text[], $2::uuid[]) as t (lock_key, owner)),
                  record as (
                      delete from locks using alone, mine
@@ -101,7 +106,7 @@ macro_rules! delete {
 /// Deletes, and announces the keys that another waits for. It has entered the keys, as those who get a ticket have: so it
 /// sees each ticket of one who saw the record.
 const DELETE: &str =
-    delete!("select pg_notify($3, lock_key) from gone, lateral stocklock_awaited(keys) as lock_key");
+    delete!("select pg_notify($4, lock_key) from gone, lateral stocklock_awaited(keys) as lock_key");
 
 /// Deletes, and leaves those who wait to their poll.
 const DELETE_SILENTLY: &str = delete!("select null from gone where keys is null");
@@ -188,11 +193,13 @@ impl LockTable for PostgresTable {
 
     async fn delete(&self, claims: &[Arc<Claim>]) -> Result<(), Error> {
         let (keys, owners) = keys_and_owners(claims);
-        let delete = sqlx::query(DELETE).bind(&keys).bind(&owners).bind(CHANNEL);
+        let expire = claims.iter().all(|claim| claim.lease.is_some());
+        let synchronous_commit = if expire { "off" } else { "on" };
+        let delete = sqlx::query(DELETE).bind(&keys).bind(&owners).bind(synchronous_commit).bind(CHANNEL);
         match self.run(async |connection| delete.execute(connection).await).await {
             Err(error) if is_definite(&error) && !self.is_busy(&error) => {
                 tracing::warn!(%error, "a release could not be announced; those who wait poll");
-                let delete = sqlx::query(DELETE_SILENTLY).bind(&keys).bind(&owners);
+                let delete = sqlx::query(DELETE_SILENTLY).bind(&keys).bind(&owners).bind(synchronous_commit);
                 self.run(async |connection| delete.execute(connection).await).await.map(drop)
             }
             deleted => deleted.map(drop),
