@@ -96,8 +96,8 @@ impl App {
         &self.shared.info
     }
 
-    /// Answers requests until `stop` completes, and for `server.drain` after it; then takes no more, finishes what is in the line, releases the
-    /// locks and returns. What cannot be finished within the request time-out is refused as `shutting-down`.
+    /// Answers requests until `stop` completes, and for `server.drain` after it; then takes no more, finishes what waits, releases
+    /// the locks and returns. What cannot be finished within the request time-out is refused as `shutting-down`.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let router = http::router(Arc::clone(&self.shared));
         let drained = CancellationToken::new();

@@ -28,7 +28,7 @@ pub use lock::{
 pub const DEFAULT_FILE: &str = "order-service.toml";
 
 /// The longest duration that makes sense for anything here.
-pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Everything that can be chosen. Unknown keys are refused.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -11,7 +11,8 @@ use rand::RngExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::LONGEST;
+/// The longest stall.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A place where something may go wrong; by default nothing does.
 #[derive(Debug, Clone, Copy, PartialEq, Default, JsonSchema)]

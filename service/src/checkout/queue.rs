@@ -220,9 +220,17 @@ impl Queue {
         true
     }
 
-    /// Notes that the worker is gone, whatever waits.
+    /// Notes that the worker is gone in the middle of its work. What it had begun is lost, and of what is attached to that
+    /// nothing is known.
     pub(super) fn abandon(&self) {
-        self.lock().leave();
+        let mut state = self.lock();
+        let State { waiting, copies, .. } = &mut *state;
+        let waits = |key: &IdempotencyKey| waiting.iter().any(|waiting| waiting.change.key() == Some(key));
+        let orphans: Vec<_> =
+            copies.extract_if(|key, _| !waits(key)).flat_map(|(_, copies)| copies).collect();
+        state.leave();
+        drop(state);
+        orphans.into_iter().for_each(|copy| copy.answer(Err(ChangeError::OutcomeUnknown)));
     }
 
     /// Whether nothing has happened for so long.
@@ -471,6 +479,21 @@ mod tests {
         queue.note(None, 100 * SECOND, 1);
         assert_eq!(queue.take_batch(9).len(), 1);
         let _alone = join(&queue, "c", None);
+    }
+
+    #[tokio::test]
+    async fn copies_of_what_a_worker_has_lost_are_of_unknown_outcome() {
+        let queue = queue();
+        let first = join(&queue, "a", Some("k"));
+        let mut copy = join(&queue, "a", Some("k"));
+        let _other = join(&queue, "b", Some("l"));
+        drop(queue.take_batch(1));
+        queue.abandon();
+        assert_eq!(copy.result().await.unwrap_err(), ChangeError::OutcomeUnknown);
+        // The key is free for the next request, and what waits still does.
+        let _again = join(&queue, "a", Some("k"));
+        assert_eq!(buyers(&queue.take_batch(9)), ["b", "a"]);
+        drop(first);
     }
 
     #[tokio::test]

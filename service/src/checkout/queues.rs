@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::queue::{Joined, Limits, Queue};
 use super::ticket::{self, Ticket, Waiting};
-use super::worker;
+use super::worker::{self, Shared};
 use crate::change::{Change, ChangeError};
 use crate::config::Config;
 use crate::critical_section::{CriticalSection, Entered};
@@ -42,14 +42,6 @@ pub(super) struct Queues {
     closed: CancellationToken,
     out_of_time: CancellationToken,
     workers: TaskTracker,
-}
-
-/// What the workers share.
-pub(super) struct Shared {
-    pub(super) section: CriticalSection,
-    pub(super) metrics: CheckoutMetrics,
-    pub(super) max_hold: Duration,
-    pub(super) limits: Limits,
 }
 
 impl Queues {
@@ -98,15 +90,16 @@ impl Queues {
         change: Change,
         due: Instant,
     ) -> Result<(Ticket, bool), ChangeError> {
+        let (waiting, ticket) = ticket::pair(change, due);
+        // Held to the end, so that nothing begins after the close, and no queue is swept away meanwhile.
+        let mut queues = lock(&self.queues);
         if self.closed.is_cancelled() {
             return Err(ChangeError::ShuttingDown);
         }
-        let (waiting, ticket) = ticket::pair(change, due);
         if !self.combines {
             self.run_alone(sku, waiting)?;
             return Ok((ticket, false));
         }
-        let mut queues = lock(&self.queues);
         let queue = match queues.get(sku) {
             Some(queue) => Arc::clone(queue),
             None => {
@@ -116,9 +109,7 @@ impl Queues {
                 queue
             }
         };
-        // Before the queue can be swept away.
         let joined = queue.join(waiting, self.shared.limits)?;
-        drop(queues);
         if let Joined::WithoutWorker = joined {
             self.spawn(worker::work(queue, Arc::clone(&self.shared)));
         }
@@ -148,7 +139,10 @@ impl Queues {
     /// Closes the queues. Returns when all that waits has been served, or at `deadline`; what waits then is
     /// refused as `ShuttingDown`, and what has begun is answered as `OutcomeUnknown`.
     pub(super) async fn close(&self, deadline: Instant) {
-        self.closed.cancel();
+        {
+            let _nobody_joins = lock(&self.queues);
+            self.closed.cancel();
+        }
         self.workers.close();
         if tokio::time::timeout_at(deadline, self.workers.wait()).await.is_err() {
             tracing::warn!("orders were still waiting when the time for the stop was over");

@@ -6,11 +6,20 @@ use std::time::Duration;
 use rand::RngExt as _;
 use tokio::time::Instant;
 
-use super::queue::Queue;
-use super::queues::Shared;
+use super::queue::{Limits, Queue};
 use crate::change::{Change, ChangeError};
-use crate::critical_section::{Entered, Entry, Section};
+use crate::critical_section::{CriticalSection, Entered, Entry, Section};
 use crate::lock::Lease;
+use crate::telemetry::CheckoutMetrics;
+
+/// What the workers of a replica share.
+pub(super) struct Shared {
+    pub(super) section: CriticalSection,
+    pub(super) metrics: CheckoutMetrics,
+    /// How long one hold takes further batches while changes wait.
+    pub(super) max_hold: Duration,
+    pub(super) limits: Limits,
+}
 
 /// Serves a queue until it is empty.
 pub(super) async fn work(queue: Arc<Queue>, shared: Arc<Shared>) {
