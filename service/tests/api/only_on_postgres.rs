@@ -43,23 +43,34 @@ async fn a_stopped_server_keeps_nobody_waiting_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_another_transaction_has_locked_keeps_no_other_product_waiting() {
+async fn rows_that_another_transaction_has_locked_keep_no_other_product_waiting() {
     for strategy in ["database", "row", "optimistic", "local"] {
         let keys = [("lock.wait", "1s"), ("store.timeout", "1s"), ("server.request_timeout", "2s")];
         let mut shop = Shop::on_a_server_of_its_own(1, strategy, 100, &keys).await;
-        let url = format!("{}/v1/admin/products/other", shop.replica().url);
-        let created = shop.replica().http.put(url).bearer_auth(crate::helpers::TOKEN);
-        let created = created.json(&json!({"name": "Other", "stock": 100})).send().await;
-        assert_eq!(created.expect("an answer").status(), 201);
+        // As many as there are commits at a time, and one more.
+        for sku in ["second", "third", "other"] {
+            let url = format!("{}/v1/admin/products/{sku}", shop.replica().url);
+            let created = shop.replica().http.put(url).bearer_auth(crate::helpers::TOKEN);
+            let created = created.json(&json!({"name": "Product", "stock": 100})).send().await;
+            assert_eq!(created.expect("an answer").status(), 201);
+        }
         let server = shop.server().url("postgres");
         let mut stranger = sqlx::PgConnection::connect(&server).await.expect("a connection");
-        sqlx::raw_sql("begin; select 1 from products where sku = 'hair-dryer' for update")
+        sqlx::raw_sql("begin; select 1 from products where sku <> 'other' for update")
             .execute(&mut stranger)
             .await
             .expect("the row is locked");
         let replica = shop.replica();
         let body = json!({"sku": "other", "quantity": 1, "buyer": "A"});
-        let (stuck, others) = tokio::join!(replica.order("A", 1), async {
+        let [second, third] = ["second", "third"].map(|sku| json!({"sku": sku, "quantity": 1, "buyer": "A"}));
+        let stuck = async {
+            tokio::join!(
+                replica.order("A", 1),
+                replica.order_with(&second, None),
+                replica.order_with(&third, None)
+            )
+        };
+        let (stuck, others) = tokio::join!(stuck, async {
             let begun = std::time::Instant::now();
             for _ in 0..20 {
                 assert_eq!(replica.order_with(&body, None).await.status(), 201, "{strategy}");
@@ -67,8 +78,10 @@ async fn a_row_that_another_transaction_has_locked_keeps_no_other_product_waitin
             begun.elapsed()
         });
         assert!(others < std::time::Duration::from_millis(800), "{strategy}: {others:?}");
-        let (status, _, outcome) = problem(stuck).await;
-        assert_eq!((status, outcome.as_deref()), (503, Some("not_executed")), "{strategy}");
+        for stuck in [stuck.0, stuck.1, stuck.2] {
+            let (status, _, outcome) = problem(stuck).await;
+            assert_eq!((status, outcome.as_deref()), (503, Some("not_executed")), "{strategy}");
+        }
         sqlx::raw_sql("rollback").execute(&mut stranger).await.expect("the row is free");
         assert_eq!(replica.order("A", 1).await.status(), 201, "{strategy}");
         assert_eq!(shop.audit().await.orders, 1, "{strategy}");
