@@ -1,10 +1,8 @@
 //! The command line.
 
-use std::future::poll_fn;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -402,12 +400,7 @@ pub async fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
     }
     telemetry::start_logging();
     let app = App::build(&Config::load(&arguments.sources)?).await?;
-    let mut stop = Box::pin(stop_signal());
-    // From its first poll on a signal is not the end of the process; whoever reads the next line may send one.
-    let stops_at_once = poll_fn(|context| Poll::Ready(stop.as_mut().poll(context).is_ready())).await;
-    if stops_at_once {
-        return Ok(ExitCode::SUCCESS);
-    }
+    let stop = stop_signal();
     println!("listening on http://{}", app.address());
     app.run(stop).await;
     Ok(ExitCode::SUCCESS)

@@ -143,23 +143,30 @@ pub fn token_floor(store: &Arc<dyn Store>) -> Arc<dyn TokenFloor> {
     Arc::new(Orders(Arc::clone(store)))
 }
 
-/// Completes when the process is told to stop, by SIGTERM or Ctrl-C.
-pub async fn stop_signal() {
-    let ctrl_c = async { drop(tokio::signal::ctrl_c().await) };
-    #[cfg(unix)]
-    let terminate = async {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
+/// Completes when the process is told to stop, by SIGTERM or Ctrl-C. From the call on, neither ends the process by itself:
+/// to be called before anybody is told that the process is there.
+#[cfg(unix)]
+pub fn stop_signal() -> impl Future<Output = ()> + Send {
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+    async fn received(signal: std::io::Result<Signal>) {
+        match signal {
             Ok(mut signal) => drop(signal.recv().await),
             Err(_) => std::future::pending().await,
         }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = ctrl_c => {}
-        () = terminate => {}
     }
+    let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    async move {
+        tokio::select! {
+            () = received(interrupt) => {}
+            () = received(terminate) => {}
+        }
+    }
+}
+
+/// Completes when the process is told to stop, by Ctrl-C.
+#[cfg(not(unix))]
+pub fn stop_signal() -> impl Future<Output = ()> + Send {
+    async { drop(tokio::signal::ctrl_c().await) }
 }
 
 fn info(config: &Config, store: &str) -> Info {

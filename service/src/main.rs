@@ -78,8 +78,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let app = App::build(config).await?;
     let info = app.info();
     tracing::info!(replica = info.replica, strategy = info.strategy, store = info.store, "started");
+    let stop = stop_signal();
     println!("listening on http://{}", app.address());
-    app.run(stop_signal()).await;
+    app.run(stop).await;
     Ok(())
 }
 
