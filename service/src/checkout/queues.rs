@@ -120,6 +120,8 @@ impl Queues {
     /// then released, and who waits is told.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let out_of_time = self.out_of_time.clone();
+        // Where it stays: what is spawned is moved several times, and this is large.
+        let work = Box::pin(work);
         self.workers.spawn(async move { out_of_time.run_until_cancelled(work).await });
     }
 
