@@ -210,6 +210,10 @@ impl Process {
     pub(crate) fn kill_family(&self) -> Result<Vec<Pid>, ProcessError> {
         // A process that is stopped makes no more children; one that is dead has none that could be listed.
         self.signal(Signal::SIGSTOP)?;
+        // The signal is sent, and may not have come: what runs on another processor can make a child until it has.
+        while state(self.pid).is_some_and(|state| !['T', 't', 'Z', 'X'].contains(&state)) {
+            std::thread::yield_now();
+        }
         let children = children(self.pid);
         for child in &children {
             kill(*child, Signal::SIGKILL).ok();
@@ -271,9 +275,15 @@ pub(crate) async fn until_gone(processes: &[Pid], patience: Duration) -> bool {
 }
 
 fn is_running(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // A zombie has ended; it waits for its new parent to notice.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    state(pid).is_some_and(|state| state != 'Z')
+}
+
+/// The state of a process, by the letter that Linux has for it; `None` when it is gone.
+fn state(pid: Pid) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The first field after the name, which is in parentheses and may have some in it.
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// The children of a process, as Linux lists them.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult};
+use rand::RngExt as _;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{Connection as _, Error};
@@ -30,8 +31,17 @@ impl managed::Manager for Manager {
     type Error = Error;
 
     async fn create(&self) -> Result<Idle, Error> {
-        let connection = PgConnection::connect_with(&self.0).await?;
-        Ok(Idle { connection, since: Instant::now() })
+        loop {
+            match PgConnection::connect_with(&self.0).await {
+                Ok(connection) => return Ok(Idle { connection, since: Instant::now() }),
+                // It is on its way: whoever waits for a connection waits for that, and does not ask all the time.
+                Err(error) if is_starting(&error) => {
+                    let pause = rand::rng().random_range(50..100);
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn recycle(&self, idle: &mut Idle, _: &Metrics) -> RecycleResult<Error> {
@@ -41,6 +51,11 @@ impl managed::Manager for Manager {
         }
         Ok(())
     }
+}
+
+/// Whether the server says that it is starting up (`cannot_connect_now`).
+fn is_starting(error: &Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("57P03"))
 }
 
 impl Pool {
