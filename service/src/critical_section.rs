@@ -106,6 +106,12 @@ impl CriticalSection {
         &self.holds
     }
 
+    /// Whether others have to be given way after a long hold: with neither a lock nor a locked row, whoever has written
+    /// last knows the level first, and would go on winning.
+    pub(crate) fn gives_way(&self) -> bool {
+        !self.has_lock && !self.locks_rows
+    }
+
     /// Asks for the lock of a product.
     pub(crate) fn begin(&self, sku: &Sku) -> Entry {
         Entry { acquire: self.lock.begin(sku.as_str(), Mode::Exclusive), asked_ns: holds::now_ns() }

@@ -12,6 +12,9 @@ use crate::critical_section::{CriticalSection, Entered, Entry, Section};
 use crate::lock::Lease;
 use crate::telemetry::CheckoutMetrics;
 
+/// For how long at least a product is left to others after a long hold, where no lock passes it on.
+const WAY: Duration = Duration::from_millis(1);
+
 /// What the workers of a replica share.
 pub(super) struct Shared {
     pub(super) section: CriticalSection,
@@ -86,16 +89,23 @@ async fn serve(queue: &Queue, shared: &Shared, section: &mut Section<'_>) -> Ser
         let results = section.execute(&changes).await;
         if let Some(retries) = queue.settle(batch, results) {
             // Jitter that grows with every loss, so that replicas do not meet again at the same moment.
-            let most = 500_u64 << retries.min(6);
-            served.pause = Some(Duration::from_micros(rand::rng().random_range(0..=most)));
+            served.pause = Some(micros_up_to(500 << retries.min(4)));
             return served;
         }
         served.batches += 1;
+        if Instant::now() >= hold_until {
+            served.pause = shared.section.gives_way().then(|| WAY + micros_up_to(1_000));
+            return served;
+        }
         let is_textbook = shared.limits.max_batch == 1;
-        if is_textbook || Instant::now() >= hold_until || !section.is_valid() {
+        if is_textbook || !section.is_valid() {
             return served;
         }
     }
+}
+
+fn micros_up_to(most: u64) -> Duration {
+    Duration::from_micros(rand::rng().random_range(0..=most))
 }
 
 /// Notes that the worker is gone when it panics or is dropped: the next change to come starts another.

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use sqlx::{Connection as _, Row as _};
+use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqlitePool};
+use sqlx::{Connection as _, Row as _, Transaction};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::transaction::SqliteTransaction;
-use super::{OpenError, Store, StoreError, Transaction};
+use super::{OpenError, Store, StoreError};
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
 use crate::config::StoreSection;
-use crate::db::sqlite::{is_busy_text, options, pool};
+use crate::db::sqlite::{is_busy, is_busy_text, options, pool};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
 
@@ -28,7 +28,13 @@ use crate::order::{IdempotencyKey, ProductRequest, Sku};
 pub struct SqliteStore {
     writer: SqlitePool,
     reader: SqlitePool,
+    /// How long the right to write is waited for.
+    busy: Duration,
 }
+
+/// How long the writer's connection asks for the right to write before it is asked again. SQLite's own waits grow to a
+/// tenth of a second, in which a busy replica has come back many times: who waits so would hardly ever have its turn.
+const ASKS: Duration = Duration::from_millis(5);
 
 impl SqliteStore {
     /// Opens the file, makes it if it is missing, and brings its tables up to date.
@@ -47,9 +53,21 @@ impl SqliteStore {
         };
         migrated.map_err(|reason| OpenError::Unavailable { url: store.url.clone(), reason })?;
         Ok(Self {
-            writer: pool(store, 1).connect_lazy_with(options.clone()),
+            writer: pool(store, 1).connect_lazy_with(options.clone().busy_timeout(ASKS)),
             reader: pool(store, 4).connect_lazy_with(options.read_only(true)),
+            busy: store.timeout * 3 / 4,
         })
+    }
+
+    /// The right to write, which only one has at a time.
+    async fn writing(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        let give_up = Instant::now() + self.busy;
+        loop {
+            match self.writer.begin_with("begin immediate").await {
+                Err(error) if is_busy(&error) && Instant::now() < give_up => {}
+                result => return result,
+            }
+        }
     }
 }
 
@@ -73,13 +91,12 @@ impl Store for SqliteStore {
         1
     }
 
-    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
-        Ok(Box::new(SqliteTransaction(self.writer.begin_with("begin immediate").await?)))
+    async fn begin(&self) -> Result<Box<dyn super::Transaction>, StoreError> {
+        Ok(Box::new(SqliteTransaction(self.writing().await?)))
     }
 
     async fn create_product(&self, product: &ProductRequest) -> Result<Option<Product>, StoreError> {
-        // All rows are asked for, though there is one at most: SQLite commits when the statement has come to its end,
-        // and an error of that must not be lost.
+        let mut transaction = self.writing().await?;
         let rows = sqlx::query(
             "insert into products (sku, name, stock, version, supply, created_at)
              values (?1, ?2, ?3, 0, ?3, ?4)
@@ -90,8 +107,9 @@ impl Store for SqliteStore {
         .bind(product.name.as_str())
         .bind(product.stock)
         .bind(rows::now())
-        .fetch_all(&self.writer)
+        .fetch_all(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(rows.first().map(rows::product).transpose()?)
     }
 
