@@ -17,7 +17,7 @@ use loadtest::fleet::StoreKind;
 use loadtest::laboratory::Laboratory;
 use loadtest::report::{Conclusion, Report, Thresholds, comparison, details, html};
 use loadtest::scenario::{Amount, Scenario};
-use order_service::app::{App, stop_signal};
+use order_service::app::{self, App, stop_signal};
 use order_service::config::{Config, Sources, StrategyName};
 use order_service::telemetry;
 
@@ -285,7 +285,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             dashboard::serve(listen, data).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Lab(lab) => open_laboratory(lab).await,
-        Command::Serve(replica) => serve(replica).await,
+        Command::Serve(_) => unreachable!("a replica has a runtime of its own"),
     }
 }
 
@@ -393,17 +393,20 @@ async fn open_laboratory(arguments: Lab) -> anyhow::Result<ExitCode> {
     std::future::pending().await
 }
 
-/// One replica of the service.
-pub async fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
+/// One replica of the service, in a runtime of its own.
+pub fn serve(arguments: &Serve) -> anyhow::Result<ExitCode> {
     if arguments.die_with_parent {
         lab::die_with_parent();
     }
     telemetry::start_logging();
-    let app = App::build(&Config::load(&arguments.sources)?).await?;
-    let stop = stop_signal();
-    println!("listening on http://{}", app.address());
-    app.run(stop).await;
-    Ok(ExitCode::SUCCESS)
+    let config = Config::load(&arguments.sources)?;
+    app::runtime(&config)?.block_on(async {
+        let app = App::build(&config).await?;
+        let stop = stop_signal();
+        println!("listening on http://{}", app.address());
+        app.run(stop).await;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn write_json(file: &PathBuf, value: &impl serde::Serialize) -> anyhow::Result<()> {

@@ -23,19 +23,22 @@ fn main() -> ExitCode {
             return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
     };
-    let runtime = tokio::runtime::Runtime::new().expect("the runtime can be started");
-    let code = runtime.block_on(async {
-        match arguments.command {
-            // A replica has its own way to stop.
-            Some(Command::Serve(serve)) => cli::serve(serve).await,
-            command => tokio::select! {
-                code = cli::run(command.unwrap_or_default()) => code,
-                _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
-            },
-        }
-    });
+    let code = match arguments.command {
+        // A replica has its own runtime, and its own way to stop.
+        Some(Command::Serve(replica)) => cli::serve(&replica),
+        command => run(command.unwrap_or_default()),
+    };
     code.unwrap_or_else(|error| {
         eprintln!("loadtest: {error:#}");
         ExitCode::from(USAGE)
+    })
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        tokio::select! {
+            code = cli::run(command) => code,
+            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+        }
     })
 }

@@ -64,7 +64,7 @@ impl Store for FakeStore {
         Ok(skus.iter().map(|sku| levels.get(sku).copied()).collect())
     }
 
-    fn commits_at_once(&self) -> usize {
+    fn locking_at_once(&self) -> usize {
         2
     }
 

@@ -1,11 +1,13 @@
 //! Builds the service from its configuration, and runs it until it is told to stop.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +53,13 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error("server.listen: cannot listen on {0}: {1}")]
     Listen(SocketAddr, #[source] std::io::Error),
+}
+
+/// The runtime for a replica with this configuration. Fails when the system gives no threads.
+pub fn runtime(config: &Config) -> std::io::Result<Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = config.server.worker_threads.unwrap_or(processors.div_ceil(2));
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }
 
 impl App {

@@ -81,8 +81,7 @@ impl Committer {
     /// for no longer than `lock_wait`.
     pub(crate) fn new(store: &Arc<dyn Store>, combines: bool, lock_wait: Duration) -> Self {
         let single = Limits { flights: ALONE, jobs: 1 };
-        let limits =
-            if combines { Limits { flights: store.commits_at_once(), jobs: PRODUCTS } } else { single };
+        let limits = |flights| if combines { Limits { flights, jobs: PRODUCTS } } else { single };
         let waiting = Arc::clone(store);
         let waiting_rows = Arc::clone(store);
         let alone = Arc::new(Alone {
@@ -92,10 +91,11 @@ impl Committer {
             }),
         });
         let (together, spare) = (Arc::clone(store), Arc::clone(&alone));
-        let decided =
-            Combiner::new(limits, move |jobs| write(Arc::clone(&together), jobs, Some(Arc::clone(&spare))));
+        let decided = Combiner::new(limits(1), move |jobs| {
+            write(Arc::clone(&together), jobs, Some(Arc::clone(&spare)))
+        });
         let (together, spare) = (Arc::clone(store), Arc::clone(&alone));
-        let rows = Combiner::new(limits, move |requests| {
+        let rows = Combiner::new(limits(store.locking_at_once()), move |requests| {
             decide_locked(Arc::clone(&together), lock_wait, requests, Some(Arc::clone(&spare)))
         });
         Self { decided, rows, alone }

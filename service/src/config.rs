@@ -68,6 +68,9 @@ pub struct ServerSection {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub drain: Duration,
+    /// How many threads serve; when unset, half as many as there are processors, rounded up: the other half is for the
+    /// kernel's part and for the servers that the orders wait for, and each thread has less to share.
+    pub worker_threads: Option<usize>,
 }
 
 impl Default for ServerSection {
@@ -77,6 +80,7 @@ impl Default for ServerSection {
             replica: String::new(),
             request_timeout: Duration::from_secs(5),
             drain: Duration::ZERO,
+            worker_threads: None,
         }
     }
 }
@@ -109,6 +113,11 @@ pub struct CheckoutSection {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub max_hold: Duration,
+    /// How long a hold that has served all orders waits for the next one, where that is likely: after the last ones, it
+    /// came as soon. Within max_hold, and not in textbook mode; 0 is not at all.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub linger: Duration,
     /// The most orders that wait for one product on one replica; more are refused at once.
     pub queue: usize,
     /// "version" refuses a write when what it read has changed; "off" shows what the lock alone does. When
@@ -128,6 +137,7 @@ impl Default for CheckoutSection {
         Self {
             max_batch: 256,
             max_hold: Duration::from_millis(10),
+            linger: Duration::from_millis(1),
             queue: 10_000,
             guard: None,
             think_time: Duration::ZERO,
@@ -323,6 +333,7 @@ impl Config {
             ("lock.redis.lease", self.lock.redis.as_ref().map_or(LONGEST, |redis| redis.lease), ms(100)),
             ("lock.zookeeper.session_timeout", session_timeout, ms(100)),
             ("checkout.max_hold", self.checkout.max_hold, ms(0)),
+            ("checkout.linger", self.checkout.linger, ms(0)),
             ("checkout.think_time", self.checkout.think_time, ms(0)),
         ] {
             if !(least..=LONGEST).contains(&duration) {
@@ -333,6 +344,9 @@ impl Config {
         }
         if self.server.replica.len() > 200 || self.server.replica.chars().any(char::is_control) {
             return refuse("server.replica", "must have at most 200 bytes and no control characters");
+        }
+        if self.server.worker_threads.is_some_and(|threads| !(1..=1_024).contains(&threads)) {
+            return refuse("server.worker_threads", "must be from 1 to 1024");
         }
         if !(1..=10_000).contains(&self.checkout.max_batch) {
             return refuse("checkout.max_batch", "must be from 1 to 10000");

@@ -112,6 +112,11 @@ impl CriticalSection {
         !self.has_lock && !self.locks_rows
     }
 
+    /// Whether there is a lock to take.
+    pub(crate) fn has_lock(&self) -> bool {
+        self.has_lock
+    }
+
     /// Asks for the lock of a product.
     pub(crate) fn begin(&self, sku: &Sku) -> Entry {
         Entry { acquire: self.lock.begin(sku.as_str(), Mode::Exclusive), asked_ns: holds::now_ns() }

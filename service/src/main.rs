@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use order_service::app::{App, stop_signal};
+use order_service::app::{self, App, stop_signal};
 use order_service::config::{Config, LeaseTime, Sources, reference};
 use order_service::lock::{DatabaseLock, FencingToken};
 use order_service::{http, store, telemetry};
@@ -38,10 +38,8 @@ enum Command {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments).await {
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("order-service: {error:#}");
@@ -50,27 +48,38 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = || Config::load(&arguments.sources);
     match arguments.command {
-        None => serve(&Config::load(&arguments.sources)?).await?,
+        None => in_runtime(&config()?, serve)?,
         Some(Command::Openapi) => print(&http::openapi_yaml())?,
         Some(Command::Config) => print(&reference())?,
-        Some(Command::Locks) => {
-            for holder in lock_table(&arguments.sources).await?.holders().await? {
-                let expired = if holder.expired { ", expired" } else { "" };
-                let token = holder.token.map_or(0, |token| token.0);
-                let replica = holder.replica.unwrap_or_default();
-                println!("{token}\t{}\t{:?}, held by {replica}{expired}", holder.key, holder.mode);
-            }
-        }
+        Some(Command::Locks) => in_runtime(&config()?, list_records)?,
         Some(Command::Unlock { token }) => {
-            if !lock_table(&arguments.sources).await?.delete_record(FencingToken(token)).await? {
+            let unlock = async |config: &Config| {
+                Ok(lock_table(config).await?.delete_record(FencingToken(token)).await?)
+            };
+            if !in_runtime(&config()?, unlock)? {
                 eprintln!("order-service: there is no record {token}");
                 return Ok(ExitCode::FAILURE);
             }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn in_runtime<T>(config: &Config, work: impl AsyncFnOnce(&Config) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    app::runtime(config)?.block_on(work(config))
+}
+
+async fn list_records(config: &Config) -> anyhow::Result<()> {
+    for holder in lock_table(config).await?.holders().await? {
+        let expired = if holder.expired { ", expired" } else { "" };
+        let token = holder.token.map_or(0, |token| token.0);
+        let replica = holder.replica.unwrap_or_default();
+        println!("{token}\t{}\t{:?}, held by {replica}{expired}", holder.key, holder.mode);
+    }
+    Ok(())
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
@@ -84,8 +93,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn lock_table(sources: &Sources) -> anyhow::Result<DatabaseLock> {
-    let config = Config::load(sources)?;
+async fn lock_table(config: &Config) -> anyhow::Result<DatabaseLock> {
     store::connect(&config.store).await?.close().await;
     Ok(DatabaseLock::connect(&config.store, LeaseTime::Never, "operator").await?)
 }

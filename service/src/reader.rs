@@ -14,8 +14,8 @@ use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, Sku};
 use crate::store::{Store, StoreError};
 
-/// Two statements of either kind at the same time, and the most products, or requests for keys, in one.
-const LIMITS: Limits = Limits { flights: 2, jobs: 512 };
+/// One statement of either kind at a time, and the most products, or requests for keys, in it.
+const LIMITS: Limits = Limits { flights: 1, jobs: 512 };
 
 /// Orders by their idempotency keys.
 type OrdersByKey = HashMap<String, Order>;

@@ -25,8 +25,8 @@ pub trait Store: Send + Sync {
     /// is no such product.
     async fn levels(&self, skus: &[Sku]) -> Result<Vec<Option<StockLevel>>, StoreError>;
 
-    /// How many commits are worth having in flight at the same time.
-    fn commits_at_once(&self) -> usize;
+    /// How many transactions that [lock rows](Transaction::lock_rows) are worth having at the same time.
+    fn locking_at_once(&self) -> usize;
 
     /// Begins what will be written by one commit.
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;

@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use super::ticket::Waiting;
 use crate::change::{Change, ChangeError, ChangeResult, Outcome};
@@ -38,6 +39,8 @@ pub(super) struct Limits {
 pub(super) struct Queue {
     sku: Sku,
     state: Mutex<State>,
+    /// Wakes a worker that lingers.
+    joined: Notify,
 }
 
 struct State {
@@ -52,6 +55,12 @@ struct State {
     abandoned: Counter,
     /// When the last worker left.
     idle_since: Instant,
+    /// When the worker found nothing more to do under its hold, until the next change comes.
+    ran_dry: Option<Instant>,
+    /// How long that was the last time; `None` as long as it is not known.
+    gap: Option<Duration>,
+    /// Whether the worker holds the lock and waits for the next change.
+    lingers: bool,
 }
 
 /// What became of a change that has joined.
@@ -75,8 +84,11 @@ impl Queue {
             pace: 0.0,
             abandoned,
             idle_since: Instant::now(),
+            ran_dry: None,
+            gap: None,
+            lingers: false,
         };
-        Self { sku, state: Mutex::new(state) }
+        Self { sku, state: Mutex::new(state), joined: Notify::new() }
     }
 
     /// The product.
@@ -95,7 +107,13 @@ impl Queue {
             return Err(ChangeError::overloaded("too many orders wait for this product"));
         }
         state.shed(&waiting, limits)?;
+        if let Some(ran_dry) = state.ran_dry.take() {
+            state.gap = Some(waiting.since - ran_dry);
+        }
         state.push_back(waiting);
+        if std::mem::take(&mut state.lingers) {
+            self.joined.notify_one();
+        }
         if state.has_worker {
             return Ok(Joined::Queued);
         }
@@ -209,6 +227,30 @@ impl Queue {
         }
     }
 
+    /// Whether the next change is likely to come within `linger`: the last one did, after the worker had found nothing
+    /// more to do, as it has now.
+    pub(super) fn expects_more(&self, linger: Duration) -> bool {
+        let mut state = self.lock();
+        if state.waiting.is_empty() {
+            state.ran_dry = Some(Instant::now());
+            state.lingers = state.gap.is_some_and(|gap| gap <= linger);
+            return state.lingers;
+        }
+        true
+    }
+
+    /// Waits for a change that is [expected](Self::expects_more), until `deadline`; `false` when none came.
+    pub(super) async fn linger(&self, deadline: Instant) -> bool {
+        while self.lock().lingers {
+            if timeout_at(deadline, self.joined.notified()).await.is_err() {
+                break;
+            }
+        }
+        let mut state = self.lock();
+        state.lingers = false;
+        !state.waiting.is_empty()
+    }
+
     /// Lets the worker go; `false` when it may not, since a change waits.
     pub(super) fn retire(&self) -> bool {
         let mut state = self.lock();
@@ -316,6 +358,7 @@ impl State {
 
     fn leave(&mut self) {
         self.has_worker = false;
+        self.lingers = false;
         self.idle_since = Instant::now();
     }
 }
@@ -494,6 +537,30 @@ mod tests {
         let _again = join(&queue, "a", Some("k"));
         assert_eq!(buyers(&queue.take_batch(9)), ["b", "a"]);
         drop(first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_waited_for_where_the_last_one_came_soon() {
+        let queue = queue();
+        let linger = Duration::from_millis(1);
+        let until = || Instant::now() + linger;
+        let _first = join(&queue, "a", None);
+        drop(queue.take_batch(9));
+        assert!(!queue.expects_more(linger), "nobody has come again yet");
+        tokio::time::advance(linger).await;
+        let _second = join(&queue, "b", None);
+        drop(queue.take_batch(9));
+        assert!(queue.expects_more(linger));
+        let third = async { join(&queue, "c", None) };
+        let (came, _third) = tokio::join!(queue.linger(until()), third);
+        assert!(came);
+        assert_eq!(buyers(&queue.take_batch(9)), ["c"]);
+        assert!(queue.expects_more(linger));
+        assert!(!queue.linger(until()).await, "nobody came");
+        tokio::time::advance(linger).await;
+        let _late = join(&queue, "d", None);
+        drop(queue.take_batch(9));
+        assert!(!queue.expects_more(linger), "the last one was late");
     }
 
     #[tokio::test]

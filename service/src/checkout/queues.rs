@@ -51,6 +51,7 @@ impl Queues {
             section,
             metrics: metrics.checkout.clone(),
             max_hold: config.checkout.max_hold,
+            linger: config.checkout.linger,
             limits: Limits {
                 queue: config.checkout.queue,
                 max_batch: config.checkout.max_batch,

@@ -21,7 +21,17 @@ pub(super) struct Shared {
     pub(super) metrics: CheckoutMetrics,
     /// How long one hold takes further batches while changes wait.
     pub(super) max_hold: Duration,
+    /// For how long at most a hold waits for another change.
+    pub(super) linger: Duration,
     pub(super) limits: Limits,
+}
+
+impl Shared {
+    /// Whether a hold waits for another change: where there is a lock to take again, and others do not have to be given
+    /// way after each change.
+    fn lingers(&self) -> bool {
+        self.section.has_lock() && self.limits.max_batch > 1
+    }
 }
 
 /// Serves a queue until it is empty.
@@ -82,6 +92,14 @@ async fn serve(queue: &Queue, shared: &Shared, section: &mut Section<'_>) -> Ser
     loop {
         let batch = queue.take_batch(shared.limits.max_batch);
         if batch.is_empty() {
+            let until = hold_until.min(Instant::now() + shared.linger);
+            if shared.lingers()
+                && queue.expects_more(shared.linger)
+                && queue.linger(until).await
+                && section.is_valid()
+            {
+                continue;
+            }
             return served;
         }
         shared.metrics.batch_size.observe(batch.len() as f64);

@@ -91,7 +91,7 @@ impl Store for PostgresStore {
         Ok(levels)
     }
 
-    fn commits_at_once(&self) -> usize {
+    fn locking_at_once(&self) -> usize {
         2
     }
 

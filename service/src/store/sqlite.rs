@@ -87,7 +87,7 @@ impl Store for SqliteStore {
         rows::levels(&mut *self.reader.acquire().await?, skus).await.map_err(StoreError::from)
     }
 
-    fn commits_at_once(&self) -> usize {
+    fn locking_at_once(&self) -> usize {
         1
     }
 
