@@ -132,17 +132,25 @@ impl CriticalSection {
     ) -> Section<'a> {
         let recording = self.holds.begin(sku, entry.asked_ns, &lease);
         self.failpoints.after_lock.hit().await;
-        let known = memory.filter(|memory| self.still_knows(*memory, &lease)).map(|memory| memory.level);
+        let known = self.known(memory, &lease);
         Section { shared: self, sku, lease, recording, known }
     }
 
-    /// Whether what was written last must still be so, or will be noticed by the guard if it is not: the lease follows
-    /// the one under which it was written, so nobody had the lock in between; or there is no lock, only the guard.
-    fn still_knows(&self, memory: Memory, lease: &Lease) -> bool {
+    /// What is known of a product without reading it. It must be so still, since nobody had the lock since it was noted;
+    /// or there is no lock; and if it is not so, the guard will notice.
+    fn known(&self, memory: Option<Memory>, lease: &Lease) -> Option<StockLevel> {
+        if !self.notes_levels() {
+            return None;
+        }
         let follows = |last: i64| lease.sequence() == Some(last + 1);
-        self.guard == Guard::Version
-            && !self.locks_rows
-            && (!self.has_lock || memory.sequence.is_some_and(follows))
+        let memory = memory.filter(|memory| !self.has_lock || memory.sequence.is_some_and(follows));
+        let noted = || lease.note().and_then(|note| note.parse().ok());
+        memory.map(|memory| memory.level).or_else(noted)
+    }
+
+    /// Whether levels may be known without reading: there is the guard, and a row that is locked need not be read.
+    fn notes_levels(&self) -> bool {
+        self.guard == Guard::Version && !self.locks_rows
     }
 
     /// Waits for the commits that are in flight.
@@ -181,7 +189,7 @@ enum Round {
     Stale,
 }
 
-impl Section<'_> {
+impl<'s> Section<'s> {
     /// Makes changes in one commit. Returns the result of each, after the commit; `None` where what was read had changed
     /// by then: nothing was written, and the lock has to be taken again. When the future is dropped, a commit that is in
     /// flight goes on.
@@ -207,13 +215,19 @@ impl Section<'_> {
         self.lease.check().is_ok()
     }
 
-    /// Releases the lock, and waits for that. Returns what is known of the product.
-    pub(crate) async fn leave(self) -> Option<Memory> {
-        self.shared.failpoints.before_release.hit().await;
-        self.recording.end();
+    /// Leaves: returns what is known of the product, and the release of the lock, to be waited for.
+    pub(crate) fn leave(self) -> (Option<Memory>, impl Future<Output = ()> + use<'s>) {
         let sequence = self.lease.sequence();
-        self.lease.release().await;
-        self.known.map(|level| Memory { level, sequence })
+        let memory = self.known.map(|level| Memory { level, sequence });
+        if let Some(level) = self.known {
+            self.lease.leave_note(level.to_string());
+        }
+        let release = async move {
+            self.shared.failpoints.before_release.hit().await;
+            self.recording.end();
+            self.lease.release().await;
+        };
+        (memory, release)
     }
 
     async fn round(&mut self, changes: &[&Change], results: &mut [Option<ChangeResult>]) -> Round {
@@ -282,6 +296,7 @@ impl Section<'_> {
             }
         }
         let (level, row) = self.shared.read(self.sku).await?;
+        self.known = Some(level).filter(|_| self.shared.notes_levels());
         self.shared.failpoints.after_read.hit().await;
         let plan = self.plan(level, changes);
         // With nothing to write, a row is let go of before anything else is asked.
@@ -303,8 +318,7 @@ impl Section<'_> {
         };
         plan.batch = committed?;
         self.recording.wrote(first, last);
-        self.known =
-            Some(plan.after).filter(|_| self.shared.guard == Guard::Version && !self.shared.locks_rows);
+        self.known = Some(plan.after).filter(|_| self.shared.notes_levels());
         self.shared.failpoints.after_commit.hit().await;
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! The decision: who gets what, first come first served. Pure; the locks exist so that what it is
 //! given is still true when its result is written.
 
+use std::fmt;
+use std::str::FromStr;
+
 /// What a product row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StockLevel {
@@ -11,6 +14,29 @@ pub struct StockLevel {
     /// Units ever put in stock.
     pub supply: i64,
 }
+
+/// As it is noted for the next holder of the product's lock: "stock version supply".
+impl fmt::Display for StockLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.stock, self.version, self.supply)
+    }
+}
+
+impl FromStr for StockLevel {
+    type Err = NotALevel;
+
+    fn from_str(text: &str) -> Result<Self, NotALevel> {
+        let mut numbers = text.split(' ').map(|number| number.parse().map_err(|_| NotALevel));
+        let mut next = || numbers.next().unwrap_or(Err(NotALevel));
+        let level = Self { stock: next()?, version: next()?, supply: next()? };
+        if numbers.next().is_none() { Ok(level) } else { Err(NotALevel) }
+    }
+}
+
+/// A text that is not a stock level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a stock level")]
+pub struct NotALevel;
 
 /// What is to be done to the stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -82,6 +82,9 @@ pub enum Waited {
     Failed(LockError),
 }
 
+/// What is noted for the next holder of a lock about what the lock protects. The lock does not know what it means.
+pub type Note = Box<str>;
+
 /// Whether a lease excludes everybody or only writers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {

@@ -170,7 +170,7 @@ async fn alone(sku: &Sku, shared: &Shared, waiting: Waiting) {
     waiting.answer(
         result.unwrap_or_else(|| Err(ChangeError::overloaded("the stock changed at the same moment"))),
     );
-    section.leave().await;
+    section.leave().1.await;
 }
 
 /// Forgets the queues of products that nobody orders any more.

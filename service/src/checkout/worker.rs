@@ -37,20 +37,32 @@ impl Shared {
 /// Serves a queue until it is empty.
 pub(super) async fn work(queue: Arc<Queue>, shared: Arc<Shared>) {
     let leaving = Leaving(&queue);
+    let mut begun = Instant::now();
+    let mut entered = acquire(&queue, &shared).await;
     loop {
-        let begun = Instant::now();
-        if let Some((entry, lease)) = acquire(&queue, &shared).await {
+        if let Some((entry, lease)) = entered.take() {
             let memory = queue.memory();
             let mut section = shared.section.enter(queue.sku(), entry, lease, memory).await;
             let served = serve(&queue, &shared, &mut section).await;
-            let memory = section.leave().await;
+            let (memory, release) = section.leave();
             queue.note(memory, begun.elapsed(), served.batches);
-            if let Some(pause) = served.pause {
-                tokio::time::sleep(pause).await;
-            }
+            begun = Instant::now();
+            // Who waits stands in the lock's queue again before the release is through.
+            entered = match served.pause {
+                None => tokio::join!(biased; release, acquire(&queue, &shared)).1,
+                Some(pause) => {
+                    release.await;
+                    tokio::time::sleep(pause).await;
+                    None
+                }
+            };
         }
-        if queue.retire() {
-            break;
+        if entered.is_none() {
+            if queue.retire() {
+                break;
+            }
+            begun = Instant::now();
+            entered = acquire(&queue, &shared).await;
         }
     }
     std::mem::forget(leaving);

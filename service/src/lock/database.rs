@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use prometheus_client::metrics::counter::Counter;
 
 use super::leased::{Attempt, Backend, BackendError, Claim, LeasedLock, Step, Wakeups};
-use super::{Acquire, Census, FencingToken, Holder, Lock, LockError, Mode};
+use super::{Acquire, Census, FencingToken, Holder, Lock, LockError, Mode, Note};
 use crate::combine::{FlightLost, Limits, Requests};
 use crate::config::{ConfigError, LeaseTime, StoreSection, StrategyName};
 use crate::db::DatabaseKind;
@@ -39,11 +39,7 @@ trait LockTable: Send + Sync {
     /// Inserts the records of those whose turn it is, and takes over what has expired. Each of the others has a ticket
     /// afterwards: a new one, or the one that it had. Returns the token of each record. `step` is [`Step::First`] when
     /// none of them has a ticket yet.
-    async fn insert(
-        &self,
-        claims: &[Arc<Claim>],
-        step: Step,
-    ) -> Result<Vec<Option<FencingToken>>, sqlx::Error>;
+    async fn insert(&self, claims: &[Arc<Claim>], step: Step) -> Result<Vec<Option<Taken>>, sqlx::Error>;
 
     /// Says where a waiting claim stands, and changes nothing. Only where that is cheaper than to insert.
     async fn look(&self, _claim: &Claim) -> Result<Outlook, sqlx::Error> {
@@ -56,6 +52,16 @@ trait LockTable: Send + Sync {
     /// Deletes the records and the tickets of claims, and announces it.
     async fn delete(&self, claims: &[Arc<Claim>]) -> Result<(), sqlx::Error>;
 
+    /// Deletes and then inserts, each with its own result. In one statement, where that is cheaper.
+    async fn exchange(
+        &self,
+        given: &[Arc<Claim>],
+        asked: &[Arc<Claim>],
+        step: Step,
+    ) -> (Result<(), sqlx::Error>, Result<Vec<Option<Taken>>, sqlx::Error>) {
+        (self.delete(given).await, self.insert(asked, step).await)
+    }
+
     /// All records.
     async fn holders(&self) -> Result<Vec<Holder>, sqlx::Error>;
 
@@ -64,9 +70,6 @@ trait LockTable: Send + Sync {
 
     /// How many claims on a key wait.
     async fn waiters(&self, key: &str) -> Result<u64, sqlx::Error>;
-
-    /// How many insertions may be under way at the same time.
-    fn flights(&self) -> usize;
 
     /// How long to wait before looking again, with so many ahead. Jittered, so that those who wait do not look in
     /// step.
@@ -80,6 +83,14 @@ trait LockTable: Send + Sync {
 
     /// Ends all connections.
     async fn close(&self);
+}
+
+/// A record that was inserted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Taken {
+    token: FencingToken,
+    /// What the table tells about what is locked.
+    note: Option<Note>,
 }
 
 /// Where a waiting claim stands.
@@ -145,16 +156,29 @@ impl Lock for DatabaseLock {
     }
 }
 
-/// How many claims one statement is for. Two of them at a time, from each of many replicas, fit into the server's table
-/// of locks.
+/// How many claims one statement is for. One of them at a time, from each of many replicas, fits into the server's table of
+/// locks.
 const MOST_CLAIMS: usize = 128;
 
 /// A lock table as a backend: what many claims ask for at the same time is combined into few statements.
 struct Table {
     asked: Asked,
     wakeups: Arc<Wakeups>,
-    insertions: Requests<(Arc<Claim>, Step), Attempt, BackendError>,
-    deletions: Requests<Arc<Claim>, (), BackendError>,
+    jobs: Requests<Job, Result<Done, BackendError>, BackendError>,
+}
+
+/// What the table is asked for, together with others.
+enum Job {
+    /// To insert the claim's record, or to see to it that it has a ticket.
+    Insert(Arc<Claim>, Step),
+    /// To delete the claim's record, or its ticket.
+    Delete(Arc<Claim>),
+}
+
+/// What came of a job.
+enum Done {
+    Attempted(Attempt),
+    Deleted,
 }
 
 /// A lock table that is counted.
@@ -168,24 +192,12 @@ struct Asked {
 impl Table {
     fn new(table: Arc<dyn LockTable>, wakeups: Arc<Wakeups>, round_trips: Counter) -> Self {
         let asked = Asked { table, round_trips };
-        let insertions = {
-            let (asked, flights) = (asked.clone(), asked.table.flights());
-            Requests::new(Limits { flights, jobs: MOST_CLAIMS }, move |claims| {
-                let asked = asked.clone();
-                async move { asked.insert(claims).await }
-            })
-        };
-        let deletions = {
-            let asked = asked.clone();
-            Requests::new(Limits { flights: 1, jobs: MOST_CLAIMS }, move |claims: Vec<Arc<Claim>>| {
-                let asked = asked.clone();
-                async move {
-                    let deleted = asked.once().delete(&claims).await;
-                    deleted.map(|()| vec![(); claims.len()]).map_err(|error| asked.error(error))
-                }
-            })
-        };
-        Self { asked, wakeups, insertions, deletions }
+        let flying = asked.clone();
+        let jobs = Requests::new(Limits { flights: 1, jobs: MOST_CLAIMS }, move |jobs| {
+            let asked = flying.clone();
+            async move { Ok(asked.carry_out(jobs).await) }
+        });
+        Self { asked, wakeups, jobs }
     }
 }
 
@@ -201,18 +213,42 @@ impl Asked {
         if is_busy { BackendError::Busy(error.to_string()) } else { BackendError::Failed(error.to_string()) }
     }
 
-    async fn insert(&self, claims: Vec<(Arc<Claim>, Step)>) -> Result<Vec<Attempt>, BackendError> {
-        let (claims, steps): (Vec<_>, Vec<_>) = claims.into_iter().unzip();
-        let step = if steps.contains(&Step::Again) { Step::Again } else { Step::First };
-        let waits = Attempt::Waits { ahead: 0 };
-        match self.once().insert(&claims, step).await {
-            Ok(tokens) => {
-                Ok(tokens.into_iter().map(|token| token.map_or(waits, Attempt::Acquired)).collect())
+    /// Carries jobs out together: one result for each, in their order.
+    async fn carry_out(&self, jobs: Vec<Job>) -> Vec<Result<Done, BackendError>> {
+        let (mut given, mut asked, mut step) = (Vec::new(), Vec::new(), Step::First);
+        for job in &jobs {
+            match job {
+                Job::Delete(claim) => given.push(Arc::clone(claim)),
+                Job::Insert(claim, its_step) => {
+                    asked.push(Arc::clone(claim));
+                    if *its_step == Step::Again {
+                        step = Step::Again;
+                    }
+                }
             }
-            // One kept them all out: each tries again by itself.
-            Err(error) if self.table.is_busy(&error) => Ok(vec![waits; claims.len()]),
-            Err(error) => Err(self.error(error)),
         }
+        let (deleted, inserted) = match (given.is_empty(), asked.is_empty()) {
+            (false, false) => self.once().exchange(&given, &asked, step).await,
+            (false, true) => (self.once().delete(&given).await, Ok(Vec::new())),
+            (true, _) => (Ok(()), self.once().insert(&asked, step).await),
+        };
+        let waits = || Attempt::Waits { ahead: 0 };
+        let attempts: Vec<Result<Attempt, BackendError>> = match inserted {
+            Ok(taken) => taken
+                .into_iter()
+                .map(|taken| Ok(taken.map_or_else(waits, |taken| Attempt::Acquired(taken.token, taken.note))))
+                .collect(),
+            // One kept them all out: each tries again by itself.
+            Err(error) if self.table.is_busy(&error) => asked.iter().map(|_| Ok(waits())).collect(),
+            Err(error) => vec![Err(self.error(error)); asked.len()],
+        };
+        let deleted = deleted.map_err(|error| self.error(error));
+        let mut attempts = attempts.into_iter();
+        let done = |job: &Job| match job {
+            Job::Delete(_) => deleted.clone().map(|()| Done::Deleted),
+            Job::Insert(..) => attempts.next().expect("one for each").map(Done::Attempted),
+        };
+        jobs.iter().map(done).collect()
     }
 }
 
@@ -225,7 +261,10 @@ impl Backend for Table {
         {
             return Ok(Attempt::Waits { ahead });
         }
-        self.insertions.submit((claim, step)).await
+        match self.jobs.submit(Job::Insert(claim, step)).await?? {
+            Done::Attempted(attempt) => Ok(attempt),
+            Done::Deleted => unreachable!("an insertion deletes nothing"),
+        }
     }
 
     async fn renew(&self, claims: &[Arc<Claim>]) -> Vec<Result<bool, BackendError>> {
@@ -239,8 +278,8 @@ impl Backend for Table {
         renewed
     }
 
-    async fn release(&self, claim: &Arc<Claim>) -> Result<(), BackendError> {
-        self.deletions.submit(Arc::clone(claim)).await
+    async fn release(&self, claim: &Arc<Claim>, _: Option<&str>) -> Result<(), BackendError> {
+        self.jobs.submit(Job::Delete(Arc::clone(claim))).await?.map(drop)
     }
 
     async fn census(&self, key: &str) -> Result<Census, BackendError> {

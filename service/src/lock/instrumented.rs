@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Acquire, Census, Hold, Lock, LockError, Mode, Validity, Waited};
+use super::{Acquire, Census, Hold, Lock, LockError, Mode, Note, Validity, Waited};
 use crate::telemetry::LockMetrics;
 
 /// A wrapper that measures any lock.
@@ -82,11 +82,11 @@ struct Measured {
 
 #[async_trait]
 impl Hold for Measured {
-    async fn release(mut self: Box<Self>) {
+    async fn release(mut self: Box<Self>, note: Option<Note>) {
         let inner = self.inner.take();
         drop(self); // the hold ends when the release is sent, not when it is answered
         if let Some(inner) = inner {
-            inner.release().await;
+            inner.release(note).await;
         }
     }
 }

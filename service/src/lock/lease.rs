@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::FencingToken;
+use super::{FencingToken, Note};
 
 /// The right to be in the critical section.
 ///
@@ -25,6 +25,10 @@ struct Inner {
     token: Option<FencingToken>,
     /// Grows by one with every exclusive lease of the key, where the lock has such a number.
     sequence: Option<i64>,
+    /// For this holder.
+    note: Option<Note>,
+    /// For the next one.
+    left_note: Mutex<Option<Note>>,
     validity: Validity,
     hold: Option<Box<dyn Hold>>,
 }
@@ -33,18 +37,24 @@ struct Inner {
 #[async_trait]
 pub trait Hold: Send + Sync {
     /// Gives the lock back; returns when that is done or handed to somebody who will see to it.
-    async fn release(self: Box<Self>);
+    /// The next exclusive holder gets the note, where the lock has notes and nobody else has had it in between.
+    async fn release(self: Box<Self>, note: Option<Note>);
 }
 
 impl Lease {
     /// A lease that is valid for as long as `validity` says and ends with `hold`.
     pub fn new(token: Option<FencingToken>, validity: Validity, hold: Box<dyn Hold>) -> Self {
-        Self { inner: Arc::new(Inner { token, sequence: None, validity, hold: Some(hold) }) }
+        Self::of(token, validity, Some(hold))
     }
 
     /// A lease that cannot be lost, of a lock that has nothing to release but `hold`.
     pub fn unlimited(hold: Option<Box<dyn Hold>>) -> Self {
-        Self { inner: Arc::new(Inner { token: None, sequence: None, validity: Validity::unlimited(), hold }) }
+        Self::of(None, Validity::unlimited(), hold)
+    }
+
+    fn of(token: Option<FencingToken>, validity: Validity, hold: Option<Box<dyn Hold>>) -> Self {
+        let left_note = Mutex::new(None);
+        Self { inner: Arc::new(Inner { token, sequence: None, note: None, left_note, validity, hold }) }
     }
 
     /// The fencing token, where the lock has one.
@@ -56,6 +66,18 @@ impl Lease {
     /// number: two leases whose numbers follow each other had no other between them.
     pub fn sequence(&self) -> Option<i64> {
         self.inner.sequence
+    }
+
+    /// What is noted about what the lock protects, where the lock has notes: as it was after the last exclusive holder,
+    /// or later.
+    pub fn note(&self) -> Option<&str> {
+        self.inner.note.as_deref()
+    }
+
+    /// Leaves a note for the next exclusive holder. It gets lost when this lease does not end by its
+    /// [release](Self::release), and where the lock has no notes.
+    pub fn leave_note(&self, note: impl Into<Note>) {
+        *self.inner.left_note.lock().expect("nothing panics while it holds this") = Some(note.into());
     }
 
     /// Whether the lease is still good. To be asked before every side effect.
@@ -81,13 +103,19 @@ impl Lease {
     pub async fn release(self) {
         let Some(inner) = Arc::into_inner(self.inner) else { return };
         if let Some(hold) = inner.hold {
-            hold.release().await;
+            hold.release(inner.left_note.into_inner().unwrap_or_default()).await;
         }
     }
 
     /// The same lease with its number among the leases of its key. It must not have been entered again yet.
     pub(super) fn with_sequence(mut self, sequence: Option<i64>) -> Self {
         self.inner_mut().sequence = sequence;
+        self
+    }
+
+    /// The same lease with a note for its holder. It must not have been entered again yet.
+    pub(super) fn with_note(mut self, note: Option<Note>) -> Self {
+        self.inner_mut().note = note;
         self
     }
 
@@ -217,7 +245,7 @@ mod tests {
 
     #[async_trait]
     impl Hold for Count {
-        async fn release(self: Box<Self>) {
+        async fn release(self: Box<Self>, _: Option<Note>) {
             *self.0.lock().unwrap() += 1;
         }
     }

@@ -23,7 +23,7 @@ use self::renewer::{Renewal, Renewer, valid_until};
 pub(super) use self::wakeups::Wakeups;
 use super::pending::Pending;
 use super::pending_reply::PendingReply;
-use super::{Acquire, Census, FencingToken, Hold, Lease, Lock, LockError, Mode, Validity};
+use super::{Acquire, Census, FencingToken, Hold, Lease, Lock, LockError, Mode, Note, Validity};
 use crate::config::LeaseTime;
 use crate::telemetry::LockMetrics;
 
@@ -41,8 +41,9 @@ pub(super) trait Backend: Send + Sync {
     /// when it has none any more.
     async fn renew(&self, claims: &[Arc<Claim>]) -> Vec<Result<bool, BackendError>>;
 
-    /// Gives back whatever an owner has: the lock, or its place among those who wait.
-    async fn release(&self, claim: &Arc<Claim>) -> Result<(), BackendError>;
+    /// Gives back whatever an owner has: the lock, or its place among those who wait. `note` is for the next exclusive
+    /// holder, where the backend keeps notes.
+    async fn release(&self, claim: &Arc<Claim>, note: Option<&str>) -> Result<(), BackendError>;
 
     /// Who has the lock on a key, and how many wait.
     async fn census(&self, key: &str) -> Result<Census, BackendError>;
@@ -56,11 +57,6 @@ pub(super) trait Backend: Send + Sync {
     /// How long to wait before looking again without an announcement, with so many ahead. Jittered, so that those who
     /// wait do not look in step.
     fn pause(&self, ahead: u32) -> Duration;
-
-    /// Whether the tokens of a key grow by exactly one with every exclusive lease.
-    fn counts_each_key(&self) -> bool {
-        false
-    }
 
     /// What it is called in errors.
     fn name(&self) -> &'static str;
@@ -91,13 +87,12 @@ pub(super) enum Step {
 }
 
 /// What came of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Attempt {
-    Acquired(FencingToken),
+    /// With a note about what the lock protects, if there is one.
+    Acquired(FencingToken, Option<Note>),
     /// So many stand before it, or another holder has the lock.
-    Waits {
-        ahead: u32,
-    },
+    Waits { ahead: u32 },
 }
 
 /// Why a backend did not do what it was asked.
@@ -152,8 +147,8 @@ impl Shared {
         // From here on the lock, or the place among those who wait, is given back, whatever becomes of this attempt.
         let mut release = self.releaser.pending(&claim);
         match self.wait(&claim, &mut release, reply).await {
-            Ok((token, asked)) => {
-                let lease = self.lease(&claim, release, token, asked);
+            Ok((token, note, asked)) => {
+                let lease = self.lease(&claim, release, token, asked).with_note(note);
                 // A reply that took longer than the lease brought nothing.
                 lease.check().map_err(|_| LockError::Timeout)?;
                 Ok(lease)
@@ -163,13 +158,13 @@ impl Shared {
         }
     }
 
-    /// Waits for the claim's turn. Returns the token and when it was asked for.
+    /// Waits for the claim's turn. Returns the token, the note, and when they were asked for.
     async fn wait(
         &self,
         claim: &Arc<Claim>,
         release: &mut PendingRelease,
         reply: &PendingReply,
-    ) -> Result<(FencingToken, Instant), BackendError> {
+    ) -> Result<(FencingToken, Option<Note>, Instant), BackendError> {
         // Before the first attempt: whatever changes after it wakes this waiter.
         let waiter = self.backend.wakeups().register(&claim.key);
         let mut step = Step::First;
@@ -177,7 +172,7 @@ impl Shared {
             let asked = Instant::now();
             let attempt = Arc::clone(&self.backend).attempt(Arc::clone(claim), step);
             match reply.during(release.after(attempt)).await? {
-                Attempt::Acquired(token) => return Ok((token, asked)),
+                Attempt::Acquired(token, note) => return Ok((token, note, asked)),
                 // An error says that the pause is over.
                 Attempt::Waits { ahead } => drop(timeout(self.backend.pause(ahead), waiter.woken()).await),
             }
@@ -197,8 +192,7 @@ impl Shared {
             LeaseTime::For(lease) => Validity::until(valid_until(asked, lease)),
         };
         let renewal = self.renewer.as_ref().map(|renewer| renewer.renew(claim, &validity));
-        let sequence = self.backend.counts_each_key().then_some(token.0);
-        Lease::new(Some(token), validity, Box::new(Held { release, renewal })).with_sequence(sequence)
+        Lease::new(Some(token), validity, Box::new(Held { release, renewal }))
     }
 
     fn unavailable(&self, error: impl std::fmt::Display) -> LockError {
@@ -244,9 +238,9 @@ struct Held {
 
 #[async_trait]
 impl Hold for Held {
-    async fn release(self: Box<Self>) {
+    async fn release(self: Box<Self>, note: Option<Note>) {
         let Self { release, renewal } = *self;
         drop(renewal);
-        release.now().await;
+        release.now(note.as_deref()).await;
     }
 }

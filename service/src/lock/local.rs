@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::pending::Pending;
-use super::{Acquire, Census, Hold, Holder, Lease, Lock, LockError, Mode};
+use super::{Acquire, Census, Hold, Holder, Lease, Lock, LockError, Mode, Note};
 
 /// One read-write lock for each key. Tokio's is fair: first come first served, readers together.
 ///
@@ -129,7 +129,7 @@ enum Guard {
 
 #[async_trait]
 impl Hold for Held {
-    async fn release(self: Box<Self>) {}
+    async fn release(self: Box<Self>, _: Option<Note>) {}
 }
 
 #[cfg(test)]

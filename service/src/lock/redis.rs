@@ -5,6 +5,8 @@
 //! - Those who wait have a queue in Redis (the course says that Redis has one; it has none until it is built): first come first served, readers together. A place lapses a second after its waiter stopped looking.
 //! - A release that another waits for is published, with its key, and wakes those who wait for that key. The message is
 //!   a hint; looking again is the backstop.
+//! - Who releases may leave a note about what the lock protects. The next holder gets it, unless somebody else had the
+//!   lock in between: it is gone as soon as the lock is taken.
 //! - All commands of the lock go over one connection, in order: a cancelled attempt's release cannot overtake its
 //!   acquire.
 //! - The fencing token is a counter in Redis. A server that is new, has lost its data or has come back with older
@@ -46,6 +48,9 @@ use crate::telemetry::LockMetrics;
 
 /// The channel on which releases are published.
 const CHANNEL: &str = "stocklock:released";
+
+/// How long a note is kept. Who comes later has to read.
+const NOTE_TTL: Duration = Duration::from_secs(10);
 
 /// How long one command may take.
 const COMMAND: Duration = Duration::from_secs(2);
@@ -205,15 +210,15 @@ impl RedisBackend {
     async fn acquire(&self, claim: &Claim, floor: i64) -> Result<Attempt, redis::RedisError> {
         self.round_trips.inc();
         let mut call =
-            self.scripts.acquire.call(&claim.key, &["lock", "readers", "waiting", "places", "token"]);
+            self.scripts.acquire.call(&claim.key, &["lock", "readers", "waiting", "places", "token", "note"]);
         call.write_arg_fmt(claim.owner.as_simple());
         call.arg(mode_name(claim.mode)).arg(claim.lease.map_or(0, millis)).arg(millis(PLACE_TTL));
         call.arg(floor).arg(&*claim.holder);
-        let (is_acquired, number): (bool, i64) =
+        let (is_acquired, number, note): (bool, i64, Option<String>) =
             self.scripts.acquire.run(&call, &mut self.connection.clone()).await?;
         Ok(if is_acquired {
             self.floors.had(&claim.key, number);
-            Attempt::Acquired(FencingToken(number))
+            Attempt::Acquired(FencingToken(number), note.map(String::into_boxed_str))
         } else {
             Attempt::Waits { ahead: u32::try_from(number).unwrap_or(u32::MAX) }
         })
@@ -261,11 +266,12 @@ impl Backend for RedisBackend {
         }
     }
 
-    async fn release(&self, claim: &Arc<Claim>) -> Result<(), BackendError> {
+    async fn release(&self, claim: &Arc<Claim>, note: Option<&str>) -> Result<(), BackendError> {
         self.round_trips.inc();
-        let mut call = self.scripts.release.call(&claim.key, &["lock", "readers", "waiting", "places"]);
+        let mut call =
+            self.scripts.release.call(&claim.key, &["lock", "readers", "waiting", "places", "note"]);
         call.write_arg_fmt(claim.owner.as_simple());
-        call.arg(CHANNEL).arg(&*claim.key);
+        call.arg(CHANNEL).arg(&*claim.key).arg(note.unwrap_or_default()).arg(millis(NOTE_TTL));
         self.scripts.release.run(&call, &mut self.connection.clone()).await.map_err(failed)
     }
 
@@ -308,10 +314,6 @@ impl Backend for RedisBackend {
 
     fn pause(&self, _ahead: u32) -> Duration {
         Duration::from_millis(rand::rng().random_range(50..=100))
-    }
-
-    fn counts_each_key(&self) -> bool {
-        true
     }
 
     fn name(&self) -> &'static str {

@@ -28,7 +28,7 @@ use self::releaser::{Leftover, Releaser};
 use self::session::Session;
 use super::pending::Pending;
 use super::pending_reply::PendingReply;
-use super::{Acquire, Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode};
+use super::{Acquire, Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode, Note};
 use crate::config::{Watch, ZookeeperSection};
 use crate::telemetry::LockMetrics;
 
@@ -361,7 +361,7 @@ struct Place {
 
 #[async_trait]
 impl Hold for Place {
-    async fn release(self: Box<Self>) {
+    async fn release(self: Box<Self>, _: Option<Note>) {
         self.leftover.clear_away().await;
     }
 }

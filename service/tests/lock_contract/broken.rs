@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lab::Redis;
-use order_service::lock::{Acquire, Census, Hold, Lease, Lock, LockError, Mode, Pending, Validity};
+use order_service::lock::{Acquire, Census, Hold, Lease, Lock, LockError, Mode, Note, Pending, Validity};
 use tokio::time::{Instant, sleep, timeout_at};
 use zookeeper_client::{Acls, Client, CreateMode};
 
@@ -129,7 +129,7 @@ struct AnybodysHold {
 
 #[async_trait]
 impl Hold for AnybodysHold {
-    async fn release(self: Box<Self>) {
+    async fn release(self: Box<Self>, _: Option<Note>) {
         self.inner.release().await;
         let deleted = self.redis.command(&["DEL", &format!("stocklock:{{{KEY}}}:lock")]).await;
         deleted.expect("Redis answers");
@@ -174,7 +174,7 @@ struct Node {
 
 #[async_trait]
 impl Hold for Node {
-    async fn release(self: Box<Self>) {
+    async fn release(self: Box<Self>, _: Option<Note>) {
         self.client.delete(&self.path, None).await.expect("ZooKeeper answers");
     }
 }

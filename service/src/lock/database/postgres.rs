@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt as _;
-use sqlx::postgres::{PgConnection, PgListener, PgPool, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection, PgListener, PgPool, PgRow, Postgres};
+use sqlx::query::QueryAs;
 use sqlx::{Error, Row as _};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{LockTable, mode_from, mode_name};
+use super::{LockTable, Taken, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
 use crate::db::postgres::{Pool, is_definite, options, pool};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
@@ -22,50 +23,22 @@ use crate::lock::{FencingToken, Holder};
 /// The channel of the announcements.
 const CHANNEL: &str = "stocklock_released";
 
-/// How many connections the lock table has, besides the listener's: two insertions, a deletion, and one for everything
-/// else. Waiting for a lock takes none.
-const CONNECTIONS: usize = 4;
+/// How many connections the lock table has, besides the listener's: one for records that come and go, one for renewals, and one
+/// for everything else. Waiting for a lock takes none.
+const CONNECTIONS: usize = 3;
 
 /// How much longer than the server a statement is waited for, until its connection is taken for dead.
 const REPLY: Duration = Duration::from_millis(500);
 
 /// Inserts the records of those whose turn it is; the others get a ticket, or keep the one that they have.
-///
-/// Tokens have to be drawn in the order in which their records come to stand, or a holder could follow one with a
-/// greater token. So whoever inserts has entered its keys first (`stocklock_in_turn`), and has them to himself until
-/// the commit; only then are tokens drawn. Uniqueness decides between two who insert.
-///
-/// A statement that neither inserts nor refreshes a ticket writes nothing.
-const INSERT: &str = "
-    with asked as materialized (
-             select * from unnest($1::text[], $2::text[], $3::uuid[])
-                 with ordinality as t (lock_key, mode, owner, position)
-         ),
-         taken as (
-             insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
-             select lock_key, mode, owner, $4, clock_timestamp(),
-                 clock_timestamp() + $5 * interval '1 millisecond'
-             from asked
-             where owner = any (array(select stocklock_in_turn($1, $2, $3)))
-             order by position
-             on conflict do nothing
-             returning owner, token
-         ),
-         waiting as (
-             insert into lock_waiters (lock_key, mode, owner, expires_at)
-             select lock_key, mode, owner, clock_timestamp() + $6 * interval '1 millisecond'
-             from asked
-             where owner not in (select owner from taken)
-             and not exists (
-                 select 1 from lock_waiters as me
-                 where me.owner = asked.owner
-                 and me.expires_at > clock_timestamp() + $6 * interval '0.67 millisecond'
-             )
-             order by position
-             on conflict (owner) do update set expires_at = excluded.expires_at
-         ),
-         served as (delete from lock_waiters using taken where lock_waiters.owner = taken.owner)
-    select owner, token from taken";
+const TAKE: &str = "select owner, token, note from stocklock_take($1, $2, $3, $4, $5, $6)";
+
+/// Deletes the records and tickets of owners, and announces it.
+const GIVE: &str = "select stocklock_give($1, $2, $3, $4)";
+
+/// Both: deletes first.
+const EXCHANGE: &str =
+    "select owner, token, note from stocklock_exchange($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 /// Extends records. Under its key, as everything that locks rows of several keys: so that no two wait for each other.
 const EXTEND: &str = "
@@ -74,42 +47,6 @@ const EXTEND: &str = "
     from alone, unnest($1::text[], $2::uuid[]) as mine (lock_key, owner)
     where locks.lock_key = mine.lock_key and locks.owner = mine.owner
     returning locks.owner";
-
-/// Deletes the records and tickets of owners, and selects their keys.
-///
-/// The disk is not waited for where records expire: a server that crashes and comes back with a record that was deleted
-/// keeps others out until its lease ends, as its holder's crash would. (An insertion is waited for: without it, another
-/// could have the lock while its holder believes to.)
-macro_rules! delete {
-    ($select:literal) => {
-        concat!(
-            "with settings as materialized (select set_config('synchronous_commit', $3, true)),
-                 alone as materialized (select stocklock_enter($1) from settings),
-                 mine as materialized (select * from unnest($1::text[], $2::uuid[]) as t (lock_key, owner)),
-                 record as (
-                     delete from locks using alone, mine
-                     where locks.lock_key = mine.lock_key and locks.owner = mine.owner
-                     returning locks.lock_key
-                 ),
-                 ticket as (
-                     delete from lock_waiters using alone, mine where lock_waiters.owner = mine.owner
-                     returning lock_waiters.lock_key
-                 ),
-                 gone as (
-                     select array(select lock_key from record union select lock_key from ticket) as keys
-                 ) ",
-            $select
-        )
-    };
-}
-
-/// Deletes, and announces the keys that another waits for. It has entered the keys, as those who get a ticket have: so it
-/// sees each ticket of one who saw the record.
-const DELETE: &str =
-    delete!("select pg_notify($4, lock_key) from gone, lateral stocklock_awaited(keys) as lock_key");
-
-/// Deletes, and leaves those who wait to their poll.
-const DELETE_SILENTLY: &str = delete!("select null from gone where keys is null");
 
 /// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
 pub(super) struct PostgresTable {
@@ -171,15 +108,28 @@ async fn listen(pool: PgPool, wakeups: Arc<Wakeups>) {
 
 #[async_trait]
 impl LockTable for PostgresTable {
-    async fn insert(&self, claims: &[Arc<Claim>], _: Step) -> Result<Vec<Option<FencingToken>>, Error> {
-        let Some(claim) = claims.first() else { return Ok(Vec::new()) };
-        let (keys, owners) = keys_and_owners(claims);
-        let modes: Vec<_> = claims.iter().map(|claim| mode_name(claim.mode)).collect();
-        let insert = sqlx::query_as(INSERT).bind(keys).bind(modes).bind(&owners);
-        let insert = insert.bind(&*claim.holder).bind(claim.lease.map(millis)).bind(millis(PLACE_TTL));
-        let taken: Vec<(Uuid, i64)> = self.run(async |connection| insert.fetch_all(connection).await).await?;
-        let taken: HashMap<_, _> = taken.into_iter().collect();
-        Ok(owners.iter().map(|owner| taken.get(owner).copied().map(FencingToken)).collect())
+    async fn insert(&self, claims: &[Arc<Claim>], _: Step) -> Result<Vec<Option<Taken>>, Error> {
+        let asked = Asked::of(claims);
+        let take = asked.bind(sqlx::query_as(TAKE));
+        let taken = self.run(async |connection| take.fetch_all(connection).await).await?;
+        Ok(in_order(claims, taken))
+    }
+
+    async fn exchange(
+        &self,
+        given: &[Arc<Claim>],
+        asked: &[Arc<Claim>],
+        step: Step,
+    ) -> (Result<(), Error>, Result<Vec<Option<Taken>>, Error>) {
+        let (keys, owners) = keys_and_owners(given);
+        let exchange = sqlx::query_as(EXCHANGE).bind(keys).bind(owners).bind(CHANNEL);
+        let exchange = Asked::of(asked).bind(exchange);
+        match self.run(async |connection| exchange.fetch_all(connection).await).await {
+            Ok(taken) => (Ok(()), Ok(in_order(asked, taken))),
+            // Each by itself, so that neither fails for the other's sake.
+            Err(error) if is_definite(&error) => (self.delete(given).await, self.insert(asked, step).await),
+            Err(error) => (Err(Error::Protocol(error.to_string())), Err(error)),
+        }
     }
 
     async fn extend(&self, claims: &[Arc<Claim>]) -> Result<Vec<bool>, Error> {
@@ -193,16 +143,17 @@ impl LockTable for PostgresTable {
 
     async fn delete(&self, claims: &[Arc<Claim>]) -> Result<(), Error> {
         let (keys, owners) = keys_and_owners(claims);
-        let expire = claims.iter().all(|claim| claim.lease.is_some());
-        let synchronous_commit = if expire { "off" } else { "on" };
-        let delete = sqlx::query(DELETE).bind(&keys).bind(&owners).bind(synchronous_commit).bind(CHANNEL);
-        match self.run(async |connection| delete.execute(connection).await).await {
+        let durable = claims.iter().any(|claim| claim.lease.is_none());
+        let give = |channel: Option<&'static str>| {
+            let give = sqlx::query(GIVE).bind(&keys).bind(&owners).bind(channel).bind(durable);
+            self.run(async |connection| give.execute(connection).await.map(drop))
+        };
+        match give(Some(CHANNEL)).await {
             Err(error) if is_definite(&error) && !self.is_busy(&error) => {
                 tracing::warn!(%error, "a release could not be announced; those who wait poll");
-                let delete = sqlx::query(DELETE_SILENTLY).bind(&keys).bind(&owners).bind(synchronous_commit);
-                self.run(async |connection| delete.execute(connection).await).await.map(drop)
+                give(None).await
             }
-            deleted => deleted.map(drop),
+            deleted => deleted,
         }
     }
 
@@ -230,10 +181,6 @@ impl LockTable for PostgresTable {
         Ok(waiting.unsigned_abs())
     }
 
-    fn flights(&self) -> usize {
-        2
-    }
-
     fn pause(&self, _ahead: u32) -> Duration {
         Duration::from_millis(rand::rng().random_range(50..=100))
     }
@@ -256,6 +203,40 @@ impl Drop for PostgresTable {
     fn drop(&mut self) {
         self.listener.abort();
     }
+}
+
+/// Claims, column by column, and what they have in common.
+struct Asked<'a> {
+    keys: Vec<&'a str>,
+    modes: Vec<&'static str>,
+    owners: Vec<Uuid>,
+    holder: &'a str,
+    lease: Option<f64>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(claims: &'a [Arc<Claim>]) -> Self {
+        let (keys, owners) = keys_and_owners(claims);
+        let modes = claims.iter().map(|claim| mode_name(claim.mode)).collect();
+        let (holder, lease) = claims.first().map_or(("", None), |claim| (&*claim.holder, claim.lease));
+        Self { keys, modes, owners, holder, lease: lease.map(millis) }
+    }
+
+    /// Binds six parameters.
+    fn bind<O>(self, query: QueryAs<'a, Postgres, O, PgArguments>) -> QueryAs<'a, Postgres, O, PgArguments> {
+        let query = query.bind(self.keys).bind(self.modes).bind(self.owners).bind(self.holder);
+        query.bind(self.lease).bind(millis(PLACE_TTL))
+    }
+}
+
+/// What each of the claims has, in their order.
+fn in_order(claims: &[Arc<Claim>], taken: Vec<(Uuid, i64, String)>) -> Vec<Option<Taken>> {
+    let taken = taken.into_iter().map(|(owner, token, note)| {
+        let note = Some(note).filter(|note| !note.is_empty()).map(String::into_boxed_str);
+        (owner, Taken { token: FencingToken(token), note })
+    });
+    let mut taken: HashMap<_, _> = taken.collect();
+    claims.iter().map(|claim| taken.remove(&claim.owner)).collect()
 }
 
 fn keys_and_owners(claims: &[Arc<Claim>]) -> (Vec<&str>, Vec<Uuid>) {

@@ -9,7 +9,7 @@ use rand::RngExt as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{Error, Row as _, SqliteExecutor};
 
-use super::{LockTable, Outlook, mode_from, mode_name};
+use super::{LockTable, Outlook, Taken, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
 use crate::db::sqlite::{options, pool};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
@@ -140,7 +140,7 @@ fn json<T: serde::Serialize>(of_each: impl Iterator<Item = T>) -> String {
 
 #[async_trait]
 impl LockTable for SqliteTable {
-    async fn insert(&self, claims: &[Arc<Claim>], step: Step) -> Result<Vec<Option<FencingToken>>, Error> {
+    async fn insert(&self, claims: &[Arc<Claim>], step: Step) -> Result<Vec<Option<Taken>>, Error> {
         let claims: Vec<_> = claims.iter().map(|claim| &**claim).collect();
         let mut taken = match step {
             // Where nothing has expired and no other waits, one statement is all.
@@ -156,7 +156,11 @@ impl LockTable for SqliteTable {
                 Err(error) => return Err(error),
             }
         }
-        Ok(claims.iter().map(|claim| taken.get(&claim.owner.to_string()).copied()).collect())
+        let of = |claim: &&Claim| {
+            let token = taken.get(&claim.owner.to_string()).copied();
+            token.map(|token| Taken { token, note: None })
+        };
+        Ok(claims.iter().map(of).collect())
     }
 
     async fn look(&self, claim: &Claim) -> Result<Outlook, Error> {
@@ -243,10 +247,6 @@ impl LockTable for SqliteTable {
         .fetch_one(&self.reader)
         .await?;
         Ok(waiting.unsigned_abs())
-    }
-
-    fn flights(&self) -> usize {
-        1
     }
 
     fn pause(&self, ahead: u32) -> Duration {

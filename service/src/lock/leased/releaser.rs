@@ -119,8 +119,8 @@ impl PendingRelease {
     }
 
     /// Releases now; what fails is left to the releaser.
-    pub(super) async fn now(mut self) {
-        self.is_done = matches!(timeout(ONE_TRY, self.backend.release(&self.claim)).await, Ok(Ok(())));
+    pub(super) async fn now(mut self, note: Option<&str>) {
+        self.is_done = matches!(timeout(ONE_TRY, self.backend.release(&self.claim, note)).await, Ok(Ok(())));
     }
 }
 
@@ -175,7 +175,7 @@ async fn release(backend: &dyn Backend, claim: &Arc<Claim>, give_up_after: Optio
     let give_up = give_up_after.map(|after| Instant::now() + after);
     let mut pause = Duration::from_millis(10);
     loop {
-        match timeout(ONE_TRY, backend.release(claim)).await {
+        match timeout(ONE_TRY, backend.release(claim, None)).await {
             Ok(Ok(())) => return,
             failed if give_up.is_some_and(|give_up| Instant::now() + pause >= give_up) => {
                 tracing::warn!(

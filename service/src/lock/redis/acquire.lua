@@ -1,6 +1,6 @@
--- KEYS: lock, readers, waiting, places, token.  ARGV: owner, mode, lease ms, place ms, floor, holder.
--- Returns {1, token} when the lock is acquired, and else {0, how many stand before it}. No token is less than the floor.
-local lock, readers, waiting, places, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- KEYS: lock, readers, waiting, places, token, note.  ARGV: owner, mode, lease ms, place ms, floor, holder.
+-- Returns {1, token, the last holder's note} when the lock is acquired, and else {0, how many stand before it}. No token is less than the floor.
+local lock, readers, waiting, places, counter, note = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local owner, mode, lease, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
 
 local function take()
@@ -12,7 +12,7 @@ local function take()
     end
     redis.call('HSET', lock, 'owner', owner, 'token', token, 'holder', ARGV[6])
     redis.call('PEXPIRE', lock, lease)
-    return { 1, token }
+    return { 1, token, redis.call('GETDEL', note) }
 end
 
 -- Nobody has it and nobody waits: the common case.
@@ -23,7 +23,7 @@ end
 -- Its own already: an earlier reply was lost. The lease begins again, as its owner reckons.
 if redis.call('HGET', lock, 'owner') == owner then
     redis.call('PEXPIRE', lock, lease)
-    return { 1, tonumber(redis.call('HGET', lock, 'token')) }
+    return { 1, tonumber(redis.call('HGET', lock, 'token')), false }
 end
 
 local time = redis.call('TIME')
@@ -40,7 +40,7 @@ local function read()
         token = floor
         redis.call('SET', counter, ARGV[5])
     end
-    return { 1, token }
+    return { 1, token, false }
 end
 
 redis.call('ZREMRANGEBYSCORE', readers, '-inf', now)
@@ -73,7 +73,7 @@ if held or ahead > 0 then
     redis.call('HSET', places, owner, mode .. ' ' .. string.format('%d', now + place))
     redis.call('PEXPIRE', waiting, place * 2)
     redis.call('PEXPIRE', places, place * 2)
-    return { 0, ahead }
+    return { 0, ahead, false }
 end
 
 if placed then

@@ -1,10 +1,13 @@
--- KEYS: lock, readers, waiting, places.  ARGV: owner, channel, what is locked.
+-- KEYS: lock, readers, waiting, places, note.  ARGV: owner, channel, what is locked, a note or nothing, the note's time in ms.
 -- Gives back whatever the owner has, and nothing of any other.
-local lock, readers, waiting, places = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local lock, readers, waiting, places, note = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local owner = ARGV[1]
 if redis.call('HGET', lock, 'owner') == owner then
     -- Whoever has the lock alone has no place among the readers or those who wait.
     redis.call('DEL', lock)
+    if ARGV[4] ~= '' then
+        redis.call('SET', note, ARGV[4], 'PX', ARGV[5])
+    end
 else
     redis.call('ZREM', readers, owner)
     redis.call('ZREM', waiting, owner)

@@ -1,0 +1,115 @@
+-- To take locks and to give them back is one call each, or one for both. Where nobody else wants a key, it costs little more
+-- than its record; the queue is looked at where there is one.
+
+-- Takes the locks of those whose turn it is; the others have a ticket afterwards. Returns the owners that have a record
+-- now, their tokens, and what the product says whose lock it is, read after the lock was had: "stock version supply".
+--
+-- Tokens have to be drawn in the order in which their records come to stand, or a holder could follow one with a greater
+-- token. So whoever inserts has entered its keys first, and has them to himself until the commit. Uniqueness decides
+-- against replicas of older versions.
+create function stocklock_take(
+    for_keys text[], for_modes text[], for_owners uuid[], for_holder text, lease_ms float8, place_ms float8
+) returns table (owner uuid, token bigint, note text) language plpgsql as $$
+#variable_conflict use_column
+declare
+    taken bigint;
+begin
+    perform stocklock_enter(for_keys);
+    if 'exclusive' = all (for_modes)
+        and not exists (select from locks where lock_key = any (for_keys))
+        and not exists (select from lock_waiters where lock_key = any (for_keys))
+    then
+        return query
+            with record as (
+                insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
+                select lock_key, 'exclusive', owner, for_holder, clock_timestamp(),
+                    clock_timestamp() + lease_ms * interval '1 millisecond'
+                from unnest(for_keys, for_owners) with ordinality as asked (lock_key, owner, position)
+                order by position
+                on conflict do nothing
+                returning lock_key, owner, token
+            )
+            select record.owner, record.token, concat_ws(' ', product.stock, product.version, product.supply)
+            from record left join products as product on product.sku = record.lock_key;
+        get diagnostics taken = row_count;
+        if taken < cardinality(for_owners) then
+            insert into lock_waiters (lock_key, mode, owner, expires_at)
+            select lock_key, 'exclusive', owner, clock_timestamp() + place_ms * interval '1 millisecond'
+            from unnest(for_keys, for_owners) with ordinality as asked (lock_key, owner, position)
+            where not exists (
+                select from locks where locks.lock_key = asked.lock_key and locks.owner = asked.owner
+            )
+            order by position
+            on conflict (owner) do update set expires_at = excluded.expires_at;
+        end if;
+        return;
+    end if;
+    return query
+        with asked as materialized (
+                 select * from unnest(for_keys, for_modes, for_owners)
+                     with ordinality as t (lock_key, mode, owner, position)
+             ),
+             record as (
+                 insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
+                 select lock_key, mode, owner, for_holder, clock_timestamp(),
+                     clock_timestamp() + lease_ms * interval '1 millisecond'
+                 from asked
+                 where owner = any (array(select stocklock_in_turn(for_keys, for_modes, for_owners)))
+                 order by position
+                 on conflict do nothing
+                 returning lock_key, owner, token
+             ),
+             -- A ticket that is there already is refreshed, though not by every look.
+             waiting as (
+                 insert into lock_waiters (lock_key, mode, owner, expires_at)
+                 select lock_key, mode, owner, clock_timestamp() + place_ms * interval '1 millisecond'
+                 from asked
+                 where owner not in (select owner from record)
+                 and not exists (
+                     select from lock_waiters as me
+                     where me.owner = asked.owner
+                     and me.expires_at > clock_timestamp() + place_ms * interval '0.67 millisecond'
+                 )
+                 order by position
+                 on conflict (owner) do update set expires_at = excluded.expires_at
+             ),
+             served as (delete from lock_waiters using record where lock_waiters.owner = record.owner)
+        select record.owner, record.token, concat_ws(' ', product.stock, product.version, product.supply)
+        from record left join products as product on product.sku = record.lock_key;
+end $$;
+
+-- Deletes the records and tickets of owners, and announces the keys that another waits for, unless `channel` is null.
+-- It has entered the keys, as those who get a ticket have: so it sees each ticket of one who saw the record.
+--
+-- With `durable` false, the disk is not waited for: a server that crashes and comes back with a record that was deleted
+-- keeps others out until its lease ends, as its holder's crash would. (A record that is inserted is waited for: without
+-- it, another could have the lock while its holder believes to.)
+create function stocklock_give(from_keys text[], from_owners uuid[], channel text, durable boolean)
+returns void language plpgsql as $$
+#variable_conflict use_column
+begin
+    if not durable then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
+    perform stocklock_enter(from_keys);
+    delete from locks using unnest(from_keys, from_owners) as mine (lock_key, owner)
+    where locks.lock_key = mine.lock_key and locks.owner = mine.owner;
+    if exists (select from lock_waiters where lock_key = any (from_keys)) then
+        delete from lock_waiters where owner = any (from_owners);
+        if channel is not null then
+            perform pg_notify(channel, lock_key) from stocklock_awaited(from_keys) as lock_key;
+        end if;
+    end if;
+end $$;
+
+-- Gives locks back and takes others: for one who gives up a key and stands in its queue again.
+create function stocklock_exchange(
+    from_keys text[], from_owners uuid[], channel text,
+    for_keys text[], for_modes text[], for_owners uuid[], for_holder text, lease_ms float8, place_ms float8
+) returns table (owner uuid, token bigint, note text) language plpgsql as $$
+begin
+    -- All of them in one order.
+    perform stocklock_enter(from_keys || for_keys);
+    perform stocklock_give(from_keys, from_owners, channel, true);
+    return query select * from stocklock_take(for_keys, for_modes, for_owners, for_holder, lease_ms, place_ms);
+end $$;
