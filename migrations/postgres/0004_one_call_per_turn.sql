@@ -1,20 +1,32 @@
 -- To take locks and to give them back is one call each, or one for both. Where nobody else wants a key, it costs little more
 -- than its record; the queue is looked at where there is one.
 
+-- Has these keys to itself until the transaction ends. In one order, so that no two wait for each other. (For one key without
+-- a query, which is a good part of the cost.)
+create or replace function stocklock_enter(keys text[]) returns boolean language plpgsql as $$
+begin
+    if cardinality(keys) = 1 then
+        return pg_advisory_xact_lock(hashtextextended('stocklock ' || keys[1], 0)) is not null;
+    end if;
+    perform pg_advisory_xact_lock(key) from (
+        select distinct hashtextextended('stocklock ' || lock_key, 0) as key from unnest(keys) as lock_key order by key
+    ) as in_order;
+    return true;
+end $$;
+
 -- Takes the locks of those whose turn it is; the others have a ticket afterwards. Returns the owners that have a record
 -- now, their tokens, and what the product says whose lock it is, read after the lock was had: "stock version supply".
 --
 -- Tokens have to be drawn in the order in which their records come to stand, or a holder could follow one with a greater
--- token. So whoever inserts has entered its keys first, and has them to himself until the commit. Uniqueness decides
+-- token. So the keys have to be entered before, and belong to whoever inserts until the commit. Uniqueness decides
 -- against replicas of older versions.
-create function stocklock_take(
+create function stocklock_take_entered(
     for_keys text[], for_modes text[], for_owners uuid[], for_holder text, lease_ms float8, place_ms float8
 ) returns table (owner uuid, token bigint, note text) language plpgsql as $$
 #variable_conflict use_column
 declare
     taken bigint;
 begin
-    perform stocklock_enter(for_keys);
     if 'exclusive' = all (for_modes)
         and not exists (select from locks where lock_key = any (for_keys))
         and not exists (select from lock_waiters where lock_key = any (for_keys))
@@ -78,20 +90,22 @@ begin
         from record left join products as product on product.sku = record.lock_key;
 end $$;
 
+create function stocklock_take(
+    for_keys text[], for_modes text[], for_owners uuid[], for_holder text, lease_ms float8, place_ms float8
+) returns table (owner uuid, token bigint, note text) language plpgsql as $$
+begin
+    if stocklock_enter(for_keys) then
+        return query select * from
+            stocklock_take_entered(for_keys, for_modes, for_owners, for_holder, lease_ms, place_ms);
+    end if;
+end $$;
+
 -- Deletes the records and tickets of owners, and announces the keys that another waits for, unless `channel` is null.
--- It has entered the keys, as those who get a ticket have: so it sees each ticket of one who saw the record.
---
--- With `durable` false, the disk is not waited for: a server that crashes and comes back with a record that was deleted
--- keeps others out until its lease ends, as its holder's crash would. (A record that is inserted is waited for: without
--- it, another could have the lock while its holder believes to.)
-create function stocklock_give(from_keys text[], from_owners uuid[], channel text, durable boolean)
+-- The keys have to be entered before, as those who get a ticket have: so it sees each ticket of one who saw the record.
+create function stocklock_give_entered(from_keys text[], from_owners uuid[], channel text)
 returns void language plpgsql as $$
 #variable_conflict use_column
 begin
-    if not durable then
-        perform set_config('synchronous_commit', 'off', true);
-    end if;
-    perform stocklock_enter(from_keys);
     delete from locks using unnest(from_keys, from_owners) as mine (lock_key, owner)
     where locks.lock_key = mine.lock_key and locks.owner = mine.owner;
     if exists (select from lock_waiters where lock_key = any (from_keys)) then
@@ -102,6 +116,20 @@ begin
     end if;
 end $$;
 
+-- The same, and enters the keys. With `durable` false, the disk is not waited for: a server that crashes and comes back with a record that was deleted
+-- keeps others out until its lease ends, as its holder's crash would. (A record that is inserted is waited for: without
+-- it, another could have the lock while its holder believes to.)
+create function stocklock_give(from_keys text[], from_owners uuid[], channel text, durable boolean)
+returns void language plpgsql as $$
+begin
+    if not durable then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
+    if stocklock_enter(from_keys) then
+        perform stocklock_give_entered(from_keys, from_owners, channel);
+    end if;
+end $$;
+
 -- Gives locks back and takes others: for one who gives up a key and stands in its queue again.
 create function stocklock_exchange(
     from_keys text[], from_owners uuid[], channel text,
@@ -109,7 +137,9 @@ create function stocklock_exchange(
 ) returns table (owner uuid, token bigint, note text) language plpgsql as $$
 begin
     -- All of them in one order.
-    perform stocklock_enter(from_keys || for_keys);
-    perform stocklock_give(from_keys, from_owners, channel, true);
-    return query select * from stocklock_take(for_keys, for_modes, for_owners, for_holder, lease_ms, place_ms);
+    if stocklock_enter(array(select unnest(from_keys) union select unnest(for_keys))) then
+        perform stocklock_give_entered(from_keys, from_owners, channel);
+        return query select * from
+            stocklock_take_entered(for_keys, for_modes, for_owners, for_holder, lease_ms, place_ms);
+    end if;
 end $$;

@@ -37,7 +37,7 @@ pub(super) struct Case {
 /// Cases whose loads take turns. Each such set has a testbed of its own.
 pub(super) type Set = Vec<Case>;
 
-/// One client, and the path of one order: textbook mode takes the same.
+/// One client, and textbook mode: the path of one order, with a lock hold and a commit of its own.
 pub(super) fn one_client() -> Vec<Set> {
     let strategies = [(Optimistic, 0.6), (Redis, 0.5), (Database, 0.4)];
     let one = |strategy| orders(Deployment::of(strategy), 1, Demand::One);
@@ -48,12 +48,12 @@ pub(super) fn one_client() -> Vec<Set> {
         reference: Load::Pgbench { clients: 1, products: 1 },
         bar: Bar::at_least(enough),
     });
-    let textbook = strategies.map(|(strategy, _)| Case {
+    let textbook = strategies.map(|(strategy, enough)| Case {
         name: format!("one-client/{strategy}-textbook"),
-        beside: "the same strategy's one client",
+        beside: "pgbench -c 1",
         load: orders(Deployment { textbook: true, ..Deployment::of(strategy) }, 64, Demand::One),
-        reference: one(strategy),
-        bar: Bar::at_least(1.0),
+        reference: Load::Pgbench { clients: 1, products: 1 },
+        bar: Bar::at_least(enough),
     });
     vec![alone.into_iter().chain(textbook).collect()]
 }
@@ -102,19 +102,23 @@ pub(super) fn catalogue() -> Vec<Set> {
     vec![uniform.into_iter().chain(zipf).collect()]
 }
 
-/// Four replicas, and one.
+/// Four replicas, and one: with the same connections between them, and with as many for each as the one has.
 pub(super) fn replicas() -> Vec<Set> {
     let demands = [("hot", Demand::One), ("catalogue", Demand::Uniform(SHOP))];
+    let connections = [
+        ("", "one replica (four replicas, 64 connections each)", CONNECTIONS / 4),
+        ("-each", "one replica (four replicas, 256 connections each)", CONNECTIONS),
+    ];
     let set = |strategy: StrategyName| {
         let bar = if strategy == Optimistic { None } else { Bar::at_least(0.85) };
-        let case = |(name, demand)| Case {
-            name: format!("replicas/{strategy}-{name}"),
-            beside: "one replica (four replicas, 64 connections each)",
-            load: orders(Deployment { replicas: 4, ..Deployment::of(strategy) }, CONNECTIONS / 4, demand),
+        let case = |(name, demand), (suffix, beside, connections)| Case {
+            name: format!("replicas/{strategy}-{name}{suffix}"),
+            beside,
+            load: orders(Deployment { replicas: 4, ..Deployment::of(strategy) }, connections, demand),
             reference: orders(Deployment::of(strategy), CONNECTIONS, demand),
             bar,
         };
-        demands.map(case).to_vec()
+        demands.iter().flat_map(|demand| connections.map(|connections| case(*demand, connections))).collect()
     };
     [Redis, Database, Zookeeper, Optimistic].map(set).to_vec()
 }

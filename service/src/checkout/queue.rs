@@ -52,6 +52,8 @@ struct State {
     memory: Option<Memory>,
     /// Seconds from one batch to the next while orders wait; 0 as long as that is not known.
     pace: f64,
+    /// What was measured last.
+    measured: Option<f64>,
     abandoned: Counter,
     /// When the last worker left.
     idle_since: Instant,
@@ -82,6 +84,7 @@ impl Queue {
             has_worker: false,
             memory: None,
             pace: 0.0,
+            measured: None,
             abandoned,
             idle_since: Instant::now(),
             ran_dry: None,
@@ -221,7 +224,10 @@ impl Queue {
         let mut state = self.lock();
         state.memory = memory;
         if batches > 0 {
-            let pace = took.as_secs_f64() / f64::from(batches);
+            let measured = took.as_secs_f64() / f64::from(batches);
+            // The less of two: a single one that is slow, as the first is, since it makes connections, sheds nobody.
+            let Some(before) = state.measured.replace(measured) else { return };
+            let pace = measured.min(before);
             let weight = if pace < state.pace { FASTER } else { SLOWER };
             state.pace = if state.pace == 0.0 { pace } else { state.pace + (pace - state.pace) * weight };
         }
@@ -508,6 +514,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_would_come_too_late_is_shed_with_the_time_it_would_take() {
         let queue = queue();
+        queue.note(None, 9 * SECOND, 1);
         queue.note(None, SECOND, 2);
         let tickets: Vec<_> = (0..5).map(|_| join(&queue, "a", None)).collect();
         // Five wait, in batches of two that take half a second each: the sixth would be in the third batch.
