@@ -100,7 +100,8 @@ begin
     end if;
 end $$;
 
--- Deletes the records and tickets of owners, and announces the keys that another waits for, unless `channel` is null.
+-- Deletes the records and tickets of owners, and tells those who wait for the keys, unless `channel` is null: whoever stands
+-- first, where it wants the key alone ("OWNER KEY"), or else all (" KEY").
 -- The keys have to be entered before, as those who get a ticket have: so it sees each ticket of one who saw the record.
 create function stocklock_give_entered(from_keys text[], from_owners uuid[], channel text)
 returns void language plpgsql as $$
@@ -111,7 +112,12 @@ begin
     if exists (select from lock_waiters where lock_key = any (from_keys)) then
         delete from lock_waiters where owner = any (from_owners);
         if channel is not null then
-            perform pg_notify(channel, lock_key) from stocklock_awaited(from_keys) as lock_key;
+            perform pg_notify(channel, concat(case next.mode when 'exclusive' then next.owner end, ' ', next.lock_key))
+            from unnest(from_keys) as freed (lock_key) cross join lateral (
+                select * from lock_waiters as waiting
+                where waiting.lock_key = freed.lock_key and waiting.expires_at > clock_timestamp()
+                order by ticket limit 1
+            ) as next;
         end if;
     end if;
 end $$;

@@ -112,11 +112,6 @@ impl CriticalSection {
         !self.has_lock && !self.locks_rows
     }
 
-    /// Whether there is a lock to take.
-    pub(crate) fn has_lock(&self) -> bool {
-        self.has_lock
-    }
-
     /// Asks for the lock of a product.
     pub(crate) fn begin(&self, sku: &Sku) -> Entry {
         Entry { acquire: self.lock.begin(sku.as_str(), Mode::Exclusive), asked_ns: holds::now_ns() }
@@ -208,6 +203,16 @@ impl<'s> Section<'s> {
             }
         }
         results
+    }
+
+    /// Whether there is a lock, which would have to be taken again for a change that is still to come.
+    pub(crate) fn has_lock(&self) -> bool {
+        self.shared.has_lock
+    }
+
+    /// Whether others are known to want the lock.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.lease.is_contended()
     }
 
     /// Whether the lease is still good.

@@ -26,27 +26,24 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
 }
 
-impl Shared {
-    /// Whether a hold waits for another change: where there is a lock to take again, and others do not have to be given
-    /// way after each change.
-    fn lingers(&self) -> bool {
-        self.section.has_lock() && self.limits.max_batch > 1
-    }
-}
-
 /// Serves a queue until it is empty.
 pub(super) async fn work(queue: Arc<Queue>, shared: Arc<Shared>) {
     let leaving = Leaving(&queue);
     let mut begun = Instant::now();
+    let mut last_release = Duration::ZERO;
     let mut entered = acquire(&queue, &shared).await;
     loop {
         if let Some((entry, lease)) = entered.take() {
             let memory = queue.memory();
             let mut section = shared.section.enter(queue.sku(), entry, lease, memory).await;
-            let served = serve(&queue, &shared, &mut section).await;
+            let served = serve(&queue, &shared, &mut section, last_release).await;
             let (memory, release) = section.leave();
             queue.note(memory, begun.elapsed(), served.batches);
             begun = Instant::now();
+            let release = async {
+                release.await;
+                last_release = begun.elapsed();
+            };
             // Who waits stands in the lock's queue again before the release is through.
             entered = match served.pause {
                 None => tokio::join!(biased; release, acquire(&queue, &shared)).1,
@@ -97,19 +94,22 @@ struct Served {
     pause: Option<Duration>,
 }
 
-/// Serves batches under one hold, until the queue is empty or the hold has lasted for long enough.
-async fn serve(queue: &Queue, shared: &Shared, section: &mut Section<'_>) -> Served {
+/// Serves batches under one hold, until the queue is empty or the hold has lasted for long enough. The last release took
+/// `last_release`.
+async fn serve(queue: &Queue, shared: &Shared, section: &mut Section<'_>, last_release: Duration) -> Served {
     let hold_until = Instant::now() + shared.max_hold;
+    let is_textbook = shared.limits.max_batch == 1;
     let mut served = Served { batches: 0, pause: None };
     loop {
         let batch = queue.take_batch(shared.limits.max_batch);
         if batch.is_empty() {
             let until = hold_until.min(Instant::now() + shared.linger);
-            if shared.lingers()
-                && queue.expects_more(shared.linger)
-                && queue.linger(until).await
-                && section.is_valid()
-            {
+            let may_linger = section.has_lock() && !is_textbook;
+            // Others would hear of a release no sooner than that.
+            let most =
+                if section.is_contended() { shared.linger.min(last_release / 2) } else { shared.linger };
+            let comes = may_linger && queue.expects_more(most) && queue.linger(until).await;
+            if comes && section.is_valid() {
                 continue;
             }
             return served;
@@ -127,7 +127,6 @@ async fn serve(queue: &Queue, shared: &Shared, section: &mut Section<'_>) -> Ser
             served.pause = shared.section.gives_way().then(|| WAY + micros_up_to(1_000));
             return served;
         }
-        let is_textbook = shared.limits.max_batch == 1;
         if is_textbook || !section.is_valid() {
             return served;
         }

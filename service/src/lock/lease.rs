@@ -27,6 +27,8 @@ struct Inner {
     sequence: Option<i64>,
     /// For this holder.
     note: Option<Note>,
+    /// Whether it had to be waited for.
+    is_contended: bool,
     /// For the next one.
     left_note: Mutex<Option<Note>>,
     validity: Validity,
@@ -54,7 +56,17 @@ impl Lease {
 
     fn of(token: Option<FencingToken>, validity: Validity, hold: Option<Box<dyn Hold>>) -> Self {
         let left_note = Mutex::new(None);
-        Self { inner: Arc::new(Inner { token, sequence: None, note: None, left_note, validity, hold }) }
+        Self {
+            inner: Arc::new(Inner {
+                token,
+                sequence: None,
+                note: None,
+                is_contended: false,
+                left_note,
+                validity,
+                hold,
+            }),
+        }
     }
 
     /// The fencing token, where the lock has one.
@@ -72,6 +84,12 @@ impl Lease {
     /// or later.
     pub fn note(&self) -> Option<&str> {
         self.inner.note.as_deref()
+    }
+
+    /// Whether others had the lock, or stood before this one, when it was asked for, as far as is known: they will want it
+    /// again.
+    pub fn is_contended(&self) -> bool {
+        self.inner.is_contended
     }
 
     /// Leaves a note for the next exclusive holder. It gets lost when this lease does not end by its
@@ -116,6 +134,12 @@ impl Lease {
     /// The same lease with a note for its holder. It must not have been entered again yet.
     pub(super) fn with_note(mut self, note: Option<Note>) -> Self {
         self.inner_mut().note = note;
+        self
+    }
+
+    /// The same lease, which had to be waited for or not. It must not have been entered again yet.
+    pub(super) fn contended(mut self, is_contended: bool) -> Self {
+        self.inner_mut().is_contended = is_contended;
         self
     }
 

@@ -147,8 +147,8 @@ impl Shared {
         // From here on the lock, or the place among those who wait, is given back, whatever becomes of this attempt.
         let mut release = self.releaser.pending(&claim);
         match self.wait(&claim, &mut release, reply).await {
-            Ok((token, note, asked)) => {
-                let lease = self.lease(&claim, release, token, asked).with_note(note);
+            Ok(granted) => {
+                let lease = self.lease(&claim, release, granted);
                 // A reply that took longer than the lease brought nothing.
                 lease.check().map_err(|_| LockError::Timeout)?;
                 Ok(lease)
@@ -158,21 +158,23 @@ impl Shared {
         }
     }
 
-    /// Waits for the claim's turn. Returns the token, the note, and when they were asked for.
+    /// Waits for the claim's turn.
     async fn wait(
         &self,
         claim: &Arc<Claim>,
         release: &mut PendingRelease,
         reply: &PendingReply,
-    ) -> Result<(FencingToken, Option<Note>, Instant), BackendError> {
+    ) -> Result<Granted, BackendError> {
         // Before the first attempt: whatever changes after it wakes this waiter.
-        let waiter = self.backend.wakeups().register(&claim.key);
+        let waiter = self.backend.wakeups().register(&claim.key, claim.owner);
         let mut step = Step::First;
         loop {
             let asked = Instant::now();
             let attempt = Arc::clone(&self.backend).attempt(Arc::clone(claim), step);
             match reply.during(release.after(attempt)).await? {
-                Attempt::Acquired(token, note) => return Ok((token, note, asked)),
+                Attempt::Acquired(token, note) => {
+                    return Ok(Granted { token, note, asked, is_contended: step == Step::Again });
+                }
                 // An error says that the pause is over.
                 Attempt::Waits { ahead } => drop(timeout(self.backend.pause(ahead), waiter.woken()).await),
             }
@@ -180,19 +182,15 @@ impl Shared {
         }
     }
 
-    fn lease(
-        &self,
-        claim: &Arc<Claim>,
-        release: PendingRelease,
-        token: FencingToken,
-        asked: Instant,
-    ) -> Lease {
+    fn lease(&self, claim: &Arc<Claim>, release: PendingRelease, granted: Granted) -> Lease {
+        let Granted { token, note, asked, is_contended } = granted;
         let validity = match self.lease {
             LeaseTime::Never => Validity::unlimited(),
             LeaseTime::For(lease) => Validity::until(valid_until(asked, lease)),
         };
         let renewal = self.renewer.as_ref().map(|renewer| renewer.renew(claim, &validity));
-        Lease::new(Some(token), validity, Box::new(Held { release, renewal }))
+        let lease = Lease::new(Some(token), validity, Box::new(Held { release, renewal }));
+        lease.with_note(note).contended(is_contended)
     }
 
     fn unavailable(&self, error: impl std::fmt::Display) -> LockError {
@@ -228,6 +226,16 @@ impl Lock for LeasedLock {
         self.shared.releaser.flush().await;
         self.shared.backend.close().await;
     }
+}
+
+/// What was granted to a claim.
+struct Granted {
+    token: FencingToken,
+    note: Option<Note>,
+    /// When it was asked for.
+    asked: Instant,
+    /// Whether it had to be waited for.
+    is_contended: bool,
 }
 
 /// What a lease has to give back.

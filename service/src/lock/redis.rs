@@ -3,8 +3,8 @@
 //! - Each operation is one script, so one round trip, and atomic: `SETNX` and `EXPIRE` can never be torn apart,
 //!   and only its owner deletes a lock. An uncontended cycle is two commands.
 //! - Those who wait have a queue in Redis (the course says that Redis has one; it has none until it is built): first come first served, readers together. A place lapses a second after its waiter stopped looking.
-//! - A release that another waits for is published, with its key, and wakes those who wait for that key. The message is
-//!   a hint; looking again is the backstop.
+//! - A release that another waits for is published, and wakes whose turn it is. The message is a hint; looking again is
+//!   the backstop.
 //! - Who releases may leave a note about what the lock protects. The next holder gets it, unless somebody else had the
 //!   lock in between: it is gone as soon as the lock is taken.
 //! - All commands of the lock go over one connection, in order: a cancelled attempt's release cannot overtake its
@@ -169,11 +169,10 @@ impl RedisBackend {
                     interruptions.fetch_add(1, Ordering::AcqRel);
                 }
                 match (&push.kind, push.data.as_slice()) {
-                    // A message says which lock is free; one from a replica of an older version does not.
-                    (PushKind::Message, [_, Value::BulkString(key)]) if !key.is_empty() => {
-                        announced.wake(&String::from_utf8_lossy(key));
+                    (PushKind::Message, [_, Value::BulkString(announcement)]) => {
+                        announced.announced(&String::from_utf8_lossy(announcement));
                     }
-                    // And an interruption, that one may have been missed.
+                    // In an interruption, one may have been missed.
                     (PushKind::Message | PushKind::Subscribe | PushKind::Disconnection, _) => {
                         announced.wake_all();
                     }

@@ -114,7 +114,8 @@ impl Shared {
     ) -> Result<Place, Error> {
         let leftover = self.releaser.obligation(&session, claim);
         let (node, mut listing) = self.create_node(&session, claim, trouble).await?;
-        let mut place = Place { session, leftover, token: node.token, sequence: node.sequence };
+        let mut place =
+            Place { session, leftover, token: node.token, sequence: node.sequence, is_contended: false };
         place.leftover.node_is(&node.name);
         loop {
             match retried(listing, trouble) {
@@ -131,6 +132,7 @@ impl Shared {
                             return Ok(place);
                         }
                         Some(Some(predecessor)) => {
+                            place.is_contended = true;
                             let change = listed.change;
                             self.watch(&place.session, claim, predecessor, change, trouble).await?;
                         }
@@ -265,8 +267,9 @@ impl Lock for ZookeeperLock {
             let place = shared.wait(&key, mode, &noted).await.map_err(unavailable)?;
             let validity = place.session.validity.clone();
             validity.check().map_err(|_| LockError::Timeout)?;
-            let (token, sequence) = (place.token, place.sequence);
-            Ok(Lease::new(Some(token), validity, Box::new(place)).with_sequence(sequence))
+            let (token, sequence, is_contended) = (place.token, place.sequence, place.is_contended);
+            let lease = Lease::new(Some(token), validity, Box::new(place));
+            Ok(lease.with_sequence(sequence).contended(is_contended))
         };
         Box::new(Pending::new(acquisition, move || trouble.last().map_or(LockError::Timeout, unavailable)))
     }
@@ -357,6 +360,7 @@ struct Place {
     leftover: Leftover,
     token: FencingToken,
     sequence: Option<i64>,
+    is_contended: bool,
 }
 
 #[async_trait]

@@ -94,11 +94,7 @@ async fn listen(pool: PgPool, wakeups: Arc<Wakeups>) {
         {
             wakeups.wake_all();
             while let Ok(Some(announcement)) = listener.try_recv().await {
-                match announcement.payload() {
-                    // From a replica of an older version, which names no key.
-                    "" => wakeups.wake_all(),
-                    key => wakeups.wake(key),
-                }
+                wakeups.announced(announcement.payload());
             }
         }
         wakeups.wake_all();

@@ -218,7 +218,7 @@ impl LockTable for SqliteTable {
                 .await?;
         }
         // Those in other processes poll.
-        claims.iter().for_each(|claim| self.wakeups.wake(&claim.key));
+        claims.iter().for_each(|claim| self.wakeups.wake(&claim.key, None));
         Ok(())
     }
 

@@ -13,7 +13,12 @@ else
     redis.call('ZREM', waiting, owner)
     redis.call('HDEL', places, owner)
 end
-if redis.call('EXISTS', waiting) == 1 then
-    redis.call('PUBLISH', ARGV[2], ARGV[3])
+-- Whoever stands first looks again: one that wants it alone, or all who wait.
+local first = redis.call('ZRANGE', waiting, 0, 0)[1]
+if first then
+    if string.sub(redis.call('HGET', places, first) or '', 1, 9) ~= 'exclusive' then
+        first = ''
+    end
+    redis.call('PUBLISH', ARGV[2], first .. ' ' .. ARGV[3])
 end
 return redis.status_reply('OK')
