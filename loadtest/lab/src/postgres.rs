@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
 use tokio::process::Command;
 
@@ -74,12 +73,12 @@ impl Postgres {
 
     /// Stops the server and all its connections in their tracks: SIGSTOP.
     pub fn pause(&self) -> Result<(), ProcessError> {
-        self.process.signal_family(Signal::SIGSTOP)
+        self.process.pause_family()
     }
 
     /// Lets them go on: SIGCONT.
     pub fn resume(&self) -> Result<(), ProcessError> {
-        self.process.signal_family(Signal::SIGCONT)
+        self.process.resume_family()
     }
 
     /// Starts the server again that was killed, on the same data and port.

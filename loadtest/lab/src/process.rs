@@ -151,9 +151,11 @@ impl Process {
         self.child.kill().await.map_err(|error| self.failed(error))
     }
 
-    /// Stops it in its tracks, as a long garbage collection would: SIGSTOP.
+    /// Stops it in its tracks, as a long garbage collection would: SIGSTOP. Returns when all its threads have stopped.
     pub fn pause(&self) -> Result<(), ProcessError> {
-        self.signal(Signal::SIGSTOP)
+        self.signal(Signal::SIGSTOP)?;
+        until_stopped(self.pid);
+        Ok(())
     }
 
     /// Lets it go on: SIGCONT.
@@ -196,24 +198,31 @@ impl Process {
         kill(self.pid, signal).map_err(|error: Errno| self.failed(error))
     }
 
-    /// Signals the process and its children, whatever sessions those have made themselves.
-    pub(crate) fn signal_family(&self, signal: Signal) -> Result<(), ProcessError> {
-        self.signal(signal)?;
-        for child in children(self.pid) {
+    /// Stops the process and its children, whatever sessions those have made themselves. Returns when all have stopped.
+    pub(crate) fn pause_family(&self) -> Result<(), ProcessError> {
+        // One that is stopped makes no more children.
+        self.pause()?;
+        let children = children(self.pid);
+        for child in &children {
             // One that has ended meanwhile needs no signal.
-            kill(child, signal).ok();
+            kill(*child, Signal::SIGSTOP).ok();
         }
+        children.into_iter().for_each(until_stopped);
         Ok(())
+    }
+
+    /// Lets the process and its children go on.
+    pub(crate) fn resume_family(&self) -> Result<(), ProcessError> {
+        for child in children(self.pid) {
+            kill(child, Signal::SIGCONT).ok();
+        }
+        self.resume()
     }
 
     /// Ends the process and its children with SIGKILL, whether they are stopped or not. Answers who they were.
     pub(crate) fn kill_family(&self) -> Result<Vec<Pid>, ProcessError> {
         // A process that is stopped makes no more children; one that is dead has none that could be listed.
-        self.signal(Signal::SIGSTOP)?;
-        // The signal is sent, and may not have come: what runs on another processor can make a child until it has.
-        while state(self.pid).is_some_and(|state| !['T', 't', 'Z', 'X'].contains(&state)) {
-            std::thread::yield_now();
-        }
+        self.pause()?;
         let children = children(self.pid);
         for child in &children {
             kill(*child, Signal::SIGKILL).ok();
@@ -274,6 +283,16 @@ pub(crate) async fn until_gone(processes: &[Pid], patience: Duration) -> bool {
     true
 }
 
+/// Waits until a process to which SIGSTOP was sent has stopped, or has ended. The signal takes a moment: what runs on another
+/// processor goes on until it comes.
+fn until_stopped(pid: Pid) {
+    let is_stopped = |state: Option<char>| state.is_none_or(|state| ['T', 't', 'Z', 'X'].contains(&state));
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    while !threads().all(|thread| is_stopped(state_in(&thread.path().join("stat")))) {
+        std::thread::yield_now();
+    }
+}
+
 fn is_running(pid: Pid) -> bool {
     // A zombie has ended; it waits for its new parent to notice.
     state(pid).is_some_and(|state| state != 'Z')
@@ -281,7 +300,11 @@ fn is_running(pid: Pid) -> bool {
 
 /// The state of a process, by the letter that Linux has for it; `None` when it is gone.
 fn state(pid: Pid) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    state_in(Path::new(&format!("/proc/{pid}/stat")))
+}
+
+fn state_in(stat: &Path) -> Option<char> {
+    let stat = std::fs::read_to_string(stat).ok()?;
     // The first field after the name, which is in parentheses and may have some in it.
     stat.rsplit_once(") ")?.1.chars().next()
 }

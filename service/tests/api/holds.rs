@@ -1,6 +1,6 @@
 //! The record of lock holds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use order_service::api::{Clock, HoldRecord, LockHold};
@@ -60,6 +60,28 @@ async fn holds_of_two_replicas_do_not_overlap_and_what_they_wrote_is_every_order
         let hold = holds.iter().find(wrote).expect("a hold that wrote the order");
         assert_eq!(hold.fencing_token, order.lock.fencing_token);
     }
+}
+
+#[tokio::test]
+async fn a_hold_waits_for_the_next_order_where_that_comes_soon_and_no_longer_than_it_may_last() {
+    let holds = async |linger| {
+        let keys = [("checkout.linger", linger), ("checkout.max_hold", "1s")];
+        let shop = Shop::with(2, "database", 100, &keys).await;
+        let begun = Instant::now();
+        for _ in 0..8 {
+            assert_eq!(shop.replica().order("A", 1).await.status(), 201);
+        }
+        // The other replica waits for the end of the hold.
+        assert_eq!(shop.replicas[1].order("B", 1).await.status(), 201);
+        let record = final_record(shop.replica()).await;
+        (record.holds.len(), begun.elapsed())
+    };
+    let (alone, _) = holds("0s").await;
+    assert_eq!(alone, 8);
+    // After the first order nobody knows yet when another will come; the others are served under one hold.
+    let (together, took) = holds("10s").await;
+    assert_eq!(together, 2);
+    assert!(took >= Duration::from_secs(1), "{took:?}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What the lock in Redis promises beyond the contract.
 
 use order_service::config::{Config, Sources};
-use order_service::lock::Mode;
+use order_service::lock::{Lock, Mode};
 use tokio::time::{Instant, timeout};
 
 use crate::backend::{Backend, KEY, LEASE, after};
@@ -18,6 +18,40 @@ async fn nothing_but_the_token_counter_is_left_in_redis() {
     backend.assert_free(&*b).await;
     let keys = backend.redis.as_ref().unwrap().command(&["KEYS", "*"]).await.unwrap();
     assert_eq!(keys, "stocklock:{hair-dryer}:token");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_is_for_the_next_holder_alone() {
+    let backend = Backend::new("redis").await;
+    let mut keys = backend.keys();
+    keys.push(("lock.redis.renew".into(), "false".into()));
+    let (a, b) = (backend.connect(&keys).await, backend.participant().await);
+    let noted = async |lock: &dyn Lock, note: Option<&str>| {
+        let lease = lock.acquire(KEY, Mode::Exclusive, after(3_000)).await.unwrap();
+        let found = lease.note().map(str::to_owned);
+        note.into_iter().for_each(|note| lease.leave_note(note));
+        lease.release().await;
+        found
+    };
+    assert_eq!(noted(&*a, Some("one")).await, None);
+    // Readers neither get it nor take it away.
+    let reader = b.acquire(KEY, Mode::Shared, after(1_000)).await.unwrap();
+    assert_eq!(reader.note(), None);
+    reader.release().await;
+    assert_eq!(noted(&*b, None).await.as_deref(), Some("one"));
+    assert_eq!(noted(&*a, Some("two")).await, None, "it was for another");
+    // Who drops its lease has not come to its end, and leaves nothing; nor does who has lost it.
+    let dropped = b.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+    dropped.leave_note("three");
+    drop(dropped);
+    backend.assert_free(&*b).await;
+    let late = a.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+    assert_eq!(late.note(), None);
+    late.leave_note("four");
+    let next = b.acquire(KEY, Mode::Exclusive, after(3_000)).await.unwrap();
+    late.release().await;
+    next.release().await;
+    assert_eq!(noted(&*a, None).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

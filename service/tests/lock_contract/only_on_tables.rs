@@ -1,5 +1,6 @@
 //! What the lock table promises beyond the contract.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use order_service::config::{LeaseTime, StoreSection};
@@ -61,6 +62,26 @@ async fn an_expired_record_is_taken_over_and_one_without_expiry_is_not() {
             got.release().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgresql_a_holder_is_told_what_was_written_until_it_had_the_lock() {
+    let backend = Backend::new("database on PostgreSQL").await;
+    let postgres = backend.postgres.as_ref().expect("the server");
+    let lock = backend.participant().await;
+    let lease = lock.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
+    assert_eq!(lease.note(), None, "there is no such product");
+    let (other, waits) = (Arc::clone(&lock), after(5_000));
+    let waiting = tokio::spawn(async move { other.acquire(KEY, Mode::Exclusive, waits).await });
+    while lock.census(KEY).await.expect("a census").waiting == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let product = format!("insert into products values ('{KEY}', 'Hair dryer', 3, 4, 5, now())");
+    postgres.query(&product).await.expect("it is made");
+    lease.release().await;
+    let next = waiting.await.expect("it lives").expect("a lease");
+    assert_eq!(next.note(), Some("3 4 5"));
+    next.release().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
