@@ -120,6 +120,12 @@ impl<'a> Flight<'a> {
         self.accepted().all(|(_, batch)| batch.is_only_orders())
     }
 
+    /// The batch that is not rejected, where there is only one.
+    pub(super) fn only(&self) -> Option<(usize, &'a WriteBatch)> {
+        let mut accepted = self.accepted();
+        accepted.next().filter(|_| accepted.next().is_none())
+    }
+
     /// Whether every batch is rejected.
     pub(super) fn is_empty(&self) -> bool {
         self.accepted().next().is_none()

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, Sku};
+use crate::store::WriteBatch;
 use crate::store::flight::{Flight, ordinal};
 
 /// The same columns in every statement that inserts orders; the first thirteen parameters.
@@ -68,6 +69,25 @@ pub(super) const SELL: &str = concat!(
     )
     select batch from updated"
 );
+
+/// The same for one product: without tables of one row to join, at two thirds of the cost. It inserts either all orders or
+/// none. A row that somebody has just changed is passed over where nothing guards it, and then written by itself.
+const SELL_ONE: &str = "
+    with updated as (
+        update products set stock = $2, version = version + $3
+        where ctid = (
+            select ctid from products where sku = $1 and ($4 is null or version = $4) for update skip locked
+        )
+        returning true
+    )
+    insert into orders (
+        id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
+        lock_strategy, fencing_token, replica, created_at
+    )
+    select id, $1, buyer, quantity, 'confirmed', idempotency_key, stock_before, stock_after, version, $5, $6, $7, $8
+    from unnest($9::uuid[], $10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[])
+        as o (id, buyer, quantity, idempotency_key, stock_before, stock_after, version)
+    where exists (select from updated)";
 
 macro_rules! lock_versions {
     () => {
@@ -190,20 +210,14 @@ pub(super) struct OrderColumns<'a> {
 }
 
 impl<'a> OrderColumns<'a> {
-    pub(super) fn of(orders: &[(usize, &'a Order, Option<&'a IdempotencyKey>)]) -> Self {
-        fn column<'a, T>(
-            orders: &[(usize, &'a Order, Option<&'a IdempotencyKey>)],
-            value: impl Fn(&'a Order) -> T,
-        ) -> Vec<T> {
-            orders.iter().map(|(_, order, _)| value(order)).collect()
-        }
+    pub(super) fn of(orders: &[NumberedOrder<'a>]) -> Self {
         Self {
             batch: orders.iter().map(|(batch, ..)| ordinal(*batch)).collect(),
             id: column(orders, |order| order.id),
             sku: column(orders, |order| order.sku.as_str()),
             buyer: column(orders, |order| order.buyer.as_str()),
             quantity: column(orders, |order| order.quantity),
-            idempotency_key: orders.iter().map(|(.., key)| key.map(IdempotencyKey::as_str)).collect(),
+            idempotency_key: keys(orders),
             stock_before: column(orders, |order| order.stock_before),
             stock_after: column(orders, |order| order.stock_after),
             version: column(orders, |order| order.version),
@@ -234,6 +248,46 @@ impl<'a> OrderColumns<'a> {
             .bind(self.replica)
             .bind(self.created_at)
     }
+}
+
+/// Sells one product: these orders, of which there is at least one.
+pub(super) fn sell_one<'a>(
+    batch: &'a WriteBatch,
+    orders: &[NumberedOrder<'a>],
+) -> Query<'a, Postgres, PgArguments> {
+    let [(_, first, _), ..] = orders else { unreachable!("a sale has an order") };
+    // What was decided together, under one lease.
+    debug_assert!(orders.iter().all(|(_, order, _)| {
+        let common = |order: &Order| (order.sku.clone(), order.lock.clone(), order.created_at);
+        common(order) == common(first) && order.replica == first.replica
+    }));
+    sqlx::query(SELL_ONE)
+        .bind(batch.sku.as_str())
+        .bind(batch.stock_after)
+        .bind(batch.versions)
+        .bind(batch.guarded)
+        .bind(&*first.lock.strategy)
+        .bind(first.lock.fencing_token)
+        .bind(&*first.replica)
+        .bind(Micros(first.created_at))
+        .bind(column(orders, |order| order.id))
+        .bind(column(orders, |order| order.buyer.as_str()))
+        .bind(column(orders, |order| order.quantity))
+        .bind(keys(orders))
+        .bind(column(orders, |order| order.stock_before))
+        .bind(column(orders, |order| order.stock_after))
+        .bind(column(orders, |order| order.version))
+}
+
+/// An order with the number of its batch and its idempotency key.
+type NumberedOrder<'a> = (usize, &'a Order, Option<&'a IdempotencyKey>);
+
+fn column<'a, T>(orders: &[NumberedOrder<'a>], value: impl Fn(&'a Order) -> T) -> Vec<T> {
+    orders.iter().map(|(_, order, _)| value(order)).collect()
+}
+
+fn keys<'a>(orders: &[NumberedOrder<'a>]) -> Vec<Option<&'a str>> {
+    orders.iter().map(|(.., key)| key.map(IdempotencyKey::as_str)).collect()
 }
 
 pub(super) fn insert_adjustments<'a>(adjustments: &[&'a Adjustment]) -> Query<'a, Postgres, PgArguments> {

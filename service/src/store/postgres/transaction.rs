@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::rows::{self, Micros, OrderColumns};
 use crate::db::postgres::{Connection, Pool, is_definite};
 use crate::order::Sku;
-use crate::store::flight::Flight;
+use crate::store::flight::{Flight, ordinal};
 use crate::store::{CommitError, Rejected, RowLevel, StoreError, Transaction, WriteBatch};
 
 /// For how long after a taken key the next ones are looked up before they are written.
@@ -155,6 +155,10 @@ impl Transaction for PostgresTransaction {
 /// Orders and products in one statement; returns the numbers of the batches that are written.
 async fn sell(connection: &mut PgConnection, flight: &Flight<'_>) -> Result<HashSet<i32>, sqlx::Error> {
     let orders = flight.orders();
+    if let Some((number, batch)) = flight.only() {
+        let sold = rows::sell_one(batch, &orders).execute(connection).await?.rows_affected() > 0;
+        return Ok(sold.then_some(ordinal(number)).into_iter().collect());
+    }
     let query = OrderColumns::of(&orders).bind(sqlx::query_scalar(rows::SELL));
     let query = rows::BatchColumns::of(flight).bind(query);
     Ok(query.fetch_all(connection).await?.into_iter().collect())
