@@ -70,7 +70,7 @@ pub(super) const SELL: &str = concat!(
     select batch from updated"
 );
 
-/// The same for one product: without tables of one row to join, at two thirds of the cost. It inserts either all orders or
+/// The same for one product: without tables of one row to join, in four fifths of the time. It inserts either all orders or
 /// none. A row that somebody has just changed is passed over where nothing guards it, and then written by itself.
 const SELL_ONE: &str = "
     with updated as (
