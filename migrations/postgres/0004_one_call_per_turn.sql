@@ -1,5 +1,6 @@
 -- To take locks and to give them back is one call each, or one for both. Where nobody else wants a key, it costs little more
--- than its record; the queue is looked at where there is one.
+-- than its record; the queue is looked at where there is one. (Replicas of the version before, while they run, go on with their
+-- own statements and `stocklock_awaited`, which nothing else needs.)
 
 -- Has these keys to itself until the transaction ends. In one order, so that no two wait for each other. (For one key without
 -- a query, which is a good part of the cost.)

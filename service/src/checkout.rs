@@ -3,6 +3,7 @@
 //! Each puts its change into the [queue](queues) of its product and waits for the result, until the request's time is
 //! over. All that happens under a lock is in the [critical section](crate::critical_section).
 
+mod pace;
 mod queue;
 mod queues;
 mod ticket;

@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::pace::Pace;
 use super::ticket::Waiting;
 use crate::change::{Change, ChangeError, ChangeResult, Outcome};
 use crate::critical_section::Memory;
@@ -18,11 +19,6 @@ use crate::order::{IdempotencyKey, Sku};
 
 /// How often a change is decided again when the stock has changed under it.
 const MAX_RETRIES: u32 = 100;
-
-/// How much of the pace is the latest measurement: more where it goes faster, since whoever is shed for no reason is
-/// lost, and whoever is let in for no reason is refused when its time is over.
-const FASTER: f64 = 0.5;
-const SLOWER: f64 = 0.2;
 
 /// How many may wait, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -50,10 +46,7 @@ struct State {
     /// Whether a worker serves the queue.
     has_worker: bool,
     memory: Option<Memory>,
-    /// Seconds from one batch to the next while orders wait; 0 as long as that is not known.
-    pace: f64,
-    /// What was measured last.
-    measured: Option<f64>,
+    pace: Pace,
     abandoned: Counter,
     /// When the last worker left.
     idle_since: Instant,
@@ -83,8 +76,7 @@ impl Queue {
             copies: HashMap::new(),
             has_worker: false,
             memory: None,
-            pace: 0.0,
-            measured: None,
+            pace: Pace::default(),
             abandoned,
             idle_since: Instant::now(),
             ran_dry: None,
@@ -224,12 +216,7 @@ impl Queue {
         let mut state = self.lock();
         state.memory = memory;
         if batches > 0 {
-            let measured = took.as_secs_f64() / f64::from(batches);
-            // The less of two: a single one that is slow, as the first is, since it makes connections, sheds nobody.
-            let Some(before) = state.measured.replace(measured) else { return };
-            let pace = measured.min(before);
-            let weight = if pace < state.pace { FASTER } else { SLOWER };
-            state.pace = if state.pace == 0.0 { pace } else { state.pace + (pace - state.pace) * weight };
+            state.pace.note(took / batches);
         }
     }
 
@@ -304,7 +291,7 @@ impl State {
     /// in the next batch is always let in: the pace is measured by those who are.
     fn shed(&self, waiting: &Waiting, limits: Limits) -> Result<(), ChangeError> {
         let batches = self.waiting.len() / limits.max_batch;
-        let expected = Duration::from_secs_f64(batches as f64 * self.pace);
+        let expected = self.pace.of(batches);
         let allowed = overdue(waiting, limits.lock_wait).duration_since(waiting.since);
         if expected <= allowed {
             return Ok(());

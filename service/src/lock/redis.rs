@@ -13,7 +13,7 @@
 //!   data would count anew: so after every interruption of the connection, the first to ask for a lock has its counter
 //!   raised to the greatest token of the product's latest orders, and always to the greatest that it has had itself.
 //!
-//! One server; for what that means when it fails over to a replica, see the experiment `redis-failover` of the
+//! Redis 6.2 or later (`GETDEL`). One server; for what that means when it fails over to a replica, see the experiment `redis-failover` of the
 //! course, and the guard.
 
 /// The name of a part of a lock. The braces keep all parts on one node of a cluster.
