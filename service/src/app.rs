@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Info;
 use crate::checkout::Checkout;
-use crate::config::{Config, ConfigError, LockConfig};
+use crate::config::{Config, ConfigError};
 use crate::http::{self, Shared};
 use crate::lock::{self, TokenFloor};
 use crate::order::Sku;
@@ -178,13 +178,8 @@ pub fn stop_signal() -> impl Future<Output = ()> + Send {
     async { drop(tokio::signal::ctrl_c().await) }
 }
 
+/// What does not change while the replica runs.
 fn info(config: &Config, store: &str) -> Info {
-    let lease = match config.lock_config() {
-        Ok(LockConfig::Database { lease }) => lease.duration(),
-        Ok(LockConfig::Redis(redis)) => Some(redis.lease),
-        Ok(LockConfig::Zookeeper(zookeeper)) => Some(zookeeper.session_timeout),
-        Ok(LockConfig::None | LockConfig::Local | LockConfig::Row | LockConfig::Optimistic) | Err(_) => None,
-    };
     Info {
         version: env!("CARGO_PKG_VERSION").into(),
         commit: option_env!("STOCKLOCK_COMMIT").map(Into::into),
@@ -193,7 +188,7 @@ fn info(config: &Config, store: &str) -> Info {
         guard: config.guard().as_str().into(),
         max_batch: if config.lock.strategy.combines() { config.checkout.max_batch } else { 1 },
         store: store.into(),
-        lease_ms: lease.map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)),
+        lease_ms: None,
         allow_reset: config.admin.allow_reset,
     }
 }

@@ -13,6 +13,7 @@ mod redis;
 mod zookeeper;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -49,6 +50,12 @@ pub trait Lock: Send + Sync {
             Waited::Granted(lease) => Ok(lease),
             Waited::Pending(error) | Waited::Failed(error) => Err(error),
         }
+    }
+
+    /// How long the backend keeps a lock that its holder does not renew: what it has granted, which may be another than
+    /// what was asked for. `None`: for ever, or there is nothing to renew.
+    fn lease(&self) -> Option<Duration> {
+        None
     }
 
     /// Whether the backend answers.

@@ -21,6 +21,8 @@ mod only_on_tables;
 mod only_on_zookeeper;
 #[path = "lock_contract/process.rs"]
 mod process;
+#[path = "lock_contract/zookeeper_faults.rs"]
+mod zookeeper_faults;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

@@ -2,6 +2,7 @@
 
 mod ensemble;
 mod node;
+mod snapshot;
 
 use std::collections::BTreeMap;
 
@@ -64,6 +65,18 @@ impl Zookeeper {
     /// Starts the server again that was killed, on the same data and port.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
         self.node.restart(Until::Serves).await
+    }
+
+    /// Ends the server, lets the next sequential child of an empty `node` have the number `counter`, and starts the
+    /// server again on the same data and port.
+    pub async fn restart_with_counter(&mut self, node: &str, counter: i32) -> Result<(), ServerError> {
+        // What has happened is in the snapshot that is made at the start.
+        self.kill().await?;
+        self.restart().await?;
+        self.kill().await?;
+        let data = self.node.data();
+        snapshot::set_child_counter(&data, node, counter).map_err(ServerError::prepare("the snapshot"))?;
+        self.restart().await
     }
 
     /// The server's process.

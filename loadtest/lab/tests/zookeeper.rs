@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stocklock_lab::{Ensemble, Zookeeper};
+use stocklock_lab::{Direction, Ensemble, Zookeeper};
 use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,4 +81,20 @@ async fn a_server_tells_how_it_is_but_not_while_it_is_paused() {
     assert!(server.monitor().await.is_err());
     server.resume().unwrap();
     assert_eq!(server.monitor().await.unwrap()["zk_server_state"], "standalone");
+}
+
+#[tokio::test]
+async fn a_follower_whose_link_is_silent_serves_what_it_last_heard() {
+    let ensemble = Ensemble::start_linked(3).await.unwrap();
+    let leader = ensemble.leader().await.expect("a complete ensemble has a leader");
+    let follower = (leader + 1) % 3;
+    let state = async |server: usize| ensemble.monitor(server).await.unwrap().remove("zk_server_state");
+    let link = ensemble.link(follower, leader);
+    link.blackhole(Direction::ToServer);
+    link.blackhole(Direction::ToClient);
+    // Longer than the second after which a follower of an ensemble without links would give its leader up.
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(state(follower).await.as_deref(), Some("follower"));
+    assert_eq!(state(leader).await.as_deref(), Some("leader"));
+    link.heal();
 }

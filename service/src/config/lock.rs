@@ -225,7 +225,10 @@ impl ZookeeperSection {
         if !is_path(&self.root) {
             return Err(ConfigError::new("lock.zookeeper.root", "must be a path such as /stocklock"));
         }
-        if self.servers.is_empty() || chroot.is_some_and(|chroot| !is_path(chroot)) {
+        // After the first path there would be another root for each server.
+        let is_one_path = |chroot: &str| is_path(chroot) && !chroot.contains([',', ' ']);
+        let is_host = |host: &str| !host.trim().is_empty() && !host.contains(char::is_whitespace);
+        if !self.hosts().split(',').all(is_host) || chroot.is_some_and(|chroot| !is_one_path(chroot)) {
             let why = "must be host:port,host:port, with a path such as /shop at the end if there is one";
             return Err(ConfigError::new("lock.zookeeper.servers", why));
         }

@@ -45,6 +45,13 @@ fn what_cannot_work_is_refused_with_the_key_named() {
         ("[lock]\nwait = 5", "lock.wait"),
         ("[lock]\nstrategy = \"redis\"", "lock.redis"),
         ("[lock]\nstrategy = \"zookeeper\"", "lock.zookeeper"),
+        // Behind the first path, each would have a root of its own.
+        ("[lock.zookeeper]\nservers = \"a:2181/shop,b:2181/shop\"", "lock.zookeeper.servers"),
+        ("[lock.zookeeper]\nservers = \"a:2181/shop, b:2181\"", "lock.zookeeper.servers"),
+        ("[lock.zookeeper]\nservers = \"a:2181,,b:2181\"", "lock.zookeeper.servers"),
+        ("[lock.zookeeper]\nservers = \"a:2181, b:2181\"", "lock.zookeeper.servers"),
+        ("[lock.zookeeper]\nservers = \"a:2181 b:2181\"", "lock.zookeeper.servers"),
+        ("[lock.zookeeper]\nservers = \"/shop\"", "lock.zookeeper.servers"),
         ("[lock.database]\nlease = \"often\"", "lock.database.lease"),
         ("[lock.database]\nlease = \"1ms\"", "lock.database.lease"),
         ("[lock.redis]\nlease = \"1ms\"", "lock.redis.lease"),

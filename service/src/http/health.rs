@@ -72,5 +72,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     responses((status = 200, body = Info, description = "What this replica is")),
 )]
 async fn info(State(shared): State<Arc<Shared>>) -> Json<Info> {
-    Json(shared.info.clone())
+    // A lease is what the backend grants, and may be another after it was away.
+    let lease = shared.lock.lease().map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
+    Json(Info { lease_ms: lease, ..shared.info.clone() })
 }

@@ -143,6 +143,10 @@ impl Lock for DatabaseLock {
         self.lock.begin(key, mode)
     }
 
+    fn lease(&self) -> Option<Duration> {
+        self.lock.lease()
+    }
+
     async fn ping(&self) -> Result<(), LockError> {
         self.lock.ping().await
     }

@@ -1,6 +1,7 @@
 //! A lock that counts: how long its leases were waited for and held, and how many were lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -26,6 +27,10 @@ impl Lock for InstrumentedLock {
     fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
         let inner = self.inner.begin(key, mode);
         Box::new(MeasuredAcquire { inner, asked: Instant::now(), metrics: self.metrics.clone() })
+    }
+
+    fn lease(&self) -> Option<Duration> {
+        self.inner.lease()
     }
 
     async fn ping(&self) -> Result<(), LockError> {

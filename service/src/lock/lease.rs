@@ -175,6 +175,8 @@ pub struct Lost;
 #[derive(Debug, Clone)]
 pub struct Validity {
     shared: Arc<SharedValidity>,
+    /// What it cannot outlive.
+    around: Option<Arc<SharedValidity>>,
 }
 
 #[derive(Debug)]
@@ -199,18 +201,23 @@ impl Validity {
 
     fn new(until: Option<Instant>) -> Self {
         let (until, is_lost) = (Mutex::new(until), AtomicBool::new(false));
-        Self { shared: Arc::new(SharedValidity { until, is_lost, lost: Notify::new() }) }
+        Self { shared: Arc::new(SharedValidity { until, is_lost, lost: Notify::new() }), around: None }
+    }
+
+    /// Valid until it is declared lost, and for no longer than this one, whatever it may be by then.
+    pub fn within(&self) -> Self {
+        Self { around: Some(Arc::clone(&self.shared)), ..Self::unlimited() }
     }
 
     /// Moves the end, also of what had ended: for what the backend kept all the while.
     pub fn extend(&self, until: Instant) {
-        *self.lock() = Some(until);
+        *self.shared.lock() = Some(until);
     }
 
     /// Moves the end of what has not ended; `false` when it has: who had it may have been told.
     pub fn renew(&self, until: Instant) -> bool {
-        let mut end = self.lock();
-        let is_valid = self.is_valid(*end);
+        let mut end = self.shared.lock();
+        let is_valid = self.shared.is_valid(*end);
         if is_valid {
             *end = Some(until);
         }
@@ -219,7 +226,8 @@ impl Validity {
 
     /// When the lease ends unless it is renewed.
     pub fn end(&self) -> Option<Instant> {
-        *self.lock()
+        let around = self.around.as_ref().and_then(|around| around.end());
+        [self.shared.end(), around].into_iter().flatten().min()
     }
 
     /// Declares the lease lost, for good.
@@ -230,19 +238,44 @@ impl Validity {
 
     /// Whether the lease is still good.
     pub fn check(&self) -> Result<(), Lost> {
-        if self.is_valid(self.end()) { Ok(()) } else { Err(Lost) }
+        let is_valid = |validity: &SharedValidity| validity.is_valid(validity.end());
+        match is_valid(&self.shared) && self.around.as_deref().is_none_or(is_valid) {
+            true => Ok(()),
+            false => Err(Lost),
+        }
     }
 
     /// Returns when the lease is lost or over.
     pub async fn lost(&self) {
+        match &self.around {
+            None => self.shared.lost().await,
+            Some(around) => tokio::select! {
+                () = self.shared.lost() => {}
+                () = around.lost() => {}
+            },
+        }
+    }
+}
+
+impl SharedValidity {
+    fn end(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    fn is_valid(&self, end: Option<Instant>) -> bool {
+        !self.is_lost.load(Ordering::SeqCst) && end.is_none_or(|end| Instant::now() < end)
+    }
+
+    async fn lost(&self) {
         loop {
-            let mut lost = pin!(self.shared.lost.notified());
+            let mut lost = pin!(self.lost.notified());
             // Before the check: what happens after it is noticed.
             lost.as_mut().enable();
-            if self.check().is_err() {
+            let end = self.end();
+            if !self.is_valid(end) {
                 return;
             }
-            match self.end() {
+            match end {
                 // An error says that the end has come, unless it was moved.
                 Some(until) => drop(timeout_at(until, lost).await),
                 None => lost.await,
@@ -250,12 +283,8 @@ impl Validity {
         }
     }
 
-    fn is_valid(&self, end: Option<Instant>) -> bool {
-        !self.shared.is_lost.load(Ordering::SeqCst) && end.is_none_or(|end| Instant::now() < end)
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.shared.until.lock().expect("nothing panics while it holds this")
+        self.until.lock().expect("nothing panics while it holds this")
     }
 }
 
@@ -283,6 +312,25 @@ mod tests {
         assert_eq!(*released.lock().unwrap(), 0);
         inner.release().await;
         assert_eq!(*released.lock().unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_does_not_outlive_what_it_is_within() {
+        let around = Validity::until(Instant::now() + Duration::from_secs(1));
+        let (one, other) = (around.within(), around.within());
+        one.lose();
+        one.lost().await;
+        assert_eq!((one.check(), other.check()), (Err(Lost), Ok(())));
+        around.extend(Instant::now() + Duration::from_secs(2));
+        let until = Instant::now() + Duration::from_secs(2);
+        assert_eq!(other.end(), Some(until));
+        other.lost().await;
+        assert_eq!((Instant::now(), other.check()), (until, Err(Lost)));
+        // It may turn out to have lived on.
+        around.extend(until + Duration::from_secs(1));
+        assert_eq!(other.check(), Ok(()));
+        around.lose();
+        assert_eq!(other.check(), Err(Lost));
     }
 
     #[tokio::test(start_paused = true)]

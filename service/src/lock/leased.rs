@@ -212,6 +212,10 @@ impl Lock for LeasedLock {
         }))
     }
 
+    fn lease(&self) -> Option<Duration> {
+        self.shared.lease.duration()
+    }
+
     async fn ping(&self) -> Result<(), LockError> {
         let Shared { backend, .. } = &*self.shared;
         backend.ping().await.map_err(|error| self.shared.unavailable(error))

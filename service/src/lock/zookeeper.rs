@@ -4,10 +4,13 @@
 //!
 //! - One session for the process; its expiry is terminal, so the next attempt makes a new one.
 //! - A node is named by the attempt's UUID. Where the reply to its creation was lost, it is looked for by that name
-//!   and taken only if it is this session's.
+//!   and taken only if it is this session's; after a `sync`, since a server that is new to the client may not have heard of
+//!   it yet.
 //! - A waiter that is woken lists again: its predecessor may just have given up.
-//! - A lease is valid for as long as the *server* keeps the session, reckoned from before the last answered
-//!   heartbeat was sent: the client learns of an expiry only after the server has acted on it.
+//! - A lease is valid for as long as the *leader* is known to keep the session, by what a quorum has answered: the client
+//!   learns of an expiry only after the ensemble has acted on it. A node that somebody has deleted is lost.
+//! - The number of a node ends at 2³¹ − 1, after which further ones have the same. Long before, whoever finds the directory
+//!   empty removes it, and numbers begin anew; shortly before, nobody is let in until it is empty.
 //! - The fencing token is the node's creation zxid, which grows with everything that the ensemble does.
 
 mod node;
@@ -15,6 +18,7 @@ mod releaser;
 mod session;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,9 +27,9 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 use zookeeper_client::{CreateMode, Error, OneshotWatcher};
 
-use self::node::{Contender, Queue};
+use self::node::{Contender, Queue, Wear};
 use self::releaser::{Leftover, Releaser};
-use self::session::Session;
+use self::session::{Guard, Session};
 use super::pending::Pending;
 use super::pending_reply::PendingReply;
 use super::{Acquire, Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode, Note};
@@ -37,6 +41,9 @@ const NAME: &str = "ZooKeeper";
 
 /// How long the end of the session may take.
 const CLOSING: Duration = Duration::from_secs(1);
+
+/// How long the start waits for the ensemble, at least.
+const CONNECTING: Duration = Duration::from_secs(1);
 
 /// How long to wait before trying again what failed with the connection.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -51,6 +58,8 @@ struct Shared {
     root: String,
     holder: String,
     session: AsyncMutex<Option<Arc<Session>>>,
+    /// The time-out of the latest session, in milliseconds.
+    granted_ms: AtomicU64,
     releaser: Releaser,
     metrics: LockMetrics,
 }
@@ -66,10 +75,11 @@ pub(super) async fn connect(
         root: config.absolute_root(),
         holder: holder.into(),
         session: AsyncMutex::new(None),
+        granted_ms: AtomicU64::new(0),
         releaser: Releaser::start(metrics.round_trips.clone()),
         metrics,
     };
-    let connected = timeout(config.session_timeout, shared.session()).await;
+    let connected = timeout(config.session_timeout.max(CONNECTING), shared.session()).await;
     connected.map_err(|_| unavailable("no answer in time"))?.map_err(unavailable)?;
     Ok(ZookeeperLock { shared: Arc::new(shared) })
 }
@@ -82,6 +92,8 @@ impl Shared {
             return Ok(Arc::clone(session));
         }
         let session = Arc::new(Session::connect(&self.config, &self.metrics).await?);
+        let granted_ms = u64::try_from(session.timeout.as_millis()).unwrap_or(u64::MAX);
+        self.granted_ms.store(granted_ms, Ordering::Relaxed);
         *current = Some(Arc::clone(&session));
         Ok(session)
     }
@@ -93,15 +105,23 @@ impl Shared {
             let claim = Claim::new(&self.root, key, mode);
             let place = async {
                 let session = trouble.reply.during(self.session()).await?;
-                self.queue_up(session, &claim, trouble).await
+                // Before it stands in others' way.
+                trouble.reply.during(session.until_valid()).await?;
+                let place = self.queue_up(session, &claim, trouble).await?;
+                trouble.reply.during(place.session.until_valid()).await?;
+                Ok(place)
             };
             match place.await {
                 Ok(place) => return Ok(place),
-                Err(error) if is_transient(&error) || is_end_of_session(&error) => {
+                Err(NoPlace::NumbersAreUsedUp) => {
+                    trouble.note(&"the numbers of its directory are used up; it is removed when it is empty");
+                    sleep(PAUSE).await;
+                }
+                Err(NoPlace::Failed(error)) if is_transient(&error) || is_end_of_session(&error) => {
                     trouble.note(&error);
                     sleep(PAUSE).await;
                 }
-                Err(error) => return Err(error),
+                Err(NoPlace::Failed(error)) => return Err(error),
             }
         }
     }
@@ -111,12 +131,24 @@ impl Shared {
         session: Arc<Session>,
         claim: &Claim,
         trouble: &Trouble,
-    ) -> Result<Place, Error> {
-        let leftover = self.releaser.obligation(&session, claim);
-        let (node, mut listing) = self.create_node(&session, claim, trouble).await?;
-        let mut place =
-            Place { session, leftover, token: node.token, sequence: node.sequence, is_contended: false };
-        place.leftover.node_is(&node.name);
+    ) -> Result<Place, NoPlace> {
+        let mut leftover = self.releaser.obligation(&session, claim);
+        let (node, mut listing) = self.create_node(&session, claim, &mut leftover, trouble).await?;
+        let wear = node::wear(&node.name);
+        if wear == Wear::UsedUp {
+            leftover.clear_away().await;
+            remove_directory(&session, &claim.directory).await?;
+            return Err(NoPlace::NumbersAreUsedUp);
+        }
+        let mut place = Place {
+            path: format!("{}/{}", claim.directory, node.name),
+            session,
+            leftover,
+            worn_directory: (wear == Wear::Worn).then(|| claim.directory.clone()),
+            token: node.token,
+            sequence: node.sequence,
+            is_contended: false,
+        };
         loop {
             match retried(listing, trouble) {
                 None => sleep(PAUSE).await,
@@ -126,11 +158,8 @@ impl Shared {
                     let queue = Queue::of(listed.names.iter().map(String::as_str));
                     match queue.before(&node.name, claim.mode) {
                         // Gone: with its session, or by somebody's hand.
-                        None => return Err(Error::SessionExpired),
-                        Some(None) => {
-                            place.session.heard_from(listed.asked);
-                            return Ok(place);
-                        }
+                        None => return Err(Error::SessionExpired.into()),
+                        Some(None) => return Ok(place),
                         Some(Some(predecessor)) => {
                             place.is_contended = true;
                             let change = listed.change;
@@ -148,6 +177,7 @@ impl Shared {
         &self,
         session: &Session,
         claim: &Claim,
+        leftover: &mut Leftover,
         trouble: &Trouble,
     ) -> Result<(Node, Result<Listing, Error>), Error> {
         let prefix = format!("{}/{}", claim.directory, claim.prefix);
@@ -155,6 +185,7 @@ impl Shared {
         loop {
             trouble.reply.during(session.make_directory(&claim.directory)).await?;
             // A session's requests are answered in their order. So one is sent behind the other, without waiting.
+            let sent = Instant::now();
             let creation = session.client.create(&prefix, self.holder.as_bytes(), &options);
             let both = async { tokio::join!(creation, self.list(session, claim)) };
             let (created, listing) = trouble.reply.during(both).await;
@@ -162,12 +193,15 @@ impl Shared {
                 Ok((stat, sequence)) => {
                     let name = format!("{}{sequence}", claim.prefix);
                     let (token, sequence) = (FencingToken(stat.czxid), Some(sequence.into_i64()));
+                    session.confirmed(sent);
+                    leftover.node_is(&name);
                     return Ok((Node { name, token, sequence }, listing));
                 }
                 // Somebody has removed the directory.
                 Err(Error::NoNode) => session.forget_directory(&claim.directory),
                 Err(error) if is_transient(&error) => {
                     trouble.note(&error);
+                    leftover.is_doubtful();
                     sleep(PAUSE).await;
                     // It may have been made all the same.
                     if let Some(node) = self.find_node(session, claim, trouble).await? {
@@ -188,6 +222,9 @@ impl Shared {
     ) -> Result<Option<Node>, Error> {
         loop {
             let found = async {
+                // The creation is over, then, also where this server has not heard of it before.
+                self.metrics.round_trips.inc();
+                session.client.sync(&claim.directory).await?;
                 let listing = self.list(session, claim).await?;
                 let mine = listing.names.into_iter().find(|name| name.starts_with(&claim.prefix));
                 let Some(name) = mine else { return Ok(None) };
@@ -208,15 +245,14 @@ impl Shared {
     async fn list(&self, session: &Session, claim: &Claim) -> Result<Listing, Error> {
         self.metrics.round_trips.inc();
         self.metrics.listings.inc();
-        let asked = Instant::now();
         Ok(match self.config.watch {
             Watch::Predecessor => {
                 let names = session.client.list_children(&claim.directory).await?;
-                Listing { asked, names, change: None }
+                Listing { names, change: None }
             }
             Watch::Siblings => {
                 let (names, change) = session.client.list_and_watch_children(&claim.directory).await?;
-                Listing { asked, names, change: Some(change) }
+                Listing { names, change: Some(change) }
             }
         })
     }
@@ -265,13 +301,16 @@ impl Lock for ZookeeperLock {
         let (shared, key, noted) = (Arc::clone(&self.shared), key.to_owned(), Arc::clone(&trouble));
         let acquisition = async move {
             let place = shared.wait(&key, mode, &noted).await.map_err(unavailable)?;
-            let validity = place.session.validity.clone();
-            validity.check().map_err(|_| LockError::Timeout)?;
             let (token, sequence, is_contended) = (place.token, place.sequence, place.is_contended);
-            let lease = Lease::new(Some(token), validity, Box::new(place));
+            let (validity, guard) = place.session.hold(place.path.clone());
+            let lease = Lease::new(Some(token), validity, Box::new(HeldPlace { place, _guard: guard }));
             Ok(lease.with_sequence(sequence).contended(is_contended))
         };
         Box::new(Pending::new(acquisition, move || trouble.last().map_or(LockError::Timeout, unavailable)))
+    }
+
+    fn lease(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.shared.granted_ms.load(Ordering::Relaxed)))
     }
 
     async fn ping(&self) -> Result<(), LockError> {
@@ -347,8 +386,6 @@ struct Node {
 
 /// What a lock's directory had in it.
 struct Listing {
-    /// When it was asked for.
-    asked: Instant,
     names: Vec<String>,
     /// Fires when there is anything more or less in it.
     change: Option<OneshotWatcher>,
@@ -356,17 +393,54 @@ struct Listing {
 
 /// A node at the front of its queue.
 struct Place {
+    path: String,
     session: Arc<Session>,
     leftover: Leftover,
+    /// The directory, where it is to be removed when it is empty.
+    worn_directory: Option<String>,
     token: FencingToken,
     sequence: Option<i64>,
     is_contended: bool,
 }
 
+/// A place that is held.
+struct HeldPlace {
+    place: Place,
+    _guard: Guard,
+}
+
 #[async_trait]
-impl Hold for Place {
+impl Hold for HeldPlace {
     async fn release(self: Box<Self>, _: Option<Note>) {
-        self.leftover.clear_away().await;
+        let Place { session, leftover, worn_directory, .. } = self.place;
+        leftover.clear_away().await;
+        if let Some(directory) = worn_directory {
+            // An error leaves it to the next one.
+            remove_directory(&session, &directory).await.ok();
+        }
+    }
+}
+
+/// Removes a directory whose numbers come to their end, unless there are nodes in it.
+async fn remove_directory(session: &Session, directory: &str) -> Result<(), Error> {
+    match timeout(CLOSING, session.client.delete(directory, None)).await {
+        Ok(Ok(()) | Err(Error::NoNode)) => session.forget_directory(directory),
+        Ok(Err(Error::NotEmpty)) | Err(_) => {}
+        Ok(Err(error)) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Why there is no place in a queue.
+enum NoPlace {
+    /// The directory has no numbers left.
+    NumbersAreUsedUp,
+    Failed(Error),
+}
+
+impl From<Error> for NoPlace {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -378,7 +452,7 @@ struct Trouble {
 }
 
 impl Trouble {
-    fn note(&self, error: &Error) {
+    fn note(&self, error: &impl std::fmt::Display) {
         *self.error.lock().expect("nothing panics while it holds this") = Some(error.to_string());
     }
 

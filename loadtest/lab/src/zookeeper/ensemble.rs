@@ -1,6 +1,7 @@
 //! Several ZooKeeper servers that are one service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -8,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::node::{Membership, Node, PATIENCE, Until, ask};
 use crate::server::{ServerError, found_address_in_use, free_ports, on_fresh_ports};
-use crate::{Process, ProcessError};
+use crate::{Process, ProcessError, Proxy};
 
 /// How many ports a server has: for its clients, for the leader's proposals, and for elections.
 const PORTS: usize = 3;
@@ -21,6 +22,19 @@ const PORTS: usize = 3;
 #[derive(Debug)]
 pub struct Ensemble {
     nodes: Vec<Node>,
+    links: Links,
+}
+
+/// The network between the servers: of each pair, the way from the one that follows to the one that leads.
+type Links = HashMap<(usize, usize), Proxy>;
+
+/// How long a server waits for another that is silent.
+#[derive(Clone, Copy, Debug)]
+enum Patience {
+    /// A second.
+    Short,
+    /// Ten, which is what servers wait by default.
+    Usual,
 }
 
 impl Ensemble {
@@ -30,23 +44,45 @@ impl Ensemble {
     /// With a size of zero.
     pub async fn start(size: usize) -> Result<Self, ServerError> {
         assert!(size > 0, "an ensemble has at least one server");
-        on_fresh_ports(|| async move { Self::start_on(&free_ports(size * PORTS)?).await }).await
+        on_fresh_ports(|| async move { Self::start_on(&free_ports(size * PORTS)?, Patience::Short).await })
+            .await
     }
 
-    async fn start_on(ports: &[u16]) -> Result<Self, ServerError> {
-        let ports = ports.chunks_exact(PORTS);
-        // In ticks of 200 milliseconds: a follower has five seconds to take over the leader's data, and one to show
-        // that it is alive. An ensemble of one elects a leader, too.
-        let mut configuration = "initLimit=25\nsyncLimit=5\nstandaloneEnabled=false\n".to_owned();
-        for (id, ports) in (1..).zip(ports.clone()) {
-            configuration.push_str(&format!("server.{id}=127.0.0.1:{}:{}\n", ports[1], ports[2]));
-        }
+    /// The same with a [link](Self::link) between each two servers that can be broken. A follower that cannot hear its
+    /// leader any more goes on serving reads for ten seconds, as servers do by default.
+    ///
+    /// # Panics
+    /// With a size of zero.
+    pub async fn start_linked(size: usize) -> Result<Self, ServerError> {
+        assert!(size > 0, "an ensemble has at least one server");
+        on_fresh_ports(|| async move { Self::start_on(&free_ports(size * PORTS)?, Patience::Usual).await })
+            .await
+    }
+
+    async fn start_on(ports: &[u16], patience: Patience) -> Result<Self, ServerError> {
+        let ports: Vec<_> = ports.chunks_exact(PORTS).collect();
+        let links = match patience {
+            Patience::Short => Links::new(),
+            Patience::Usual => links_between(&ports).await.map_err(ServerError::prepare("a network"))?,
+        };
+        // In ticks of 200 milliseconds: a follower has so long to take over the leader's data, and to show that it is
+        // alive. An ensemble of one elects a leader, too.
+        let limits = match patience {
+            Patience::Short => "initLimit=25\nsyncLimit=5",
+            Patience::Usual => "initLimit=50\nsyncLimit=50",
+        };
         let mut nodes = Vec::new();
-        for (id, ports) in (1..).zip(ports) {
-            let membership = Membership { id, configuration: configuration.clone() };
-            nodes.push(Node::start(ports[0], Some(&membership), Until::Runs).await?);
+        for (server, own) in ports.iter().enumerate() {
+            let mut configuration = format!("{limits}\nstandaloneEnabled=false\n");
+            for (other, theirs) in ports.iter().enumerate() {
+                // It listens on its own port, and reaches the others over the links.
+                let port = links.get(&(server, other)).map_or(theirs[1], |link| link.address().port());
+                configuration.push_str(&format!("server.{}=127.0.0.1:{port}:{}\n", other + 1, theirs[2]));
+            }
+            let membership = Membership { id: server + 1, configuration };
+            nodes.push(Node::start(own[0], Some(&membership), Until::Runs).await?);
         }
-        let mut ensemble = Self { nodes };
+        let mut ensemble = Self { nodes, links };
         ensemble.until_complete().await?;
         Ok(ensemble)
     }
@@ -102,8 +138,17 @@ impl Ensemble {
 
     /// What a server says about itself: the answer to the four-letter word `mntr`. A server that does not answer
     /// within a second, or does not serve, is an error.
-    pub async fn monitor(&self, server: usize) -> std::io::Result<BTreeMap<String, String>> {
+    pub async fn monitor(&self, server: usize) -> io::Result<BTreeMap<String, String>> {
         self.nodes[server].monitor().await
+    }
+
+    /// The network on which `follower` hears `leader` and replies to it, whenever those two are that to each other. What
+    /// they vote with takes another way.
+    ///
+    /// # Panics
+    /// When the ensemble was not started with [links](Self::start_linked), or there are no such two servers.
+    pub fn link(&self, follower: usize, leader: usize) -> &Proxy {
+        &self.links[&(follower, leader)]
     }
 
     /// Ends a server at once: SIGKILL. Its data is kept.
@@ -148,6 +193,18 @@ impl Ensemble {
     }
 }
 
+/// A link from each server to each other, to the second of its ports.
+async fn links_between(ports: &[&[u16]]) -> io::Result<Links> {
+    let mut links = Links::new();
+    for follower in 0..ports.len() {
+        for leader in (0..ports.len()).filter(|leader| *leader != follower) {
+            let upstream = format!("127.0.0.1:{}", ports[leader][1]);
+            links.insert((follower, leader), Proxy::start(&upstream).await?);
+        }
+    }
+    Ok(links)
+}
+
 /// What a server is to the others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Role {
@@ -186,7 +243,7 @@ mod tests {
         for port in 0..PORTS {
             let mut ports = free_ports(PORTS).unwrap();
             ports[port] = taken.local_addr().unwrap().port();
-            let error = Ensemble::start_on(&ports).await.unwrap_err();
+            let error = Ensemble::start_on(&ports, Patience::Short).await.unwrap_err();
             assert!(error.is_address_in_use(), "port {port}: {error}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -87,6 +87,11 @@ impl Node {
     pub async fn restart(&mut self, until: Until) -> Result<(), ServerError> {
         self.process = serve(&self.lab, self.port, until).await?;
         Ok(())
+    }
+
+    /// Where it keeps its data.
+    pub fn data(&self) -> PathBuf {
+        self.lab.file("data")
     }
 
     pub fn address(&self) -> String {

@@ -20,9 +20,34 @@ pub(super) fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
+/// From this number on, the directory is removed when it is empty. Half of what there is.
+const WORN: i64 = 1 << 30;
+
+/// From this number on, nobody is let in. The server counts up to 2³¹ − 1, and from there on gives out the same number, or
+/// those below zero; until it does, there is room for all who wait at a time.
+const USED_UP: i64 = (1 << 31) - (1 << 16);
+
+/// How far a directory's numbers are used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wear {
+    None,
+    Worn,
+    UsedUp,
+}
+
+/// How far the numbers are used up of the directory that gave one to a node of this name.
+pub(super) fn wear(name: &str) -> Wear {
+    match Contender::parse(name).map(|contender| contender.number) {
+        Some(0..WORN) => Wear::None,
+        Some(WORN..USED_UP) => Wear::Worn,
+        _ => Wear::UsedUp,
+    }
+}
+
 impl<'a> Contender<'a> {
     fn parse(name: &'a str) -> Option<Self> {
-        let (rest, number) = name.rsplit_once('-')?;
+        let is_number = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit());
+        let (rest, number) = name.rsplit_once('-').filter(|(_, number)| is_number(number))?;
         let mode = match rest.rsplit_once('-')?.1 {
             "write" => Mode::Exclusive,
             "read" => Mode::Shared,
@@ -33,9 +58,11 @@ impl<'a> Contender<'a> {
 }
 
 impl<'a> Queue<'a> {
-    /// The queue of the nodes with these names; others are not of this lock.
+    /// The queue of the nodes with these names; others are not of this lock. Those whose numbers say nothing about their
+    /// order do not stand in it: they are about to be withdrawn.
     pub(super) fn of(names: impl Iterator<Item = &'a str>) -> Self {
-        let mut contenders: Vec<_> = names.filter_map(Contender::parse).collect();
+        let contenders = names.filter_map(Contender::parse);
+        let mut contenders: Vec<_> = contenders.filter(|contender| contender.number < USED_UP).collect();
         contenders.sort_by_key(|contender| contender.number);
         Self(contenders)
     }
@@ -77,6 +104,30 @@ mod tests {
         assert_eq!(before("a-write-0000000003", Mode::Exclusive), Some(Some("b-read-0000000002")));
         assert_eq!(before("d-write-0000000004", Mode::Exclusive), Some(Some("a-write-0000000003")));
         assert_eq!(before("gone-write-0000000000", Mode::Exclusive), None);
+    }
+
+    #[test]
+    fn numbers_at_their_end_are_of_nobody_in_the_queue() {
+        for (number, expected) in [
+            ("0000000000", Wear::None),
+            ("1073741823", Wear::None),
+            ("1073741824", Wear::Worn),
+            ("2147418111", Wear::Worn),
+            ("2147418112", Wear::UsedUp),
+            ("2147483647", Wear::UsedUp),
+            ("-2147483648", Wear::UsedUp),
+            ("-000000001", Wear::UsedUp),
+        ] {
+            let name = format!("a-write-{number}");
+            assert_eq!(wear(&name), expected, "{name}");
+            let queue = Queue::of([&*name, "b-write-0000000007"].into_iter());
+            let is_in_it = queue.before(&name, Mode::Exclusive).is_some();
+            assert_eq!(is_in_it, expected != Wear::UsedUp, "{name}");
+            assert!(queue.before("b-write-0000000007", Mode::Exclusive).is_some());
+        }
+        // Two of the same number, and one below zero: none of them.
+        let names = ["a-write-2147483647", "b-write-2147483647", "c-write--2147483648"];
+        assert_eq!(Queue::of(names.into_iter()).holders().count(), 0);
     }
 
     #[test]

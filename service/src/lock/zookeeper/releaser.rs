@@ -12,7 +12,7 @@ use zookeeper_client::{Client, Error};
 use super::session::Session;
 use super::{Claim, is_transient};
 
-/// How long one deletion may take.
+/// How long a release waits for the deletion before it leaves it to the background.
 const ONE_TRY: Duration = Duration::from_secs(1);
 
 /// The task that deletes what was left behind; one for each lock, for as long as it lives.
@@ -34,6 +34,8 @@ struct Node {
     prefix: String,
     /// `None`: the reply to its creation has not come.
     path: Option<String>,
+    /// Whether there may be more than one: it was tried to make it again.
+    is_doubtful: bool,
     round_trips: Counter,
 }
 
@@ -66,6 +68,7 @@ impl Releaser {
             directory: claim.directory.clone(),
             prefix: claim.prefix.clone(),
             path: None,
+            is_doubtful: false,
             round_trips: self.round_trips.clone(),
         };
         Leftover { node, left_behind: self.left_behind.clone(), cleared: false }
@@ -94,6 +97,11 @@ impl Leftover {
         self.node.path = Some(format!("{}/{name}", self.node.directory));
     }
 
+    /// Notes that the reply to a creation was lost.
+    pub(super) fn is_doubtful(&mut self) {
+        self.node.is_doubtful = true;
+    }
+
     /// Deletes now; what fails is left to the releaser.
     pub(super) async fn clear_away(mut self) {
         self.cleared = matches!(timeout(ONE_TRY, self.node.try_delete()).await, Ok(Ok(())));
@@ -113,8 +121,10 @@ impl Node {
     /// Deletes until it is gone, or its session over.
     async fn delete(self) {
         let mut pause = Duration::from_millis(10);
+        // Of several requests, which a slow ensemble answers one after the other.
+        let one_try = self.session.timeout.max(ONE_TRY);
         while self.session.is_alive() {
-            match timeout(ONE_TRY, self.try_delete()).await {
+            match timeout(one_try, self.try_delete()).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) if !is_transient(&error) => {
                     tracing::debug!(%error, "a node is left to the end of its session");
@@ -132,23 +142,31 @@ impl Node {
         &self.session.client
     }
 
-    /// Requests of a session are answered in order: where the creation was still under way, it is over when the
-    /// directory is listed.
+    /// Requests of a session are answered in order, and `sync` waits for what other servers still do for it: where the
+    /// creation was under way, it is over when the directory is listed.
     async fn try_delete(&self) -> Result<(), Error> {
-        let path = match &self.path {
-            Some(path) => Some(path.clone()),
-            None => match self.counted().list_children(&self.directory).await {
-                Ok(names) => {
-                    let name = names.into_iter().find(|name| name.starts_with(&self.prefix));
-                    name.map(|name| format!("{}/{name}", self.directory))
-                }
-                Err(Error::NoNode) => None,
-                Err(error) => return Err(error),
-            },
+        let paths = match &self.path {
+            Some(path) if !self.is_doubtful => vec![path.clone()],
+            _ => self.find().await?,
         };
-        let Some(path) = path else { return Ok(()) };
-        match self.counted().delete(&path, None).await {
-            Ok(()) | Err(Error::NoNode) => Ok(()),
+        for path in paths {
+            match self.counted().delete(&path, None).await {
+                Ok(()) | Err(Error::NoNode) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// All that the attempt has made.
+    async fn find(&self) -> Result<Vec<String>, Error> {
+        self.counted().sync(&self.directory).await?;
+        match self.counted().list_children(&self.directory).await {
+            Ok(names) => {
+                let mine = names.into_iter().filter(|name| name.starts_with(&self.prefix));
+                Ok(mine.map(|name| format!("{}/{name}", self.directory)).collect())
+            }
+            Err(Error::NoNode) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
