@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::join_all;
 use order_service::api::{Adjustment, Audit, LockEvidence, NewOrder, Order, OrderStatus, Product};
-use order_service::app::token_floor;
+use order_service::app::token_generations;
 use order_service::checkout::Checkout;
 use order_service::config::{Config, Sources};
 use order_service::inventory::{Operation, StockLevel, decide};
@@ -17,6 +17,7 @@ use order_service::lock;
 use order_service::order::{IdempotencyKey, OrderRequest, ProductRequest, Sku};
 use order_service::store::{CommitError, Rejected, RowLevel, Store, StoreError, Transaction, WriteBatch};
 use order_service::telemetry::Metrics;
+use order_service::token::Generation;
 use uuid::Uuid;
 
 /// Orders that are placed at the same time.
@@ -113,8 +114,8 @@ impl Store for FakeStore {
         Ok(None)
     }
 
-    async fn greatest_token(&self, _: &Sku) -> Result<Option<i64>, StoreError> {
-        Ok(None)
+    async fn token_generation(&self, _: &str, _: &str, _: Option<i64>) -> Result<Generation, StoreError> {
+        Ok(Generation { number: 0, is_new: false })
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -146,7 +147,7 @@ async fn checkout(strategy: &str, products: usize) -> Checkout {
     let overrides = vec![("lock.strategy".into(), strategy.into())];
     let config = Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration");
     let metrics = Metrics::new(config.lock.strategy);
-    let lock = lock::connect(&config, token_floor(&store), &metrics).await.expect("the lock connects");
+    let lock = lock::connect(&config, token_generations(&store), &metrics).await.expect("the lock connects");
     Checkout::new(&config, store, lock, &metrics)
 }
 

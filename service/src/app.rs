@@ -15,8 +15,7 @@ use crate::api::Info;
 use crate::checkout::Checkout;
 use crate::config::{Config, ConfigError};
 use crate::http::{self, Shared};
-use crate::lock::{self, TokenFloor};
-use crate::order::Sku;
+use crate::lock::{self, Generation, TokenGenerations};
 use crate::store::{self, OpenError, Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -73,7 +72,7 @@ impl App {
             OpenError::Config(error) => StartError::Config(error),
             error @ OpenError::Unavailable { .. } => StartError::Open(error),
         })?;
-        let lock = lock::connect(config, token_floor(&store), &metrics).await?;
+        let lock = lock::connect(config, token_generations(&store), &metrics).await?;
         for entry in &config.catalog {
             store.create_product(&entry.parse()?).await.map_err(StartError::Catalog)?;
         }
@@ -135,21 +134,18 @@ impl App {
     }
 }
 
-/// Where a lock goes on counting whose backend has lost its data: above the tokens that the orders in `store` have.
-pub fn token_floor(store: &Arc<dyn Store>) -> Arc<dyn TokenFloor> {
-    struct Orders(Arc<dyn Store>);
+/// Where a lock goes on counting whose backend has lost its data: in a generation that is kept in `store`.
+pub fn token_generations(store: &Arc<dyn Store>) -> Arc<dyn TokenGenerations> {
+    struct Kept(Arc<dyn Store>);
 
     #[async_trait]
-    impl TokenFloor for Orders {
-        async fn greatest_token(&self, key: &str) -> Result<i64, String> {
-            // What is no SKU has no orders.
-            let Ok(sku) = Sku::parse(key) else { return Ok(0) };
-            let token = self.0.greatest_token(&sku).await.map_err(|error| error.to_string())?;
-            Ok(token.unwrap_or(0))
+    impl TokenGenerations for Kept {
+        async fn generation(&self, key: &str, server: &str, lost: Option<i64>) -> Result<Generation, String> {
+            self.0.token_generation(key, server, lost).await.map_err(|error| error.to_string())
         }
     }
 
-    Arc::new(Orders(Arc::clone(store)))
+    Arc::new(Kept(Arc::clone(store)))
 }
 
 /// Completes when the process is told to stop, by SIGTERM or Ctrl-C. From the call on, neither ends the process by itself:

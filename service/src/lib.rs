@@ -19,6 +19,7 @@
 //! | `reader`, `commit` | reads and commits of many products together |
 //! | [`lock`] | the locks and [`lock::connect`], the one place that knows them all |
 //! | [`store`] | the stores; all SQL on products and orders |
+//! | [`token`] | fencing tokens, and their generations |
 //! | `combine` | what arrives during a flight goes together in the next: reads, commits, lock records |
 //! | `db` | pools, session settings and classes of errors, for the stores and the lock table |
 //! | [`telemetry`] | logs and metrics |
@@ -45,6 +46,7 @@ mod reader;
 
 pub mod lock;
 pub mod store;
+pub mod token;
 
 mod combine;
 mod db;

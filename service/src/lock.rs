@@ -25,6 +25,8 @@ pub use database::DatabaseLock;
 pub use lease::{Hold, Lease, Lost, Validity};
 pub use pending::Pending;
 
+pub use crate::token::{FencingToken, Generation};
+
 /// A lock: of many processes that ask for the same key, one has it, or several that only read.
 ///
 /// # Contract
@@ -125,11 +127,6 @@ pub struct Holder {
     pub expired: bool,
 }
 
-/// A number that grows with every exclusive lease of a key: what is written with a smaller one came from a
-/// holder that has lost the lock (Kleppmann, "How to do distributed locking", 2016).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FencingToken(pub i64);
-
 /// Why there is no lease.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -157,17 +154,19 @@ pub enum ConnectError {
     Lock(#[from] LockError),
 }
 
-/// What is known of fencing tokens apart from the lock's backend: where to go on counting after one has lost its data.
+/// What is kept about fencing tokens apart from the lock's backend, which may lose its data, and its count with it: the
+/// generation of the tokens, which is their upper half, as the epoch is of ZooKeeper's transaction numbers.
 #[async_trait]
-pub trait TokenFloor: Send + Sync {
-    /// The greatest fencing token that was ever stored under the lock on `key`; 0 where there is none.
-    async fn greatest_token(&self, key: &str) -> Result<i64, String>;
+pub trait TokenGenerations: Send + Sync {
+    /// The generation of the tokens of `key`. A new one begins, after all that were before, where the last one was counted
+    /// by another `server`, or is the one that is `lost`.
+    async fn generation(&self, key: &str, server: &str, lost: Option<i64>) -> Result<Generation, String>;
 }
 
 /// Connects to the lock that the configuration names. The one place that knows them all.
 pub async fn connect(
     config: &Config,
-    floor: Arc<dyn TokenFloor>,
+    generations: Arc<dyn TokenGenerations>,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Lock>, ConnectError> {
     let lock: Arc<dyn Lock> = match config.lock_config()? {
@@ -177,7 +176,7 @@ pub async fn connect(
             Arc::new(DatabaseLock::measured(&config.store, lease, &config.replica(), &metrics.lock).await?)
         }
         LockConfig::Redis(section) => {
-            Arc::new(redis::connect(&section, &config.replica(), floor, &metrics.lock).await?)
+            Arc::new(redis::connect(&section, &config.replica(), generations, &metrics.lock).await?)
         }
         LockConfig::Zookeeper(section) => {
             Arc::new(zookeeper::connect(&section, &config.replica(), metrics.lock.clone()).await?)

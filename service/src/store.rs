@@ -14,6 +14,7 @@ use crate::config::{ConfigError, StoreSection};
 use crate::db::{self, DatabaseKind};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
+use crate::token::Generation;
 
 /// Where products and orders are kept.
 ///
@@ -60,9 +61,14 @@ pub trait Store: Send + Sync {
     /// The books of a product, read in one transaction.
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError>;
 
-    /// The greatest fencing token that the latest orders of the product have, of which a thousand are looked at:
-    /// tokens grow with the versions, but for what a guard would have refused.
-    async fn greatest_token(&self, sku: &Sku) -> Result<Option<i64>, StoreError>;
+    /// The generation of the fencing tokens of `key`. A new one begins where the last one was counted by another `server`,
+    /// or is the one that is `lost`; the first one comes after the tokens of the product's latest thousand orders.
+    async fn token_generation(
+        &self,
+        key: &str,
+        server: &str,
+        lost: Option<i64>,
+    ) -> Result<Generation, StoreError>;
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -9,9 +9,9 @@
 //!   lock in between: it is gone as soon as the lock is taken.
 //! - All commands of the lock go over one connection, in order: a cancelled attempt's release cannot overtake its
 //!   acquire.
-//! - The fencing token is a counter in Redis. A server that is new, has lost its data or has come back with older
-//!   data would count anew: so after every interruption of the connection, the first to ask for a lock has its counter
-//!   raised to the greatest token of the product's latest orders, and always to the greatest that it has had itself.
+//! - The fencing token is a counter in Redis, which a server that is new, was flushed, evicts keys or has come back with
+//!   older data would begin anew. So the upper half of a token is a generation, which is kept with the orders: a new one
+//!   begins where the counter is gone or is another server's.
 //!
 //! Redis 6.2 or later (`GETDEL`). One server; for what that means when it fails over to a replica, see the experiment `redis-failover` of the
 //! course, and the guard.
@@ -28,7 +28,7 @@ mod script;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,10 +39,11 @@ use deadpool_redis::redis::{
 use deadpool_redis::{Pool, Runtime};
 use prometheus_client::metrics::counter::Counter;
 use rand::RngExt as _;
+use uuid::Uuid;
 
 use self::script::Script;
 use super::leased::{Attempt, Backend, BackendError, Claim, LeasedLock, PLACE_TTL, Step, Wakeups};
-use super::{Census, FencingToken, Holder, LockError, Mode, TokenFloor};
+use super::{Census, FencingToken, Generation, Holder, LockError, Mode, TokenGenerations};
 use crate::config::{LeaseTime, RedisSection};
 use crate::telemetry::LockMetrics;
 
@@ -59,10 +60,10 @@ const COMMAND: Duration = Duration::from_secs(2);
 pub(super) async fn connect(
     config: &RedisSection,
     holder: &str,
-    floor: Arc<dyn TokenFloor>,
+    generations: Arc<dyn TokenGenerations>,
     metrics: &LockMetrics,
 ) -> Result<LeasedLock, LockError> {
-    let backend = RedisBackend::connect(config, floor, metrics.round_trips.clone())
+    let backend = RedisBackend::connect(config, generations, metrics.round_trips.clone())
         .await
         .map_err(|error| LockError::Unavailable { dependency: NAME, reason: error.to_string() })?;
     let lease = LeaseTime::For(config.lease);
@@ -79,64 +80,58 @@ struct RedisBackend {
     pool: Pool,
     wakeups: Arc<Wakeups>,
     scripts: Scripts,
-    floor: Arc<dyn TokenFloor>,
-    floors: Floors,
+    generations: Arc<dyn TokenGenerations>,
+    counts: Counts,
     round_trips: Counter,
 }
 
-/// How many floors are remembered; without its floor, a key's orders are asked again.
-const MOST_FLOORS: usize = 65_536;
+/// How often a count that is lost is begun anew for one attempt.
+const COUNT_LOST: usize = 3;
 
-/// Below what no fencing token may be, for each key.
+/// For how many keys it is remembered in which generation they are counted; without, it is asked again.
+const MOST_COUNTS: usize = 65_536;
+
+/// In which generation the tokens of each key are counted.
 #[derive(Default)]
-struct Floors {
-    /// How often the connection was interrupted, after which the server may have other data.
+struct Counts {
+    /// How often the connection was interrupted, after which there may be another server.
     interruptions: Arc<AtomicU64>,
-    known: Mutex<HashMap<String, Floor>>,
+    known: Mutex<Known>,
 }
 
-#[derive(Clone, Copy)]
-struct Floor {
-    token: i64,
-    /// After how many interruptions it was taken from the orders.
+#[derive(Default)]
+struct Known {
+    /// After how many interruptions all this was learnt.
     since: u64,
+    /// What the server calls itself; empty while that is not known.
+    server: Arc<str>,
+    generations: HashMap<Arc<str>, Generation>,
 }
 
-impl Floors {
-    /// The floor of a key; `None` when it has to be looked up in the orders.
-    fn of(&self, key: &str) -> Option<i64> {
+impl Counts {
+    /// What is known since the last interruption.
+    fn known(&self) -> MutexGuard<'_, Known> {
         let since = self.interruptions.load(Ordering::Acquire);
-        self.known().get(key).filter(|floor| floor.since == since).map(|floor| floor.token)
-    }
-
-    /// How many interruptions there were until now: to be asked before the orders are.
-    fn now(&self) -> u64 {
-        self.interruptions.load(Ordering::Acquire)
-    }
-
-    /// Notes what the orders had as their greatest token at `since`.
-    fn looked_up(&self, key: &str, token: i64, since: u64) {
-        let mut known = self.known();
-        if known.len() >= MOST_FLOORS {
-            known.clear();
+        let mut known = self.known.lock().expect("nothing panics while it holds this");
+        if known.since != since {
+            *known = Known { since, ..Known::default() };
         }
-        let floor = known.entry(key.into()).or_insert(Floor { token, since });
-        *floor = Floor { token: floor.token.max(token), since };
+        known
     }
 
-    /// Notes a token that was had.
-    fn had(&self, key: &str, token: i64) {
-        if let Some(floor) = self.known().get_mut(key) {
-            floor.token = floor.token.max(token);
+    /// Notes what was learnt after so many interruptions.
+    fn learnt(&self, since: u64, learn: impl FnOnce(&mut Known)) {
+        let mut known = self.known();
+        if known.since == since {
+            if known.generations.len() >= MOST_COUNTS {
+                known.generations.clear();
+            }
+            learn(&mut known);
         }
     }
 
     fn interrupted(&self) {
         self.interruptions.fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Floor>> {
-        self.known.lock().expect("nothing panics while it holds this")
     }
 }
 
@@ -149,13 +144,13 @@ struct Scripts {
 impl RedisBackend {
     async fn connect(
         config: &RedisSection,
-        floor: Arc<dyn TokenFloor>,
+        generations: Arc<dyn TokenGenerations>,
         round_trips: Counter,
     ) -> Result<Self, redis::RedisError> {
         let wakeups = Arc::new(Wakeups::default());
         let announced = Arc::clone(&wakeups);
-        let floors = Floors::default();
-        let interruptions = Arc::clone(&floors.interruptions);
+        let counts = Counts::default();
+        let interruptions = Arc::clone(&counts.interruptions);
         let info = config.url.as_str().into_connection_info()?;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let tcp = info.tcp_settings().clone().set_nodelay(true);
@@ -200,51 +195,97 @@ impl RedisBackend {
             pool: pool.build().map_err(other)?,
             wakeups,
             scripts,
-            floor,
-            floors,
+            generations,
+            counts,
             round_trips,
         })
     }
 
-    async fn acquire(&self, claim: &Claim, floor: i64) -> Result<Attempt, redis::RedisError> {
+    /// `None`: the server has lost its count of the key's tokens, in this generation.
+    async fn acquire(
+        &self,
+        claim: &Claim,
+        generation: Generation,
+    ) -> Result<Option<Attempt>, redis::RedisError> {
         self.round_trips.inc();
         let mut call =
             self.scripts.acquire.call(&claim.key, &["lock", "readers", "waiting", "places", "token", "note"]);
         call.write_arg_fmt(claim.owner.as_simple());
         call.arg(mode_name(claim.mode)).arg(claim.lease.map_or(0, millis)).arg(millis(PLACE_TTL));
-        call.arg(floor).arg(&*claim.holder);
-        let (is_acquired, number, note): (bool, i64, Option<String>) =
+        call.arg(generation.base()).arg(i32::from(generation.is_new)).arg(&*claim.holder);
+        let (outcome, number, note): (i32, i64, Option<String>) =
             self.scripts.acquire.run(&call, &mut self.connection.clone()).await?;
-        Ok(if is_acquired {
-            self.floors.had(&claim.key, number);
-            Attempt::Acquired(FencingToken(number), note.map(String::into_boxed_str))
-        } else {
-            Attempt::Waits { ahead: u32::try_from(number).unwrap_or(u32::MAX) }
+        Ok(match outcome {
+            0 => Some(Attempt::Waits { ahead: u32::try_from(number).unwrap_or(u32::MAX) }),
+            1 => Some(Attempt::Acquired(FencingToken(number), note.map(String::into_boxed_str))),
+            _ => None,
         })
     }
 
-    /// Below what no fencing token of the key may be.
-    async fn floor(&self, key: &str) -> Result<i64, BackendError> {
-        if let Some(token) = self.floors.of(key) {
-            return Ok(token);
+    /// Acquires in the key's generation, or the next one, where the count is lost.
+    async fn acquire_counted(&self, claim: &Claim) -> Result<Attempt, AcquireError> {
+        let mut generation = self.generation(&claim.key, None).await?;
+        for _ in 0..COUNT_LOST {
+            let attempt = self.acquire(claim, generation).await;
+            if let Some(attempt) = attempt? {
+                return Ok(attempt);
+            }
+            tracing::warn!(key = &*claim.key, "Redis has lost its count of fencing tokens");
+            generation = self.generation(&claim.key, Some(generation.number)).await?;
         }
-        let since = self.floors.now();
-        let token = self.floor.greatest_token(key).await.map_err(failed)?;
-        self.floors.looked_up(key, token, since);
-        Ok(self.floors.of(key).unwrap_or(token))
+        Err(AcquireError::CountLost)
+    }
+
+    /// The generation in which the key's tokens are counted, which is not the one that is `lost`.
+    async fn generation(&self, key: &Arc<str>, lost: Option<i64>) -> Result<Generation, AcquireError> {
+        let (since, server) = {
+            let known = self.counts.known();
+            if let Some(generation) = known.generations.get(key)
+                && lost != Some(generation.number)
+            {
+                return Ok(*generation);
+            }
+            (known.since, Arc::clone(&known.server))
+        };
+        let server = if server.is_empty() { self.server().await? } else { server };
+        let generation = self.generations.generation(key, &server, lost).await;
+        let generation = generation.map_err(AcquireError::Generations)?;
+        self.counts.learnt(since, |known| {
+            known.server = server;
+            // It is new for this one attempt.
+            known.generations.insert(Arc::clone(key), Generation { is_new: false, ..generation });
+        });
+        Ok(generation)
+    }
+
+    /// What the server calls itself: another name after a restart, and where another has become the primary.
+    async fn server(&self) -> Result<Arc<str>, redis::RedisError> {
+        self.round_trips.inc();
+        let info: redis::RedisResult<String> =
+            redis::cmd("INFO").query_async(&mut self.connection.clone()).await;
+        match info {
+            Ok(info) => {
+                if let Some(risk) = eviction_risk(&info) {
+                    tracing::warn!("{risk}");
+                }
+                let value = |name| value(&info, name).unwrap_or_default();
+                Ok(format!("{} {}", value("run_id"), value("master_replid")).into())
+            }
+            Err(error) if error.is_io_error() || error.is_timeout() => Err(error),
+            // Who may not ask takes it for another each time.
+            Err(_) => Ok(Uuid::new_v4().to_string().into()),
+        }
     }
 }
 
 #[async_trait]
 impl Backend for RedisBackend {
     async fn attempt(self: Arc<Self>, claim: Arc<Claim>, _: Step) -> Result<Attempt, BackendError> {
-        let floor = self.floor(&claim.key).await?;
-        match self.acquire(&claim, floor).await {
+        match self.acquire_counted(&claim).await {
             // Its reply may be lost: asked again, the same owner is told of the same lease.
-            Err(error) if error.is_io_error() || error.is_timeout() => {
-                self.floors.interrupted();
-                let floor = self.floor(&claim.key).await?;
-                self.acquire(&claim, floor).await.map_err(failed)
+            Err(AcquireError::Redis(error)) if error.is_io_error() || error.is_timeout() => {
+                self.counts.interrupted();
+                self.acquire_counted(&claim).await.map_err(failed)
             }
             attempt => attempt.map_err(failed),
         }
@@ -329,6 +370,32 @@ impl Backend for RedisBackend {
     }
 }
 
+/// Why a lock was not acquired.
+#[derive(Debug, thiserror::Error)]
+enum AcquireError {
+    #[error(transparent)]
+    Redis(#[from] redis::RedisError),
+    #[error("where the generations of fencing tokens are kept: {0}")]
+    Generations(String),
+    #[error("it loses its count of fencing tokens over and over")]
+    CountLost,
+}
+
+/// A value that `INFO` gives.
+fn value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+/// Says so if the server may take locks away when its memory is full.
+fn eviction_risk(info: &str) -> Option<String> {
+    let policy = value(info, "maxmemory_policy").filter(|policy| *policy != "noeviction")?;
+    let limit = value(info, "maxmemory").filter(|limit| *limit != "0")?;
+    Some(format!(
+        "Redis evicts keys when its {limit} bytes are full (maxmemory-policy {policy}): also locks that are held, of \
+         which there are two holders then; set noeviction, or give the locks a Redis of their own"
+    ))
+}
+
 fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Exclusive => "exclusive",
@@ -346,4 +413,26 @@ fn failed(error: impl std::fmt::Display) -> BackendError {
 
 fn other(error: impl std::fmt::Display) -> redis::RedisError {
     std::io::Error::other(error.to_string()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_may_take_locks_is_a_risk_where_memory_is_limited() {
+        let risk = |limit, policy| {
+            eviction_risk(&format!(
+                "# Memory\r\nmaxmemory:{limit}\r\nmaxmemory_human:0B\r\nmaxmemory_policy:{policy}\r\n"
+            ))
+        };
+        assert_eq!(risk("0", "allkeys-lru"), None);
+        assert_eq!(risk("1000", "noeviction"), None);
+        // The keys of locks have an expiry, too.
+        for policy in ["allkeys-lru", "volatile-ttl"] {
+            let risk = risk("1000", policy).expect("a risk");
+            assert!(risk.contains(policy) && risk.contains("1000"), "{risk}");
+        }
+        assert_eq!(eviction_risk(""), None);
+    }
 }

@@ -20,6 +20,7 @@ use crate::config::StoreSection;
 use crate::db::postgres::{Pool, options};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
+use crate::token::Generation;
 
 /// How many connections a replica has at most for orders; the lock table has its own.
 const CONNECTIONS: usize = 24;
@@ -200,14 +201,44 @@ impl Store for PostgresStore {
         }))
     }
 
-    async fn greatest_token(&self, sku: &Sku) -> Result<Option<i64>, StoreError> {
-        let query = sqlx::query(
+    async fn token_generation(
+        &self,
+        key: &str,
+        server: &str,
+        lost: Option<i64>,
+    ) -> Result<Generation, StoreError> {
+        let query = sqlx::query("select generation, server from token_generations where lock_key = $1");
+        let known = match self.pool.fetch(query.bind(key)).await?.first() {
+            Some(row) => Some((row.try_get("generation")?, row.try_get::<&str, _>("server")? == server)),
+            None => None,
+        };
+        if let Some((number, true)) = known.filter(|(number, _)| lost != Some(*number)) {
+            return Ok(Generation { number, is_new: false });
+        }
+        let latest = sqlx::query(
             "select max(fencing_token) from (
                  select fencing_token from orders where sku = $1 order by version desc limit 1000
              ) as latest",
         );
-        let rows = self.pool.fetch(query.bind(sku.as_str())).await?;
-        Ok(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?)
+        let rows = self.pool.fetch(latest.bind(key)).await?;
+        let token: Option<i64> = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+        // Another may have begun it in between.
+        let begin = sqlx::query(
+            "insert into token_generations as known (lock_key, generation, server) values ($1, $3, $2)
+             on conflict (lock_key) do update set
+                 generation = greatest(known.generation + 1, excluded.generation), server = excluded.server
+             where known.generation = $4::bigint and (known.generation = $5::bigint or known.server <> excluded.server)
+             returning generation",
+        );
+        let begin = begin.bind(key).bind(server).bind(token.map_or(0, Generation::after));
+        let rows = self.pool.fetch(begin.bind(known.map(|(number, _)| number)).bind(lost)).await?;
+        if let Some(row) = rows.first() {
+            return Ok(Generation { number: row.try_get(0)?, is_new: true });
+        }
+        let query = sqlx::query("select generation from token_generations where lock_key = $1");
+        let rows = self.pool.fetch(query.bind(key)).await?;
+        let number = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+        Ok(Generation { number, is_new: false })
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::RngExt as _;
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqlitePool};
-use sqlx::{Connection as _, Row as _, Transaction};
+use sqlx::{Connection as _, Row as _, SqliteConnection, Transaction};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -19,6 +19,7 @@ use crate::config::StoreSection;
 use crate::db::sqlite::{is_busy, is_busy_text, options, pool};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
+use crate::token::Generation;
 
 /// Products and orders in a SQLite file.
 ///
@@ -213,13 +214,44 @@ impl Store for SqliteStore {
         }))
     }
 
-    async fn greatest_token(&self, sku: &Sku) -> Result<Option<i64>, StoreError> {
-        let token = sqlx::query_scalar(
+    async fn token_generation(
+        &self,
+        key: &str,
+        server: &str,
+        lost: Option<i64>,
+    ) -> Result<Generation, StoreError> {
+        let known = "select generation, server from token_generations where lock_key = ?1";
+        let current = async |connection: &mut SqliteConnection| {
+            let row = sqlx::query(known).bind(key).fetch_optional(connection).await?;
+            let Some(row) = row else { return Ok(None) };
+            let number: i64 = row.try_get("generation")?;
+            let is_good = row.try_get::<&str, _>("server")? == server && lost != Some(number);
+            Ok::<_, sqlx::Error>(is_good.then_some(Generation { number, is_new: false }))
+        };
+        if let Some(generation) = current(&mut *self.reader.acquire().await?).await? {
+            return Ok(generation);
+        }
+        let mut transaction = self.writing().await?;
+        // Another may have begun it in between.
+        if let Some(generation) = current(&mut transaction).await? {
+            return Ok(generation);
+        }
+        let latest = sqlx::query_scalar(
             "select max(fencing_token) from (
                  select fencing_token from orders where sku = ?1 order by version desc limit 1000
              )",
         );
-        Ok(token.bind(sku.as_str()).fetch_one(&self.reader).await?)
+        let token: Option<i64> = latest.bind(key).fetch_one(&mut *transaction).await?;
+        let number = sqlx::query_scalar(
+            "insert into token_generations (lock_key, generation, server) values (?1, ?3, ?2)
+             on conflict (lock_key) do update set
+                 generation = max(generation + 1, excluded.generation), server = excluded.server
+             returning generation",
+        );
+        let number = number.bind(key).bind(server).bind(token.map_or(0, Generation::after));
+        let number = number.fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Generation { number, is_new: true })
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

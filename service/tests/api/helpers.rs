@@ -7,7 +7,7 @@ use std::time::Duration;
 use lab::Postgres;
 
 use order_service::api::{Audit, Order};
-use order_service::app::{App, token_floor};
+use order_service::app::{App, token_generations};
 use order_service::config::{Config, Sources, StoreSection};
 use order_service::lock::{self, Lock};
 use order_service::telemetry::Metrics;
@@ -119,7 +119,7 @@ impl Shop {
         let overrides = [("store.url", self.url()), ("lock.database.lease", "10s".into())];
         let overrides = overrides.map(|(key, value)| (key.to_owned(), value)).to_vec();
         let config = Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration");
-        let floor = token_floor(&self.connect().await);
+        let floor = token_generations(&self.connect().await);
         lock::connect(&config, floor, &Metrics::new(config.lock.strategy)).await.expect("the lock connects")
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lab::{Postgres, Proxy, Redis, Zookeeper};
-use order_service::app::token_floor;
+use order_service::app::token_generations;
 use order_service::config::{Config, Sources, StoreSection, StrategyName};
 use order_service::lock::{self, Lock, Mode};
 use order_service::store::{self, Store};
@@ -139,7 +139,7 @@ impl Backend {
     pub async fn connect_counted(&self, keys: &[(String, String)], metrics: &Metrics) -> Arc<dyn Lock> {
         let config = Config::load(&Sources { overrides: keys.to_vec(), ..Sources::default() });
         let config = config.expect("a configuration");
-        lock::connect(&config, token_floor(&self.store), metrics).await.expect("the lock connects")
+        lock::connect(&config, token_generations(&self.store), metrics).await.expect("the lock connects")
     }
 
     pub async fn participant(&self) -> Arc<dyn Lock> {

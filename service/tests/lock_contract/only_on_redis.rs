@@ -1,5 +1,6 @@
 //! What the lock in Redis promises beyond the contract.
 
+use lab::Direction;
 use order_service::config::{Config, Sources};
 use order_service::lock::{Lock, Mode};
 use tokio::time::{Instant, timeout};
@@ -115,9 +116,66 @@ async fn goes_on_counting_after(counter: Option<&str>) {
         assert_eq!(order["outcome"], "not_executed", "{order}");
         assert!(Instant::now() < give_up, "{order}");
     };
-    assert_eq!(order["lock"]["fencing_token"], 4);
+    let token = order["lock"]["fencing_token"].as_i64().expect("a token");
+    assert!(token > last, "{token} after {last}");
     drop(stop);
     running.await.expect("it stops");
+}
+
+/// Also above the tokens of holders that have written nothing, which nobody else knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_grow_whatever_redis_loses() {
+    let backend = Backend::new("redis").await;
+    let redis = backend.redis.as_ref().expect("the server");
+    let locks = [backend.participant().await, backend.participant().await, backend.participant().await];
+    let counter = "stocklock:{hair-dryer}:token";
+    let losses: [&[&str]; 4] = [&["FLUSHALL"], &["FLUSHALL"], &["DEL", counter], &["SET", counter, "1"]];
+    let mut held = Vec::new();
+    let mut last = 0;
+    for loss in losses {
+        for lock in &locks {
+            // Each is lost while it is held, so that nobody has to wait for it.
+            let lease = lock.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
+            let token = lease.token().expect("a token").0;
+            assert!(token > last, "{token} after {last}");
+            last = token;
+            held.push(lease);
+            redis.command(&["DEL", "stocklock:{hair-dryer}:lock"]).await.expect("an answer");
+        }
+        redis.command(loss).await.expect("an answer");
+    }
+    assert_eq!(last >> 32, 3, "one generation for each loss that was noticed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_tokens_are_small_and_a_new_participant_goes_on_with_them() {
+    let backend = Backend::new("redis").await;
+    for expected in 1..=5 {
+        let lock = backend.participant().await;
+        let lease = lock.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
+        assert_eq!(lease.token().expect("a token").0, expected);
+        lease.release().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_was_asked_for_again_begins_again() {
+    let backend = Backend::new("redis").await;
+    let (proxy, mut keys) = backend.proxied().await;
+    keys.push(("lock.redis.renew".into(), "false".into()));
+    let (far, near) = (backend.connect(&keys).await, backend.participant().await);
+    far.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease").release().await;
+    proxy.delay(Direction::ToClient, LEASE);
+    let asking = tokio::spawn(async move { far.acquire(KEY, Mode::Exclusive, after(6_000)).await });
+    backend.until_held_by(&*near, 1).await;
+    // The reply is lost when most of the lease is over.
+    tokio::time::sleep(LEASE * 3 / 4).await;
+    proxy.cut();
+    proxy.heal();
+    let lease = asking.await.expect("the participant lives").expect("it asks again");
+    let next = near.acquire(KEY, Mode::Exclusive, after(5_000)).await.expect("the lease ends");
+    assert!(lease.check().is_err(), "two have the lock");
+    next.release().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lab::Ensemble;
-use order_service::app::token_floor;
+use order_service::app::token_generations;
 use order_service::config::{Config, Sources, StrategyName};
 use order_service::lock::{self, Mode};
 use order_service::telemetry::Metrics;
@@ -89,9 +89,11 @@ async fn a_chroot_and_a_root_that_are_not_there_are_made() {
     let servers = format!("{}/shops/berlin", backend.zookeeper.as_ref().expect("the server").servers());
     let metrics = Metrics::new(StrategyName::Zookeeper);
     let inside = config(&backend, &[("lock.zookeeper.servers", &servers)]);
-    let inside = lock::connect(&inside, token_floor(&backend.store), &metrics).await.expect("it connects");
+    let inside =
+        lock::connect(&inside, token_generations(&backend.store), &metrics).await.expect("it connects");
     let outside = config(&backend, &[("lock.zookeeper.root", "/shops/berlin/stocklock")]);
-    let outside = lock::connect(&outside, token_floor(&backend.store), &metrics).await.expect("it connects");
+    let outside =
+        lock::connect(&outside, token_generations(&backend.store), &metrics).await.expect("it connects");
     let lease = inside.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
     // The same node by another name.
     assert!(outside.acquire(KEY, Mode::Exclusive, after(50)).await.is_err());
@@ -105,7 +107,7 @@ async fn only_who_has_the_password_sees_locks_that_have_one() {
     let metrics = Metrics::new(StrategyName::Zookeeper);
     let connect = async |auth: &str| {
         let config = config(&backend, &[("lock.zookeeper.auth", auth)]);
-        lock::connect(&config, token_floor(&backend.store), &metrics).await
+        lock::connect(&config, token_generations(&backend.store), &metrics).await
     };
     let mine = connect("shop:secret").await.expect("it connects");
     let held = mine.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
@@ -131,8 +133,9 @@ async fn an_ensemble_loses_its_leader_and_the_lock_goes_on() {
     let servers = ensemble.servers();
     let keys = [("lock.zookeeper.servers", servers.as_str()), ("lock.zookeeper.session_timeout", "6s")];
     let config = config(&backend, &keys);
-    let connect =
-        async || lock::connect(&config, token_floor(&backend.store), &metrics).await.expect("it connects");
+    let connect = async || {
+        lock::connect(&config, token_generations(&backend.store), &metrics).await.expect("it connects")
+    };
     let (holder, other) = (connect().await, connect().await);
     let lease = holder.acquire(KEY, Mode::Exclusive, after(5_000)).await.expect("a lease");
     let token = lease.token();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lab::{Lab, Process};
-use order_service::app::token_floor;
+use order_service::app::token_generations;
 use order_service::config::{Config, Sources, StoreSection};
 use order_service::lock::{self, Mode};
 use order_service::store;
@@ -102,7 +102,7 @@ async fn plays_its_part() {
     let section = StoreSection { url: config.store.url.clone(), ..StoreSection::default() };
     let store = store::connect(&section).await.expect("the store opens");
     let metrics = Metrics::new(config.lock.strategy);
-    let lock = lock::connect(&config, token_floor(&store), &metrics).await.expect("the lock connects");
+    let lock = lock::connect(&config, token_generations(&store), &metrics).await.expect("the lock connects");
     match serde_json::from_str(&part).expect("a part") {
         Part::Count { contenders, rounds, number, tokens } => {
             let mut counting = JoinSet::new();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lab::Lab;
-use order_service::app::token_floor;
+use order_service::app::token_generations;
 use order_service::config::{Config, Sources, StrategyName};
 use order_service::lock::{self, Lock};
 use order_service::store::{self, Store};
@@ -44,6 +44,6 @@ impl Contenders {
     ) -> anyhow::Result<Arc<dyn Lock>> {
         let mut config = self.config.clone();
         config.server.replica = name.into();
-        Ok(lock::connect(&config, token_floor(&self.store), metrics).await?)
+        Ok(lock::connect(&config, token_generations(&self.store), metrics).await?)
     }
 }

@@ -1,16 +1,22 @@
--- KEYS: lock, readers, waiting, places, token, note.  ARGV: owner, mode, lease ms, place ms, floor, holder.
--- Returns {1, token, the last holder's note} when the lock is acquired, and else {0, how many stand before it}. No token is less than the floor.
+-- KEYS: lock, readers, waiting, places, token, note.  ARGV: owner, mode, lease ms, place ms, base of the tokens'
+-- generation, 1 if that is new, holder.
+-- Returns {1, token, the last holder's note} when the lock is acquired, {0, how many stand before it} when it is not, and
+-- {2} when the count of tokens is not of this generation: the server is new, or has lost its data, or some of it.
 local lock, readers, waiting, places, counter, note = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local owner, mode, lease, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
+local owner, mode, lease, base = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
+
+local count = redis.call('GET', counter)
+if not count or tonumber(count) < tonumber(base) then
+    if ARGV[6] ~= '1' then
+        return { 2, 0, false }
+    end
+    count = base
+    redis.call('SET', counter, base)
+end
 
 local function take()
     local token = redis.call('INCR', counter)
-    -- No counter, or an older one: the server is new, or has lost its data, or some of it.
-    if token <= floor then
-        token = floor + 1
-        redis.call('SET', counter, string.format('%d', token))
-    end
-    redis.call('HSET', lock, 'owner', owner, 'token', token, 'holder', ARGV[6])
+    redis.call('HSET', lock, 'owner', owner, 'token', token, 'holder', ARGV[7])
     redis.call('PEXPIRE', lock, lease)
     return { 1, token, redis.call('GETDEL', note) }
 end
@@ -35,12 +41,7 @@ local function read()
     if redis.call('PTTL', readers) < tonumber(lease) then
         redis.call('PEXPIRE', readers, lease)
     end
-    local token = tonumber(redis.call('GET', counter) or 0)
-    if token < floor then
-        token = floor
-        redis.call('SET', counter, ARGV[5])
-    end
-    return { 1, token, false }
+    return { 1, tonumber(count), false }
 end
 
 redis.call('ZREMRANGEBYSCORE', readers, '-inf', now)
