@@ -1,9 +1,15 @@
 //! SQLite, as the store and the lock table open it: pools, settings of a connection, classes of errors.
 
+mod file;
+
+use std::sync::Arc;
+
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::config::{ConfigError, StoreSection};
+
+pub(crate) use file::DatabaseFile;
 
 /// How to open the file that the configuration names.
 pub(crate) fn options(store: &StoreSection) -> Result<SqliteConnectOptions, ConfigError> {
@@ -23,11 +29,18 @@ pub(crate) fn options(store: &StoreSection) -> Result<SqliteConnectOptions, Conf
 }
 
 /// A pool that does not hand out a connection whose last transaction came to no end: a full disk makes SQLite
-/// roll back by itself, which leaves the connection's bookkeeping behind. It is replaced.
-pub(crate) fn pool(store: &StoreSection, connections: u32) -> SqlitePoolOptions {
+/// roll back by itself, which leaves the connection's bookkeeping behind. It is replaced. Nor one to another file than this.
+pub(crate) fn pool(store: &StoreSection, file: &Arc<DatabaseFile>, connections: u32) -> SqlitePoolOptions {
+    let file = Arc::clone(file);
     SqlitePoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(store.timeout)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(move |_, _| {
+            let checked = file.check();
+            Box::pin(async move { Ok(checked?) })
+        })
         .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 

@@ -116,7 +116,9 @@ impl DatabaseLock {
     ) -> Result<Self, LockError> {
         let wakeups = Arc::new(Wakeups::default());
         let table: Arc<dyn LockTable> = match DatabaseKind::of(store)? {
-            DatabaseKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store, Arc::clone(&wakeups))?),
+            DatabaseKind::Sqlite => {
+                Arc::new(sqlite::SqliteTable::connect(store, Arc::clone(&wakeups)).await?)
+            }
             DatabaseKind::Postgres => {
                 Arc::new(postgres::PostgresTable::connect(store, Arc::clone(&wakeups))?)
             }

@@ -3,10 +3,12 @@
 mod rows;
 mod transaction;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt as _;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqlitePool};
 use sqlx::{Connection as _, Row as _, SqliteConnection, Transaction};
 use tokio::time::Instant;
@@ -16,7 +18,7 @@ use self::transaction::SqliteTransaction;
 use super::{OpenError, Store, StoreError};
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
 use crate::config::StoreSection;
-use crate::db::sqlite::{is_busy, is_busy_text, options, pool};
+use crate::db::sqlite::{DatabaseFile, is_busy, is_busy_text, options, pool};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
 use crate::token::Generation;
@@ -27,6 +29,7 @@ use crate::token::Generation;
 /// on the disk before it is answered. One connection writes: SQLite has one writer at a time, and inside the
 /// process those who wait for it should wait in order, not poll.
 pub struct SqliteStore {
+    file: Arc<DatabaseFile>,
     writer: SqlitePool,
     reader: SqlitePool,
     /// How long the right to write is waited for.
@@ -41,6 +44,8 @@ impl SqliteStore {
     /// Opens the file, makes it if it is missing, and brings its tables up to date.
     pub async fn connect(store: &StoreSection) -> Result<Self, OpenError> {
         let options = options(store)?;
+        let unavailable = |reason: String| OpenError::Unavailable { url: store.url.clone(), reason };
+        DatabaseFile::claim(&options).map_err(|error| unavailable(error.to_string()))?;
         let give_up = Instant::now() + store.timeout;
         // The first change to write-ahead mode does not wait for other processes that do the same.
         let migrated = loop {
@@ -52,18 +57,28 @@ impl SqliteStore {
                 result => break result,
             }
         };
-        migrated.map_err(|reason| OpenError::Unavailable { url: store.url.clone(), reason })?;
+        migrated.map_err(unavailable)?;
+        let file = DatabaseFile::open(&options).await.map_err(|error| unavailable(error.to_string()))?;
+        let file = Arc::new(file);
         Ok(Self {
-            writer: pool(store, 1).connect_lazy_with(options.clone().busy_timeout(ASKS)),
-            reader: pool(store, 4).connect_lazy_with(options.read_only(true)),
+            writer: pool(store, &file, 1).connect_lazy_with(options.clone().busy_timeout(ASKS)),
+            reader: pool(store, &file, 4).connect_lazy_with(options.read_only(true)),
+            file,
             busy: store.timeout * 3 / 4,
         })
+    }
+
+    /// A connection to read with.
+    async fn reading(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+        self.file.check()?;
+        self.reader.acquire().await
     }
 
     /// The right to write, which only one has at a time.
     async fn writing(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
         let give_up = Instant::now() + self.busy;
         loop {
+            self.file.check()?;
             match self.writer.begin_with("begin immediate").await {
                 Err(error) if is_busy(&error) && Instant::now() < give_up => {}
                 result => return result,
@@ -85,7 +100,7 @@ async fn migrate(options: &SqliteConnectOptions) -> Result<(), String> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn levels(&self, skus: &[Sku]) -> Result<Vec<Option<StockLevel>>, StoreError> {
-        rows::levels(&mut *self.reader.acquire().await?, skus).await.map_err(StoreError::from)
+        rows::levels(&mut *self.reading().await?, skus).await.map_err(StoreError::from)
     }
 
     fn locking_at_once(&self) -> usize {
@@ -93,7 +108,7 @@ impl Store for SqliteStore {
     }
 
     async fn begin(&self) -> Result<Box<dyn super::Transaction>, StoreError> {
-        Ok(Box::new(SqliteTransaction(self.writing().await?)))
+        Ok(Box::new(SqliteTransaction::new(self.writing().await?, Arc::clone(&self.file))))
     }
 
     async fn create_product(&self, product: &ProductRequest) -> Result<Option<Product>, StoreError> {
@@ -111,22 +126,24 @@ impl Store for SqliteStore {
         .fetch_all(&mut *transaction)
         .await?;
         transaction.commit().await?;
+        self.file.check().map_err(sqlx::Error::from)?;
         Ok(rows.first().map(rows::product).transpose()?)
     }
 
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError> {
         let row = sqlx::query("select * from products where sku = ?1").bind(sku.as_str());
-        Ok(row.fetch_optional(&self.reader).await?.as_ref().map(rows::product).transpose()?)
+        Ok(row.fetch_optional(&mut *self.reading().await?).await?.as_ref().map(rows::product).transpose()?)
     }
 
     async fn products(&self) -> Result<Vec<Product>, StoreError> {
-        let rows = sqlx::query("select * from products order by sku").fetch_all(&self.reader).await?;
+        let rows =
+            sqlx::query("select * from products order by sku").fetch_all(&mut *self.reading().await?).await?;
         Ok(rows.iter().map(rows::product).collect::<Result<_, _>>()?)
     }
 
     async fn order(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
         let row = sqlx::query("select * from orders where id = ?1").bind(id.to_string());
-        Ok(row.fetch_optional(&self.reader).await?.as_ref().map(rows::order).transpose()?)
+        Ok(row.fetch_optional(&mut *self.reading().await?).await?.as_ref().map(rows::order).transpose()?)
     }
 
     async fn orders_by_key(&self, keys: &[&IdempotencyKey]) -> Result<Vec<(String, Order)>, StoreError> {
@@ -134,7 +151,7 @@ impl Store for SqliteStore {
         let rows =
             sqlx::query("select * from orders where idempotency_key in (select value from json_each(?1))")
                 .bind(rows::json(&keys))
-                .fetch_all(&self.reader)
+                .fetch_all(&mut *self.reading().await?)
                 .await?;
         let with_key = |row| Ok((sqlx::Row::try_get(row, "idempotency_key")?, rows::order(row)?));
         Ok(rows.iter().map(with_key).collect::<Result<_, sqlx::Error>>()?)
@@ -156,20 +173,21 @@ impl Store for SqliteStore {
                 sqlx::query("select * from orders where id > ?1 order by id limit ?2").bind(after).bind(limit)
             }
         };
-        let rows = query.fetch_all(&self.reader).await?;
+        let rows = query.fetch_all(&mut *self.reading().await?).await?;
         Ok(rows.iter().map(rows::order).collect::<Result<_, _>>()?)
     }
 
     async fn adjustments(&self, sku: &Sku) -> Result<Vec<Adjustment>, StoreError> {
         let rows = sqlx::query("select * from stock_adjustments where sku = ?1 order by version, id")
             .bind(sku.as_str())
-            .fetch_all(&self.reader)
+            .fetch_all(&mut *self.reading().await?)
             .await?;
         Ok(rows.iter().map(rows::adjustment).collect::<Result<_, _>>()?)
     }
 
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError> {
-        let mut snapshot = self.reader.begin().await?;
+        let mut connection = self.reading().await?;
+        let mut snapshot = connection.begin().await?;
         let product = sqlx::query("select stock, version, supply from products where sku = ?1")
             .bind(sku.as_str())
             .fetch_optional(&mut *snapshot)
@@ -228,7 +246,7 @@ impl Store for SqliteStore {
             let is_good = row.try_get::<&str, _>("server")? == server && lost != Some(number);
             Ok::<_, sqlx::Error>(is_good.then_some(Generation { number, is_new: false }))
         };
-        if let Some(generation) = current(&mut *self.reader.acquire().await?).await? {
+        if let Some(generation) = current(&mut *self.reading().await?).await? {
             return Ok(generation);
         }
         let mut transaction = self.writing().await?;
@@ -255,13 +273,14 @@ impl Store for SqliteStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("select 1 from products limit 1").fetch_optional(&self.reader).await?;
+        sqlx::query("select 1 from products limit 1").fetch_optional(&mut *self.reading().await?).await?;
         Ok(())
     }
 
     async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
+        self.file.close().await;
     }
 
     fn kind(&self) -> &'static str {

@@ -1,6 +1,14 @@
 //! What only a file can suffer.
 
-use crate::helpers::{Shop, problem};
+use std::path::Path;
+use std::time::Duration;
+
+use order_service::app::App;
+use order_service::config::{Config, Sources};
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::helpers::{SKU, Shop, problem};
 
 #[tokio::test]
 async fn readiness_names_the_dependency_that_is_gone() {
@@ -11,4 +19,117 @@ async fn readiness_names_the_dependency_that_is_gone() {
     let (status, slug, _) = problem(shop.replica().get("/readyz").await).await;
     assert_eq!((status, slug.as_str()), (503, "dependency-down"));
     assert_eq!(shop.replica().get("/livez").await.status(), 200);
+}
+
+/// Takes a file away from under a shop, or puts another in its place.
+type Loss = fn(&Path);
+
+fn move_away(file: &Path) {
+    std::fs::rename(file, file.with_extension("old")).expect("it is moved");
+}
+
+const LOSSES: [(&str, Loss); 6] = [
+    ("the file deleted", |file| std::fs::remove_file(file).expect("it is deleted")),
+    ("all of it deleted", |file| {
+        for extension in ["db", "db-wal", "db-shm"] {
+            std::fs::remove_file(file.with_extension(extension)).expect("it is deleted");
+        }
+    }),
+    ("the file moved away", move_away),
+    ("the file replaced", |file| {
+        std::fs::copy(file, file.with_extension("new")).expect("it is copied");
+        std::fs::rename(file.with_extension("new"), file).expect("it is replaced");
+    }),
+    ("the log deleted", |file| std::fs::remove_file(file.with_extension("db-wal")).expect("it is deleted")),
+    ("the directory moved away", |file| {
+        let directory = file.parent().expect("a directory");
+        std::fs::rename(directory, directory.with_extension("moved")).expect("it is moved");
+        std::fs::create_dir(directory).expect("a directory");
+    }),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_taken_away_ends_all_selling() {
+    for strategy in ["database", "row", "optimistic", "none"] {
+        for (what, lose) in LOSSES {
+            let what = format!("{strategy}, {what}");
+            let shop = Shop::open(strategy, 100).await;
+            let replica = shop.replica();
+            assert_eq!(replica.order("before", 1).await.status(), 201, "{what}");
+            lose(&shop.directory().join("shop.db"));
+            for buyer in ["first", "second"] {
+                let (status, slug, outcome) = problem(replica.order(buyer, 1).await).await;
+                assert_eq!((status, outcome.as_deref()), (503, Some("not_executed")), "{what}: {slug}");
+                assert_eq!(slug, "dependency-down", "{what}");
+            }
+            assert_eq!(replica.get("/readyz").await.status(), 503, "{what}");
+            // Nor does it say what is in a file that nobody will find.
+            for path in
+                [format!("/v1/products/{SKU}"), format!("/v1/products/{SKU}/stock"), "/v1/orders".into()]
+            {
+                assert_eq!(replica.get(&path).await.status(), 503, "{what}: {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_comes_back_is_used_again_and_nothing_is_lost() {
+    let shop = Shop::open("database", 100).await;
+    let file = shop.directory().join("shop.db");
+    assert_eq!(shop.replica().order("before", 1).await.status(), 201);
+    move_away(&file);
+    assert_eq!(shop.replica().order("meanwhile", 1).await.status(), 503);
+    std::fs::rename(file.with_extension("old"), &file).expect("it is moved back");
+    assert_eq!(shop.replica().order("after", 1).await.status(), 201);
+    let audit = shop.audit().await;
+    assert_eq!((audit.orders, audit.balanced), (2, true));
+}
+
+/// A replica in a process of its own that is not expected to start; what it says.
+async fn refused(file: &Path) -> String {
+    let mut replica = Command::new(env!("CARGO_BIN_EXE_order-service"));
+    replica.args(["--server.listen", "127.0.0.1:0", "--store.url", &format!("sqlite://{}", file.display())]);
+    let output = tokio::time::timeout(Duration::from_secs(20), replica.kill_on_drop(true).output()).await;
+    let output = output.expect("it does not start").expect("it can be run");
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_not_opened_under_two_names() {
+    let shop = Shop::open("database", 100).await;
+    assert_eq!(shop.replica().order("before", 1).await.status(), 201);
+    let elsewhere = tempfile::tempdir_in(shop.directory()).expect("a directory");
+    let file = shop.directory().join("shop.db");
+    for name in [shop.directory().join("other.db"), elsewhere.path().join("shop.db")] {
+        std::fs::hard_link(&file, &name).expect("a second name");
+        let error = refused(&name).await;
+        assert!(error.contains("under another name") && error.contains(&*name.to_string_lossy()), "{error}");
+        let overrides = vec![
+            ("server.listen".to_owned(), "127.0.0.1:0".to_owned()),
+            ("store.url".to_owned(), format!("sqlite://{}", name.display())),
+        ];
+        let config = Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration");
+        let error = App::build(&config).await.err().expect("it does not start").to_string();
+        assert!(error.contains("under another name"), "{error}");
+    }
+    // It harms nobody that somebody was refused.
+    let body = json!({"sku": SKU, "quantity": 1, "buyer": "after"});
+    assert_eq!(shop.replica().order_with(&body, None).await.status(), 201);
+    assert_eq!(shop.audit().await.orders, 2);
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_symbolic_link_to_the_file_is_the_file() {
+    let mut shop = Shop::open("database", 100).await;
+    assert_eq!(shop.replica().order("before", 1).await.status(), 201);
+    let link = shop.directory().join("link.db");
+    std::os::unix::fs::symlink(shop.directory().join("shop.db"), &link).expect("a link");
+    let url = format!("sqlite://{}", link.display());
+    shop.add_replica("database", &[("store.url", &url)]).await;
+    assert_eq!(shop.replicas[1].order("over the link", 1).await.status(), 201);
+    assert_eq!(shop.audit().await.orders, 2);
 }

@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt as _;
-use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
-use sqlx::{Error, Row as _, SqliteExecutor};
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{Sqlite, SqlitePool, SqliteRow, SqliteSynchronous};
+use sqlx::{Connection as _, Error, Row as _, SqliteExecutor};
 
-use super::{LockTable, Outlook, Taken, mode_from, mode_name};
-use crate::config::{ConfigError, StoreSection};
-use crate::db::sqlite::{options, pool};
+use super::{LockTable, Outlook, Taken, mode_from, mode_name, unavailable};
+use crate::config::StoreSection;
+use crate::db::sqlite::{DatabaseFile, options, pool};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
-use crate::lock::{FencingToken, Holder};
+use crate::lock::{FencingToken, Holder, LockError};
 
 /// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
 pub(super) struct SqliteTable {
+    file: Arc<DatabaseFile>,
     /// One, since SQLite has one writer at a time: who waits for it waits in order, and does not poll.
     writer: SqlitePool,
     reader: SqlitePool,
@@ -25,15 +27,30 @@ pub(super) struct SqliteTable {
 }
 
 impl SqliteTable {
-    pub(super) fn connect(store: &StoreSection, wakeups: Arc<Wakeups>) -> Result<Self, ConfigError> {
+    pub(super) async fn connect(store: &StoreSection, wakeups: Arc<Wakeups>) -> Result<Self, LockError> {
         // A lock record need not survive a power cut on its own. Those that count do: the commit of an order
         // syncs the whole log, and with it the records written before. So tokens never go back.
         let options = options(store)?.synchronous(SqliteSynchronous::Normal);
+        DatabaseFile::claim(&options).map_err(unavailable)?;
+        let file = Arc::new(DatabaseFile::open(&options).await.map_err(unavailable)?);
         Ok(Self {
-            writer: pool(store, 1).connect_lazy_with(options.clone()),
-            reader: pool(store, 2).connect_lazy_with(options.read_only(true)),
+            writer: pool(store, &file, 1).connect_lazy_with(options.clone()),
+            reader: pool(store, &file, 2).connect_lazy_with(options.read_only(true)),
+            file,
             wakeups,
         })
+    }
+
+    /// The connection that writes.
+    async fn writing(&self) -> Result<PoolConnection<Sqlite>, Error> {
+        self.file.check()?;
+        self.writer.acquire().await
+    }
+
+    /// One to read with.
+    async fn reading(&self) -> Result<PoolConnection<Sqlite>, Error> {
+        self.file.check()?;
+        self.reader.acquire().await
     }
 }
 
@@ -99,7 +116,8 @@ impl SqliteTable {
     /// Clears away what has expired, inserts the records of those whose turn it is, and gives the others tickets.
     async fn take_turns(&self, claims: &[&Claim]) -> Result<HashMap<String, FencingToken>, Error> {
         let keys = json(claims.iter().map(|claim| &*claim.key));
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        let mut connection = self.writing().await?;
+        let mut transaction = connection.begin_with("begin immediate").await?;
         for expired in [
             "delete from locks where lock_key in (select value from json_each(?1))
              and expires_at <= cast(unixepoch('subsec') * 1000 as integer)",
@@ -144,7 +162,7 @@ impl LockTable for SqliteTable {
         let claims: Vec<_> = claims.iter().map(|claim| &**claim).collect();
         let mut taken = match step {
             // Where nothing has expired and no other waits, one statement is all.
-            Step::First => Self::take(&claims, &self.writer).await?,
+            Step::First => Self::take(&claims, &mut *self.writing().await?).await?,
             Step::Again => HashMap::new(),
         };
         let others = without(&claims, &taken);
@@ -183,7 +201,7 @@ impl LockTable for SqliteTable {
         )
         .bind(claim.owner.to_string())
         .bind(millis(PLACE_TTL * 2 / 3))
-        .fetch_optional(&self.reader)
+        .fetch_optional(&mut *self.reading().await?)
         .await?;
         Ok(match row {
             // Its ticket lapsed and was cleared away; or it is its turn; or its ticket is about to lapse.
@@ -201,7 +219,7 @@ impl LockTable for SqliteTable {
         )
         .bind(json(claims.iter().map(|claim| claim.owner)))
         .bind(claim.lease.map(millis))
-        .fetch_all(&self.writer)
+        .fetch_all(&mut *self.writing().await?)
         .await?;
         let extended: HashSet<_> = extended.into_iter().collect();
         Ok(claims.iter().map(|claim| extended.contains(&claim.owner.to_string())).collect())
@@ -210,11 +228,11 @@ impl LockTable for SqliteTable {
     async fn delete(&self, claims: &[Arc<Claim>]) -> Result<(), Error> {
         let owners = json(claims.iter().map(|claim| claim.owner));
         let records = sqlx::query("delete from locks where owner in (select value from json_each(?1))");
-        let records = records.bind(&owners).execute(&self.writer).await?.rows_affected();
+        let records = records.bind(&owners).execute(&mut *self.writing().await?).await?.rows_affected();
         if records < claims.len() as u64 {
             sqlx::query("delete from lock_waiters where owner in (select value from json_each(?1))")
                 .bind(&owners)
-                .execute(&self.writer)
+                .execute(&mut *self.writing().await?)
                 .await?;
         }
         // Those in other processes poll.
@@ -228,14 +246,14 @@ impl LockTable for SqliteTable {
                  coalesce(expires_at <= cast(unixepoch('subsec') * 1000 as integer), 0) as expired
              from locks order by token",
         )
-        .fetch_all(&self.reader)
+        .fetch_all(&mut *self.reading().await?)
         .await?;
         rows.iter().map(holder).collect()
     }
 
     async fn delete_record(&self, token: FencingToken) -> Result<bool, Error> {
         let delete = sqlx::query("delete from locks where token = ?1").bind(token.0);
-        Ok(delete.execute(&self.writer).await?.rows_affected() == 1)
+        Ok(delete.execute(&mut *self.writing().await?).await?.rows_affected() == 1)
     }
 
     async fn waiters(&self, key: &str) -> Result<u64, Error> {
@@ -244,7 +262,7 @@ impl LockTable for SqliteTable {
              where lock_key = ?1 and expires_at > cast(unixepoch('subsec') * 1000 as integer)",
         )
         .bind(key)
-        .fetch_one(&self.reader)
+        .fetch_one(&mut *self.reading().await?)
         .await?;
         Ok(waiting.unsigned_abs())
     }
@@ -266,6 +284,7 @@ impl LockTable for SqliteTable {
     async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
+        self.file.close().await;
     }
 }
 

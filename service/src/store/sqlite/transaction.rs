@@ -2,6 +2,7 @@
 //! once the transaction has begun.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -10,17 +11,27 @@ use sqlx::{Error, SqliteConnection};
 use uuid::Uuid;
 
 use super::rows;
+use crate::db::sqlite::DatabaseFile;
 use crate::order::Sku;
 use crate::store::flight::{Flight, ordinal};
 use crate::store::{CommitError, Rejected, RowLevel, StoreError, Transaction, WriteBatch};
 
 /// What will be written by one commit: a transaction that has the file's only right to write.
-pub(super) struct SqliteTransaction(pub(super) sqlx::Transaction<'static, Sqlite>);
+pub(super) struct SqliteTransaction {
+    transaction: sqlx::Transaction<'static, Sqlite>,
+    file: Arc<DatabaseFile>,
+}
+
+impl SqliteTransaction {
+    pub(super) fn new(transaction: sqlx::Transaction<'static, Sqlite>, file: Arc<DatabaseFile>) -> Self {
+        Self { transaction, file }
+    }
+}
 
 #[async_trait]
 impl Transaction for SqliteTransaction {
     async fn lock_rows(&mut self, skus: &[Sku], _wait: bool) -> Result<Vec<RowLevel>, StoreError> {
-        let levels = rows::levels(&mut self.0, skus).await?;
+        let levels = rows::levels(&mut self.transaction, skus).await?;
         Ok(levels.into_iter().map(|level| level.map_or(RowLevel::Absent, RowLevel::Locked)).collect())
     }
 
@@ -30,7 +41,7 @@ impl Transaction for SqliteTransaction {
         _wait: bool,
         may_write: &(dyn Fn(usize) -> bool + Sync),
     ) -> Result<Vec<Result<(), Rejected>>, CommitError> {
-        let Self(mut transaction) = *self;
+        let Self { mut transaction, file } = *self;
         let mut flight = Flight::new(batches);
         flight.reject_expired(may_write);
         if let Err(error) = change(&mut transaction, &mut flight).await {
@@ -41,7 +52,10 @@ impl Transaction for SqliteTransaction {
         if flight.is_empty() {
             transaction.rollback().await.ok();
         } else {
-            transaction.commit().await.map_err(|error| CommitError::Unknown(error.into()))?;
+            let unknown = |error: Error| CommitError::Unknown(error.into());
+            transaction.commit().await.map_err(unknown)?;
+            // Into the file that others will open, or into one that nobody will ever find.
+            file.check().map_err(|error| unknown(error.into()))?;
         }
         Ok(flight.results())
     }
