@@ -42,16 +42,16 @@ pub enum StartError {
     Config(#[from] ConfigError),
     /// The store cannot be opened.
     #[error("store.url: {0}")]
-    Open(#[source] OpenError),
+    Open(OpenError),
     /// The lock cannot be had.
     #[error(transparent)]
     Lock(#[from] lock::ConnectError),
     /// The catalogue cannot be written.
     #[error("catalog: {0}")]
-    Catalog(#[source] StoreError),
+    Catalog(StoreError),
     /// The address cannot be listened on.
     #[error("server.listen: cannot listen on {0}: {1}")]
-    Listen(SocketAddr, #[source] std::io::Error),
+    Listen(SocketAddr, std::io::Error),
 }
 
 /// The runtime for a replica with this configuration. Fails when the system gives no threads.

@@ -6,6 +6,7 @@
 
 mod keys;
 mod lock;
+mod secrets;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -23,6 +24,7 @@ pub use keys::{Key, keys, reference};
 pub use lock::{
     DatabaseSection, LeaseTime, LockConfig, LockSection, RedisSection, StrategyName, Watch, ZookeeperSection,
 };
+pub(crate) use secrets::{address_of, is_ambiguous};
 
 /// The file that is read when none is named and it exists.
 pub const DEFAULT_FILE: &str = "order-service.toml";
@@ -310,10 +312,13 @@ impl Config {
                 .set_override(key, value.as_str())
                 .map_err(|error| ConfigError::new(key, error.to_string()))?;
         }
-        let layers = builder.build().map_err(|error| ConfigError::new("configuration", error.to_string()))?;
+        let layers = builder.build().map_err(|error| {
+            ConfigError::new("configuration", secrets::without_quotation(&error.to_string()))
+        })?;
         let config: Self = serde_path_to_error::deserialize(layers).map_err(|error| {
             let key = error.path().to_string();
-            ConfigError::new(key, error.into_inner().to_string())
+            let why = secrets::without_value(&key, &error.into_inner().to_string());
+            ConfigError::new(key, why)
         })?;
         config.check()?;
         Ok(config)

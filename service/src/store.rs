@@ -1,5 +1,6 @@
 //! The stores. All SQL on products and orders is here; a store knows neither locks nor the checkout.
 
+mod columns;
 mod flight;
 mod postgres;
 mod sqlite;
@@ -15,6 +16,8 @@ use crate::db::{self, DatabaseKind};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
 use crate::token::Generation;
+
+use columns::{adjustments, orders, products};
 
 /// Where products and orders are kept.
 ///

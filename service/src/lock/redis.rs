@@ -34,7 +34,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_redis::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use deadpool_redis::redis::{
-    self, Client, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind, RedisWrite as _, Value,
+    self, Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind,
+    RedisWrite as _, Value,
 };
 use deadpool_redis::{Pool, Runtime};
 use prometheus_client::metrics::counter::Counter;
@@ -43,8 +44,8 @@ use uuid::Uuid;
 
 use self::script::Script;
 use super::leased::{Attempt, Backend, BackendError, Claim, LeasedLock, PLACE_TTL, Step, Wakeups};
-use super::{Census, FencingToken, Generation, Holder, LockError, Mode, TokenGenerations};
-use crate::config::{LeaseTime, RedisSection};
+use super::{Census, ConnectError, FencingToken, Generation, Holder, LockError, Mode, TokenGenerations};
+use crate::config::{ConfigError, LeaseTime, RedisSection, address_of};
 use crate::telemetry::LockMetrics;
 
 /// The channel on which releases are published.
@@ -62,10 +63,16 @@ pub(super) async fn connect(
     holder: &str,
     generations: Arc<dyn TokenGenerations>,
     metrics: &LockMetrics,
-) -> Result<LeasedLock, LockError> {
-    let backend = RedisBackend::connect(config, generations, metrics.round_trips.clone())
+) -> Result<LeasedLock, ConnectError> {
+    let refuse = |error: redis::RedisError| ConfigError::new("lock.redis.url", error.to_string());
+    let info = config.url.as_str().into_connection_info().map_err(refuse)?;
+    let unavailable = |error: redis::RedisError| {
+        let reason = format!("{}: {error}", address_of(&config.url));
+        LockError::Unavailable { dependency: NAME, reason }
+    };
+    let backend = RedisBackend::connect(config, info, generations, metrics.round_trips.clone())
         .await
-        .map_err(|error| LockError::Unavailable { dependency: NAME, reason: error.to_string() })?;
+        .map_err(unavailable)?;
     let lease = LeaseTime::For(config.lease);
     Ok(LeasedLock::new(Arc::new(backend), lease, config.renew, holder, metrics))
 }
@@ -144,6 +151,7 @@ struct Scripts {
 impl RedisBackend {
     async fn connect(
         config: &RedisSection,
+        info: ConnectionInfo,
         generations: Arc<dyn TokenGenerations>,
         round_trips: Counter,
     ) -> Result<Self, redis::RedisError> {
@@ -151,7 +159,6 @@ impl RedisBackend {
         let announced = Arc::clone(&wakeups);
         let counts = Counts::default();
         let interruptions = Arc::clone(&counts.interruptions);
-        let info = config.url.as_str().into_connection_info()?;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         // A server that vanishes without a word is given up when it has acknowledged nothing for so long.

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::net::TcpStream;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
@@ -38,6 +39,9 @@ use crate::telemetry::LockMetrics;
 
 /// What ZooKeeper is called in errors.
 const NAME: &str = "ZooKeeper";
+
+/// Where a server listens, unless it is said.
+const PORT: u16 = 2181;
 
 /// How long the end of the session may take.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -79,9 +83,25 @@ pub(super) async fn connect(
         releaser: Releaser::start(metrics.round_trips.clone()),
         metrics,
     };
+    reachable(config.hosts()).await.map_err(unavailable)?;
     let connected = timeout(config.session_timeout.max(CONNECTING), shared.session()).await;
     connected.map_err(|_| unavailable("no answer in time"))?.map_err(unavailable)?;
     Ok(ZookeeperLock { shared: Arc::new(shared) })
+}
+
+/// Whether one of the servers takes connections. The client would go on trying, and say no more than that it took too long.
+async fn reachable(hosts: &str) -> Result<(), String> {
+    let mut refused = Vec::new();
+    for host in hosts.split(',') {
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let address = if has_port { host.to_owned() } else { format!("{host}:{PORT}") };
+        match timeout(CONNECTING, TcpStream::connect(&address)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => refused.push(format!("{address}: {error}")),
+            Err(_) => refused.push(format!("{address}: no answer in time")),
+        }
+    }
+    Err(refused.join("; "))
 }
 
 impl Shared {

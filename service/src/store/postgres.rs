@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, Row as _};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::transaction::{PostgresTransaction, Replays};
-use super::{OpenError, Store, StoreError, Transaction};
+use super::{OpenError, Store, StoreError, Transaction, adjustments, orders, products};
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
 use crate::config::StoreSection;
-use crate::db::postgres::{Pool, options};
+use crate::db::postgres::{Pool, Session};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
 use crate::token::Generation;
@@ -40,17 +39,15 @@ impl PostgresStore {
     pub async fn connect(store: &StoreSection) -> Result<Self, OpenError> {
         // Plans are made once, by index, whatever the tables' statistics say: to plan the statement of a small commit
         // anew takes longer than to execute it.
-        let options = options(store)?.options([
+        let session = Session::of(store)?.with([
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
             ("jit", "off"),
         ]);
-        let unavailable =
-            |reason: String| OpenError::Unavailable { url: without_password(&store.url), reason };
-        let pool = Pool::new(options.clone(), CONNECTIONS, store.timeout);
-        let connection = pool.get().await.map_err(|error| unavailable(error.to_string()))?;
-        connection.finish(Ok(())).map_err(|error| unavailable(error.to_string()))?;
-        let migrated = timeout(MIGRATION, migrate(&options)).await;
+        let unavailable = |reason: String| OpenError::Unavailable { url: session.address().into(), reason };
+        let pool = Pool::new(session.clone(), CONNECTIONS, store.timeout);
+        warn_of_volatility(&pool).await.map_err(|error| unavailable(error.to_string()))?;
+        let migrated = timeout(MIGRATION, migrate(session.clone())).await;
         migrated
             .map_err(|_| unavailable(format!("the migrations took more than {} s", MIGRATION.as_secs())))?
             .map_err(|error| unavailable(error.to_string()))?;
@@ -60,21 +57,24 @@ impl PostgresStore {
 
 /// Brings the tables up to date over a connection of its own: a migration, and the wait for another replica's, may
 /// take longer than a statement of an order.
-async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
-    let options = options.clone().options([("statement_timeout", "0")]);
-    let mut connection = PgConnection::connect_with(&options).await?;
+async fn migrate(session: Session) -> Result<(), MigrateError> {
+    let mut connection = session.with([("statement_timeout", "0")]).connect().await?;
     sqlx::migrate!("../migrations/postgres").run(&mut connection).await?;
     connection.close().await?;
     Ok(())
 }
 
-/// A URL that may be shown.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
-    match rest.split_once('@') {
-        Some((user, host)) => format!("{scheme}://{}@{host}", user.split(':').next().unwrap_or_default()),
-        None => url.into(),
+/// Says so if the server does not keep what it has confirmed, which no session can change.
+async fn warn_of_volatility(pool: &Pool) -> Result<(), sqlx::Error> {
+    let query =
+        "select name from pg_settings where name in ('fsync', 'full_page_writes') and setting = 'off'";
+    for row in pool.fetch(sqlx::query(query)).await? {
+        let setting: &str = row.try_get(0)?;
+        tracing::warn!(
+            "PostgreSQL runs with {setting} = off: orders that are confirmed may be lost in a crash"
+        );
     }
+    Ok(())
 }
 
 #[async_trait]
@@ -105,7 +105,7 @@ impl Store for PostgresStore {
             "insert into products (sku, name, stock, version, supply, created_at)
              values ($1, $2, $3, 0, $3, date_trunc('microseconds', clock_timestamp()))
              on conflict (sku) do nothing
-             returning *",
+             returning sku, name, stock, version, supply, created_at",
         )
         .bind(product.sku.as_str())
         .bind(product.name.as_str())
@@ -114,23 +114,23 @@ impl Store for PostgresStore {
     }
 
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError> {
-        let query = sqlx::query("select * from products where sku = $1").bind(sku.as_str());
+        let query = sqlx::query(concat!(products!(), " where sku = $1")).bind(sku.as_str());
         Ok(self.pool.fetch(query).await?.first().map(rows::product).transpose()?)
     }
 
     async fn products(&self) -> Result<Vec<Product>, StoreError> {
-        let rows = self.pool.fetch(sqlx::query("select * from products order by sku")).await?;
+        let rows = self.pool.fetch(sqlx::query(concat!(products!(), " order by sku"))).await?;
         Ok(rows.iter().map(rows::product).collect::<Result<_, _>>()?)
     }
 
     async fn order(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
-        let query = sqlx::query("select * from orders where id = $1").bind(id);
+        let query = sqlx::query(concat!(orders!(), " where id = $1")).bind(id);
         Ok(self.pool.fetch(query).await?.first().map(rows::order).transpose()?)
     }
 
     async fn orders_by_key(&self, keys: &[&IdempotencyKey]) -> Result<Vec<(String, Order)>, StoreError> {
         let keys: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
-        let query = sqlx::query("select * from orders where idempotency_key = any($1)").bind(keys);
+        let query = sqlx::query(concat!(orders!(), " where idempotency_key = any($1)")).bind(keys);
         let rows = self.pool.fetch(query).await?;
         let with_key = |row| Ok((sqlx::Row::try_get(row, "idempotency_key")?, rows::order(row)?));
         Ok(rows.iter().map(with_key).collect::<Result<_, sqlx::Error>>()?)
@@ -144,12 +144,12 @@ impl Store for PostgresStore {
     ) -> Result<Vec<Order>, StoreError> {
         let (after, limit) = (after.unwrap_or(Uuid::nil()), i64::from(limit));
         let query = match sku {
-            Some(sku) => sqlx::query("select * from orders where id > $1 and sku = $3 order by id limit $2")
+            Some(sku) => sqlx::query(concat!(orders!(), " where id > $1 and sku = $3 order by id limit $2"))
                 .bind(after)
                 .bind(limit)
                 .bind(sku.as_str().to_owned()),
             None => {
-                sqlx::query("select * from orders where id > $1 order by id limit $2").bind(after).bind(limit)
+                sqlx::query(concat!(orders!(), " where id > $1 order by id limit $2")).bind(after).bind(limit)
             }
         };
         let rows = self.pool.fetch(query).await?;
@@ -157,7 +157,7 @@ impl Store for PostgresStore {
     }
 
     async fn adjustments(&self, sku: &Sku) -> Result<Vec<Adjustment>, StoreError> {
-        let query = sqlx::query("select * from stock_adjustments where sku = $1 order by version, id");
+        let query = sqlx::query(concat!(adjustments!(), " where sku = $1 order by version, id"));
         let rows = self.pool.fetch(query.bind(sku.as_str())).await?;
         Ok(rows.iter().map(rows::adjustment).collect::<Result<_, _>>()?)
     }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::transaction::SqliteTransaction;
-use super::{OpenError, Store, StoreError};
+use super::{OpenError, Store, StoreError, adjustments, orders, products};
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
 use crate::config::StoreSection;
 use crate::db::sqlite::{DatabaseFile, is_busy, is_busy_text, options, pool};
@@ -117,7 +117,7 @@ impl Store for SqliteStore {
             "insert into products (sku, name, stock, version, supply, created_at)
              values (?1, ?2, ?3, 0, ?3, ?4)
              on conflict (sku) do nothing
-             returning *",
+             returning sku, name, stock, version, supply, created_at",
         )
         .bind(product.sku.as_str())
         .bind(product.name.as_str())
@@ -131,25 +131,25 @@ impl Store for SqliteStore {
     }
 
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError> {
-        let row = sqlx::query("select * from products where sku = ?1").bind(sku.as_str());
+        let row = sqlx::query(concat!(products!(), " where sku = ?1")).bind(sku.as_str());
         Ok(row.fetch_optional(&mut *self.reading().await?).await?.as_ref().map(rows::product).transpose()?)
     }
 
     async fn products(&self) -> Result<Vec<Product>, StoreError> {
         let rows =
-            sqlx::query("select * from products order by sku").fetch_all(&mut *self.reading().await?).await?;
+            sqlx::query(concat!(products!(), " order by sku")).fetch_all(&mut *self.reading().await?).await?;
         Ok(rows.iter().map(rows::product).collect::<Result<_, _>>()?)
     }
 
     async fn order(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
-        let row = sqlx::query("select * from orders where id = ?1").bind(id.to_string());
+        let row = sqlx::query(concat!(orders!(), " where id = ?1")).bind(id.to_string());
         Ok(row.fetch_optional(&mut *self.reading().await?).await?.as_ref().map(rows::order).transpose()?)
     }
 
     async fn orders_by_key(&self, keys: &[&IdempotencyKey]) -> Result<Vec<(String, Order)>, StoreError> {
         let keys: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
         let rows =
-            sqlx::query("select * from orders where idempotency_key in (select value from json_each(?1))")
+            sqlx::query(concat!(orders!(), " where idempotency_key in (select value from json_each(?1))"))
                 .bind(rows::json(&keys))
                 .fetch_all(&mut *self.reading().await?)
                 .await?;
@@ -165,12 +165,12 @@ impl Store for SqliteStore {
     ) -> Result<Vec<Order>, StoreError> {
         let after = after.map_or_else(String::new, |id| id.to_string());
         let query = match sku {
-            Some(sku) => sqlx::query("select * from orders where id > ?1 and sku = ?3 order by id limit ?2")
+            Some(sku) => sqlx::query(concat!(orders!(), " where id > ?1 and sku = ?3 order by id limit ?2"))
                 .bind(after)
                 .bind(limit)
                 .bind(sku.as_str().to_owned()),
             None => {
-                sqlx::query("select * from orders where id > ?1 order by id limit ?2").bind(after).bind(limit)
+                sqlx::query(concat!(orders!(), " where id > ?1 order by id limit ?2")).bind(after).bind(limit)
             }
         };
         let rows = query.fetch_all(&mut *self.reading().await?).await?;
@@ -178,7 +178,7 @@ impl Store for SqliteStore {
     }
 
     async fn adjustments(&self, sku: &Sku) -> Result<Vec<Adjustment>, StoreError> {
-        let rows = sqlx::query("select * from stock_adjustments where sku = ?1 order by version, id")
+        let rows = sqlx::query(concat!(adjustments!(), " where sku = ?1 order by version, id"))
             .bind(sku.as_str())
             .fetch_all(&mut *self.reading().await?)
             .await?;

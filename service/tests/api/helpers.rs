@@ -72,6 +72,18 @@ impl Shop {
         keys: &[(&str, &str)],
     ) -> Self {
         let server = Postgres::start().await.expect("PostgreSQL starts");
+        Self::on_server(server, replicas, strategy, stock, keys).await
+    }
+
+    /// Replicas on this server.
+    #[allow(dead_code, reason = "not every store has a server")]
+    pub async fn on_server(
+        server: Postgres,
+        replicas: usize,
+        strategy: &str,
+        stock: i64,
+        keys: &[(&str, &str)],
+    ) -> Self {
         Self::on(Store::Server(Box::new(server)), replicas, strategy, stock, keys).await
     }
 

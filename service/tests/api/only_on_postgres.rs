@@ -1,9 +1,107 @@
 //! What only a server can suffer: to be gone for a while.
 
+use futures_util::future::join_all;
+use lab::Postgres;
 use serde_json::json;
 use sqlx::Connection as _;
 
-use crate::helpers::{Shop, problem};
+use crate::helpers::{Shop, count, problem};
+
+/// A server whose database has these defaults.
+async fn server_with(defaults: &[&str]) -> Postgres {
+    let server = Postgres::start().await.expect("PostgreSQL starts");
+    let set = defaults.iter().map(|default| format!("alter database postgres set {default};"));
+    server.query(&set.collect::<String>()).await.expect("they are set");
+    server
+}
+
+/// A server that confirms before anything is on the disk loses the last moments in a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_confirmed_survives_a_crash_whatever_the_defaults_of_the_database() {
+    for strategy in ["database", "row", "optimistic"] {
+        for round in 0..3 {
+            let server = server_with(&["synchronous_commit = off"]).await;
+            // So that nothing gets onto the disk in time by chance.
+            server.query("alter system set wal_writer_delay = '10s'").await.expect("it is set");
+            server.query("select pg_reload_conf()").await.expect("it is read");
+            let mut shop = Shop::on_server(server, 1, strategy, 1_000, &[("store.timeout", "1s")]).await;
+            let orders =
+                join_all((0..20).map(|_| async { shop.replica().order("A", 1).await.status() })).await;
+            let confirmed = orders.iter().filter(|status| **status == 201).count();
+            assert_eq!(confirmed, 20, "{strategy}: {orders:?}");
+            shop.server().kill().await.expect("the server is killed");
+            shop.server().restart().await.expect("the server starts again");
+            let audit = shop.audit().await;
+            assert_eq!((audit.orders, audit.balanced), (20, true), "{strategy}, round {round}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_defaults_of_the_database_change_nothing() {
+    let defaults = [
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_read_only = on",
+        "lock_timeout = '1ms'",
+        "statement_timeout = '1ms'",
+        "idle_in_transaction_session_timeout = '1ms'",
+        "plan_cache_mode = 'force_custom_plan'",
+        "datestyle = 'German'",
+        "timezone = 'Asia/Kathmandu'",
+        "extra_float_digits = -10",
+        "intervalstyle = 'sql_standard'",
+        "standard_conforming_strings = off",
+        "bytea_output = 'escape'",
+    ];
+    for strategy in ["database", "row", "optimistic"] {
+        let shop = Shop::on_server(server_with(&defaults).await, 2, strategy, 1_000, &[]).await;
+        let answers = join_all((0..200).map(|i| shop.replicas[i % 2].order("A", 1))).await;
+        assert_eq!(count(&answers, 201), 200, "{strategy}");
+        let audit = shop.audit().await;
+        assert_eq!((audit.orders, audit.stock, audit.balanced), (200, 800, true), "{strategy}");
+    }
+}
+
+/// Somebody has the next version's columns added while this one is running.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_are_added_while_it_runs_stop_no_replica() {
+    for strategy in ["database", "row", "optimistic", "none"] {
+        let mut shop = Shop::on_a_server_of_its_own(2, strategy, 1_000, &[]).await;
+        let paths =
+            ["/v1/products", "/v1/products/hair-dryer", "/v1/products/hair-dryer/stock", "/v1/orders"];
+        let all = async |shop: &Shop, when: &str| {
+            for replica in &shop.replicas {
+                for _ in 0..4 {
+                    let order = replica.order("A", 1).await;
+                    assert_eq!(order.status(), 201, "{strategy}, {when}");
+                    let order: serde_json::Value = order.json().await.expect("an order");
+                    let id = order["id"].as_str().expect("an id");
+                    let cancelled = replica.post(&format!("/v1/orders/{id}/cancel")).await;
+                    assert_eq!(cancelled.status(), 200, "{strategy}, {when}");
+                    assert_eq!(
+                        replica.get(&format!("/v1/orders/{id}")).await.status(),
+                        200,
+                        "{strategy}, {when}"
+                    );
+                    for path in paths {
+                        assert_eq!(replica.get(path).await.status(), 200, "{strategy}, {when}: {path}");
+                    }
+                    for path in ["/adjustments", "/audit", "/lock", "/holds"] {
+                        let answer = replica.admin(reqwest::Method::GET, path, None).await;
+                        assert_eq!(answer.status(), 200, "{strategy}, {when}: {path}");
+                    }
+                }
+            }
+        };
+        all(&shop, "before").await;
+        for table in ["products", "orders", "stock_adjustments", "locks", "lock_waiters"] {
+            let add = format!("alter table {table} add column note text not null default 'none'");
+            shop.server().query(&add).await.expect("the column is added");
+        }
+        all(&shop, "after").await;
+        assert!(shop.audit().await.balanced);
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_answered_clearly_and_survived() {

@@ -7,18 +7,22 @@ use std::time::Duration;
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult};
 use rand::RngExt as _;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{Connection as _, Error};
 use tokio::time::{Instant, timeout};
 
-use super::{FRESH, PING, is_definite};
+use super::{FRESH, PING, Session, is_definite, is_outdated};
 
 /// Connections to one database. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Pool(managed::Pool<Manager>);
+pub(crate) struct Pool {
+    connections: managed::Pool<Manager>,
+    /// How long a reply is waited for. The server ends a statement earlier, if it can be reached.
+    reply: Duration,
+}
 
-struct Manager(PgConnectOptions);
+struct Manager(Session);
 
 /// A connection and when it was last given back.
 struct Idle {
@@ -32,7 +36,7 @@ impl managed::Manager for Manager {
 
     async fn create(&self) -> Result<Idle, Error> {
         loop {
-            match PgConnection::connect_with(&self.0).await {
+            match self.0.connect().await {
                 Ok(connection) => return Ok(Idle { connection, since: Instant::now() }),
                 // It is on its way: whoever waits for a connection waits for that, and does not ask all the time.
                 Err(error) if is_starting(&error) => {
@@ -53,6 +57,13 @@ impl managed::Manager for Manager {
     }
 }
 
+/// How much longer than the server a statement is waited for, until its connection is taken for dead.
+const REPLY: Duration = Duration::from_millis(500);
+
+fn no_answer() -> Error {
+    Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))
+}
+
 /// Whether the server says that it is starting up (`cannot_connect_now`).
 fn is_starting(error: &Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("57P03"))
@@ -61,8 +72,8 @@ fn is_starting(error: &Error) -> bool {
 impl Pool {
     /// A pool of at most so many connections, none of which is made before it is needed. One is waited for no longer than
     /// `wait`, and may take as long to be made.
-    pub(crate) fn new(options: PgConnectOptions, connections: usize, wait: Duration) -> Self {
-        let pool = managed::Pool::builder(Manager(options))
+    pub(crate) fn new(session: Session, connections: usize, wait: Duration) -> Self {
+        let pool = managed::Pool::builder(Manager(session))
             .max_size(connections)
             // The latest first: under little load few connections are used, and those are warm.
             .queue_mode(QueueMode::Lifo)
@@ -71,12 +82,12 @@ impl Pool {
             .create_timeout(Some(wait))
             .build()
             .expect("there is a runtime for the time-outs");
-        Self(pool)
+        Self { connections: pool, reply: wait + REPLY }
     }
 
     /// A connection that is alive, as far as can be told.
     pub(crate) async fn get(&self) -> Result<Connection, Error> {
-        match self.0.get().await {
+        match self.connections.get().await {
             Ok(object) => Ok(Connection(Some(object))),
             Err(PoolError::Backend(error)) => Err(error),
             Err(PoolError::Timeout(_)) => Err(Error::PoolTimedOut),
@@ -88,13 +99,14 @@ impl Pool {
     /// The rows of one statement.
     pub(crate) async fn fetch(&self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Error> {
         let mut connection = self.get().await?;
-        let rows = query.fetch_all(&mut *connection).await;
-        connection.finish(rows)
+        // Without an answer, the connection is closed.
+        let rows = timeout(self.reply, query.fetch_all(&mut *connection)).await;
+        connection.finish(rows.map_err(|_| no_answer())?)
     }
 
     /// Ends all connections, those in use when they are given back.
     pub(crate) fn close(&self) {
-        self.0.close();
+        self.connections.close();
     }
 }
 
@@ -105,7 +117,7 @@ pub(crate) struct Connection(Option<Object<Manager>>);
 impl Connection {
     /// Gives the connection back after a statement with this result, or closes it if that says that it is broken.
     pub(crate) fn finish<T>(mut self, result: Result<T, Error>) -> Result<T, Error> {
-        if result.as_ref().map_or_else(is_definite, |_| true)
+        if result.as_ref().map_or_else(|error| is_definite(error) && !is_outdated(error), |_| true)
             && let Some(mut object) = self.0.take()
         {
             object.since = Instant::now();

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{LockTable, Taken, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
-use crate::db::postgres::{Pool, is_definite, options, pool};
+use crate::db::postgres::{Pool, Session, is_definite};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
 use crate::lock::{FencingToken, Holder};
 
@@ -58,18 +58,17 @@ pub(super) struct PostgresTable {
 
 impl PostgresTable {
     pub(super) fn connect(store: &StoreSection, wakeups: Arc<Wakeups>) -> Result<Self, ConfigError> {
-        let options = options(store)?;
-        let listener = pool(store, 1).connect_lazy_with(options.clone());
-        let listener = tokio::spawn(listen(listener, wakeups));
+        let session = Session::of(store)?;
+        let listener = tokio::spawn(listen(session.pool(store), wakeups));
         // A table whose records come and go has no statistics that hold: the plan is by index, and made once.
-        let options = options.options([
+        let session = session.with([
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
             ("plan_cache_mode", "force_generic_plan"),
             ("jit", "off"),
         ]);
-        let pool = Pool::new(options, CONNECTIONS, store.timeout);
+        let pool = Pool::new(session, CONNECTIONS, store.timeout);
         Ok(Self { pool, listener, statement_timeout: store.timeout })
     }
 

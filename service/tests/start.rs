@@ -1,0 +1,112 @@
+//! What the program says when it cannot start: at once, once, with the thing named, and no password.
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// What is to be heard from none.
+const PASSWORD: &str = "hunter2";
+
+/// Starts the program, which is expected to end by itself.
+fn start(directory: &std::path::Path, arguments: &[&str]) -> (Output, Duration) {
+    let begun = Instant::now();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_order-service"));
+    program.current_dir(directory).args(["--server.listen", "127.0.0.1:0"]).args(arguments);
+    (program.output().expect("it can be run"), begun.elapsed())
+}
+
+#[test]
+fn what_cannot_be_reached_is_named_at_once_and_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let postgres = format!("postgres://shop:{PASSWORD}@127.0.0.1:1/shop");
+    let redis = format!("redis://:{PASSWORD}@127.0.0.1:1/0");
+    let auth = format!("shop:{PASSWORD}");
+    for (arguments, address) in [
+        (vec!["--store.url", &postgres], "127.0.0.1:1/shop"),
+        (vec!["--lock.strategy", "redis", "--lock.redis.url", &redis], "127.0.0.1:1/0"),
+        (
+            vec![
+                "--lock.strategy",
+                "zookeeper",
+                "--lock.zookeeper.servers",
+                "127.0.0.1:1",
+                "--lock.zookeeper.auth",
+                &auth,
+            ],
+            "127.0.0.1:1",
+        ),
+    ] {
+        let (output, took) = start(directory.path(), &arguments);
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(64), "{error}");
+        assert_eq!(error.matches("onnection refused").count(), 1, "{error}");
+        assert_eq!(error.matches(address).count(), 1, "{error}");
+        assert!(!error.contains(PASSWORD), "{error}");
+        assert!(took < Duration::from_secs(2), "after {took:?}: {error}");
+    }
+}
+
+#[test]
+fn no_spelling_of_a_url_shows_its_password() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let spellings = [
+        "PW", "a@PW", "PW@a", "a/PW", "12/PW", "12/PW@a", "a?PW", "12?PW", "a#PW", "12#PW", "a:PW", "a%PW",
+        "a PW", "%40PW",
+    ];
+    for spelling in spellings {
+        let password = spelling.replace("PW", PASSWORD);
+        let postgres = [
+            format!("postgres://shop:{password}@127.0.0.1:1/shop"),
+            format!("postgresql://{password}@127.0.0.1:1/shop"),
+            format!("postgres://127.0.0.1:1/shop?user=shop&password={password}"),
+            format!("postgres://127.0.0.1:1/shop?user=shop&pass={password}"),
+            format!("postgres:shop:{password}@127.0.0.1:1/shop"),
+            format!("shop:{password}@127.0.0.1:1/shop"),
+        ];
+        let redis = [
+            format!("redis://:{password}@127.0.0.1:1/0"),
+            format!("rediss://shop:{password}@127.0.0.1:1/0"),
+            format!("redis:{password}@127.0.0.1"),
+        ];
+        let of_redis = |url: &String| {
+            vec!["--lock.strategy".into(), "redis".into(), "--lock.redis.url".into(), url.clone()]
+        };
+        let all = postgres
+            .iter()
+            .map(|url| vec!["--store.url".into(), url.clone()])
+            .chain(redis.iter().map(of_redis));
+        for arguments in all {
+            let arguments: Vec<&str> = arguments.iter().map(|argument: &String| argument.as_str()).collect();
+            let (output, _) = start(directory.path(), &arguments);
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+            assert_eq!(output.status.code(), Some(64), "{arguments:?}: {said}");
+            assert!(
+                said.contains("store.url") || said.contains("Redis") || said.contains("lock.redis.url"),
+                "{said}"
+            );
+            assert!(!said.contains(PASSWORD), "{arguments:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn no_mistake_in_a_file_shows_a_password() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for text in [
+        format!("[store]\nurl = \"postgres://shop:{PASSWORD}@db"),
+        format!("[store]\nurl = postgres://shop:{PASSWORD}@db"),
+        format!("store = \"postgres://shop:{PASSWORD}@db\""),
+        format!("[store]\nurl = [\"postgres://shop:{PASSWORD}@db\"]"),
+        format!("[lock]\nredis = \"redis://:{PASSWORD}@db\""),
+        format!("[lock]\nzookeeper = \"shop:{PASSWORD}\""),
+        format!("[lock.zookeeper]\nauth = \"{PASSWORD}\""),
+        format!("admin = \"{PASSWORD}\""),
+        format!("[admin]\nallow_reset = \"{PASSWORD}\""),
+    ] {
+        std::fs::write(directory.path().join("order-service.toml"), &text).expect("a file");
+        let (output, _) = start(directory.path(), &[]);
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(64), "{text}: {error}");
+        assert!(!error.contains(PASSWORD), "{text}: {error}");
+        assert!(error.lines().count() == 1 && error.len() > 30, "{text}: {error}");
+    }
+}
