@@ -10,12 +10,15 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use futures_util::future::join_all;
 use order_service::api::{Adjustment, Audit, LockEvidence, NewOrder, Order, OrderStatus, Product};
 use order_service::app::token_generations;
+use order_service::change::KeptAnswer;
 use order_service::checkout::Checkout;
 use order_service::config::{Config, Sources};
 use order_service::inventory::{Operation, StockLevel, decide};
 use order_service::lock;
 use order_service::order::{IdempotencyKey, OrderRequest, ProductRequest, Sku};
-use order_service::store::{CommitError, Rejected, RowLevel, Store, StoreError, Transaction, WriteBatch};
+use order_service::store::{
+    CommitError, Creation, Rejected, RowLevel, Store, StoreError, Transaction, WriteBatch,
+};
 use order_service::telemetry::Metrics;
 use order_service::token::Generation;
 use uuid::Uuid;
@@ -73,7 +76,11 @@ impl Store for FakeStore {
         Ok(Box::new(FakeTransaction { levels: Arc::clone(&self.levels) }))
     }
 
-    async fn create_product(&self, _: &ProductRequest) -> Result<Option<Product>, StoreError> {
+    async fn kept_answers(&self, _: &[&IdempotencyKey]) -> Result<Vec<KeptAnswer>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn create_product(&self, _: &ProductRequest) -> Result<Creation, CommitError> {
         unreachable!("products are there")
     }
 

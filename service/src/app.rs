@@ -16,7 +16,7 @@ use crate::checkout::Checkout;
 use crate::config::{Config, ConfigError};
 use crate::http::{self, Shared};
 use crate::lock::{self, Generation, TokenGenerations};
-use crate::store::{self, OpenError, Store, StoreError};
+use crate::store::{self, CommitError, OpenError, Store};
 use crate::telemetry::Metrics;
 
 /// How long the releases of locks may take at the end.
@@ -48,7 +48,7 @@ pub enum StartError {
     Lock(#[from] lock::ConnectError),
     /// The catalogue cannot be written.
     #[error("catalog: {0}")]
-    Catalog(StoreError),
+    Catalog(CommitError),
     /// The address cannot be listened on.
     #[error("server.listen: cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),

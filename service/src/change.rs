@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::api::{Adjustment, Order, Product};
@@ -14,7 +16,7 @@ pub enum Change {
     /// Sell.
     Purchase(OrderRequest),
     /// Cancel an order, whose units go back.
-    Cancellation(Order),
+    Cancellation(Order, Option<IdempotencyKey>),
     /// Add units.
     Restock(RestockRequest),
     /// Reset the product: its orders are deleted.
@@ -22,32 +24,121 @@ pub enum Change {
 }
 
 impl Change {
-    /// The key by which a repetition of the change is known.
+    /// The key by which a repetition of the change is known. Orders have keys of their own.
     pub fn key(&self) -> Option<&IdempotencyKey> {
         match self {
             Self::Purchase(order) => order.key.as_ref(),
-            Self::Cancellation(_) | Self::Restock(_) | Self::Reset(_) => None,
+            Self::Cancellation(_, key) => key.as_ref(),
+            Self::Restock(restock) => restock.key.as_ref(),
+            Self::Reset(product) => product.key.as_ref(),
         }
+    }
+
+    /// Whether it is an order.
+    pub fn is_purchase(&self) -> bool {
+        matches!(self, Self::Purchase(_))
+    }
+
+    /// What is asked for, as it is kept with the answer: a repetition asks for the same.
+    pub fn request(&self) -> String {
+        let request = match self {
+            Self::Purchase(order) => {
+                json!({"order": order.sku.as_str(), "quantity": order.quantity.units(), "buyer": order.buyer.as_str()})
+            }
+            Self::Cancellation(order, _) => return cancellation(order.id),
+            Self::Restock(restock) => json!({
+                "restock": restock.sku.as_str(),
+                "quantity": restock.quantity.units(),
+                "reason": restock.reason.as_str(),
+            }),
+            Self::Reset(product) => return product_put(product),
+        };
+        request.to_string()
+    }
+
+    /// What comes of it where its key has this answer.
+    pub fn replayed(&self, kept: &KeptAnswer) -> ChangeResult {
+        kept.replayed(&self.request())
+    }
+}
+
+/// What is asked for by the cancellation of an order, as it is kept.
+pub fn cancellation(id: Uuid) -> String {
+    json!({ "cancel": id }).to_string()
+}
+
+/// What is asked for by putting a product, as it is kept: whether it is created or reset.
+pub fn product_put(product: &ProductRequest) -> String {
+    json!({"put": product.sku.as_str(), "name": product.name.as_str(), "stock": product.stock}).to_string()
+}
+
+/// What was answered to a change other than an order, by its idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// What was asked for.
+    pub request: String,
+    /// The outcome, in JSON.
+    pub answer: String,
+}
+
+impl KeptAnswer {
+    /// The answer to a change that came to `outcome`, if it is to be known again.
+    pub fn of(
+        key: Option<&IdempotencyKey>,
+        request: impl FnOnce() -> String,
+        outcome: &Outcome,
+    ) -> Option<Self> {
+        let answer = serde_json::to_string(outcome).expect("an outcome can be written as JSON");
+        key.map(|key| Self { key: key.clone(), request: request(), answer })
+    }
+
+    /// What comes of a repetition that asks for `request`.
+    pub fn replayed(&self, request: &str) -> ChangeResult {
+        if self.request != request {
+            return Err(ChangeError::KeyReused);
+        }
+        let unreadable =
+            |error| ChangeError::DependencyDown(format!("the kept answer cannot be read: {error}"));
+        let outcome = serde_json::from_str(&self.answer).map_err(unreadable)?;
+        Ok(Made { outcome, replayed: true })
+    }
+}
+
+/// A change that was made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// Whether it was made before: its idempotency key had been used for the same request.
+    pub replayed: bool,
+}
+
+impl From<Outcome> for Made {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, replayed: false }
     }
 }
 
 /// What a change that was made came to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// The order is confirmed.
     Ordered(Order),
-    /// The order was confirmed before.
-    Replayed(Order),
     /// The order is cancelled.
     Cancelled(Order),
     /// The units are added.
     Restocked(Adjustment),
+    /// The product is created.
+    Created(Product),
     /// The product is reset.
     Reset(Product),
 }
 
 /// What came of a change.
-pub type ChangeResult = Result<Outcome, ChangeError>;
+pub type ChangeResult = Result<Made, ChangeError>;
 
 /// Why a change was not made. Only [`OutcomeUnknown`](Self::OutcomeUnknown) leaves it open whether it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,9 +187,13 @@ pub enum ChangeError {
     ShuttingDown,
     /// The store failed during the commit.
     #[error(
-        "the commit's fate is not known; send the request again with the same idempotency key to find out"
+        "the commit's fate is not known; a request that had an idempotency key may be sent again with the same, and is made \
+         once; without one, look before it is sent again"
     )]
     OutcomeUnknown,
+    /// The product exists, and this replica may not reset it.
+    #[error("the product exists, and this replica has admin.allow_reset = false")]
+    ResetNotAllowed,
 }
 
 impl ChangeError {

@@ -18,13 +18,13 @@ use uuid::Uuid;
 use self::queues::Queues;
 use self::ticket::Ticket;
 use crate::api::{Adjustment, Order, OrderStatus, Product};
-use crate::change::{Change, ChangeError, ChangeResult, Outcome};
+use crate::change::{self, Change, ChangeError, ChangeResult, Made, Outcome};
 use crate::config::Config;
 use crate::critical_section::CriticalSection;
 use crate::holds::Holds;
 use crate::lock::Lock;
-use crate::order::{OrderRequest, ProductRequest, RestockRequest, Sku};
-use crate::store::{Store, StoreError};
+use crate::order::{IdempotencyKey, OrderRequest, ProductRequest, RestockRequest, Sku};
+use crate::store::{CommitError, Creation, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// The checkout of one replica.
@@ -36,13 +36,22 @@ pub struct Checkout {
     grace: Duration,
 }
 
-/// An order that is in the database.
+/// What is in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
-    /// The order, as it was answered the first time.
-    pub order: Order,
+pub struct Done<T> {
+    /// What was made, as it was answered the first time.
+    pub value: T,
     /// Whether it was there before: the idempotency key had been used for the same request.
     pub replayed: bool,
+}
+
+/// A product that was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Put {
+    /// It was created.
+    Created(Product),
+    /// It existed, and is reset.
+    Reset(Product),
 }
 
 impl Checkout {
@@ -56,44 +65,88 @@ impl Checkout {
 
     /// Places an order: first come, first served, as far as the stock goes. An answer says that the order is
     /// in the database. Dropping the future before its batch begins withdraws the order.
-    pub async fn place(&self, order: OrderRequest) -> Result<Placed, ChangeError> {
+    pub async fn place(&self, order: OrderRequest) -> Result<Done<Order>, ChangeError> {
         let sku = order.sku.clone();
-        match self.submit(&sku, Change::Purchase(order)).await? {
-            Outcome::Ordered(order) => Ok(Placed { order, replayed: false }),
-            Outcome::Replayed(order) => Ok(Placed { order, replayed: true }),
-            other => unreachable!("a purchase does not come to {other:?}"),
-        }
+        done(self.submit(&sku, Change::Purchase(order)).await?, |outcome| match outcome {
+            Outcome::Ordered(order) => Some(order),
+            _ => None,
+        })
     }
 
     /// Cancels an order and puts its units back.
-    pub async fn cancel(&self, id: Uuid) -> Result<Order, ChangeError> {
-        let order = self.in_time(self.store.order(id)).await?.ok_or(ChangeError::NoSuchOrder(id))?;
-        if order.status == OrderStatus::Cancelled {
-            return Err(ChangeError::NotCancellable(id));
-        }
+    pub async fn cancel(&self, id: Uuid, key: Option<IdempotencyKey>) -> Result<Done<Order>, ChangeError> {
+        let cancelled = |outcome| match outcome {
+            Outcome::Cancelled(order) => Some(order),
+            _ => None,
+        };
+        let found = match self.in_time(self.store.order(id)).await? {
+            Some(order) if order.status == OrderStatus::Confirmed => Ok(order),
+            Some(_) => Err(ChangeError::NotCancellable(id)),
+            None => Err(ChangeError::NoSuchOrder(id)),
+        };
+        let order = match found {
+            Ok(order) => order,
+            Err(error) => {
+                // Perhaps the same request has cancelled it.
+                let made = self.repeated(key.as_ref(), || change::cancellation(id)).await?;
+                return done(made.ok_or(error)?, cancelled);
+            }
+        };
         let sku = Sku::parse(&order.sku).map_err(ChangeError::DependencyDown)?;
-        match self.submit(&sku, Change::Cancellation(order)).await? {
-            Outcome::Cancelled(order) => Ok(order),
-            other => unreachable!("a cancellation does not come to {other:?}"),
-        }
+        done(self.submit(&sku, Change::Cancellation(order, key)).await?, cancelled)
     }
 
     /// Adds units to a product's stock.
-    pub async fn restock(&self, restock: RestockRequest) -> Result<Adjustment, ChangeError> {
+    pub async fn restock(&self, restock: RestockRequest) -> Result<Done<Adjustment>, ChangeError> {
         let sku = restock.sku.clone();
-        match self.submit(&sku, Change::Restock(restock)).await? {
-            Outcome::Restocked(adjustment) => Ok(adjustment),
-            other => unreachable!("a restock does not come to {other:?}"),
+        done(self.submit(&sku, Change::Restock(restock)).await?, |outcome| match outcome {
+            Outcome::Restocked(adjustment) => Some(adjustment),
+            _ => None,
+        })
+    }
+
+    /// Creates a product, or resets the one that exists, if `may_reset`: its orders are deleted.
+    pub async fn put(&self, product: ProductRequest, may_reset: bool) -> Result<Done<Put>, ChangeError> {
+        let put = |outcome| match outcome {
+            Outcome::Created(product) => Some(Put::Created(product)),
+            Outcome::Reset(product) => Some(Put::Reset(product)),
+            _ => None,
+        };
+        if let Some(made) = self.repeated(product.key.as_ref(), || change::product_put(&product)).await? {
+            return done(made, put);
+        }
+        // A time-out of its own, since a creation that was sent may be carried out.
+        let created = timeout(self.request_timeout + self.grace, self.store.create_product(&product)).await;
+        match created
+            .unwrap_or(Err(CommitError::Unknown(StoreError::Unavailable("no answer in time".into()))))
+        {
+            Ok(Creation::Created(product)) => Ok(Done { value: Put::Created(product), replayed: false }),
+            Ok(Creation::KeyTaken) => {
+                let made = self.repeated(product.key.as_ref(), || change::product_put(&product)).await?;
+                done(made.ok_or(ChangeError::KeyInFlight)?, put)
+            }
+            Ok(Creation::Exists) if !may_reset => Err(ChangeError::ResetNotAllowed),
+            Ok(Creation::Exists) => {
+                let sku = product.sku.clone();
+                done(self.submit(&sku, Change::Reset(product)).await?, put)
+            }
+            Err(CommitError::NotWritten(error)) => Err(error.into()),
+            Err(CommitError::Unknown(error)) => {
+                tracing::error!(%error, sku = product.sku.as_str(), "the outcome of a creation is not known");
+                Err(ChangeError::OutcomeUnknown)
+            }
         }
     }
 
-    /// Resets a product: its orders are deleted.
-    pub async fn reset(&self, product: ProductRequest) -> Result<Product, ChangeError> {
-        let sku = product.sku.clone();
-        match self.submit(&sku, Change::Reset(product)).await? {
-            Outcome::Reset(product) => Ok(product),
-            other => unreachable!("a reset does not come to {other:?}"),
-        }
+    /// What came of an earlier request with this key; `None` where there was none.
+    async fn repeated(
+        &self,
+        key: Option<&IdempotencyKey>,
+        request: impl FnOnce() -> String,
+    ) -> Result<Option<Made>, ChangeError> {
+        let Some(key) = key else { return Ok(None) };
+        let kept = self.in_time(self.store.kept_answers(&[key])).await?;
+        kept.first().map(|kept| kept.replayed(&request())).transpose()
     }
 
     /// The record of the latest lock holds under which changes were made.
@@ -136,4 +189,11 @@ impl Checkout {
         let late = timeout_at(Instant::now() + self.grace, ticket.result()).await;
         late.unwrap_or(Err(ChangeError::OutcomeUnknown))
     }
+}
+
+/// What was made, of the kind that was asked for.
+fn done<T>(made: Made, value: impl FnOnce(Outcome) -> Option<T>) -> Result<Done<T>, ChangeError> {
+    // A key that was used for a request of another kind.
+    let value = value(made.outcome).ok_or(ChangeError::KeyReused)?;
+    Ok(Done { value, replayed: made.replayed })
 }

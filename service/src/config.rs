@@ -246,7 +246,7 @@ impl CatalogEntry {
     /// The entry as a product to make.
     pub fn parse(&self) -> Result<ProductRequest, ConfigError> {
         let body = crate::api::PutProduct { name: self.name.clone(), stock: self.stock };
-        ProductRequest::parse(&self.sku, body).map_err(|errors| {
+        ProductRequest::parse(&self.sku, body, None).map_err(|errors| {
             let all: Vec<_> = errors.iter().map(|e| format!("{} {}", e.field, e.detail)).collect();
             ConfigError::new(format!("catalog (sku {:?})", self.sku), all.join("; "))
         })

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
-use crate::change::{Change, ChangeError, ChangeResult, Outcome};
+use crate::change::{Change, ChangeError, ChangeResult, KeptAnswer, Made, Outcome};
 use crate::commit::{Committer, LockedRow, WriteError};
 use crate::config::{Config, FailpointsSection, Guard};
 use crate::holds::{self, Holds, Recording};
@@ -372,14 +372,26 @@ impl<'s> Section<'s> {
 
     /// The results of those changes whose idempotency keys have orders.
     async fn find_replays(&self, changes: &[&Change]) -> Result<Vec<Option<ChangeResult>>, ChangeError> {
-        let keys = changes.iter().filter_map(|change| change.key().cloned()).collect();
-        let orders = self.shared.reader.orders(keys).await?;
-        Ok(changes.iter().map(|change| replayed(change, &orders)).collect())
+        let keys =
+            changes.iter().filter(|change| change.is_purchase()).filter_map(|change| change.key().cloned());
+        let orders = self.shared.reader.orders(keys.collect()).await?;
+        let keys = changes.iter().filter(|change| !change.is_purchase()).filter_map(|change| change.key());
+        let kept = self.shared.reader.kept_answers(&keys.collect::<Vec<_>>()).await?;
+        let found = |change: &&Change| match change.is_purchase() {
+            true => replayed(change, &orders),
+            false => repeated(change, &kept),
+        };
+        Ok(changes.iter().map(found).collect())
     }
 
-    /// The result of a cancellation whose order is cancelled or gone.
+    /// The result of a cancellation whose order is cancelled or gone: perhaps by the same request.
     async fn find_not_cancellable(&self, change: &Change) -> Option<ChangeResult> {
-        let Change::Cancellation(Order { id, .. }) = *change else { return None };
+        let Change::Cancellation(Order { id, .. }, ref key) = *change else { return None };
+        match self.shared.reader.kept_answers(key.as_ref().as_slice()).await {
+            Ok(kept) if !kept.is_empty() => return repeated(change, &kept),
+            Ok(_) => {}
+            Err(error) => return Some(Err(error)),
+        }
         let order = self.shared.reader.order(id).await;
         match order {
             Ok(Some(order)) if order.status == OrderStatus::Confirmed => None,
@@ -471,19 +483,19 @@ impl Plan {
                 self.batch.orders.push((order, request.key.clone()));
                 Planned::Order
             }
-            Change::Cancellation(order) => {
+            Change::Cancellation(order, _) => {
                 self.batch.cancelled.push(order.id);
                 let reason = format!("cancelled {}", order.id);
                 self.batch.adjustments.push(adjustment(&order.sku, order.quantity, reason));
                 let cancelled = Order { status: OrderStatus::Cancelled, ..order.clone() };
-                Planned::Result(Ok(Outcome::Cancelled(cancelled)))
+                self.made(change, Outcome::Cancelled(cancelled))
             }
             Change::Restock(restock) => {
                 let units = restock.quantity.units();
                 let adjustment = adjustment(restock.sku.as_str(), units, restock.reason.as_str().into());
                 self.batch.supplied += units;
                 self.batch.adjustments.push(adjustment.clone());
-                Planned::Result(Ok(Outcome::Restocked(adjustment)))
+                self.made(change, Outcome::Restocked(adjustment))
             }
             Change::Reset(product) => {
                 let product = Product {
@@ -495,10 +507,16 @@ impl Plan {
                     created_at: evidence.now,
                 };
                 self.batch.reset = Some(product.clone());
-                Planned::Result(Ok(Outcome::Reset(product)))
+                self.made(change, Outcome::Reset(product))
             }
         };
         self.planned.push(planned);
+    }
+
+    /// A change other than an order that is made once the batch is written, and the answer that is kept for it.
+    fn made(&mut self, change: &Change, outcome: Outcome) -> Planned {
+        self.batch.answers.extend(KeptAnswer::of(change.key(), || change.request(), &outcome));
+        Planned::Result(Ok(outcome.into()))
     }
 
     /// The batch, to be written; its place is taken by an empty one.
@@ -520,7 +538,9 @@ impl Plan {
     fn into_results(self) -> Vec<ChangeResult> {
         let mut orders = self.batch.orders.into_iter().map(|(order, _)| order);
         let result = |planned| match planned {
-            Planned::Order => Ok(Outcome::Ordered(orders.next().expect("each has its order in the batch"))),
+            Planned::Order => {
+                Ok(Outcome::Ordered(orders.next().expect("each has its order in the batch")).into())
+            }
             Planned::Result(result) => result,
             Planned::Refused(error) => Err(error),
         };
@@ -531,7 +551,7 @@ impl Plan {
 fn operation(change: &Change) -> Operation {
     match change {
         Change::Purchase(order) => Operation::Sell(order.quantity.units()),
-        Change::Cancellation(order) => Operation::Return(order.quantity),
+        Change::Cancellation(order, _) => Operation::Return(order.quantity),
         Change::Restock(restock) => Operation::Add(restock.quantity.units()),
         Change::Reset(product) => Operation::Reset(product.stock),
     }
@@ -545,7 +565,14 @@ fn replayed(change: &Change, orders: &HashMap<String, Order>) -> Option<ChangeRe
         return Some(Err(ChangeError::KeyReused));
     }
     // The same result as the first time, whatever became of the order since.
-    Some(Ok(Outcome::Replayed(Order { status: OrderStatus::Confirmed, ..order.clone() })))
+    let outcome = Outcome::Ordered(Order { status: OrderStatus::Confirmed, ..order.clone() });
+    Some(Ok(Made { outcome, replayed: true }))
+}
+
+/// The result of a change other than a purchase whose idempotency key is among `kept`.
+fn repeated(change: &Change, kept: &[KeptAnswer]) -> Option<ChangeResult> {
+    let key = change.key()?;
+    kept.iter().find(|kept| kept.key == *key).map(|kept| change.replayed(kept))
 }
 
 /// The present, as exactly as the stores keep it.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::Method;
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
@@ -24,7 +24,7 @@ use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, 
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
-use crate::api::Info;
+use crate::api::{self, Info};
 use crate::checkout::Checkout;
 use crate::config::AdminSection;
 use crate::lock::Lock;
@@ -80,6 +80,15 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .merge(health::routes())
 }
 
+/// Says so of what was made before.
+fn replayed(is_replayed: bool) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if is_replayed {
+        headers.insert(api::IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    headers
+}
+
 /// Counts and times every request, and sees to it that every error is a problem document.
 async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
@@ -95,9 +104,9 @@ async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next
     response
 }
 
-/// Bounds what no use case bounds: reads, and the creation of a product, whatever their dependencies do.
+/// Bounds reads, whatever their dependencies do. A change bounds itself, since it has to say what became of it.
 async fn bounded(shared: &Shared, method: &str, request: Request, next: Next) -> Response {
-    if method == "POST" {
+    if problem::is_change(method) {
         return next.run(request).await;
     }
     match tokio::time::timeout(shared.request_timeout, next.run(request)).await {

@@ -97,7 +97,7 @@ impl Quantity {
     }
 }
 
-/// The client's name for an attempt to order: 1 to 255 visible ASCII characters.
+/// The client's name for an attempt to change something: 1 to 255 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(Arc<str>);
 
@@ -166,11 +166,17 @@ pub struct ProductRequest {
     pub name: ProductName,
     /// Units in stock, zero or more.
     pub stock: i64,
+    /// What makes the request safe to send again.
+    pub key: Option<IdempotencyKey>,
 }
 
 impl ProductRequest {
     /// Parses the wire form; names every field that is wrong.
-    pub fn parse(sku: &str, body: api::PutProduct) -> Result<Self, Vec<FieldError>> {
+    pub fn parse(
+        sku: &str,
+        body: api::PutProduct,
+        key: Option<Result<IdempotencyKey, String>>,
+    ) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
         let sku = check(&mut errors, "sku", Sku::parse(sku));
         let name = check(&mut errors, "name", ProductName::parse(body.name));
@@ -180,8 +186,11 @@ impl ProductRequest {
             Err(format!("must be from 0 to {MAX_STOCK}"))
         };
         let stock = check(&mut errors, "stock", stock);
+        let key = key.map(|key| check(&mut errors, "Idempotency-Key", key));
         match (sku, name, stock) {
-            (Some(sku), Some(name), Some(stock)) => Ok(Self { sku, name, stock }),
+            (Some(sku), Some(name), Some(stock)) if errors.is_empty() => {
+                Ok(Self { sku, name, stock, key: key.flatten() })
+            }
             _ => Err(errors),
         }
     }
@@ -196,17 +205,26 @@ pub struct RestockRequest {
     pub quantity: Quantity,
     /// Why.
     pub reason: Reason,
+    /// What makes the request safe to send again.
+    pub key: Option<IdempotencyKey>,
 }
 
 impl RestockRequest {
     /// Parses the wire form; names every field that is wrong.
-    pub fn parse(sku: &str, body: api::Restock) -> Result<Self, Vec<FieldError>> {
+    pub fn parse(
+        sku: &str,
+        body: api::Restock,
+        key: Option<Result<IdempotencyKey, String>>,
+    ) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
         let sku = check(&mut errors, "sku", Sku::parse(sku));
         let quantity = check(&mut errors, "quantity", Quantity::parse_restock(body.quantity));
         let reason = check(&mut errors, "reason", Reason::parse(body.reason));
+        let key = key.map(|key| check(&mut errors, "Idempotency-Key", key));
         match (sku, quantity, reason) {
-            (Some(sku), Some(quantity), Some(reason)) => Ok(Self { sku, quantity, reason }),
+            (Some(sku), Some(quantity), Some(reason)) if errors.is_empty() => {
+                Ok(Self { sku, quantity, reason, key: key.flatten() })
+            }
             _ => Err(errors),
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::api::Order;
-use crate::change::ChangeError;
+use crate::change::{ChangeError, KeptAnswer};
 use crate::combine::{FlightLost, Limits, Requests};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, Sku};
@@ -53,6 +53,17 @@ impl Reader {
             return Ok(HashMap::new());
         }
         Ok(in_time(self.timeout, self.orders.submit(keys)).await?)
+    }
+
+    /// What was answered to changes with these keys.
+    pub(crate) async fn kept_answers(
+        &self,
+        keys: &[&IdempotencyKey],
+    ) -> Result<Vec<KeptAnswer>, ChangeError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(in_time(self.timeout, self.store.kept_answers(keys)).await?)
     }
 
     /// An order.

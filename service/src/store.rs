@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::api::{Adjustment, Audit, Order, Product};
+use crate::change::{self, KeptAnswer, Outcome};
 use crate::config::{ConfigError, StoreSection};
 use crate::db::{self, DatabaseKind};
 use crate::inventory::StockLevel;
@@ -35,8 +36,12 @@ pub trait Store: Send + Sync {
     /// Begins what will be written by one commit.
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
 
-    /// Makes a product; `None` when there is one already, which is left as it is.
-    async fn create_product(&self, product: &ProductRequest) -> Result<Option<Product>, StoreError>;
+    /// Creates a product, unless there is one already, which is left as it is. In one commit with the answer that is kept
+    /// under the request's idempotency key, if it has one.
+    async fn create_product(&self, product: &ProductRequest) -> Result<Creation, CommitError>;
+
+    /// What was answered to changes with these idempotency keys, of those that have an answer.
+    async fn kept_answers(&self, keys: &[&IdempotencyKey]) -> Result<Vec<KeptAnswer>, StoreError>;
 
     /// A product.
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError>;
@@ -81,6 +86,17 @@ pub trait Store: Send + Sync {
 
     /// `sqlite` or `postgres`.
     fn kind(&self) -> &'static str;
+}
+
+/// What came of the wish to create a product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Creation {
+    /// It is created.
+    Created(Product),
+    /// There is one already.
+    Exists,
+    /// The idempotency key has an answer already.
+    KeyTaken,
 }
 
 /// What will be written by one commit. Its drop writes nothing.
@@ -134,6 +150,8 @@ pub struct WriteBatch {
     pub cancelled: Vec<Uuid>,
     /// Adjustments to insert.
     pub adjustments: Vec<Adjustment>,
+    /// Answers to keep under their idempotency keys.
+    pub answers: Vec<KeptAnswer>,
     /// Whether the product is reset: its orders and adjustments go before all else.
     pub reset: Option<Product>,
 }
@@ -150,6 +168,7 @@ impl WriteBatch {
             orders: Vec::new(),
             cancelled: Vec::new(),
             adjustments: Vec::new(),
+            answers: Vec::new(),
             reset: None,
         }
     }
@@ -160,6 +179,7 @@ impl WriteBatch {
             && self.supplied == 0
             && self.cancelled.is_empty()
             && self.adjustments.is_empty()
+            && self.answers.is_empty()
             && self.reset.is_none()
     }
 
@@ -230,6 +250,23 @@ pub enum OpenError {
         /// What it said.
         reason: String,
     },
+}
+
+/// The answer that a request to create a product gets, if it is to be known again.
+fn created_answer(product: &ProductRequest, created: &Product) -> Option<KeptAnswer> {
+    let outcome = Outcome::Created(created.clone());
+    KeptAnswer::of(product.key.as_ref(), || change::product_put(product), &outcome)
+}
+
+/// The columns of kept answers, and what is in them.
+type AnswerRow = (String, String, String);
+
+fn kept_answers(rows: Vec<AnswerRow>, asked: &[&IdempotencyKey]) -> Vec<KeptAnswer> {
+    let of = |(key, request, answer): AnswerRow| {
+        let key = asked.iter().find(|asked| asked.as_str() == key)?;
+        Some(KeptAnswer { key: (*key).clone(), request, answer })
+    };
+    rows.into_iter().filter_map(of).collect()
 }
 
 impl From<sqlx::Error> for StoreError {

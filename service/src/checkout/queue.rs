@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::pace::Pace;
 use super::ticket::Waiting;
-use crate::change::{Change, ChangeError, ChangeResult, Outcome};
+use crate::change::{Change, ChangeError, ChangeResult, Made};
 use crate::critical_section::Memory;
 use crate::order::{IdempotencyKey, Sku};
 
@@ -42,7 +42,7 @@ pub(super) struct Queue {
 struct State {
     waiting: VecDeque<Waiting>,
     /// For each key that waits in the queue or is being executed: those that came with the same.
-    copies: HashMap<IdempotencyKey, Vec<Waiting>>,
+    copies: HashMap<CopyKey, Vec<Waiting>>,
     /// Whether a worker serves the queue.
     has_worker: bool,
     memory: Option<Memory>,
@@ -94,7 +94,7 @@ impl Queue {
     /// Joins the queue. Refused at once when it is full, or when the change would not come to its turn in time.
     pub(super) fn join(&self, waiting: Waiting, limits: Limits) -> Result<Joined, ChangeError> {
         let mut state = self.lock();
-        if let Some(copies) = waiting.change.key().and_then(|key| state.copies.get_mut(key)) {
+        if let Some(copies) = copy_key(&waiting.change).and_then(|key| state.copies.get_mut(&key)) {
             copies.push(waiting);
             return Ok(Joined::Attached);
         }
@@ -161,7 +161,7 @@ impl Queue {
             let Some(first) = state.waiting.front() else { break };
             let is_alone = matches!(first.change, Change::Reset(_));
             let is_second =
-                matches!(&first.change, Change::Cancellation(order) if !cancelled.insert(order.id));
+                matches!(&first.change, Change::Cancellation(order, _) if !cancelled.insert(order.id));
             if is_second || (is_alone && !batch.is_empty()) {
                 break;
             }
@@ -260,7 +260,8 @@ impl Queue {
     pub(super) fn abandon(&self) {
         let mut state = self.lock();
         let State { waiting, copies, .. } = &mut *state;
-        let waits = |key: &IdempotencyKey| waiting.iter().any(|waiting| waiting.change.key() == Some(key));
+        let waits =
+            |key: &CopyKey| waiting.iter().any(|waiting| copy_key(&waiting.change).as_ref() == Some(key));
         let orphans: Vec<_> =
             copies.extract_if(|key, _| !waits(key)).flat_map(|(_, copies)| copies).collect();
         state.leave();
@@ -281,8 +282,8 @@ impl Queue {
 
 impl State {
     fn push_back(&mut self, waiting: Waiting) {
-        if let Some(key) = waiting.change.key() {
-            self.copies.entry(key.clone()).or_default();
+        if let Some(key) = copy_key(&waiting.change) {
+            self.copies.entry(key).or_default();
         }
         self.waiting.push_back(waiting);
     }
@@ -310,8 +311,8 @@ impl State {
     /// Gives the place of one that leaves the queue without a result to the next with the same key that is not over
     /// too.
     fn promote_copy(&mut self, gone: &Waiting, is_over: &dyn Fn(&Waiting) -> bool, over: &mut Vec<Waiting>) {
-        let Some(key) = gone.change.key() else { return };
-        let mut copies = self.copies.remove(key).into_iter().flatten();
+        let Some(key) = copy_key(&gone.change) else { return };
+        let mut copies = self.copies.remove(&key).into_iter().flatten();
         let next = loop {
             match copies.next() {
                 None => return,
@@ -320,7 +321,7 @@ impl State {
                 Some(copy) => break copy,
             }
         };
-        self.copies.insert(key.clone(), copies.collect());
+        self.copies.insert(key, copies.collect());
         self.waiting.push_front(next);
     }
 
@@ -332,16 +333,16 @@ impl State {
         result: &ChangeResult,
         settled: &mut Vec<(Waiting, ChangeResult)>,
     ) {
-        let Some(copies) = first.change.key().and_then(|key| self.copies.remove(key)) else { return };
+        let Some(copies) = copy_key(&first.change).and_then(|key| self.copies.remove(&key)) else { return };
         for copy in copies {
-            let is_same = is_same_request(&first.change, &copy.change);
+            let is_same = first.change.request() == copy.change.request();
             match result {
-                Ok(Outcome::Ordered(order) | Outcome::Replayed(order)) if is_same => {
-                    settled.push((copy, Ok(Outcome::Replayed(order.clone()))));
+                Ok(made) if is_same => {
+                    settled.push((copy, Ok(Made { replayed: true, ..made.clone() })));
                 }
                 Ok(_) => settled.push((copy, Err(ChangeError::KeyReused))),
                 Err(error) if is_same => settled.push((copy, Err(error.clone()))),
-                Err(_) => match copy.change.key().and_then(|key| self.copies.get_mut(key)) {
+                Err(_) => match copy_key(&copy.change).and_then(|key| self.copies.get_mut(&key)) {
                     Some(copies) => copies.push(copy),
                     None => self.push_back(copy),
                 },
@@ -361,13 +362,11 @@ fn overdue(waiting: &Waiting, lock_wait: Duration) -> Instant {
     (waiting.since + lock_wait).min(waiting.due)
 }
 
-fn is_same_request(one: &Change, other: &Change) -> bool {
-    match (one, other) {
-        (Change::Purchase(one), Change::Purchase(other)) => {
-            one.quantity == other.quantity && one.buyer == other.buyer
-        }
-        _ => false,
-    }
+/// By what copies are known: orders have keys of their own.
+type CopyKey = (bool, IdempotencyKey);
+
+fn copy_key(change: &Change) -> Option<CopyKey> {
+    change.key().map(|key| (change.is_purchase(), key.clone()))
 }
 
 #[cfg(test)]
@@ -376,6 +375,7 @@ mod tests {
 
     use super::*;
     use crate::api::{LockEvidence, NewOrder, Order, OrderStatus};
+    use crate::change::Outcome;
     use crate::checkout::ticket::{self, Ticket};
     use crate::order::OrderRequest;
 
@@ -436,11 +436,13 @@ mod tests {
         assert_eq!(buyers(&batch), ["a", "c"]);
         // One that comes while the first is being executed is attached too.
         copies.push(join(&queue, "a", Some("k")));
-        let results = vec![Some(Ok(Outcome::Ordered(order("a")))), Some(Err(ChangeError::LockTimeout))];
+        let results =
+            vec![Some(Ok(Outcome::Ordered(order("a")).into())), Some(Err(ChangeError::LockTimeout))];
         assert_eq!(queue.settle(batch, results), None);
-        assert!(matches!(first.result().await, Ok(Outcome::Ordered(_))));
+        assert!(first.result().await.is_ok_and(|made| !made.replayed));
         for copy in &mut copies {
-            assert!(matches!(copy.result().await, Ok(Outcome::Replayed(order)) if order.buyer == "a"));
+            let made = copy.result().await.unwrap();
+            assert!(made.replayed && matches!(made.outcome, Outcome::Ordered(order) if order.buyer == "a"));
         }
         assert_eq!(other.result().await.unwrap_err(), ChangeError::KeyReused);
         assert_eq!(next.result().await.unwrap_err(), ChangeError::LockTimeout);

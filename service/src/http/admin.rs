@@ -5,16 +5,18 @@ use std::sync::Arc;
 use axum::Json as Body;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Shared;
 use super::docs::{AdminProblems, AuditProblems};
-use super::extract::{Admin, Json, Segment};
+use super::extract::{Admin, Json, Key, Segment};
 use super::problem::Failure;
+use super::{Shared, replayed};
 use crate::api::{
     Adjustment, AdjustmentList, Audit, HoldRecord, LockCensus, LockHolder, Product, PutProduct, Restock,
 };
+use crate::checkout::Put;
 use crate::lock::Mode;
 use crate::order::{ProductRequest, RestockRequest, Sku};
 
@@ -28,15 +30,23 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(holds))
 }
 
-/// Make a product, or start it afresh.
+/// Create a product, or reset it.
 ///
-/// On a product that exists this deletes its orders and sets a fresh stock, and needs `admin.allow_reset`.
+/// On a product that exists this deletes its orders and sets a fresh stock, and needs `admin.allow_reset`. With an
+/// `Idempotency-Key`, it may be sent again whatever the first answer was: the orders that came since are not deleted.
 #[utoipa::path(
     put, path = "/v1/admin/products/{sku}", operation_id = "putProduct", tag = "admin", request_body = PutProduct, security(("admin" = [])),
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
+    params(
+        ("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt, with which it may be sent again; a reset does not forget it"),
+    ),
     responses(
-        (status = 200, body = Product, description = "The product starts afresh"),
-        (status = 201, body = Product, description = "The product is made"),
+        (status = 200, body = Product, description = "The product is reset", headers(
+            ("Idempotent-Replayed" = Option<String>, description = "`true` when the same request was made before"),
+        )),
+        (status = 201, body = Product, description = "The product is created", headers(
+            ("Idempotent-Replayed" = Option<String>, description = "`true` when the same request was made before"),
+        )),
         AdminProblems,
     ),
 )]
@@ -44,34 +54,41 @@ async fn put_product(
     _: Admin,
     State(shared): State<Arc<Shared>>,
     Segment(sku): Segment,
+    Key(key): Key,
     Json(body): Json<PutProduct>,
-) -> Result<(StatusCode, Body<Product>), Failure> {
-    let product = ProductRequest::parse(&sku, body).map_err(Failure::validation)?;
-    if let Some(made) = shared.store.create_product(&product).await? {
-        return Ok((StatusCode::CREATED, Body(made)));
-    }
-    if !shared.admin.allow_reset {
-        let title = "The product exists and may not be reset";
-        let detail = "this replica has admin.allow_reset = false";
-        return Err(Failure::new(StatusCode::FORBIDDEN, "reset-not-allowed", title, detail));
-    }
-    Ok((StatusCode::OK, Body(shared.checkout.reset(product).await?)))
+) -> Result<impl IntoResponse, Failure> {
+    let product = ProductRequest::parse(&sku, body, key).map_err(Failure::validation)?;
+    let put = shared.checkout.put(product, shared.admin.allow_reset).await?;
+    let (status, product) = match put.value {
+        Put::Created(product) => (StatusCode::CREATED, product),
+        Put::Reset(product) => (StatusCode::OK, product),
+    };
+    Ok((status, replayed(put.replayed), Body(product)))
 }
 
 /// Add units to a product's stock.
+///
+/// With an `Idempotency-Key`, it may be sent again whatever the first answer was: the units are added once.
 #[utoipa::path(
     post, path = "/v1/admin/products/{sku}/restock", operation_id = "restockProduct", tag = "admin", request_body = Restock, security(("admin" = [])),
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
-    responses((status = 201, body = Adjustment, description = "The units are in stock"), AdminProblems),
+    params(
+        ("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt, with which it may be sent again; a reset does not forget it"),
+    ),
+    responses((status = 201, body = Adjustment, description = "The units are in stock", headers(
+        ("Idempotent-Replayed" = Option<String>, description = "`true` when the same request was made before"),
+    )), AdminProblems),
 )]
 async fn restock(
     _: Admin,
     State(shared): State<Arc<Shared>>,
     Segment(sku): Segment,
+    Key(key): Key,
     Json(body): Json<Restock>,
-) -> Result<(StatusCode, Body<Adjustment>), Failure> {
-    let restock = RestockRequest::parse(&sku, body).map_err(Failure::validation)?;
-    Ok((StatusCode::CREATED, Body(shared.checkout.restock(restock).await?)))
+) -> Result<impl IntoResponse, Failure> {
+    let restock = RestockRequest::parse(&sku, body, key).map_err(Failure::validation)?;
+    let restocked = shared.checkout.restock(restock).await?;
+    Ok((StatusCode::CREATED, replayed(restocked.replayed), Body(restocked.value)))
 }
 
 /// Look at a product's books.

@@ -84,7 +84,10 @@ const CHANGE: [(&str, &str); 3] = [
         "503",
         "Nothing was written; try again: `lock-timeout`, `overloaded`, `dependency-down` or `shutting-down`",
     ),
-    ("504", "It is not known what was written: `outcome-unknown`. Send the same idempotency key again"),
+    (
+        "504",
+        "It is not known what was written: `outcome-unknown`. With an idempotency key, send it again with the same",
+    ),
 ];
 
 const ADMIN: [(&str, &str); 2] = [

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json as Body;
 use axum::extract::State;
 use axum::http::header::LOCATION;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,7 +15,8 @@ use super::Shared;
 use super::docs::{CancelProblems, OrderProblems, ReadProblems};
 use super::extract::{Json, Key, Params, Segment};
 use super::problem::Failure;
-use crate::api::{self, FieldError, NewOrder, Order, OrderPage, OrderQuery};
+use super::replayed;
+use crate::api::{FieldError, NewOrder, Order, OrderPage, OrderQuery};
 use crate::order::{OrderRequest, Sku};
 
 const DEFAULT_LIMIT: u32 = 100;
@@ -28,10 +29,11 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 /// Place an order.
 ///
 /// First come, first served, as far as the stock goes. With an `Idempotency-Key`, the order may be sent again
-/// whatever the first answer was: it is made once, and a repetition is answered as the first time.
+/// whatever the first answer was: it is made once, and once it is made, a repetition is answered as the first time, also when
+/// it has been cancelled since. A refusal is not kept: sent again, the order is decided anew.
 #[utoipa::path(
     post, path = "/v1/orders", operation_id = "placeOrder", tag = "orders", request_body = NewOrder,
-    params(("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt: 1 to 255 visible ASCII characters")),
+    params(("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt: 1 to 255 visible ASCII characters. All clients share the names, so take random ones (UUIDs); a product that is reset forgets those of its orders")),
     responses(
         (status = 201, body = Order, description = "The order is in the database", headers(
             ("Location" = String, description = "The order's address"),
@@ -50,13 +52,10 @@ async fn place(
 ) -> Result<impl IntoResponse, Failure> {
     let order = OrderRequest::parse(body, key).map_err(Failure::validation)?;
     let placed = shared.checkout.place(order).await?;
-    let mut headers = HeaderMap::new();
-    let location = HeaderValue::try_from(format!("/v1/orders/{}", placed.order.id));
+    let mut headers = replayed(placed.replayed);
+    let location = HeaderValue::try_from(format!("/v1/orders/{}", placed.value.id));
     headers.insert(LOCATION, location.expect("an order's address is ASCII"));
-    if placed.replayed {
-        headers.insert(api::IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
-    }
-    Ok((StatusCode::CREATED, headers, Body(placed.order)))
+    Ok((StatusCode::CREATED, headers, Body(placed.value)))
 }
 
 /// List orders, oldest first.
@@ -94,14 +93,26 @@ async fn show(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result
 
 /// Cancel an order.
 ///
-/// Its units are back in stock. A second time, it is answered with `not-cancellable`.
+/// Its units are back in stock. A second time, it is answered with `not-cancellable`, unless the `Idempotency-Key` is the
+/// same: then as the first time.
 #[utoipa::path(
     post, path = "/v1/orders/{id}/cancel", operation_id = "cancelOrder", tag = "orders",
-    params(("id" = Uuid, Path, description = "The order")),
-    responses((status = 200, body = Order, description = "The order is cancelled"), CancelProblems),
+    params(
+        ("id" = Uuid, Path, description = "The order"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt, with which it may be sent again"),
+    ),
+    responses((status = 200, body = Order, description = "The order is cancelled", headers(
+        ("Idempotent-Replayed" = Option<String>, description = "`true` when it was cancelled by the same request before"),
+    )), CancelProblems),
 )]
-async fn cancel(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result<Body<Order>, Failure> {
-    Ok(Body(shared.checkout.cancel(order_id(&id)?).await?))
+async fn cancel(
+    State(shared): State<Arc<Shared>>,
+    Segment(id): Segment,
+    Key(key): Key,
+) -> Result<impl IntoResponse, Failure> {
+    let key = key.transpose().map_err(|detail| Failure::field("Idempotency-Key", detail))?;
+    let cancelled = shared.checkout.cancel(order_id(&id)?, key).await?;
+    Ok((replayed(cancelled.replayed), Body(cancelled.value)))
 }
 
 fn order_id(text: &str) -> Result<Uuid, Failure> {

@@ -135,6 +135,9 @@ impl From<ChangeError> for Failure {
             ChangeError::ShuttingDown => {
                 new(unavailable, "shutting-down", "This replica is stopping").retry_after_a_second()
             }
+            ChangeError::ResetNotAllowed => {
+                new(StatusCode::FORBIDDEN, "reset-not-allowed", "The product exists and may not be reset")
+            }
             ChangeError::OutcomeUnknown => {
                 new(StatusCode::GATEWAY_TIMEOUT, "outcome-unknown", "It is not known what was written")
             }
@@ -179,6 +182,11 @@ impl IntoResponse for Failure {
     }
 }
 
+/// Whether a request with this method changes something.
+pub fn is_change(method: &str) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH" | "DELETE")
+}
+
 /// Writes the document of every answer that is an error, also of those that no handler made.
 pub fn finish(mut response: Response, method: &str, id: Option<&RequestId>) -> Response {
     let status = response.status();
@@ -187,7 +195,7 @@ pub fn finish(mut response: Response, method: &str, id: Option<&RequestId>) -> R
     }
     let failure = response.extensions_mut().remove::<Failure>();
     let mut problem = failure.unwrap_or_else(|| unexpected(status)).problem;
-    if method == "POST" && problem.outcome.is_none() {
+    if is_change(method) && problem.outcome.is_none() {
         let refused = status.is_client_error();
         problem.outcome = Some(if refused { OrderOutcome::NotExecuted } else { OrderOutcome::Unknown });
     }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Rejected, WriteBatch};
 use crate::api::{Adjustment, Order};
+use crate::change::KeptAnswer;
 use crate::order::IdempotencyKey;
 
 /// Batches on their way into the database.
@@ -107,6 +108,27 @@ impl<'a> Flight<'a> {
     /// The adjustments to insert.
     pub(super) fn adjustments(&self) -> Vec<&'a Adjustment> {
         self.accepted().flat_map(|(_, batch)| &batch.adjustments).collect()
+    }
+
+    /// The answers to keep, in the order of their keys, as [orders](Self::orders) are.
+    pub(super) fn answers(&self) -> Vec<&'a KeptAnswer> {
+        let mut answers: Vec<_> = self.accepted().flat_map(|(_, batch)| &batch.answers).collect();
+        answers.sort_unstable_by_key(|answer| answer.key.as_str());
+        answers
+    }
+
+    /// Rejects the batches of which not all answers are kept; returns the keys of those of their answers that are.
+    pub(super) fn reject_unkept(&mut self, kept: &HashSet<String>) -> Vec<String> {
+        let mut partly = Vec::new();
+        self.reject(|_, batch| {
+            let keys = || batch.answers.iter().map(|answer| answer.key.as_str());
+            if keys().all(|key| kept.contains(key)) {
+                return None;
+            }
+            partly.extend(keys().filter(|key| kept.contains(*key)).map(str::to_owned));
+            Some(Rejected::KeyTaken)
+        });
+        partly
     }
 
     /// The products to reset.

@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::MigrateError;
-use sqlx::{Connection as _, Row as _};
+use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use self::transaction::{PostgresTransaction, Replays};
-use super::{OpenError, Store, StoreError, Transaction, adjustments, orders, products};
+use self::transaction::{PostgresTransaction, Replays, execute, not_written, undone};
+use super::{
+    CommitError, Creation, OpenError, Store, StoreError, Transaction, adjustments, created_answer,
+    kept_answers, orders, products,
+};
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
+use crate::change::KeptAnswer;
 use crate::config::StoreSection;
 use crate::db::postgres::{Pool, Session};
 use crate::inventory::StockLevel;
@@ -53,6 +57,34 @@ impl PostgresStore {
             .map_err(|error| unavailable(error.to_string()))?;
         Ok(Self { pool, timeout: store.timeout, replays: Arc::default() })
     }
+}
+
+async fn create(connection: &mut PgConnection, product: &ProductRequest) -> Result<Creation, CommitError> {
+    execute(connection, "begin").await.map_err(not_written)?;
+    let insert = sqlx::query(
+        "insert into products (sku, name, stock, version, supply, created_at)
+         values ($1, $2, $3, 0, $3, date_trunc('microseconds', clock_timestamp()))
+         on conflict (sku) do nothing
+         returning sku, name, stock, version, supply, created_at",
+    );
+    let insert = insert.bind(product.sku.as_str()).bind(product.name.as_str()).bind(product.stock);
+    let creation = async {
+        let Some(row) = insert.fetch_optional(&mut *connection).await? else { return Ok(Creation::Exists) };
+        let created = rows::product(&row)?;
+        if let Some(answer) = created_answer(product, &created)
+            && rows::keep_answers(&[&answer]).fetch_optional(&mut *connection).await?.is_none()
+        {
+            return Ok(Creation::KeyTaken);
+        }
+        Ok(Creation::Created(created))
+    };
+    let creation = match creation.await {
+        Ok(creation) => creation,
+        Err(error) => return Err(undone(connection, error).await),
+    };
+    let end = if matches!(creation, Creation::Created(_)) { "commit" } else { "rollback" };
+    execute(connection, end).await.map_err(|error| CommitError::Unknown(error.into()))?;
+    Ok(creation)
 }
 
 /// Brings the tables up to date over a connection of its own: a migration, and the wait for another replica's, may
@@ -100,17 +132,23 @@ impl Store for PostgresStore {
         Ok(Box::new(PostgresTransaction::new(self.pool.clone(), self.timeout, Arc::clone(&self.replays))))
     }
 
-    async fn create_product(&self, product: &ProductRequest) -> Result<Option<Product>, StoreError> {
-        let insert = sqlx::query(
-            "insert into products (sku, name, stock, version, supply, created_at)
-             values ($1, $2, $3, 0, $3, date_trunc('microseconds', clock_timestamp()))
-             on conflict (sku) do nothing
-             returning sku, name, stock, version, supply, created_at",
-        )
-        .bind(product.sku.as_str())
-        .bind(product.name.as_str())
-        .bind(product.stock);
-        Ok(self.pool.fetch(insert).await?.first().map(rows::product).transpose()?)
+    async fn create_product(&self, product: &ProductRequest) -> Result<Creation, CommitError> {
+        let mut connection = self.pool.get().await.map_err(not_written)?;
+        let created = timeout(self.timeout * 2, create(&mut connection, product)).await;
+        let no_answer = || CommitError::Unknown(StoreError::Unavailable("no answer in time".into()));
+        // With anything but a result, the connection is closed.
+        let creation = created.map_err(|_| no_answer())??;
+        connection.finish(Ok(creation)).map_err(not_written)
+    }
+
+    async fn kept_answers(&self, keys: &[&IdempotencyKey]) -> Result<Vec<KeptAnswer>, StoreError> {
+        let asked: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
+        let query = sqlx::query(
+            "select idempotency_key, request, answer from kept_answers where idempotency_key = any($1)",
+        );
+        let rows = self.pool.fetch(query.bind(asked)).await?;
+        let rows = rows.iter().map(sqlx::FromRow::from_row).collect::<Result<_, sqlx::Error>>()?;
+        Ok(kept_answers(rows, keys))
     }
 
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError> {

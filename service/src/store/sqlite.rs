@@ -15,8 +15,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::transaction::SqliteTransaction;
-use super::{OpenError, Store, StoreError, adjustments, orders, products};
+use super::{
+    CommitError, Creation, OpenError, Store, StoreError, adjustments, created_answer, kept_answers, orders,
+    products,
+};
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
+use crate::change::KeptAnswer;
 use crate::config::StoreSection;
 use crate::db::sqlite::{DatabaseFile, is_busy, is_busy_text, options, pool};
 use crate::inventory::StockLevel;
@@ -87,6 +91,38 @@ impl SqliteStore {
     }
 }
 
+async fn create(
+    connection: &mut SqliteConnection,
+    product: &ProductRequest,
+) -> Result<Creation, sqlx::Error> {
+    let row = sqlx::query(
+        "insert into products (sku, name, stock, version, supply, created_at)
+         values (?1, ?2, ?3, 0, ?3, ?4)
+         on conflict (sku) do nothing
+         returning sku, name, stock, version, supply, created_at",
+    )
+    .bind(product.sku.as_str())
+    .bind(product.name.as_str())
+    .bind(product.stock)
+    .bind(rows::now())
+    // All rows are asked for: SQLite has done what was asked when it has come to its end.
+    .fetch_all(&mut *connection)
+    .await?;
+    let Some(row) = row.first() else { return Ok(Creation::Exists) };
+    let created = rows::product(row)?;
+    if let Some(answer) = created_answer(product, &created) {
+        let keep = sqlx::query(rows::KEEP_ANSWERS).bind(rows::answers_json(&[&answer]));
+        if keep.fetch_all(&mut *connection).await?.is_empty() {
+            return Ok(Creation::KeyTaken);
+        }
+    }
+    Ok(Creation::Created(created))
+}
+
+fn not_written(error: sqlx::Error) -> CommitError {
+    CommitError::NotWritten(error.into())
+}
+
 async fn migrate(options: &SqliteConnectOptions) -> Result<(), String> {
     use sqlx::ConnectOptions as _;
     let mut connection = options.connect().await.map_err(|e| e.to_string())?;
@@ -111,23 +147,27 @@ impl Store for SqliteStore {
         Ok(Box::new(SqliteTransaction::new(self.writing().await?, Arc::clone(&self.file))))
     }
 
-    async fn create_product(&self, product: &ProductRequest) -> Result<Option<Product>, StoreError> {
-        let mut transaction = self.writing().await?;
-        let rows = sqlx::query(
-            "insert into products (sku, name, stock, version, supply, created_at)
-             values (?1, ?2, ?3, 0, ?3, ?4)
-             on conflict (sku) do nothing
-             returning sku, name, stock, version, supply, created_at",
-        )
-        .bind(product.sku.as_str())
-        .bind(product.name.as_str())
-        .bind(product.stock)
-        .bind(rows::now())
-        .fetch_all(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        self.file.check().map_err(sqlx::Error::from)?;
-        Ok(rows.first().map(rows::product).transpose()?)
+    async fn create_product(&self, product: &ProductRequest) -> Result<Creation, CommitError> {
+        let mut transaction = self.writing().await.map_err(not_written)?;
+        let creation = create(&mut transaction, product).await.map_err(not_written)?;
+        if !matches!(creation, Creation::Created(_)) {
+            transaction.rollback().await.ok();
+            return Ok(creation);
+        }
+        let unknown = |error: sqlx::Error| CommitError::Unknown(error.into());
+        transaction.commit().await.map_err(unknown)?;
+        self.file.check().map_err(|error| unknown(error.into()))?;
+        Ok(creation)
+    }
+
+    async fn kept_answers(&self, keys: &[&IdempotencyKey]) -> Result<Vec<KeptAnswer>, StoreError> {
+        let asked: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
+        let rows = sqlx::query_as(
+            "select idempotency_key, request, answer from kept_answers
+             where idempotency_key in (select value from json_each(?1))",
+        );
+        let rows = rows.bind(rows::json(&asked)).fetch_all(&mut *self.reading().await?).await?;
+        Ok(kept_answers(rows, keys))
     }
 
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError> {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use order_service::api::{Adjustment, LockEvidence, Order, OrderStatus, PutProduct};
 use order_service::order::{IdempotencyKey, ProductRequest, Sku};
-use order_service::store::{Rejected, Store, WriteBatch};
+use order_service::store::{Creation, Rejected, Store, WriteBatch};
 use uuid::Uuid;
 
 use crate::helpers::Shop;
@@ -20,8 +20,9 @@ fn key(text: &str) -> IdempotencyKey {
 async fn create(store: &dyn Store, products: usize) {
     for number in 0..products {
         let body = PutProduct { name: "Product".into(), stock: 10 };
-        let product = ProductRequest::parse(sku(number).as_str(), body).expect("a product");
-        store.create_product(&product).await.expect("the store answers").expect("it is created");
+        let product = ProductRequest::parse(sku(number).as_str(), body, None).expect("a product");
+        let creation = store.create_product(&product).await.expect("the store answers");
+        assert!(matches!(creation, Creation::Created(_)));
     }
 }
 

@@ -222,10 +222,31 @@ impl Replica {
     }
 
     pub async fn admin(&self, method: Method, path: &str, body: Option<Value>) -> Response {
+        self.admin_with(method, path, body, None).await
+    }
+
+    pub async fn admin_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        key: Option<&str>,
+    ) -> Response {
         let url = format!("{}/v1/admin/products/{SKU}{path}", self.url);
         let mut request = self.http.request(method, url).bearer_auth(TOKEN);
         if let Some(body) = body {
             request = request.json(&body);
+        }
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        request.send().await.expect("an answer")
+    }
+
+    pub async fn cancel_with(&self, id: &str, key: Option<&str>) -> Response {
+        let mut request = self.http.post(format!("{}/v1/orders/{id}/cancel", self.url));
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
         }
         request.send().await.expect("an answer")
     }

@@ -137,6 +137,12 @@ async fn a_stopped_server_keeps_nobody_waiting_for_ever() {
     let (status, _, outcome) = problem(shop.replica().order("during", 1).await).await;
     assert!(asked.elapsed() < std::time::Duration::from_secs(4), "answered after {:?}", asked.elapsed());
     assert!(matches!((status, outcome.as_deref()), (503, Some("not_executed")) | (504, Some("unknown"))));
+    // Nor does a product's creation, which says of itself what is known, too.
+    let url = format!("{}/v1/admin/products/comb", shop.replica().url);
+    let creation = shop.replica().http.put(url).bearer_auth(crate::helpers::TOKEN);
+    let creation = creation.json(&json!({"name": "Comb", "stock": 1})).send().await.expect("an answer");
+    let (status, _, outcome) = problem(creation).await;
+    assert!(matches!((status, outcome.as_deref()), (503, Some("not_executed")) | (504, Some("unknown"))));
     shop.server().resume().expect("the server goes on");
 }
 

@@ -13,6 +13,7 @@ use sqlx::{Decode, Encode, Error, PgConnection, Row as _, Type};
 use uuid::Uuid;
 
 use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
+use crate::change::KeptAnswer;
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, Sku};
 use crate::store::WriteBatch;
@@ -288,6 +289,22 @@ fn column<'a, T>(orders: &[NumberedOrder<'a>], value: impl Fn(&'a Order) -> T) -
 
 fn keys<'a>(orders: &[NumberedOrder<'a>]) -> Vec<Option<&'a str>> {
     orders.iter().map(|(.., key)| key.map(IdempotencyKey::as_str)).collect()
+}
+
+/// Keeps answers, but for those whose keys are taken; returns the keys of the others.
+pub(super) fn keep_answers<'a>(answers: &[&'a KeptAnswer]) -> QueryScalar<'a, Postgres, String, PgArguments> {
+    fn column<'a>(answers: &[&'a KeptAnswer], value: fn(&'a KeptAnswer) -> &'a str) -> Vec<&'a str> {
+        answers.iter().map(|answer| value(answer)).collect()
+    }
+    sqlx::query_scalar(
+        "insert into kept_answers (idempotency_key, request, answer)
+         select key, request, answer from unnest($1::text[], $2::text[], $3::text[]) as kept (key, request, answer)
+         on conflict do nothing
+         returning idempotency_key",
+    )
+    .bind(column(answers, |answer| answer.key.as_str()))
+    .bind(column(answers, |answer| &answer.request))
+    .bind(column(answers, |answer| &answer.answer))
 }
 
 pub(super) fn insert_adjustments<'a>(adjustments: &[&'a Adjustment]) -> Query<'a, Postgres, PgArguments> {

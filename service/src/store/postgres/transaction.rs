@@ -192,12 +192,15 @@ async fn change_and_commit(
 }
 
 /// Rolls back. Where that fails too, the connection is broken, and the server does it by itself.
-async fn undone(connection: &mut PgConnection, error: sqlx::Error) -> CommitError {
+pub(super) async fn undone(connection: &mut PgConnection, error: sqlx::Error) -> CommitError {
     execute(connection, "rollback").await.ok();
     not_written(error)
 }
 
-async fn execute(connection: &mut PgConnection, statement: &'static str) -> Result<(), sqlx::Error> {
+pub(super) async fn execute(
+    connection: &mut PgConnection,
+    statement: &'static str,
+) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(statement).execute(connection).await.map(drop)
 }
 
@@ -209,6 +212,15 @@ async fn change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Resul
         );
         let cancellable: Vec<Uuid> = cancellable.bind(cancelled).fetch_all(&mut *connection).await?;
         flight.reject_not_cancellable(&cancellable.into_iter().collect());
+    }
+    let answers = flight.answers();
+    if !answers.is_empty() {
+        let kept: Vec<String> = rows::keep_answers(&answers).fetch_all(&mut *connection).await?;
+        let partly = flight.reject_unkept(&kept.into_iter().collect());
+        if !partly.is_empty() {
+            let forget = sqlx::query("delete from kept_answers where idempotency_key = any($1)").bind(partly);
+            forget.execute(&mut *connection).await?;
+        }
     }
     let resets = flight.resets();
     if !resets.is_empty() {
@@ -262,7 +274,7 @@ async fn change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Resul
     Ok(())
 }
 
-fn not_written(error: sqlx::Error) -> CommitError {
+pub(super) fn not_written(error: sqlx::Error) -> CommitError {
     CommitError::NotWritten(error.into())
 }
 

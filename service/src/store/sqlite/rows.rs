@@ -7,6 +7,7 @@ use sqlx::{Error, Row as _, SqliteConnection};
 use uuid::Uuid;
 
 use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
+use crate::change::KeptAnswer;
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, Sku};
 
@@ -52,6 +53,14 @@ pub(super) const INSERT_ADJUSTMENTS: &str = "insert into stock_adjustments (
         value ->> 'created_at'
     from json_each(?1)";
 
+pub(super) const KEEP_ANSWERS: &str = "insert into kept_answers (idempotency_key, request, answer)
+    select value ->> 'key', value ->> 'request', value ->> 'answer' from json_each(?1) where true
+    on conflict do nothing
+    returning idempotency_key";
+
+pub(super) const FORGET_ANSWERS: &str =
+    "delete from kept_answers where idempotency_key in (select value from json_each(?1))";
+
 #[derive(Serialize)]
 struct OrderRow<'a> {
     id: Uuid,
@@ -76,6 +85,11 @@ struct AdjustmentRow<'a> {
     reason: &'a str,
     version: i64,
     created_at: i64,
+}
+
+pub(super) fn answers_json(answers: &[&KeptAnswer]) -> String {
+    let row = |kept: &&KeptAnswer| serde_json::json!({"key": kept.key.as_str(), "request": kept.request, "answer": kept.answer});
+    json(&answers.iter().map(row).collect::<Vec<_>>())
 }
 
 /// The levels of products, one entry for each.

@@ -69,6 +69,7 @@ async fn change(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> R
         let cancellable = ids(connection, rows::CANCELLABLE, &cancelled).await?;
         flight.reject_not_cancellable(&cancellable);
     }
+    keep_answers(connection, flight).await?;
     for sku in flight.resets() {
         for sql in ["delete from orders where sku = ?1", "delete from stock_adjustments where sku = ?1"] {
             sqlx::query(sql).bind(sku).execute(&mut *connection).await?;
@@ -87,6 +88,21 @@ async fn change(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> R
     let products: Vec<_> = flight.accepted().map(|(_, batch)| ProductRow::of(batch)).collect();
     if !products.is_empty() {
         sqlx::query(rows::UPDATE_PRODUCTS).bind(rows::json(&products)).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Keeps the answers, and takes those of a batch out again that has a taken key among its own.
+async fn keep_answers(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<(), Error> {
+    let answers = flight.answers();
+    if answers.is_empty() {
+        return Ok(());
+    }
+    let kept = sqlx::query_scalar(rows::KEEP_ANSWERS).bind(rows::answers_json(&answers));
+    let kept: Vec<String> = kept.fetch_all(&mut *connection).await?;
+    let partly = flight.reject_unkept(&kept.into_iter().collect());
+    if !partly.is_empty() {
+        sqlx::query(rows::FORGET_ANSWERS).bind(rows::json(&partly)).execute(&mut *connection).await?;
     }
     Ok(())
 }
