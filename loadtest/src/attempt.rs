@@ -2,13 +2,15 @@
 
 use uuid::Uuid;
 
-/// One order as a buyer saw it. Times are nanoseconds from the start of the run, by one monotonic clock.
+/// One order as a buyer saw it, each time that it was sent. Times are nanoseconds from the start of the run, by one monotonic clock.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     /// Which attempt of the run.
     pub index: u64,
-    /// Whether it repeated a confirmed attempt of the same index, with the same idempotency key.
+    /// Whether it repeated the attempt of the same index, with the same idempotency key.
     pub replay: bool,
+    /// Whether the attempt and its repetition were sent at the same time.
+    pub twin: bool,
     /// Units asked for.
     pub quantity: i64,
     /// When it was due.
@@ -83,6 +85,18 @@ impl Attempt {
     /// The attempt that bought under this name.
     pub fn index_of(buyer: &str) -> Option<u64> {
         buyer.strip_prefix("attempt-")?.parse().ok()
+    }
+
+    /// What became of each order when it was first sent: repetitions are left out, except where two were sent at the same
+    /// time; of these, the one that bought.
+    pub fn firsts(attempts: &[Self]) -> impl Iterator<Item = &Self> + Clone {
+        attempts.iter().enumerate().filter_map(|(place, attempt)| {
+            if attempt.replay {
+                return None;
+            }
+            let twin = attempts.get(place + 1).filter(|next| next.index == attempt.index && next.twin);
+            Some(twin.filter(|twin| attempt.sale().is_none() && twin.sale().is_some()).unwrap_or(attempt))
+        })
     }
 
     /// The sale, if it is one.

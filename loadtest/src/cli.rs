@@ -210,8 +210,11 @@ struct Load {
     /// The share of attempts after which as many units are put in stock as they asked for
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
     restocks: f64,
-    /// The share of attempts after which the buyer looks at the stock
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
+    /// The share of orders that is sent twice at the same time, to two replicas, with the same idempotency key
+    #[arg(long, default_value_t = 0.01, allow_negative_numbers = true, value_parser = share)]
+    twins: f64,
+    /// The share of attempts after which the buyer looks at the stock, every second time under a shared lock
+    #[arg(long, default_value_t = 0.01, allow_negative_numbers = true, value_parser = share)]
     looks: f64,
     /// How long a buyer waits for an answer
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -233,6 +236,7 @@ impl Load {
             cancels: self.cancels,
             restocks: self.restocks,
             looks: self.looks,
+            twins: self.twins,
             patience: self.patience,
             seed: self.seed,
         }

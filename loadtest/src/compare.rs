@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::evidence;
-use crate::faults::{Injector, Schedule, send_slowly};
+use crate::evidence::{self, Broken, Circumstances};
+use crate::faults::{FaultMark, Injector, Schedule, send_slowly};
 use crate::fleet::{Fleet, FleetPlan, StoreKind};
 use crate::metrics::LockFigures;
 use crate::progress::{Bar, Progress};
@@ -179,8 +179,10 @@ async fn in_laboratory(
 pub enum Faults<'a, 'f> {
     /// Nothing.
     None,
-    /// Something, by somebody else.
+    /// Something, by somebody else, at times that are not known here.
     Elsewhere,
+    /// These, by somebody else.
+    Declared(Vec<Broken>),
     /// Nothing, but slow clients come.
     SlowClients,
     /// What an injector breaks.
@@ -201,10 +203,18 @@ pub async fn run(
     let lease = info.lease_ms.map(Duration::from_millis);
     let bar = Bar::show(&info.strategy, progress, scenario.orders());
     let firing = runner::run(clients, &sku, scenario, progress);
-    let broken = !matches!(faults, Faults::None | Faults::SlowClients);
     let (mut marks, mut spans, mut holds) = (Vec::new(), Vec::new(), Vec::new());
+    let mut broken = evidence::Faults::None;
     let record = match faults {
-        Faults::None | Faults::Elsewhere => firing.await,
+        Faults::None => firing.await,
+        Faults::Elsewhere => {
+            broken = evidence::Faults::Unknown;
+            firing.await
+        }
+        Faults::Declared(declared) => {
+            broken = evidence::Faults::Known { broken: declared, missed: Vec::new() };
+            firing.await
+        }
         Faults::SlowClients => {
             let mut slow_clients = JoinSet::new();
             clients.iter().for_each(|client| send_slowly(client, &mut slow_clients));
@@ -213,6 +223,10 @@ pub async fn run(
         Faults::Injected(injector) => {
             let record = injector.during(&sku, lease, firing).await?;
             marks = injector.marks().to_vec();
+            broken = evidence::Faults::Known {
+                broken: marks.iter().map(FaultMark::broken).collect(),
+                missed: injector.missed(),
+            };
             for life in injector.lives() {
                 // The next life counts from nothing.
                 spans.push((std::mem::take(&mut before[life.replica]), life.metrics.clone()));
@@ -224,7 +238,15 @@ pub async fn run(
     drop(bar);
     let seconds = record.took.as_secs_f64();
     let generator_seconds = record.processor_time.as_secs_f64();
-    let evidence = evidence::collect(clients, &sku, scenario.stock, record, lease, broken, holds).await;
+    let circumstances = Circumstances {
+        sku,
+        initial_stock: scenario.stock,
+        patience: scenario.patience,
+        lease,
+        faults: broken,
+        of_ended_lives: holds,
+    };
+    let evidence = evidence::collect(clients, circumstances, record).await;
     spans.extend(before.into_iter().zip(metrics(clients).await));
     let lock = LockFigures::between(&spans);
     let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);

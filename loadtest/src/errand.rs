@@ -34,7 +34,10 @@ pub enum What {
         quantity: i64,
     },
     /// To say how many there are.
-    Look,
+    Look {
+        /// Whether under a shared lock.
+        locked: bool,
+    },
 }
 
 /// What became of it.
@@ -61,7 +64,7 @@ impl Errand {
         match &self.what {
             What::Cancel { order } => Some(format!("cancelled {order}")),
             What::Restock { reason, .. } => Some(reason.clone()),
-            What::Look => None,
+            What::Look { .. } => None,
         }
     }
 }

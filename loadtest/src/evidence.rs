@@ -9,10 +9,13 @@ use tokio::time::sleep;
 use crate::attempt::{Attempt, Outcome};
 use crate::client::{CallError, Client};
 use crate::errand::{self, Errand};
-use crate::runner::Record;
+use crate::runner::{self, Record};
 
 /// How often the database is read until two readings agree.
 const READINGS: usize = 10;
+
+/// How long nothing may be written any more after the last answer, before the database is read.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// How long a commit may still be under way whose replica lives and has said that it does not know.
 const LATE_COMMIT: Duration = Duration::from_secs(5);
@@ -26,14 +29,75 @@ pub struct Evidence {
     pub errands: Vec<Errand>,
     /// Units in stock at the beginning, at version 0.
     pub initial_stock: i64,
-    /// Whether anything was broken on purpose, or broke.
-    pub faults: bool,
+    /// What was broken meanwhile.
+    pub faults: Faults,
+    /// How long a holder that has vanished may keep the lock, where locks have leases.
+    pub lease: Option<Duration>,
     /// What the database says; `Err` says why that cannot be seen.
     pub database: Result<Database, String>,
     /// Who still has the lock afterwards; `Err` says why that cannot be seen.
     pub lock: Result<LockCensus, String>,
     /// Who had it when.
     pub holds: Holds,
+}
+
+/// What was broken while a run went on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Faults {
+    /// Nothing.
+    None,
+    /// Something, by somebody else, who knows when.
+    Unknown,
+    /// These.
+    Known {
+        /// What was broken.
+        broken: Vec<Broken>,
+        /// What was to be broken and was not, and why.
+        missed: Vec<String>,
+    },
+}
+
+/// Something that was broken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broken {
+    /// What, for people.
+    pub what: String,
+    /// From when, in nanoseconds from the start of the run.
+    pub from: u64,
+    /// Until when; `None`: until the end.
+    pub until: Option<u64>,
+    /// Whether a holder may lose its lock by it.
+    pub costs_leases: bool,
+}
+
+/// How long after a fault, and the leases that it has cost, its consequences may still show: what was broken comes back, and
+/// connections are made anew.
+const CONSEQUENCES: Duration = Duration::from_secs(1);
+
+impl Faults {
+    /// Whether there was any.
+    pub fn any(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Unknown => true,
+            Self::Known { broken, .. } => !broken.is_empty(),
+        }
+    }
+
+    /// Whether something that happened from `from` to `until` may be the consequence of a fault that costs leases of this
+    /// length.
+    pub fn explain(&self, from: u64, until: u64, lease: Option<Duration>) -> bool {
+        let after = u64::try_from((lease.unwrap_or_default() + CONSEQUENCES).as_nanos()).unwrap_or(u64::MAX);
+        let explains = |broken: &Broken| {
+            let end = broken.until.map_or(u64::MAX, |until| until.saturating_add(after));
+            broken.costs_leases && broken.from <= until && from <= end
+        };
+        match self {
+            Self::None => false,
+            Self::Unknown => true,
+            Self::Known { broken, .. } => broken.iter().any(explains),
+        }
+    }
 }
 
 /// Who had the lock when.
@@ -67,26 +131,30 @@ pub struct Database {
     pub adjustments: Vec<Adjustment>,
 }
 
-/// Waits until nothing that the run began can still be written, and reads what there is.
-///
-/// `lease` is how long a holder that has vanished may keep the lock; it is waited for where an answer is missing.
-pub async fn collect(
-    clients: &[Client],
-    sku: &str,
-    initial_stock: i64,
-    record: Record,
-    lease: Option<Duration>,
-    faults: bool,
-    of_ended_lives: Vec<HoldRecord>,
-) -> Evidence {
-    let attempts = &record.attempts;
-    let open = attempts.iter().any(|a| matches!(a.outcome, Outcome::Unknown { .. } | Outcome::Unanswered))
-        || record.errands.iter().any(|errand| matches!(errand.outcome, errand::Outcome::Unknown(_)));
-    if open {
-        sleep(lease.unwrap_or_default().max(LATE_COMMIT)).await;
-    } else if faults || attempts.iter().any(Attempt::is_unknown) {
-        sleep(lease.unwrap_or_default() + Duration::from_millis(100)).await;
-    }
+/// What the record of a run does not say of it.
+#[derive(Debug, Clone)]
+pub struct Circumstances {
+    /// The product.
+    pub sku: String,
+    /// Units in stock at the beginning, at version 0.
+    pub initial_stock: i64,
+    /// How long a buyer waits for an answer.
+    pub patience: Duration,
+    /// How long a holder that has vanished may keep the lock, where locks have leases.
+    pub lease: Option<Duration>,
+    /// What was broken meanwhile.
+    pub faults: Faults,
+    /// What replicas had recorded that were killed since, shortly before.
+    pub of_ended_lives: Vec<HoldRecord>,
+}
+
+/// Waits until nothing that the run began can still be written, sends again what has no answer, and reads what there is.
+pub async fn collect(clients: &[Client], circumstances: Circumstances, mut record: Record) -> Evidence {
+    let Circumstances { sku, initial_stock, patience, lease, faults, of_ended_lives } = circumstances;
+    let sku = sku.as_str();
+    sleep(quiet_time(&record, lease, &faults)).await;
+    // What was written by now is answered as it was; and what is written from here on is answered.
+    runner::ask_again(clients, sku, patience, &mut record).await;
     let mut database = Err("no replica answers".into());
     let mut lock = Err("no replica answers".into());
     for client in clients {
@@ -99,7 +167,24 @@ pub async fn collect(
     let records = holds(clients, sku).await;
     let holds = Holds { begun_ns: record.begun_ns, records, of_ended_lives };
     let Record { attempts, errands, .. } = record;
-    Evidence { attempts, errands, initial_stock, faults, database, lock, holds }
+    Evidence { attempts, errands, initial_stock, faults, lease, database, lock, holds }
+}
+
+/// How long something may still be written after the last answer: also what was refused, if the refusal was a lie.
+fn quiet_time(record: &Record, lease: Option<Duration>, faults: &Faults) -> Duration {
+    let attempts = &record.attempts;
+    let lease = lease.unwrap_or_default();
+    let open = attempts.iter().any(|a| matches!(a.outcome, Outcome::Unknown { .. } | Outcome::Unanswered))
+        || record.errands.iter().any(|errand| matches!(errand.outcome, errand::Outcome::Unknown(_)));
+    if open {
+        lease.max(LATE_COMMIT)
+    } else if faults.any() || attempts.iter().any(Attempt::is_unknown) {
+        lease + CONSEQUENCES
+    } else if attempts.iter().any(|attempt| matches!(attempt.outcome, Outcome::Failed { .. })) {
+        lease.max(QUIET)
+    } else {
+        QUIET
+    }
 }
 
 /// What each replica has recorded, once its last hold has ended.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Broken;
+
 pub use injector::{Injector, Life, send_slowly};
 
 /// A fault, and when it strikes.
@@ -76,6 +78,25 @@ pub struct FaultMark {
     pub until_ms: Option<f64>,
     /// What was done, to whom.
     pub what: String,
+    /// Which replica it was done to, from 0; absent where it was done to a server, or to all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<usize>,
+    /// Whether a holder may lose its lock by it.
+    #[serde(default)]
+    pub costs_leases: bool,
+}
+
+impl FaultMark {
+    /// The fault as the verdict sees it.
+    pub fn broken(&self) -> Broken {
+        let ns = |ms: f64| (ms * 1e6) as u64;
+        Broken {
+            what: self.what.clone(),
+            from: ns(self.at_ms),
+            until: self.until_ms.map(ns),
+            costs_leases: self.costs_leases,
+        }
+    }
 }
 
 /// The faults of a run.

@@ -9,6 +9,7 @@
 //! | [`fleet`] | replicas of the service to fire at: in a laboratory of its own, or somebody's deployment |
 //! | [`client`] | the HTTP client, which tells "not sent" from "not known" |
 //! | [`pacer`] | when each attempt is due: closed loop or open loop |
+//! | [`availability`] | when the shop sold, and when it did not although it could have |
 //! | [`runner`] | fires, and keeps a record of every [attempt] and [errand] |
 //! | [`faults`] | what is broken meanwhile, and when |
 //! | [`evidence`] | what the database says afterwards |
@@ -25,6 +26,7 @@
 //! | [`dashboard`] | the page that runs all this, and shows it while it goes on |
 
 pub mod attempt;
+pub mod availability;
 pub mod bench;
 pub mod client;
 pub mod compare;

@@ -45,7 +45,7 @@ impl Latencies {
     pub fn of(attempts: &[Attempt]) -> Self {
         let mut by_outcome = BTreeMap::<&str, (Histogram<u64>, Histogram<u64>)>::new();
         let mut lag = histogram();
-        for attempt in attempts.iter().filter(|attempt| !attempt.replay) {
+        for attempt in Attempt::firsts(attempts) {
             let (response, service) =
                 by_outcome.entry(group(&attempt.outcome)).or_insert_with(|| (histogram(), histogram()));
             response.saturating_record(attempt.received.saturating_sub(attempt.intended));
@@ -200,7 +200,17 @@ mod tests {
 
     fn attempt(intended: u64, sent: u64, received: u64) -> Attempt {
         let outcome = Outcome::SoldOut { available: 0, version: 0 };
-        Attempt { index: 0, replay: false, quantity: 1, intended, free: intended, sent, received, outcome }
+        Attempt {
+            index: 0,
+            replay: false,
+            twin: false,
+            quantity: 1,
+            intended,
+            free: intended,
+            sent,
+            received,
+            outcome,
+        }
     }
 
     #[test]

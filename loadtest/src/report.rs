@@ -134,7 +134,7 @@ impl RunReport {
         lock: LockFigures,
         seconds: f64,
     ) -> Self {
-        let original = || evidence.attempts.iter().filter(|attempt| !attempt.replay);
+        let original = || Attempt::firsts(&evidence.attempts);
         let count = |of: fn(&Attempt) -> bool| original().filter(|a| of(a)).count() as u64;
         let accepted = count(|attempt| attempt.sale().is_some());
         let mut replica_share = BTreeMap::new();

@@ -37,6 +37,8 @@ pub struct Record {
     pub processor_time: Duration,
     /// When the first attempt could be sent, by this host's monotonic clock.
     pub begun_ns: u64,
+    /// The same moment.
+    pub start: Instant,
 }
 
 /// Fires `scenario` at the product `sku` of the replicas behind `clients`. Each buyer goes on with the next
@@ -65,8 +67,13 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
     }
     let took = shared.start.elapsed();
     let processor_time = processor_time(UsageWho::RUSAGE_SELF) - processor_time_before;
-    attempts.sort_by_key(|attempt| (attempt.index, attempt.replay));
-    Record { attempts, errands, took, processor_time, begun_ns }
+    sort(&mut attempts);
+    Record { attempts, errands, took, processor_time, begun_ns, start: shared.start }
+}
+
+/// By index; and each before its repetitions, in the order in which they were sent.
+fn sort(attempts: &mut [Attempt]) {
+    attempts.sort_by_key(|attempt| (attempt.index, attempt.replay, attempt.sent));
 }
 
 /// The time that this process, or its children that have ended, spent on processors, for itself and in the kernel.
@@ -129,6 +136,7 @@ async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<Errand>
         let mut attempt = Attempt {
             index,
             replay: false,
+            twin: draw.twin,
             quantity: draw.quantity,
             intended,
             free,
@@ -136,19 +144,29 @@ async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<Errand>
             received: 0,
             outcome: Outcome::Unanswered,
         };
-        fire(&shared, &mut attempt, &mut sessions[target]).await;
+        // Repetitions go to another replica, where there is one: the key is the database's, not a replica's.
+        let other = |target: usize| (target + 1) % shared.clients.len();
+        if draw.twin {
+            let mut twin = Attempt { replay: true, ..attempt.clone() };
+            let mut session = shared.clients[other(target)].session();
+            tokio::join!(
+                fire(&shared, &mut attempt, &mut sessions[target]),
+                fire(&shared, &mut twin, &mut session)
+            );
+            attempts.push(twin);
+        } else {
+            fire(&shared, &mut attempt, &mut sessions[target]).await;
+        }
         if attempt.is_unknown() || matches!(attempt.outcome, Outcome::Failed { .. }) {
-            target = (target + 1) % sessions.len();
+            target = other(target);
             tokio::time::sleep(TURN).await;
         }
-        if draw.replay && attempt.sale().is_some() {
-            attempts.push(attempt.clone());
-            attempt.replay = true;
-            attempt.free = shared.now();
-            attempt.intended = attempt.free;
-            // At another replica, where there is one: the key is the database's, not a replica's.
-            let other = (target + 1) % sessions.len();
-            fire(&shared, &mut attempt, &mut sessions[other]).await;
+        // As a client does that got no answer; and some of those do that got one.
+        if attempt.is_unknown() || (draw.replay && attempt.sale().is_some()) {
+            let free = shared.now();
+            let mut again = Attempt { replay: true, twin: false, free, intended: free, ..attempt.clone() };
+            fire(&shared, &mut again, &mut sessions[other(target)]).await;
+            attempts.push(again);
         }
         for what in errands_after(&attempt, draw) {
             errands.push(run_errand(&shared, what, target).await);
@@ -169,7 +187,7 @@ fn errands_after(attempt: &Attempt, draw: Draw) -> Vec<What> {
         errands.push(What::Restock { reason, quantity: attempt.quantity });
     }
     if draw.look {
-        errands.push(What::Look);
+        errands.push(What::Look { locked: draw.locked });
     }
     errands
 }
@@ -182,7 +200,8 @@ async fn run_errand(shared: &Shared, what: What, target: usize) -> Errand {
         What::Restock { reason, quantity } => {
             errand::Outcome::of_a_change(client.restock(&shared.sku, *quantity, reason, patience).await)
         }
-        What::Look => errand::Outcome::of_a_look(client.stock(&shared.sku).await),
+        What::Look { locked: false } => errand::Outcome::of_a_look(client.stock(&shared.sku).await),
+        What::Look { locked: true } => errand::Outcome::of_a_look(client.locked_stock(&shared.sku).await),
     };
     Errand { what, sent, received: shared.now(), outcome }
 }
@@ -190,7 +209,7 @@ async fn run_errand(shared: &Shared, what: What, target: usize) -> Errand {
 async fn fire(shared: &Shared, attempt: &mut Attempt, session: &mut Session) {
     let (sku, index) = (&shared.sku, attempt.index);
     let order = OrderRequest { sku, quantity: attempt.quantity, buyer: &Attempt::buyer(index) };
-    let key = format!("{sku}-{index}");
+    let key = key(sku, index);
     shared.progress.count_sent();
     attempt.sent = shared.now();
     let answer = session.order(&order, &key, shared.scenario.patience).await;
@@ -199,6 +218,72 @@ async fn fire(shared: &Shared, attempt: &mut Attempt, session: &mut Session) {
     if !attempt.replay {
         shared.progress.count_done(attempt);
     }
+}
+
+/// How often an order without an answer is sent again after the run, and how long after the last time.
+const ASKED_AGAIN: usize = 5;
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// How many orders are sent again at a time.
+const AT_A_TIME: usize = 16;
+
+/// Sends again, after a run, what is still without an answer that says what became of it: some at the same time to two
+/// replicas. What had been written is answered as it was; what had not is ordered now.
+pub async fn ask_again(clients: &[Client], sku: &str, patience: Duration, record: &mut Record) {
+    let is_open = |sendings: &[Attempt]| sendings.iter().all(Attempt::is_unknown);
+    let open = record.attempts.chunk_by(|a, b| a.index == b.index).filter(|sendings| is_open(sendings));
+    let open: Vec<_> = open.map(|sendings| sendings[0].clone()).collect();
+    let mut asking = JoinSet::new();
+    for (number, attempt) in open.into_iter().enumerate() {
+        if asking.len() >= AT_A_TIME {
+            record.attempts.extend(asking.join_next().await.into_iter().flat_map(Result::unwrap_or_default));
+        }
+        let (clients, sku, start) = (clients.to_vec(), sku.to_owned(), record.start);
+        asking.spawn(async move {
+            let twin = number % 3 == 0;
+            let attempt = Attempt { replay: true, twin: false, ..attempt };
+            let one = ask_until_answered(&clients, number, &sku, patience, start, &attempt);
+            if !twin {
+                return vec![one.await];
+            }
+            let other = ask_until_answered(&clients, number + 1, &sku, patience, start, &attempt);
+            let (one, other) = tokio::join!(one, other);
+            vec![one, other]
+        });
+    }
+    record.attempts.extend(asking.join_all().await.into_iter().flatten());
+    sort(&mut record.attempts);
+}
+
+/// Sends an order until there is an answer that says something of it, to one replica after the other.
+async fn ask_until_answered(
+    clients: &[Client],
+    first: usize,
+    sku: &str,
+    patience: Duration,
+    start: Instant,
+    attempt: &Attempt,
+) -> Attempt {
+    let now =
+        || u64::try_from(start.elapsed().as_nanos()).expect("a run ends before five centuries have passed");
+    let mut again = attempt.clone();
+    (again.free, again.intended, again.sent) = (now(), now(), now());
+    let order = OrderRequest { sku, quantity: attempt.quantity, buyer: &Attempt::buyer(attempt.index) };
+    for number in 0..ASKED_AGAIN {
+        let mut session = clients[(first + number) % clients.len()].session();
+        again.outcome = outcome(session.order(&order, &key(sku, attempt.index), patience).await);
+        again.received = now();
+        if again.sale().is_some() || matches!(again.outcome, Outcome::SoldOut { .. }) {
+            break;
+        }
+        tokio::time::sleep(ASK_AGAIN_AFTER).await;
+    }
+    again
+}
+
+/// The idempotency key of an attempt.
+fn key(sku: &str, index: u64) -> String {
+    format!("{sku}-{index}")
 }
 
 /// What an order's answer says of its sale: as much of the service's `Order` as the record has.

@@ -21,11 +21,13 @@ pub struct Scenario {
     pub quantity: RangeInclusive<i64>,
     /// The share of confirmed orders that is sent again with the same idempotency key.
     pub replays: f64,
+    /// The share of orders that is sent twice at the same time, to two replicas, with the same idempotency key.
+    pub twins: f64,
     /// The share of confirmed orders that is given back.
     pub cancels: f64,
     /// The share of attempts after which the shop puts as many units in stock as they asked for.
     pub restocks: f64,
-    /// The share of attempts after which the buyer looks at the stock.
+    /// The share of attempts after which the buyer looks at the stock; every second time under a shared lock.
     pub looks: f64,
     /// How long a buyer waits for an answer.
     pub patience: Duration,
@@ -51,9 +53,10 @@ impl Default for Scenario {
             stock: 1_000,
             quantity: 1..=1,
             replays: 0.02,
+            twins: 0.01,
             cancels: 0.0,
             restocks: 0.0,
-            looks: 0.0,
+            looks: 0.01,
             patience: Duration::from_secs(10),
             seed: 1,
         }
@@ -73,6 +76,10 @@ pub struct Draw {
     pub restock: bool,
     /// Whether the buyer looks at the stock afterwards.
     pub look: bool,
+    /// Whether it does so under a shared lock.
+    pub locked: bool,
+    /// Whether it is sent twice at the same time.
+    pub twin: bool,
 }
 
 impl Scenario {
@@ -89,6 +96,8 @@ impl Scenario {
             cancel: happens(self.cancels),
             restock: happens(self.restocks),
             look: happens(self.looks),
+            locked: happens(0.5),
+            twin: happens(self.twins),
         }
     }
 

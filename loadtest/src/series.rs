@@ -91,7 +91,7 @@ impl Series {
     /// The series from what buyers were told, without repetitions of orders; `changes` are when and by how much the
     /// stock was changed otherwise, in the order of time.
     fn answered(attempts: &[Attempt], changes: &[(u64, i64)], stock: i64, seconds: f64) -> Self {
-        let mut answered: Vec<_> = attempts.iter().filter(|attempt| !attempt.replay).collect();
+        let mut answered: Vec<_> = Attempt::firsts(attempts).collect();
         answered.sort_by_key(|attempt| attempt.received);
         let interval_ms = width_ms(seconds * 1e3);
         let last = answered.last().map_or(0.0, |attempt| attempt.received as f64 / 1e6);
@@ -221,7 +221,7 @@ fn changes(evidence: &Evidence) -> Vec<(u64, i64)> {
     let units = |errand: &Errand| match &errand.what {
         What::Cancel { order } => sold.get(order).copied(),
         What::Restock { quantity, .. } => Some(*quantity),
-        What::Look => None,
+        What::Look { .. } => None,
     };
     let mut changes: Vec<_> = done.filter_map(|errand| Some((errand.received, units(errand)?))).collect();
     changes.sort_unstable();
@@ -252,7 +252,17 @@ mod tests {
             replayed: false,
         };
         let (received, outcome) = (received_ms * 1_000_000, Outcome::Sold(sale));
-        Attempt { index, replay: false, quantity: 1, intended: 0, free: 0, sent: 0, received, outcome }
+        Attempt {
+            index,
+            replay: false,
+            twin: false,
+            quantity: 1,
+            intended: 0,
+            free: 0,
+            sent: 0,
+            received,
+            outcome,
+        }
     }
 
     #[test]

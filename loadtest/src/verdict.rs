@@ -77,11 +77,12 @@ pub fn checks(evidence: &Evidence) -> Vec<Check> {
         results.push(Check { name: name.into(), status, detail });
     };
     type DatabaseCheck = fn(&Evidence, &crate::evidence::Database) -> Finding;
-    let on_database: [(&str, DatabaseCheck); 12] = [
+    let on_database: [(&str, DatabaseCheck); 13] = [
         ("exercised", checks::exercised),
         ("not-oversold", checks::not_oversold),
         ("balanced", checks::balanced),
         ("nothing-lost", checks::nothing_lost),
+        ("answers-as-stored", checks::answers_as_stored),
         ("nothing-invented", checks::nothing_invented),
         ("nothing-refused-was-sold", checks::nothing_refused_was_sold),
         ("adjustments-kept", checks::adjustments_kept),
@@ -100,6 +101,8 @@ pub fn checks(evidence: &Evidence) -> Vec<Check> {
             },
         );
     }
+    add("faults-struck", checks::faults_struck(evidence));
+    add("available", checks::available(evidence));
     add("no-overlapping-holds", holds::no_overlapping_holds(evidence));
     add("all-answered", checks::all_answered(evidence));
     results

@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use lab::Postgres;
-use loadtest::evidence;
+use loadtest::evidence::{self, Circumstances, Faults};
 use loadtest::fleet::{Fleet, StoreKind};
 use loadtest::runner;
 use loadtest::scenario::{Amount, Scenario};
@@ -30,7 +30,15 @@ async fn change(from: StrategyName, to: StrategyName, guard: &str) -> (Vec<Check
     clients[0].create_product("comb", "Comb", 1_000).await.expect("a product");
     let scenario = Scenario { amount: Amount::Orders(2_000), stock: 1_000, ..Scenario::default() };
     let record = runner::run(&clients, "comb", &scenario, &Arc::default()).await;
-    let evidence = evidence::collect(&clients, "comb", 1_000, record, None, true, Vec::new()).await;
+    let circumstances = Circumstances {
+        sku: "comb".into(),
+        initial_stock: 1_000,
+        patience: scenario.patience,
+        lease: None,
+        faults: Faults::Unknown,
+        of_ended_lives: Vec::new(),
+    };
+    let evidence = evidence::collect(&clients, circumstances, record).await;
     let mut refused = 0;
     for client in &clients {
         let metrics = client.metrics().await.expect("metrics");

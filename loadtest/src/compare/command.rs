@@ -28,11 +28,12 @@ impl Plan {
             words.push(format!("--quantity {}..{}", quantity.start(), quantity.end()));
         }
         type Share = (&'static str, fn(&Scenario) -> f64);
-        let shares: [Share; 4] = [
+        let shares: [Share; 5] = [
             ("replays", |scenario| scenario.replays),
             ("cancels", |scenario| scenario.cancels),
             ("restocks", |scenario| scenario.restocks),
             ("looks", |scenario| scenario.looks),
+            ("twins", |scenario| scenario.twins),
         ];
         for (name, share) in shares {
             if share(&self.scenario) != share(&defaults) {

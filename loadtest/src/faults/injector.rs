@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{FaultMark, Schedule, Server, Span, What};
+use super::{Fault, FaultMark, Schedule, Server, Span, What};
 use crate::client::Client;
 use crate::fleet::Fleet;
 
@@ -33,13 +33,17 @@ pub struct Injector<'a> {
     random: StdRng,
     marks: Vec<FaultMark>,
     lives: Vec<Life>,
+    /// What has not struck yet.
+    to_come: Vec<Fault>,
+    /// What could not strike, and why.
+    impossible: Vec<String>,
 }
 
 /// What is due at some time.
 #[derive(Debug, Clone, Copy)]
 enum Event {
     /// A fault that was asked for.
-    Strike(What),
+    Strike(Fault),
     /// One that is drawn.
     Draw,
     /// The end of a pause.
@@ -64,12 +68,20 @@ impl<'a> Injector<'a> {
     pub fn new(fleet: &'a mut Fleet, schedule: &Schedule, seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
         let lease = Duration::from_secs(1);
-        Self { fleet, schedule: schedule.clone(), lease, random, marks: Vec::new(), lives: Vec::new() }
+        let (schedule, to_come) = (schedule.clone(), schedule.faults.clone());
+        let (marks, lives, impossible) = (Vec::new(), Vec::new(), Vec::new());
+        Self { fleet, schedule, lease, random, marks, lives, to_come, impossible }
     }
 
     /// What was done.
     pub fn marks(&self) -> &[FaultMark] {
         &self.marks
+    }
+
+    /// What was asked for and not done, and why.
+    pub fn missed(&self) -> Vec<String> {
+        let late = self.to_come.iter().map(|fault| format!("{fault}: the run had ended before"));
+        self.impossible.iter().cloned().chain(late).collect()
     }
 
     /// The lives that were ended.
@@ -111,7 +123,7 @@ impl<'a> Injector<'a> {
         slow_clients: &mut JoinSet<()>,
     ) -> anyhow::Result<()> {
         let faults = self.schedule.faults.iter();
-        let mut due: Vec<_> = faults.map(|fault| (begun + fault.at, Event::Strike(fault.what))).collect();
+        let mut due: Vec<_> = faults.map(|fault| (begun + fault.at, Event::Strike(*fault))).collect();
         if self.schedule.random {
             due.push((begun + self.random.random_range(BETWEEN.0..BETWEEN.1), Event::Draw));
         }
@@ -120,7 +132,15 @@ impl<'a> Injector<'a> {
             let at = due.iter().position(|(at, _)| *at == next).expect("it was found a moment ago");
             let (_, event) = due.remove(at);
             let ended = match event {
-                Event::Strike(what) => self.strike(what, sku, begun, slow_clients).await?,
+                Event::Strike(fault) => {
+                    self.to_come.retain(|other| *other != fault);
+                    let struck = self.marks.len();
+                    let ended = self.strike(fault.what, sku, begun, slow_clients).await?;
+                    if self.marks.len() == struck {
+                        self.impossible.push(format!("{fault}: there is no such server"));
+                    }
+                    ended
+                }
                 Event::Draw => {
                     let what = self.draw();
                     let ended = self.strike(what, sku, begun, slow_clients).await?;
@@ -192,7 +212,7 @@ impl<'a> Injector<'a> {
                     Ok((metrics, holds)) => (metrics.unwrap_or_default(), holds.ok()),
                     Err(_) => (String::new(), None),
                 };
-                let killed = self.mark(ms(begun), format!("replica-{} is killed", victim + 1));
+                let killed = self.mark(ms(begun), Some(victim), format!("replica-{} is killed", victim + 1));
                 self.fleet.replicas()[victim].kill().await?;
                 // What was held then ended with the kill.
                 let holds = holds.map(|mut record| {
@@ -210,7 +230,7 @@ impl<'a> Injector<'a> {
             }
             What::Pause(span) => {
                 let victim = self.victim(sku).await;
-                let paused = self.mark(ms(begun), format!("replica-{} is stopped", victim + 1));
+                let paused = self.mark(ms(begun), Some(victim), format!("replica-{} is stopped", victim + 1));
                 self.fleet.replicas()[victim].pause()?;
                 let end = Event::Resume { victim, mark: paused };
                 return Ok(Some((Instant::now() + span.with_lease(lease), end)));
@@ -218,7 +238,7 @@ impl<'a> Injector<'a> {
             What::Restart(server) => {
                 let killed = ms(begun);
                 if self.restart(server).await? {
-                    let mark = self.mark(killed, format!("{server} is killed and started again"));
+                    let mark = self.mark(killed, None, format!("{server} is killed and started again"));
                     self.until(mark, ms(begun));
                 }
             }
@@ -228,7 +248,7 @@ impl<'a> Injector<'a> {
                 link.blackhole(Direction::ToServer);
                 link.blackhole(Direction::ToClient);
                 let who = format!("replica-{} and {server} do not reach each other", victim + 1);
-                let end = Event::Rejoin { victim, server, mark: self.mark(ms(begun), who) };
+                let end = Event::Rejoin { victim, server, mark: self.mark(ms(begun), Some(victim), who) };
                 return Ok(Some((Instant::now() + span.with_lease(lease), end)));
             }
             What::Latency(server, delay) => {
@@ -240,13 +260,17 @@ impl<'a> Injector<'a> {
                     }
                 }
                 let what = format!("{server} answers {} ms later", delay.as_millis());
-                self.mark(ms(begun), what);
+                let mark = self.mark(ms(begun), None, what);
+                // Three renewals in a lease, each there and back.
+                self.marks[mark].costs_leases = delay * 6 >= lease;
             }
             What::SlowClients => {
                 for client in self.fleet.clients() {
                     send_slowly(client, slow_clients);
                 }
-                self.mark(ms(begun), format!("{SLOW_CLIENTS} slow clients come to each replica"));
+                let what = format!("{SLOW_CLIENTS} slow clients come to each replica");
+                let mark = self.mark(ms(begun), None, what);
+                self.marks[mark].costs_leases = false;
             }
         }
         Ok(None)
@@ -300,8 +324,9 @@ impl<'a> Injector<'a> {
         Ok(true)
     }
 
-    fn mark(&mut self, at_ms: f64, what: String) -> usize {
-        self.marks.push(FaultMark { at_ms, until_ms: None, what });
+    /// Notes something that may cost leases, done to one replica or to a server.
+    fn mark(&mut self, at_ms: f64, replica: Option<usize>, what: String) -> usize {
+        self.marks.push(FaultMark { at_ms, until_ms: None, what, replica, costs_leases: true });
         self.marks.len() - 1
     }
 

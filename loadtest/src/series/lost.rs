@@ -39,7 +39,7 @@ pub struct Reader {
 /// How many updates were lost, and the first of them.
 pub(super) fn updates(attempts: &[Attempt]) -> (u64, Option<Counterexample>) {
     let mut readers = BTreeMap::<_, Vec<(&Attempt, &Sale)>>::new();
-    let sales = attempts.iter().filter(|attempt| !attempt.replay);
+    let sales = Attempt::firsts(attempts);
     for (attempt, sale) in sales.filter_map(|attempt| Some((attempt, attempt.sale()?))) {
         readers.entry((sale.version, sale.stock_before)).or_default().push((attempt, sale));
     }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use order_service::api::{Order, OrderStatus};
 
 use super::Finding::{self, Fail, NotApplicable, Pass, Unknown};
-use crate::attempt::{Attempt, Outcome};
+use crate::attempt::{Attempt, Outcome, Sale};
+use crate::availability::{self, Between, Sales};
 use crate::errand;
-use crate::evidence::{Database, Evidence};
+use crate::evidence::{Database, Evidence, Faults};
 
 /// How many culprits are named.
 const NAMED: usize = 3;
@@ -52,7 +53,8 @@ pub(super) fn nothing_lost(evidence: &Evidence, database: &Database) -> Finding 
             None => lost.push(format!("{} was confirmed and is gone", name(attempt))),
         }
     }
-    let unknown: Vec<_> = evidence.attempts.iter().filter(|a| !a.replay && a.is_unknown()).collect();
+    let unknown: Vec<_> =
+        Attempt::firsts(&evidence.attempts).filter(|attempt| attempt.is_unknown()).collect();
     let there: HashSet<_> = database.orders.iter().map(|order| order.buyer.as_str()).collect();
     let recovered = unknown.iter().filter(|attempt| there.contains(name(attempt).as_str())).count();
     let mut detail = format!("{kept} confirmed answers are in the database");
@@ -61,6 +63,32 @@ pub(super) fn nothing_lost(evidence: &Evidence, database: &Database) -> Finding 
         detail += &format!("; of {} without one, {recovered} recovered, {absent} absent", unknown.len());
     }
     found(lost, detail)
+}
+
+/// What each confirmed answer said is what is stored, but for a cancellation since.
+pub(super) fn answers_as_stored(evidence: &Evidence, database: &Database) -> Finding {
+    let orders: HashMap<_, _> = database.orders.iter().map(|order| (order.id, order)).collect();
+    let (mut wrong, mut same) = (Vec::new(), 0);
+    for attempt in &evidence.attempts {
+        let Some((sale, order)) = attempt.sale().and_then(|sale| Some((sale, *orders.get(&sale.id)?))) else {
+            continue;
+        };
+        let token = |token: Option<i64>| token.map_or_else(|| "none".into(), |token| token.to_string());
+        let said = [
+            ("stock before", sale.stock_before.to_string(), order.stock_before.to_string()),
+            ("stock after", sale.stock_after.to_string(), order.stock_after.to_string()),
+            ("version", sale.version.to_string(), order.version.to_string()),
+            ("fencing token", token(sale.token), token(order.lock.fencing_token)),
+            ("replica", sale.replica.clone(), order.replica.clone()),
+        ];
+        match said.iter().find(|(_, said, stored)| said != stored) {
+            Some((what, said, stored)) => {
+                wrong.push(format!("{} was told the {what} {said}, and {stored} is stored", name(attempt)));
+            }
+            None => same += 1,
+        }
+    }
+    found(wrong, format!("{same} answers say what is stored"))
 }
 
 /// Every cancellation and every restock that was done is in the database, and no other, each once.
@@ -104,7 +132,10 @@ pub(super) fn nothing_invented(evidence: &Evidence, database: &Database) -> Find
 /// Nothing that was definitely refused is in the database.
 pub(super) fn nothing_refused_was_sold(evidence: &Evidence, database: &Database) -> Finding {
     let there: HashSet<_> = database.orders.iter().map(|order| order.buyer.as_str()).collect();
-    let refused: Vec<_> = evidence.attempts.iter().filter(|a| !a.replay && a.is_refused()).collect();
+    // What was refused each time that it was sent: of others, one sending may have bought.
+    let sendings = evidence.attempts.chunk_by(|a, b| a.index == b.index);
+    let refused = sendings.filter(|sendings| sendings.iter().all(Attempt::is_refused));
+    let refused: Vec<_> = refused.map(|sendings| &sendings[0]).collect();
     let sold = refused.iter().filter(|attempt| there.contains(name(attempt).as_str()));
     let sold = sold.map(|attempt| format!("{} was refused and is in the database", name(attempt)));
     found(sold.collect(), format!("{} refusals, none in the database", refused.len()))
@@ -122,37 +153,55 @@ pub(super) fn once_per_key(evidence: &Evidence, database: &Database) -> Finding 
             wrong.push(format!("{} bought twice with one key", order.buyer));
         }
     }
-    let originals: HashMap<_, _> =
-        evidence.attempts.iter().filter(|a| !a.replay).filter_map(|a| Some((a.index, a.sale()?))).collect();
-    let mut replays = 0;
-    for attempt in evidence.attempts.iter() {
-        match (&attempt.outcome, attempt.replay) {
-            (Outcome::Sold(sale), false) if sale.replayed => {
+    let mut repetitions = 0;
+    for sendings in evidence.attempts.chunk_by(|a, b| a.index == b.index) {
+        repetitions += repeated(sendings, &mut wrong);
+    }
+    let sent_again = evidence.attempts.iter().filter(|attempt| attempt.replay).count();
+    if wrong.is_empty() && repetitions == 0 && sent_again > 0 {
+        return Unknown(format!("none of {sent_again} repetitions was answered"));
+    }
+    found(wrong, format!("{} orders, {repetitions} repetitions answered with the same order", ids.len()))
+}
+
+/// Looks at all sendings of one order; returns how many of those that repeated another were answered with an order.
+fn repeated(sendings: &[Attempt], wrong: &mut Vec<String>) -> usize {
+    let mut repetitions = 0;
+    for (place, attempt) in sendings.iter().enumerate() {
+        // What was answered before this one was sent.
+        let before =
+            || sendings.iter().filter(|other| other.received <= attempt.sent && other.sent < attempt.sent);
+        let confirmed = before().find_map(Attempt::sale);
+        let is_alone = sendings
+            .iter()
+            .enumerate()
+            .all(|(other, sending)| other == place || attempt.received <= sending.sent);
+        match &attempt.outcome {
+            Outcome::Sold(sale) if sale.replayed && is_alone => {
                 wrong.push(format!("{} was answered as a repetition the first time", name(attempt)));
             }
-            (Outcome::Sold(sale), true) => {
-                replays += 1;
-                let same = originals.get(&attempt.index).is_some_and(|first| {
-                    first.id == sale.id && first.version == sale.version && sale.replayed
-                });
-                if !same {
+            Outcome::Sold(sale) => {
+                repetitions += usize::from(attempt.replay);
+                let is_same = |first: &Sale| first.id == sale.id && first.version == sale.version;
+                let mut others = sendings.iter().filter_map(Attempt::sale);
+                if !others.all(is_same) || confirmed.is_some_and(|_| !sale.replayed) {
                     wrong.push(format!("{} was answered with another order when repeated", name(attempt)));
                 }
             }
-            (Outcome::SoldOut { .. }, true) => {
+            Outcome::SoldOut { .. } if confirmed.is_some() => {
                 wrong.push(format!("{} was confirmed, and sold out when repeated", name(attempt)));
             }
-            (Outcome::Failed { why }, true) if !is_temporary(why) => {
+            Outcome::Failed { why } if confirmed.is_some() && !is_temporary(why) => {
                 wrong.push(format!("{} was confirmed, and refused when repeated: {why}", name(attempt)));
             }
             _ => {}
         }
     }
-    let repeated = evidence.attempts.iter().filter(|attempt| attempt.replay).count();
-    if wrong.is_empty() && replays == 0 && repeated > 0 {
-        return Unknown(format!("none of {repeated} repetitions was answered"));
+    let firsts = sendings.iter().filter_map(Attempt::sale).filter(|sale| !sale.replayed).count();
+    if firsts > 1 {
+        wrong.push(format!("{} bought {firsts} times with one key", name(&sendings[0])));
     }
-    found(wrong, format!("{} orders, {replays} repetitions answered with the same order", ids.len()))
+    repetitions
 }
 
 /// No two orders read the same stock at the same version.
@@ -176,12 +225,14 @@ pub(super) fn no_duplicate_reads(_: &Evidence, database: &Database) -> Finding {
     Fail(format!("{witness}; {more} updates lost in all"))
 }
 
-/// Fencing tokens never go down along versions. Those of different strategies cannot be compared.
-pub(super) fn tokens_increase(_: &Evidence, database: &Database) -> Finding {
+/// Fencing tokens grow from hold to hold, and never go down along versions. Those of different strategies cannot be
+/// compared.
+pub(super) fn tokens_increase(evidence: &Evidence, database: &Database) -> Finding {
     let mut orders: Vec<_> = database.orders.iter().collect();
     orders.sort_by_key(|order| order.version);
     let mut latest = BTreeMap::<&str, (&Order, i64)>::new();
-    let (mut down, mut holds, mut without) = (Vec::new(), HashSet::new(), 0);
+    let mut holders = HashMap::<(&str, i64), &Order>::new();
+    let (mut wrong, mut without) = (Vec::new(), 0);
     for order in &orders {
         let strategy = order.lock.strategy.as_str();
         let Some(token) = order.lock.fencing_token else {
@@ -189,18 +240,55 @@ pub(super) fn tokens_increase(_: &Evidence, database: &Database) -> Finding {
             continue;
         };
         if let Some((before, high)) = latest.get(strategy).filter(|(_, high)| token < *high) {
-            down.push(format!("{} wrote with token {token} after {} with {high}", order.buyer, before.buyer));
+            wrong
+                .push(format!("{} wrote with token {token} after {} with {high}", order.buyer, before.buyer));
         }
         latest.insert(strategy, (order, token));
-        holds.insert((strategy, token));
+        let first = holders.entry((strategy, token)).or_insert(order);
+        if first.replica != order.replica {
+            wrong.push(format!("{} and {} both wrote with token {token}", first.replica, order.replica));
+        }
     }
-    if holds.is_empty() {
+    let of_holds = tokens_of_holds(evidence, &mut wrong);
+    if holders.is_empty() && of_holds == 0 {
         return NotApplicable("this strategy has no fencing tokens".into());
     }
     if without > 0 {
         return Unknown(format!("{without} of {} orders have no token", orders.len()));
     }
-    found(down, format!("{} holds sold", holds.len()))
+    found(wrong, format!("{} holds sold, and the tokens of {of_holds} holds grow", holders.len()))
+}
+
+/// Each hold has a token of its own, which is greater than those of all that had ended before it began. Returns how many
+/// there are.
+fn tokens_of_holds(evidence: &Evidence, wrong: &mut Vec<String>) -> usize {
+    let records = evidence.holds.records.iter().flatten().chain(&evidence.holds.of_ended_lives);
+    // A life that has ended is in the record twice, if it was asked twice.
+    let holds: BTreeMap<_, _> = records
+        .flat_map(|record| record.holds.iter().map(|hold| (&record.replica, hold)))
+        .filter_map(|(replica, hold)| Some(((hold.acquired_ns, replica), (hold, hold.fencing_token?))))
+        .collect();
+    let mut owners = HashMap::new();
+    for ((_, replica), (_, token)) in &holds {
+        if let Some(other) = owners.insert(token, replica) {
+            wrong.push(format!("{other} and {replica} had the lock with the same token {token}"));
+        }
+    }
+    let mut ended: Vec<_> =
+        holds.values().filter_map(|(hold, token)| Some((hold.released_ns?, *token))).collect();
+    ended.sort_unstable();
+    let mut ended = ended.into_iter().peekable();
+    let mut greatest = None;
+    for ((acquired, replica), (_, token)) in &holds {
+        while let Some((_, token)) = ended.next_if(|(released, _)| released <= acquired) {
+            greatest = greatest.max(Some(token));
+        }
+        if let Some(before) = greatest.filter(|before| token < before) {
+            wrong
+                .push(format!("{replica} got the lock with token {token} after one with {before} had ended"));
+        }
+    }
+    holds.len()
 }
 
 /// Exactly the supply was sold, as far as somebody wanted it, and each refusal for want of stock was true.
@@ -208,7 +296,7 @@ pub(super) fn no_false_sold_out(evidence: &Evidence, database: &Database) -> Fin
     let mut wrong = Vec::new();
     let mut refusals = 0;
     let mut least = None::<&Attempt>;
-    for attempt in evidence.attempts.iter().filter(|attempt| !attempt.replay) {
+    for attempt in Attempt::firsts(&evidence.attempts) {
         let Outcome::SoldOut { available, .. } = attempt.outcome else { continue };
         refusals += 1;
         if attempt.quantity <= available {
@@ -228,7 +316,7 @@ pub(super) fn no_false_sold_out(evidence: &Evidence, database: &Database) -> Fin
     {
         wrong.push(format!("{} was refused {} units, and {stock} are left", name(least), least.quantity));
     }
-    let original = || evidence.attempts.iter().filter(|attempt| !attempt.replay);
+    let original = || Attempt::firsts(&evidence.attempts);
     let demand: i64 = original().map(|attempt| attempt.quantity).sum();
     let failed = original().filter(|a| a.is_unknown() || matches!(a.outcome, Outcome::Failed { .. })).count();
     let sold = units_sold(database);
@@ -242,24 +330,59 @@ pub(super) fn no_false_sold_out(evidence: &Evidence, database: &Database) -> Fin
 
 /// Something was sold, where there was something to sell: a verdict on nothing says nothing.
 pub(super) fn exercised(evidence: &Evidence, database: &Database) -> Finding {
-    let original = || evidence.attempts.iter().filter(|attempt| !attempt.replay);
+    let original = || Attempt::firsts(&evidence.attempts);
     let accepted = original().filter(|attempt| attempt.sale().is_some()).count();
     if accepted == 0 && evidence.initial_stock > 0 {
         return Unknown("no order was confirmed".into());
     }
     let failed = original().filter(|a| a.is_unknown() || matches!(a.outcome, Outcome::Failed { .. })).count();
     let unsold = database.audit.supply - units_sold(database);
-    if failed > 0 && !evidence.faults && unsold > 0 {
+    if failed > 0 && !evidence.faults.any() && unsold > 0 {
         return Unknown(format!("{failed} attempts failed, and {unsold} units were not sold"));
     }
     Pass(format!("{accepted} orders were confirmed"))
+}
+
+/// Every fault struck while orders were being sold: one that meets an empty shop proves nothing.
+pub(super) fn faults_struck(evidence: &Evidence) -> Finding {
+    let (broken, missed) = match &evidence.faults {
+        Faults::None => return NotApplicable("nothing was broken".into()),
+        Faults::Unknown => return NotApplicable("what was broken, and when, is not known here".into()),
+        Faults::Known { broken, missed } => (broken, missed),
+    };
+    let end = Sales::of(evidence).end;
+    let late = broken.iter().filter(|broken| broken.from > end).map(|broken| {
+        format!(
+            "{} after {:.1} s, when nothing was to be sold any more",
+            broken.what,
+            broken.from as f64 / 1e9
+        )
+    });
+    let unmet: Vec<_> = missed.iter().cloned().chain(late).collect();
+    if !unmet.is_empty() {
+        let Fail(unmet) = found(unmet, String::new()) else { unreachable!("there are some") };
+        return Unknown(format!("not put to the proof: {unmet}"));
+    }
+    Pass(format!("{} faults struck while orders were being sold", broken.len()))
+}
+
+/// Where nothing was broken, the shop sold.
+pub(super) fn available(evidence: &Evidence) -> Finding {
+    let Faults::Known { broken, .. } = &evidence.faults else {
+        return NotApplicable("nothing was broken, as far as is known".into());
+    };
+    match availability::between_faults(evidence, broken) {
+        Between::Down(why) => Fail(why),
+        Between::Idle(why) => Unknown(why),
+        Between::Up(detail) => Pass(detail),
+    }
 }
 
 /// Every attempt got an answer within its deadline; nobody has or awaits the lock afterwards.
 pub(super) fn all_answered(evidence: &Evidence) -> Finding {
     let attempts = evidence.attempts.len();
     let broken = evidence.attempts.iter().find_map(|attempt| match &attempt.outcome {
-        Outcome::Broken { why } if !evidence.faults => {
+        Outcome::Broken { why } if !evidence.faults.any() => {
             Some(format!("{} got no answer: {why}", name(attempt)))
         }
         _ => None,
@@ -277,7 +400,7 @@ pub(super) fn all_answered(evidence: &Evidence) -> Finding {
         Err(why) => return Unknown(format!("who has the lock cannot be seen: {why}")),
     };
     // A crashed holder's lock is free when it has expired; without a crash there is nothing to be left.
-    let holder = lock.holders.iter().find(|holder| !(holder.expired && evidence.faults));
+    let holder = lock.holders.iter().find(|holder| !(holder.expired && evidence.faults.any()));
     match (holder, lock.waiting) {
         (None, 0) => Pass(format!("{attempts} attempts answered, and the lock is free")),
         (Some(holder), _) => {

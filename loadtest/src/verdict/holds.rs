@@ -34,7 +34,7 @@ pub(super) fn no_overlapping_holds(evidence: &Evidence) -> Finding {
             Ok(record) => records.push(record),
             Err(Unseen::OtherClock(why)) => return NotApplicable(why.clone()),
             // Killed: its record is gone with it, as everybody knows who killed it.
-            Err(Unseen::NoAnswer(_)) if evidence.faults => dead += 1,
+            Err(Unseen::NoAnswer(_)) if evidence.faults.any() => dead += 1,
             Err(Unseen::NoAnswer(why)) => return Unknown(why.clone()),
         }
     }
@@ -43,7 +43,7 @@ pub(super) fn no_overlapping_holds(evidence: &Evidence) -> Finding {
         return NotApplicable("no holds are recorded: there is no lock, or checkout.holds_kept is 0".into());
     }
     if let Some(late) = late.first()
-        && !evidence.faults
+        && !evidence.faults.any()
     {
         return Unknown(format!(
             "{} has dropped {} holds that were too many; checkout.holds_kept says how many are kept",
@@ -57,10 +57,18 @@ pub(super) fn no_overlapping_holds(evidence: &Evidence) -> Finding {
         return Fail(format!("{}; {} overlaps corrupted the stock", first.words(), corrupted.len()));
     }
     let unexplained: Vec<_> = overlaps.iter().filter(|overlap| !overlap.is_of_a_lost_lease()).collect();
-    // Where a server was started again or cut off, a lease may have been lost that its holder gave back before it knew.
-    if !evidence.faults && !unexplained.is_empty() {
-        let words: Vec<_> = unexplained.iter().take(NAMED).map(|overlap| overlap.words()).collect();
-        return Fail(format!("{}; {} in all, and no lease was lost", words.join("; "), unexplained.len()));
+    // Where a server was started again or cut off, a lease may have been lost that its holder gave back before it knew; then,
+    // and for as long as a lease lasts, and at no other time.
+    let without_a_fault: Vec<_> =
+        unexplained.iter().filter(|overlap| !overlap.is_explained(evidence)).collect();
+    if !without_a_fault.is_empty() {
+        let words: Vec<_> = without_a_fault.iter().take(NAMED).map(|overlap| overlap.words()).collect();
+        let why = if evidence.faults.any() {
+            "no lease was lost, nor anything broken then"
+        } else {
+            "no lease was lost"
+        };
+        return Fail(format!("{}; {} in all, and {why}", words.join("; "), without_a_fault.len()));
     }
     let mut detail = match (overlaps.len(), unexplained.len()) {
         (0, _) => format!("{} holds, one after the other", holds.len()),
@@ -109,6 +117,13 @@ impl Overlap<'_> {
         let (a, b) = (&self.first.hold.written, &self.second.hold.written);
         a.iter()
             .any(|[a_first, a_last]| b.iter().any(|[b_first, b_last]| a_first <= b_last && b_first <= a_last))
+    }
+
+    /// Whether a fault may have cost the first one its lease.
+    fn is_explained(&self, evidence: &Evidence) -> bool {
+        let at = |ns: u64| ns.saturating_sub(evidence.holds.begun_ns);
+        let (from, until) = (self.second.hold.acquired_ns, self.first.hold.released_ns.unwrap_or(u64::MAX));
+        evidence.faults.explain(at(from), at(until), evidence.lease)
     }
 
     fn is_of_a_lost_lease(&self) -> bool {

@@ -63,16 +63,19 @@ struct End {
 }
 
 fn operations(evidence: &Evidence, database: &Database) -> Vec<Operation> {
-    let originals = evidence.attempts.iter().filter(|attempt| !attempt.replay);
-    let attempts: HashMap<_, _> = originals.clone().map(|attempt| (attempt.index, attempt)).collect();
+    let sendings = evidence.attempts.chunk_by(|a, b| a.index == b.index);
+    let attempts: HashMap<_, _> = sendings.map(|sendings| (sendings[0].index, sendings)).collect();
     let mut operations = Vec::new();
     for order in &database.orders {
-        let attempt = Attempt::index_of(&order.buyer).and_then(|index| attempts.get(&index));
-        let returned = attempt.filter(|attempt| attempt.sale().is_some()).map(|attempt| attempt.received);
+        // Any sending may have bought, and the first answer says that one has.
+        let sendings = Attempt::index_of(&order.buyer).and_then(|index| attempts.get(&index).copied());
+        let sendings = sendings.unwrap_or_default();
+        let invoked = sendings.iter().map(|attempt| attempt.sent).min();
+        let confirmed = sendings.iter().filter(|attempt| attempt.sale().is_some());
         operations.push(Operation {
             name: order.buyer.clone(),
-            invoked: attempt.map_or(0, |attempt| attempt.sent),
-            returned: returned.unwrap_or(u64::MAX),
+            invoked: invoked.unwrap_or(0),
+            returned: confirmed.map(|attempt| attempt.received).min().unwrap_or(u64::MAX),
             action: Action::Change {
                 version: order.version,
                 before: order.stock_before,
@@ -80,7 +83,7 @@ fn operations(evidence: &Evidence, database: &Database) -> Vec<Operation> {
             },
         });
     }
-    for attempt in originals {
+    for attempt in &evidence.attempts {
         if let Outcome::SoldOut { available, version } = attempt.outcome {
             operations.push(Operation {
                 name: Attempt::buyer(attempt.index),

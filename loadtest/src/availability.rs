@@ -1,0 +1,224 @@
+//! When a shop sold, and when it did not although it could have: outages, and how long it took to recover from each fault.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attempt::{Attempt, Outcome};
+use crate::evidence::{Broken, Evidence, Faults};
+
+/// The figures of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Availability {
+    /// From the first attempt to the last answer, or to the last sale where everything was sold.
+    pub selling_ms: f64,
+    /// The longest time without a sale in it.
+    pub longest_gap: Gap,
+    /// What came after each fault.
+    pub recoveries: Vec<Recovery>,
+}
+
+/// A time without a sale.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gap {
+    /// When it began, in milliseconds after the first attempt.
+    pub from_ms: f64,
+    /// How long it was.
+    pub ms: f64,
+}
+
+/// What came after a fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// The fault.
+    pub what: String,
+    /// When it struck, in milliseconds after the first attempt.
+    pub at_ms: f64,
+    /// The longest time without a sale that began after it, and before the next fault or the end.
+    pub without_sale_ms: f64,
+    /// Whether nothing was sold any more after it, although there was something to sell.
+    pub is_final: bool,
+}
+
+/// When orders were confirmed, and for how long there was something to sell, in nanoseconds from the start of the run.
+pub(crate) struct Sales {
+    times: Vec<u64>,
+    pub(crate) end: u64,
+    /// Whether everything was sold.
+    is_sold_out: bool,
+}
+
+impl Sales {
+    pub(crate) fn of(evidence: &Evidence) -> Self {
+        let firsts = || Attempt::firsts(&evidence.attempts);
+        let mut times: Vec<_> =
+            firsts().filter(|attempt| attempt.sale().is_some()).map(|attempt| attempt.received).collect();
+        times.sort_unstable();
+        let last = times.last().copied().unwrap_or_default();
+        // Refused for want of stock after the last sale.
+        let is_sold_out = firsts()
+            .any(|attempt| matches!(attempt.outcome, Outcome::SoldOut { .. }) && attempt.received >= last);
+        let answered = firsts().map(|attempt| attempt.received).max().unwrap_or_default();
+        Self { times, end: if is_sold_out { last } else { answered }, is_sold_out }
+    }
+
+    /// How many there were in this time.
+    fn between(&self, from: u64, until: u64) -> usize {
+        let before = |moment| self.times.partition_point(|time| *time < moment);
+        before(until) - before(from)
+    }
+
+    /// The longest time without a sale from one moment to another: when it began, and how long it was.
+    fn longest_gap(&self, from: u64, until: u64) -> (u64, u64) {
+        let within = self.times.iter().copied().filter(|time| (from..until).contains(time));
+        let (mut longest, mut last) = ((from, 0), from);
+        for time in within.chain([until]) {
+            if time - last > longest.1 {
+                longest = (last, time - last);
+            }
+            last = time;
+        }
+        longest
+    }
+}
+
+impl Availability {
+    /// The figures of a run.
+    pub fn of(evidence: &Evidence) -> Self {
+        let sales = Sales::of(evidence);
+        let (from, length) = sales.longest_gap(0, sales.end);
+        let mut broken: Vec<&Broken> = match &evidence.faults {
+            Faults::Known { broken, .. } => broken.iter().collect(),
+            Faults::None | Faults::Unknown => Vec::new(),
+        };
+        broken.sort_by_key(|broken| broken.from);
+        let recovery = |(number, fault): (usize, &&Broken)| {
+            let next = broken.get(number + 1).map_or(sales.end, |next| next.from).min(sales.end);
+            let gap = if fault.from < next { sales.longest_gap(fault.from, next).1 } else { 0 };
+            let is_final = fault.from < sales.end && sales.between(fault.from, u64::MAX) == 0;
+            Recovery {
+                what: fault.what.clone(),
+                at_ms: ms(fault.from),
+                without_sale_ms: ms(gap),
+                is_final: is_final && !sales.is_sold_out,
+            }
+        };
+        Self {
+            selling_ms: ms(sales.end),
+            longest_gap: Gap { from_ms: ms(from), ms: ms(length) },
+            recoveries: broken.iter().enumerate().map(recovery).collect(),
+        }
+    }
+}
+
+/// How long after a fault and the leases that it cost nothing may be sold, at the most, before the shop counts as one that does
+/// not come back.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// How long after a fault and the leases that it cost the shop is given to come back before it is measured.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// The shortest time that is measured.
+const MEASURED: u64 = 1_000_000_000;
+
+/// The least share of the best measured rate that any other has to have.
+const FLOOR: f64 = 0.02;
+
+/// What a run with faults says of the time between them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Between {
+    /// Nothing was sold for too long, although nothing was broken any more.
+    Down(String),
+    /// So little was sold in between that the faults met nothing.
+    Idle(String),
+    /// It sold.
+    Up(String),
+}
+
+/// Looks at the times in which nothing was broken: the shop has to sell in them.
+pub(crate) fn between_faults(evidence: &Evidence, broken: &[Broken]) -> Between {
+    let sales = Sales::of(evidence);
+    let lease = evidence.lease.unwrap_or_default();
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let free = free_times(broken, sales.end, ns(lease + SETTLING));
+    for (from, until) in &free {
+        let (at, length) = sales.longest_gap(*from, *until);
+        if length > ns(RECOVERY - SETTLING) {
+            let (at, length) = (at as f64 / 1e9, length as f64 / 1e9);
+            return Between::Down(format!(
+                "nothing was sold for {length:.1} s from {at:.1} s on, although nothing was broken"
+            ));
+        }
+    }
+    let measured: Vec<_> = free.iter().filter(|(from, until)| until - from >= MEASURED).collect();
+    let rate =
+        |(from, until): &(u64, u64)| sales.between(*from, *until) as f64 / ((until - from) as f64 / 1e9);
+    let best = measured.iter().map(|time| rate(time)).fold(0.0, f64::max);
+    let idle = measured.iter().find(|time| rate(time) < (best * FLOOR).max(1.0));
+    if let Some(time @ (from, _)) = idle {
+        return Between::Idle(format!(
+            "{:.1} orders/s from {:.1} s on, where nothing was broken: too few for the faults to meet any",
+            rate(time),
+            *from as f64 / 1e9
+        ));
+    }
+    let (at, length) = sales.longest_gap(0, sales.end);
+    Between::Up(format!(
+        "the longest time without a sale was {:.2} s, from {:.1} s on",
+        length as f64 / 1e9,
+        at as f64 / 1e9
+    ))
+}
+
+/// The times until `end` in which nothing is broken, nor was until `after` before.
+fn free_times(broken: &[Broken], end: u64, after: u64) -> Vec<(u64, u64)> {
+    let mut taken: Vec<_> = broken
+        .iter()
+        .filter(|broken| broken.costs_leases)
+        .map(|broken| (broken.from, broken.until.map_or(u64::MAX, |until| until.saturating_add(after))))
+        .collect();
+    taken.sort_unstable();
+    let (mut free, mut from) = (Vec::new(), 0);
+    for (begin, until) in taken {
+        if begin.min(end) > from {
+            free.push((from, begin.min(end)));
+        }
+        from = from.max(until);
+    }
+    if from < end {
+        free.push((from, end));
+    }
+    free
+}
+
+fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sales(times: &[u64], end: u64) -> Sales {
+        Sales { times: times.to_vec(), end, is_sold_out: false }
+    }
+
+    #[test]
+    fn a_gap_may_be_before_the_first_sale_between_two_and_after_the_last() {
+        assert_eq!(sales(&[50, 60, 70], 80).longest_gap(0, 80), (0, 50));
+        assert_eq!(sales(&[10, 60, 70], 80).longest_gap(0, 80), (10, 50));
+        assert_eq!(sales(&[10, 20], 80).longest_gap(0, 80), (20, 60));
+        assert_eq!(sales(&[], 80).longest_gap(10, 80), (10, 70));
+        assert_eq!(sales(&[10, 60, 70], 80).longest_gap(15, 65), (15, 45));
+    }
+
+    #[test]
+    fn what_is_not_broken_is_free_after_a_while() {
+        let broken = |from, until, costs_leases| Broken { what: String::new(), from, until, costs_leases };
+        let faults = [broken(10, Some(20), true), broken(15, Some(18), true), broken(50, None, false)];
+        assert_eq!(free_times(&faults, 100, 5), [(0, 10), (25, 100)]);
+        assert_eq!(free_times(&[broken(10, None, true)], 100, 5), [(0, 10)]);
+        assert_eq!(free_times(&[broken(10, Some(20), true)], 22, 5), [(0, 10)]);
+        assert_eq!(free_times(&[], 100, 5), [(0, 100)]);
+    }
+}
