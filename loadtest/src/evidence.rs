@@ -179,7 +179,7 @@ fn quiet_time(record: &Record, lease: Option<Duration>, faults: &Faults) -> Dura
     if open {
         lease.max(LATE_COMMIT)
     } else if faults.any() || attempts.iter().any(Attempt::is_unknown) {
-        lease + CONSEQUENCES
+        lease + Duration::from_millis(100)
     } else if attempts.iter().any(|attempt| matches!(attempt.outcome, Outcome::Failed { .. })) {
         lease.max(QUIET)
     } else {

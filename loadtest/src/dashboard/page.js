@@ -28,9 +28,19 @@
   if (live) {
     const lost = document.getElementById('connection');
     const events = new EventSource(live.dataset.events);
+    // Drawn once a frame, and only the latest: a page that draws slower than news come does not fall behind.
+    const latest = new Map();
+    const draw = () => {
+      const parts = [...latest];
+      latest.clear();
+      for (const [id, [hash, html]] of parts) exchange(id, hash, html);
+    };
     events.onmessage = (message) => {
       lost.hidden = true;
-      for (const [id, hash, html] of JSON.parse(message.data)) exchange(id, hash, html);
+      if (latest.size === 0) {
+        if (document.hidden) setTimeout(draw, 250); else requestAnimationFrame(draw);
+      }
+      for (const [id, hash, html] of JSON.parse(message.data)) latest.set(id, [hash, html]);
     };
     events.onopen = () => { lost.hidden = true; };
     events.onerror = () => { lost.hidden = false; };

@@ -249,7 +249,9 @@ pub(super) fn tokens_increase(evidence: &Evidence, database: &Database) -> Findi
             wrong.push(format!("{} and {} both wrote with token {token}", first.replica, order.replica));
         }
     }
-    let of_holds = tokens_of_holds(evidence, &mut wrong);
+    // Holds do not say of which strategy they are.
+    let is_one_strategy = latest.len() <= 1;
+    let of_holds = if is_one_strategy { tokens_of_holds(evidence, &mut wrong) } else { 0 };
     if holders.is_empty() && of_holds == 0 {
         return NotApplicable("this strategy has no fencing tokens".into());
     }

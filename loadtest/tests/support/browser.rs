@@ -27,6 +27,16 @@ pub struct Browser {
 
 /// Gives `test` a browser of its own, which is closed however the test ends.
 pub async fn with_browser<T>(test: impl AsyncFnOnce(&Browser) -> T) -> T {
+    with_browser_that_logs(&["browser"], test).await
+}
+
+/// The same with a log of the network. It keeps every message to the page, which takes the driver longer than the page
+/// takes to show them.
+pub async fn with_watched_browser<T>(test: impl AsyncFnOnce(&Browser) -> T) -> T {
+    with_browser_that_logs(&["browser", "performance"], test).await
+}
+
+async fn with_browser_that_logs<T>(logs: &[&'static str], test: impl AsyncFnOnce(&Browser) -> T) -> T {
     let lab = Lab::new().expect("a directory");
     let mut command = Command::new("chromedriver");
     command.arg("--port=0");
@@ -49,8 +59,8 @@ pub async fn with_browser<T>(test: impl AsyncFnOnce(&Browser) -> T) -> T {
     }
     let profile = format!("--user-data-dir={}", lab.file("profile").display());
     capabilities.add_arg(&profile).expect("an argument");
-    for log in ["browser", "performance"] {
-        capabilities.set_logging_prefs(log, LoggingPrefsLogLevel::All).expect("a log");
+    for log in logs {
+        capabilities.set_logging_prefs(*log, LoggingPrefsLogLevel::All).expect("a log");
     }
     let address = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
     let driver = WebDriver::new(&address, capabilities).await.expect("Debian's chromium is installed");
@@ -152,7 +162,7 @@ impl Browser {
         entries.into_iter().map(|entry| format!("{}: {}", entry.level, entry.message)).collect()
     }
 
-    /// The addresses that were asked for since the last question.
+    /// The addresses that were asked for since the last question, of a browser that is watched.
     pub async fn requests(&self) -> Vec<String> {
         let entries = self.driver.handle().get_log("performance").await.expect("the network's log");
         let events = entries.iter().filter_map(|entry| serde_json::from_str::<Value>(&entry.message).ok());
