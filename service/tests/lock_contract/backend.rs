@@ -176,7 +176,8 @@ impl Backend {
             assert!(Instant::now() < deadline, "{}: left behind: {census:?}", self.name);
             sleep(Duration::from_millis(10)).await;
         }
-        let lease = lock.acquire(KEY, Mode::Exclusive, after(500)).await;
+        // Soon; a session that was busy for long has to be heard of first.
+        let lease = lock.acquire(KEY, Mode::Exclusive, after(3_000)).await;
         lease.unwrap_or_else(|error| panic!("{}: {error}", self.name)).release().await;
     }
 
