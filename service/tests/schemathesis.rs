@@ -15,6 +15,18 @@ const EXCEPTIONS: &str = r#"
 [[operations]]
 include-operation-id = "placeOrder"
 checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-operation-id = "cancelOrder"
+checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-operation-id = "restockProduct"
+checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-operation-id = "putProduct"
+checks.positive_data_acceptance.enabled = false
 "#;
 
 #[tokio::test(flavor = "multi_thread")]

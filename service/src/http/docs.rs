@@ -110,7 +110,10 @@ pub(super) struct CancelProblems;
 
 impl IntoResponses for CancelProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[&CHANGE[..], &[("409", "The order is cancelled already: `not-cancellable`")]].concat())
+        let conflict =
+            ("409", "The order is cancelled already: `not-cancellable`; or `idempotency-in-flight`");
+        let key = ("422", "The key is wrong: `validation`; or `idempotency-key-reused`");
+        problems(&[&CHANGE[..], &[conflict, key]].concat())
     }
 }
 
@@ -119,7 +122,8 @@ pub(super) struct AdminProblems;
 
 impl IntoResponses for AdminProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[&BODY[..], &CHANGE, &ADMIN].concat())
+        let conflict = [("409", "`idempotency-in-flight`")];
+        problems(&[&BODY[..], &CHANGE, &ADMIN, &conflict].concat())
     }
 }
 
