@@ -30,7 +30,9 @@ pub struct Gap {
 /// What came after a fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recovery {
-    /// The fault.
+    /// The fault's number, from 0, in the order in which they were noted.
+    pub fault: usize,
+    /// What it was.
     pub what: String,
     /// When it struck, in milliseconds after the first attempt.
     pub at_ms: f64,
@@ -82,21 +84,37 @@ impl Sales {
     }
 }
 
+impl Recovery {
+    /// How long it took until something was sold again, in words.
+    pub fn in_words(&self) -> String {
+        if self.is_final {
+            return "nothing was sold any more after it".into();
+        }
+        format!("no sale for {:.0} ms after it", self.without_sale_ms)
+    }
+}
+
 impl Availability {
+    /// What came after the fault of this number.
+    pub fn after(&self, fault: usize) -> Option<&Recovery> {
+        self.recoveries.iter().find(|recovery| recovery.fault == fault)
+    }
+
     /// The figures of a run.
     pub fn of(evidence: &Evidence) -> Self {
         let sales = Sales::of(evidence);
         let (from, length) = sales.longest_gap(0, sales.end);
-        let mut broken: Vec<&Broken> = match &evidence.faults {
-            Faults::Known { broken, .. } => broken.iter().collect(),
+        let mut broken: Vec<(usize, &Broken)> = match &evidence.faults {
+            Faults::Known { broken, .. } => broken.iter().enumerate().collect(),
             Faults::None | Faults::Unknown => Vec::new(),
         };
-        broken.sort_by_key(|broken| broken.from);
-        let recovery = |(number, fault): (usize, &&Broken)| {
-            let next = broken.get(number + 1).map_or(sales.end, |next| next.from).min(sales.end);
+        broken.sort_by_key(|(_, broken)| broken.from);
+        let recovery = |(place, (number, fault)): (usize, &(usize, &Broken))| {
+            let next = broken.get(place + 1).map_or(sales.end, |(_, next)| next.from).min(sales.end);
             let gap = if fault.from < next { sales.longest_gap(fault.from, next).1 } else { 0 };
             let is_final = fault.from < sales.end && sales.between(fault.from, u64::MAX) == 0;
             Recovery {
+                fault: *number,
                 what: fault.what.clone(),
                 at_ms: ms(fault.from),
                 without_sale_ms: ms(gap),

@@ -31,8 +31,6 @@ mod wrk;
 
 use std::collections::BTreeSet;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
 use self::peers::Need;
 use self::throughput::Set;
 
@@ -199,20 +197,11 @@ pub fn check_name(name: &str) -> Result<(), String> {
 
 /// Measures everything that the plan wants. Nothing may be [missing](Plan::missing).
 pub async fn run(plan: &Plan) -> Report {
-    allow_many_files();
     let mut groups = Vec::new();
     for group in plan.groups() {
         groups.push(group.measure(plan).await);
     }
     Report::new(plan.rounds, plan.seconds, groups)
-}
-
-/// Under overload, thousands of customers wait for answers, each with a connection. Where the limit cannot be raised,
-/// the generator will fall short, and the report says so.
-fn allow_many_files() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        setrlimit(Resource::RLIMIT_NOFILE, most, most).ok();
-    }
 }
 
 /// Tells whoever waits how far it has come.

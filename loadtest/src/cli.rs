@@ -3,23 +3,26 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use loadtest::bench;
 use loadtest::client::Client;
-use loadtest::compare::{self, Faults, Plan};
+use loadtest::compare::{self, Faults, Length, Plan};
 use loadtest::dashboard;
 use loadtest::experiments;
 use loadtest::faults::Schedule;
-use loadtest::fleet::StoreKind;
+use loadtest::fleet::{LEASE, StoreKind};
 use loadtest::laboratory::Laboratory;
+use loadtest::progress::Progress;
 use loadtest::report::{Conclusion, Report, Thresholds, comparison, details, html};
-use loadtest::scenario::{Amount, Scenario};
+use loadtest::scenario::Scenario;
 use order_service::app::{self, App, stop_signal};
 use order_service::config::{Config, Sources, StrategyName};
 use order_service::telemetry;
+use tokio_util::sync::CancellationToken;
 
 /// Fires concurrent purchases at an order service and proves whether any stock was oversold.
 ///
@@ -50,6 +53,13 @@ pub enum Command {
     Lab(Lab),
     /// One replica of the service: what the laboratory starts
     Serve(Serve),
+}
+
+impl Command {
+    /// Whether it fires a load that can be stopped, and judged by what was done.
+    pub fn is_load(&self) -> bool {
+        matches!(self, Self::Demo(_) | Self::Run(_) | Self::Compare(_))
+    }
 }
 
 impl Default for Command {
@@ -107,6 +117,10 @@ pub struct Compare {
     /// partition:zookeeper@1s, latency:postgres:50ms@0s, slow-clients, or random, which goes on until the end
     #[arg(long = "fault", value_name = "FAULT@TIME", value_parser = fault, action = clap::ArgAction::Append)]
     faults: Vec<String>,
+    /// Do not fire the same load at a shop without a lock beside the others: whether it breaks that one says what their
+    /// verdicts are worth
+    #[arg(long)]
+    no_control: bool,
     #[command(flatten)]
     load: Load,
     #[command(flatten)]
@@ -180,24 +194,31 @@ pub struct Serve {
     sources: Sources,
 }
 
+/// Units in stock, where nobody says how many.
+const STOCK: i64 = 2_000;
+
 /// The load.
 #[derive(Args)]
 struct Load {
     /// Buyers at the same time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     buyers: u32,
-    /// Stop after so many orders
-    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(1..))]
-    orders: u64,
+    /// Stop after so many orders [default: 4000; with faults, until 5 s after the last]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    orders: Option<u64>,
     /// Stop after so long instead, such as 10s
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "orders")]
     duration: Option<Duration>,
     /// Orders per second (open loop: latency is measured from the intended start)
     #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     rate: Option<f64>,
-    /// Units in stock
-    #[arg(long, default_value_t = 2_000, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000))]
-    stock: i64,
+    /// Units in stock at the beginning [default: 2000]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000))]
+    stock: Option<i64>,
+    /// Put more in stock whenever little is left, for so long, or always; 0s: not at all [default: until the faults are
+    /// over; with --duration and without --stock, for four fifths of it]
+    #[arg(long, value_name = "TIME", value_parser = top_up)]
+    top_up: Option<Duration>,
     /// Units per order: a number, or a range such as 1..3
     #[arg(long, default_value = "1", value_name = "N or N..M", allow_hyphen_values = true, value_parser = quantity)]
     quantity: RangeInclusive<i64>,
@@ -225,18 +246,26 @@ struct Load {
 }
 
 impl Load {
-    fn scenario(self) -> Scenario {
+    fn scenario(self, faults: &Schedule, lease: Duration) -> Scenario {
+        let length = Length {
+            orders: self.orders,
+            duration: self.duration,
+            top_up: self.top_up,
+            stock_is_given: self.stock.is_some(),
+        };
+        let (amount, topped_up) = length.with(faults, lease);
         Scenario {
             buyers: self.buyers as usize,
-            amount: self.duration.map_or(Amount::Orders(self.orders), Amount::For),
+            amount,
             rate: self.rate,
-            stock: self.stock,
+            stock: self.stock.unwrap_or(STOCK),
             quantity: self.quantity,
             replays: self.replays,
             cancels: self.cancels,
             restocks: self.restocks,
             looks: self.looks,
             twins: self.twins,
+            topped_up,
             patience: self.patience,
             seed: self.seed,
         }
@@ -273,16 +302,21 @@ impl Output {
             max_p99_ms: self.max_p99.map(|max| max.as_secs_f64() * 1e3),
             min_rate: self.min_rate,
         };
+        for missed in report.missed(&thresholds) {
+            println!("threshold missed: {missed}");
+        }
         Ok(ExitCode::from(report.conclude(&thresholds).exit_code()))
     }
 }
 
 /// Carries a command out.
-pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
+///
+/// When `stop` is cancelled, a load ends with what is under way, and is judged and reported by what was done.
+pub async fn run(command: Command, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Demo(demo) => demonstrate(demo).await,
-        Command::Run(run) => against(run).await,
-        Command::Compare(compare) => side_by_side(compare).await,
+        Command::Demo(demo) => demonstrate(demo, stop).await,
+        Command::Run(run) => against(run, stop).await,
+        Command::Compare(compare) => side_by_side(compare, stop).await,
         Command::Experiment(experiment) => try_claims(experiment).await,
         Command::Bench(bench) => measure(bench).await,
         Command::Dashboard(Dashboard { listen, data }) => {
@@ -293,46 +327,55 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn demonstrate(demo: Demo) -> anyhow::Result<ExitCode> {
+async fn demonstrate(demo: Demo, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
     let plan = Plan {
         strategies: StrategyName::ALL.to_vec(),
         store: StoreKind::Sqlite,
         replicas: demo.replicas.into(),
         repeat: 1,
-        scenario: demo.load.scenario(),
+        scenario: demo.load.scenario(&Schedule::default(), LEASE),
         overrides: Vec::new(),
         faults: Schedule::default(),
+        control: true,
     };
     println!(
         "{} buyers at once, {} replicas, {} hair dryers in stock: is any sold that is not there?\n",
         plan.scenario.buyers, plan.replicas, plan.scenario.stock
     );
-    finish_comparison(&plan, &demo.output).await
+    finish_comparison(&plan, &demo.output, stop).await
 }
 
-async fn side_by_side(arguments: Compare) -> anyhow::Result<ExitCode> {
+async fn side_by_side(arguments: Compare, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
+    let faults = Schedule::parse(&arguments.faults).map_err(anyhow::Error::msg)?;
+    let lease = Plan::lease(&arguments.overrides);
     let plan = Plan {
         strategies: arguments.strategies,
         store: arguments.store,
         replicas: arguments.replicas.into(),
         repeat: arguments.repeat as usize,
-        scenario: arguments.load.scenario(),
+        scenario: arguments.load.scenario(&faults, lease),
         overrides: arguments.overrides,
-        faults: Schedule::parse(&arguments.faults).map_err(anyhow::Error::msg)?,
+        faults,
+        control: !arguments.no_control,
     };
-    finish_comparison(&plan, &arguments.output).await
+    finish_comparison(&plan, &arguments.output, stop).await
 }
 
-async fn finish_comparison(plan: &Plan, output: &Output) -> anyhow::Result<ExitCode> {
-    let report = compare::compare(plan).await?;
+async fn finish_comparison(
+    plan: &Plan,
+    output: &Output,
+    stop: &CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let report = compare::compare_watched(plan, &(), stop).await?;
     println!("{}", comparison(&report));
     output.finish(&report)
 }
 
-async fn against(arguments: Run) -> anyhow::Result<ExitCode> {
+async fn against(arguments: Run, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
     let clients: Vec<_> =
         arguments.target.iter().map(|target| Client::new(target, &arguments.token)).collect();
-    let scenario = arguments.load.scenario();
+    // Slow clients come at once, and want no time of their own.
+    let scenario = arguments.load.scenario(&Schedule::default(), LEASE);
     let schedule = Schedule::parse(&arguments.faults).map_err(anyhow::Error::msg)?;
     let faults = match schedule {
         schedule if schedule.is_empty() => Faults::None,
@@ -341,9 +384,11 @@ async fn against(arguments: Run) -> anyhow::Result<ExitCode> {
             "only a laboratory's replicas and servers can be broken (compare); a deployment can be given slow-clients"
         ),
     };
-    let run = compare::run(&clients, &scenario, &Default::default(), faults).await?;
+    let progress = Arc::new(Progress::until(stop.clone(), scenario.stock));
+    let run = compare::run(&clients, &scenario, &progress, faults).await?;
     println!("{}", details(&run));
-    arguments.output.finish(&Report::new(vec![run], Vec::new()))
+    let stopped = run.stopped;
+    arguments.output.finish(&Report { stopped, ..Report::new(vec![run], Vec::new()) })
 }
 
 async fn try_claims(arguments: Experiment) -> anyhow::Result<ExitCode> {
@@ -435,6 +480,13 @@ fn quantity(text: &str) -> Result<RangeInclusive<i64>, String> {
         Ok(least..=most)
     } else {
         Err(format!("must be from 1 to {}, the lesser first", order_service::order::MAX_QUANTITY))
+    }
+}
+
+fn top_up(text: &str) -> Result<Duration, String> {
+    match text {
+        "always" => Ok(Duration::MAX),
+        text => humantime::parse_duration(text).map_err(|error| error.to_string()),
     }
 }
 

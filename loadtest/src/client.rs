@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use order_service::api::{
     Adjustment, AdjustmentList, Audit, HoldRecord, IDEMPOTENCY_KEY, Info, LockCensus, NewOrder, Order,
-    OrderPage, Problem, Product, PutProduct, Restock, Stock,
+    OrderOutcome, OrderPage, Problem, Product, PutProduct, Restock, Stock,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,6 +46,9 @@ pub enum CallError {
     /// An answer that is not the one expected.
     #[error("{0} answered {1}: {2}")]
     Unexpected(String, StatusCode, String),
+    /// An answer that says that nothing was done.
+    #[error("{0} refused with {1}: {2}")]
+    NotExecuted(String, StatusCode, String),
 }
 
 /// An answer.
@@ -106,24 +109,25 @@ impl Client {
         self.expect(StatusCode::CREATED, answer)
     }
 
-    /// Gives an order back.
-    pub async fn cancel(&self, order: Uuid, patience: Duration) -> Result<(), CallError> {
+    /// Gives an order back; any number of times under one key is once.
+    pub async fn cancel(&self, order: Uuid, key: &str, patience: Duration) -> Result<(), CallError> {
         let path = format!("/v1/orders/{order}/cancel");
-        let answer = self.call(Method::POST, &path, None::<&()>, None, patience).await?;
+        let answer = self.call(Method::POST, &path, None::<&()>, Some(key), patience).await?;
         self.expect::<Order>(StatusCode::OK, answer).map(drop)
     }
 
-    /// Puts units in stock.
+    /// Puts units in stock; any number of times under one key is once.
     pub async fn restock(
         &self,
         sku: &str,
         quantity: i64,
         reason: &str,
+        key: &str,
         patience: Duration,
     ) -> Result<(), CallError> {
         let body = Restock { quantity, reason: reason.into() };
         let path = format!("/v1/admin/products/{sku}/restock");
-        let answer = self.call(Method::POST, &path, Some(&body), None, patience).await?;
+        let answer = self.call(Method::POST, &path, Some(&body), Some(key), patience).await?;
         self.expect::<Adjustment>(StatusCode::CREATED, answer).map(drop)
     }
 
@@ -197,10 +201,16 @@ impl Client {
     fn expect<T: DeserializeOwned>(&self, status: StatusCode, answer: Answer) -> Result<T, CallError> {
         let unexpected = |detail: String| CallError::Unexpected(self.base.clone(), answer.status, detail);
         if answer.status != status {
-            return Err(unexpected(answer.problem().map_or_else(
-                || String::from_utf8_lossy(&answer.body).into_owned(),
-                |problem| format!("{} ({})", problem.title, problem.detail),
-            )));
+            let Some(problem) = answer.problem() else {
+                return Err(unexpected(String::from_utf8_lossy(&answer.body).into_owned()));
+            };
+            let told = format!("{} ({})", problem.title, problem.detail);
+            return Err(match problem.outcome {
+                Some(OrderOutcome::NotExecuted) => {
+                    CallError::NotExecuted(self.base.clone(), answer.status, told)
+                }
+                _ => unexpected(told),
+            });
         }
         serde_json::from_slice(&answer.body).map_err(|error| unexpected(error.to_string()))
     }

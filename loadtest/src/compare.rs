@@ -2,6 +2,7 @@
 //! somebody's deployment.
 
 mod command;
+mod length;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +12,26 @@ use lab::{INSTALL_POSTGRES, INSTALL_REDIS, INSTALL_ZOOKEEPER, Postgres, Redis, Z
 use order_service::api::Info;
 use order_service::config::StrategyName;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::client::Client;
 use crate::evidence::{self, Broken, Circumstances};
 use crate::faults::{FaultMark, Injector, Schedule, send_slowly};
-use crate::fleet::{Fleet, FleetPlan, StoreKind};
+use crate::fleet::{self, Fleet, FleetPlan, StoreKind};
 use crate::metrics::LockFigures;
 use crate::progress::{Bar, Progress};
 use crate::report::{NotRun, Report, RunReport};
 use crate::resources::Sampler;
 use crate::runner;
-use crate::scenario::Scenario;
+use crate::scenario::{Amount, Scenario};
 use crate::series::Series;
-use crate::verdict::{Verdict, sensitive};
+use crate::verdict::{Control, Verdict, sensitive};
+
+pub use length::{Length, ORDERS};
+
+/// How long a run goes on, at the most, that only shows whether the load breaks a shop without a lock.
+const LONGEST_CONTROL: Duration = Duration::from_secs(10);
 
 /// What to compare.
 #[derive(Debug, Clone)]
@@ -43,6 +50,9 @@ pub struct Plan {
     pub overrides: Vec<(String, String)>,
     /// What is broken meanwhile.
     pub faults: Schedule,
+    /// Whether the same load is fired at a shop without a lock, too, where `none` is not among the strategies: whether it
+    /// breaks that one says what the other verdicts are worth.
+    pub control: bool,
 }
 
 /// Somebody who watches a suite while it goes on.
@@ -61,32 +71,45 @@ impl Watcher for () {
 
 /// Runs the plan in a laboratory; a fresh store and fresh replicas for each run.
 pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
-    compare_watched(plan, &()).await
+    compare_watched(plan, &(), &CancellationToken::new()).await
 }
 
-/// Runs the plan while somebody watches.
-pub async fn compare_watched(plan: &Plan, watcher: &dyn Watcher) -> anyhow::Result<Report> {
+/// Runs the plan while somebody watches. When `stop` is cancelled, the run that goes on ends with the orders that are
+/// under way and is judged by what was done; others do not begin.
+pub async fn compare_watched(
+    plan: &Plan,
+    watcher: &dyn Watcher,
+    stop: &CancellationToken,
+) -> anyhow::Result<Report> {
+    let command = Some(plan.command_line());
     if plan.store == StoreKind::Postgres && !Postgres::is_installed() {
         let not_run = |strategy: &StrategyName| NotRun {
             strategy: strategy.to_string(),
             reason: "the store, PostgreSQL, is not installed".into(),
             install: Some(INSTALL_POSTGRES.into()),
         };
-        return Ok(Report::new(Vec::new(), plan.strategies.iter().map(not_run).collect()));
+        let not_run = plan.strategies.iter().map(not_run).collect();
+        return Ok(Report { command, ..Report::new(Vec::new(), not_run) });
     }
-    let not_run: Vec<_> = plan.strategies.iter().filter_map(|strategy| obstacle(*strategy)).collect();
+    let mut not_run: Vec<_> = plan.strategies.iter().filter_map(|strategy| obstacle(*strategy)).collect();
     let is_run = |strategy: &StrategyName| obstacle(*strategy).is_none();
     let strategies: Vec<_> = plan.strategies.iter().copied().filter(is_run).collect();
+    let suite = Suite { watcher, stop };
+    let mut control = None;
+    if plan.control && !strategies.is_empty() && !strategies.contains(&StrategyName::None) {
+        control = suite.control(plan).await?;
+    }
+    control.iter().for_each(|run| watcher.ends(run));
     let mut runs = Vec::new();
     for repetition in 0..plan.repeat {
-        let seed = plan.scenario.seed + repetition as u64;
+        let seed = plan.scenario.seed.wrapping_add(repetition as u64);
         let scenario = Scenario { seed, ..plan.scenario.clone() };
-        let mut suite = Vec::new();
+        let mut ended = Vec::new();
         for strategy in &strategies {
-            let progress = Arc::new(Progress::new(scenario.stock));
-            watcher.begins(*strategy, &scenario, &progress);
-            let run = in_laboratory(*strategy, plan, &scenario, &progress).await;
-            let run = run.with_context(|| format!("the run under {strategy} broke off, with seed {seed}"))?;
+            let Some(run) = suite.run(*strategy, plan, &scenario).await? else {
+                not_run.push(NotRun::stopped(&strategy.to_string()));
+                continue;
+            };
             watcher.ends(&run);
             if plan.repeat > 1 {
                 eprintln!(
@@ -98,12 +121,86 @@ pub async fn compare_watched(plan: &Plan, watcher: &dyn Watcher) -> anyhow::Resu
                     run.faults.len()
                 );
             }
-            suite.push(run);
+            ended.push(run);
         }
-        judge_sensitivity(&mut suite);
-        runs.extend(suite);
+        judge_sensitivity(&mut ended, control.as_ref());
+        runs.extend(ended);
+        if stop.is_cancelled() {
+            break;
+        }
     }
-    Ok(Report { command: Some(plan.command_line()), ..Report::new(runs, not_run) })
+    runs.extend(control);
+    Ok(Report { command, stopped: stop.is_cancelled(), ..Report::new(runs, not_run) })
+}
+
+/// Runs that were asked for together.
+struct Suite<'a> {
+    watcher: &'a dyn Watcher,
+    stop: &'a CancellationToken,
+}
+
+impl Suite<'_> {
+    /// The run without a lock. However long the others are, it is short.
+    async fn control(&self, plan: &Plan) -> anyhow::Result<Option<RunReport>> {
+        let plan = plan.as_control();
+        let enough = self.stop.child_token();
+        let suite = Suite { stop: &enough, ..*self };
+        let limit = async {
+            tokio::time::sleep(LONGEST_CONTROL).await;
+            enough.cancel();
+            std::future::pending().await
+        };
+        let run = tokio::select! {
+            run = suite.run(StrategyName::None, &plan, &plan.scenario) => run?,
+            never = limit => never,
+        };
+        let (is_control, expected, stopped) = (true, Verdict::Violated, self.stop.is_cancelled());
+        Ok(run.map(|run| RunReport { is_control, expected, stopped, ..run }))
+    }
+
+    /// One run; `None` when it was stopped before its first order.
+    async fn run(
+        &self,
+        strategy: StrategyName,
+        plan: &Plan,
+        scenario: &Scenario,
+    ) -> anyhow::Result<Option<RunReport>> {
+        let Scenario { stock, seed, .. } = *scenario;
+        let progress = Arc::new(Progress::until(self.stop.clone(), stock));
+        if self.stop.is_cancelled() {
+            return Ok(None);
+        }
+        self.watcher.begins(strategy, scenario, &progress);
+        let run = in_laboratory(strategy, plan, scenario, &progress).await;
+        run.with_context(|| format!("the run under {strategy} broke off, with seed {seed}"))
+    }
+}
+
+impl Plan {
+    /// The plan of the run without a lock: the same load, for a while, and nothing is broken.
+    fn as_control(&self) -> Self {
+        let mut plan = self.clone();
+        plan.faults = Schedule::default();
+        // What is said of other locks, and a guard, it cannot have.
+        let means_none = |key: &str| !key.starts_with("lock.") && key != "checkout.guard";
+        plan.overrides.retain(|(key, _)| means_none(key));
+        if let Amount::For(time) = plan.scenario.amount
+            && time > LONGEST_CONTROL
+        {
+            plan.scenario.amount = Amount::For(LONGEST_CONTROL);
+            let sold_out_by = LONGEST_CONTROL - LONGEST_CONTROL / 5;
+            plan.scenario.topped_up = plan.scenario.topped_up.map(|until| until.min(sold_out_by));
+        }
+        plan
+    }
+
+    /// How long leases are in the laboratory of the plan.
+    pub fn lease(overrides: &[(String, String)]) -> Duration {
+        let is_lease = |key: &str| key.ends_with(".lease") || key.ends_with(".session_timeout");
+        let set = overrides.iter().filter(|(key, _)| is_lease(key));
+        let longest = set.filter_map(|(_, value)| humantime::parse_duration(value).ok()).max();
+        longest.unwrap_or(fleet::LEASE)
+    }
 }
 
 /// Why a strategy cannot be run here, if it cannot.
@@ -125,7 +222,7 @@ pub fn obstacle(strategy: StrategyName) -> Option<NotRun> {
 }
 
 /// In a suite, what has no lock between its replicas is expected to oversell. The negative control says of all others whether the load was hard enough to find anything.
-fn judge_sensitivity(suite: &mut [RunReport]) {
+fn judge_sensitivity(suite: &mut [RunReport], beside: Option<&RunReport>) {
     for run in suite.iter_mut() {
         let no_lock_between_replicas = match run.strategy.parse() {
             Ok(StrategyName::None) => true,
@@ -137,7 +234,11 @@ fn judge_sensitivity(suite: &mut [RunReport]) {
         }
     }
     let is_control = |run: &RunReport| run.strategy == StrategyName::None.as_str();
-    let control = suite.iter().find(|run| is_control(run)).map(|run| run.oversold_units > 0);
+    let control = suite.iter().find(|run| is_control(run)).or(beside);
+    let control = control.map(|run| Control {
+        oversold_units: run.oversold(),
+        lost_updates: run.series.as_ref().map_or(0, |series| series.lost_updates),
+    });
     for run in suite.iter_mut().filter(|run| !is_control(run)) {
         run.add(sensitive(control));
     }
@@ -148,12 +249,15 @@ async fn in_laboratory(
     plan: &Plan,
     scenario: &Scenario,
     progress: &Arc<Progress>,
-) -> anyhow::Result<RunReport> {
+) -> anyhow::Result<Option<RunReport>> {
     let mut fleet_plan = FleetPlan::new(strategy, plan.replicas)?;
     fleet_plan.store = plan.store;
     fleet_plan.overrides.extend(plan.overrides.iter().cloned());
     fleet_plan.proxied = plan.faults.needs_proxies();
-    let mut fleet = Fleet::start(fleet_plan).await?;
+    let mut fleet = tokio::select! {
+        fleet = Fleet::start(fleet_plan) => fleet?,
+        () = progress.stop().cancelled() => return Ok(None),
+    };
     let clients = fleet.clients().to_vec();
     let sampler = Sampler::start(fleet.roster());
     let mut run = if plan.faults.is_empty() {
@@ -169,10 +273,10 @@ async fn in_laboratory(
     if !casualties.is_empty() || run.is_err() {
         let logs = fleet.keep_logs();
         ensure!(casualties.is_empty(), "{}\nall logs are in {}", casualties.join("\n"), logs.display());
-        return run.with_context(|| format!("the replicas' logs are in {}", logs.display()));
+        return run.map(Some).with_context(|| format!("the replicas' logs are in {}", logs.display()));
     }
     fleet.stop().await?;
-    run
+    run.map(Some)
 }
 
 /// What is going to be broken while a run goes on.
@@ -225,7 +329,8 @@ pub async fn run(
             marks = injector.marks().to_vec();
             broken = evidence::Faults::Known {
                 broken: marks.iter().map(FaultMark::broken).collect(),
-                missed: injector.missed(),
+                // What a stopped run has not come to is not held against it.
+                missed: injector.missed(progress.stop().is_cancelled()),
             };
             for life in injector.lives() {
                 // The next life counts from nothing.
@@ -252,6 +357,7 @@ pub async fn run(
     let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);
     report.generator_seconds = generator_seconds;
     report.faults = marks;
+    report.stopped = progress.stop().is_cancelled();
     report.series = Some(Series::of(&evidence, seconds));
     Ok(report)
 }

@@ -59,7 +59,7 @@ pub enum Outcome {
 }
 
 impl Errand {
-    /// The reason that the adjustment has which it made.
+    /// The reason that the adjustment has which it made; no other has it.
     pub fn reason(&self) -> Option<String> {
         match &self.what {
             What::Cancel { order } => Some(format!("cancelled {order}")),
@@ -69,16 +69,28 @@ impl Errand {
     }
 }
 
+impl What {
+    /// The idempotency key of a change; looks have no use for theirs.
+    pub(crate) fn key(&self, sku: &str) -> String {
+        match self {
+            Self::Cancel { order } => format!("cancel-{order}"),
+            Self::Restock { reason, .. } => format!("{sku}-{reason}").replace(' ', "-"),
+            Self::Look { .. } => String::new(),
+        }
+    }
+}
+
 impl Outcome {
     /// What a call that changes something came to.
     pub(crate) fn of_a_change(answer: Result<(), CallError>) -> Self {
         match answer {
             Ok(()) => Self::Done,
-            Err(error @ CallError::NotSent(..)) => Self::Refused(error.to_string()),
+            Err(error @ (CallError::NotSent(..) | CallError::NotExecuted(..))) => {
+                Self::Refused(error.to_string())
+            }
             Err(error @ CallError::Unexpected(_, status, _)) if !status.is_server_error() => {
                 Self::Refused(error.to_string())
             }
-            // A 503 was not executed, but the client does not look that closely here.
             Err(error) => Self::Unknown(error.to_string()),
         }
     }

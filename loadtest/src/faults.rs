@@ -87,6 +87,11 @@ pub struct FaultMark {
 }
 
 impl FaultMark {
+    /// Whether it was done to this replica of a laboratory, or to all.
+    pub fn strikes(&self, replica: &str) -> bool {
+        self.replica.is_none_or(|number| replica == format!("replica-{}", number + 1))
+    }
+
     /// The fault as the verdict sees it.
     pub fn broken(&self) -> Broken {
         let ns = |ms: f64| (ms * 1e6) as u64;
@@ -120,6 +125,16 @@ impl Schedule {
         !self.random && !self.faults.is_empty() && self.faults.iter().all(slow)
     }
 
+    /// When the last of those with a time is over, under leases of `lease`; `None` where there is none.
+    pub fn end(&self, lease: Duration) -> Option<Duration> {
+        let lasts = |fault: &Fault| match fault.what {
+            What::Pause(span) | What::Partition(_, span) => span.with_lease(lease),
+            What::Kill | What::Restart(_) => RESTART,
+            What::Latency(..) | What::SlowClients => Duration::ZERO,
+        };
+        self.faults.iter().map(|fault| fault.at + lasts(fault)).max()
+    }
+
     /// Whether the replicas need proxies before their servers.
     pub fn needs_proxies(&self) -> bool {
         let on_the_way = |fault: &Fault| matches!(fault.what, What::Partition(..) | What::Latency(..));
@@ -140,6 +155,9 @@ impl Schedule {
         Ok(schedule)
     }
 }
+
+/// How long a replica or a server is away that is killed and started again.
+const RESTART: Duration = Duration::from_secs(1);
 
 /// What a fault may look like.
 pub const FORMS: &str = "kill@3s, pause:2xlease@1s, pause:800ms@1s, restart:redis@2s, partition:zookeeper@1s, \

@@ -16,6 +16,9 @@ use crate::resources::Roster;
 /// How long a replica may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long leases are in a laboratory: a holder that is gone is waited for in tests and experiments.
+pub const LEASE: Duration = Duration::from_secs(2);
+
 /// What the replicas keep their orders in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum StoreKind {
@@ -46,17 +49,17 @@ impl FleetPlan {
     /// Replicas under `strategy`, started from this very program.
     pub fn new(strategy: StrategyName, replicas: usize) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find the program to start replicas from")?;
-        // A crashed holder is waited for in tests and experiments: seconds are enough here.
+        let lease = humantime::format_duration(LEASE).to_string();
         let mut overrides = vec![
-            ("lock.database.lease".into(), "2s".into()),
+            ("lock.database.lease".into(), lease.clone()),
             // All holds of a run are looked at.
             ("checkout.holds_kept".into(), "1000000".into()),
         ];
         if strategy == StrategyName::Redis {
-            overrides.push(("lock.redis.lease".into(), "2s".into()));
+            overrides.push(("lock.redis.lease".into(), lease.clone()));
         }
         if strategy == StrategyName::Zookeeper {
-            overrides.push(("lock.zookeeper.session_timeout".into(), "2s".into()));
+            overrides.push(("lock.zookeeper.session_timeout".into(), lease));
         }
         Ok(Self { program, strategy, store: StoreKind::Sqlite, replicas, overrides, proxied: false })
     }

@@ -5,11 +5,18 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use order_service::app::stop_signal;
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Arguments, Command};
 
 /// The exit code of a command line that cannot be carried out.
 const USAGE: u8 = 64;
+
+/// The exit code of what was ended at once.
+const INTERRUPTED: u8 = 130;
+
 /// Requests and answers are many small values, made by one thread and freed by another.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +30,7 @@ fn main() -> ExitCode {
             return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
     };
+    raise_file_limit();
     let code = match arguments.command {
         // A replica has its own runtime, and its own way to stop.
         Some(Command::Serve(replica)) => cli::serve(&replica),
@@ -34,11 +42,32 @@ fn main() -> ExitCode {
     })
 }
 
+/// Lets this process open as many files as its hard limit allows: each of thousands of buyers has a connection or two.
+fn raise_file_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where that is refused, the run says what it could not open.
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok();
+    }
+}
+
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     tokio::runtime::Runtime::new()?.block_on(async {
+        let stop = CancellationToken::new();
+        let is_load = command.is_load();
         tokio::select! {
-            code = cli::run(command) => code,
-            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+            code = cli::run(command, &stop) => code,
+            () = interrupted(is_load.then_some(&stop)) => Ok(ExitCode::from(INTERRUPTED)),
         }
     })
+}
+
+/// Waits for Ctrl-C, or a request to terminate. The first one only asks a load to stop: it is judged by what was done.
+async fn interrupted(stop: Option<&CancellationToken>) {
+    stop_signal().await;
+    let Some(stop) = stop else { return };
+    stop.cancel();
+    eprintln!(
+        "\nloadtest: stopping; what is under way is waited for, and what was done is judged (once more: end at once)"
+    );
+    stop_signal().await;
 }

@@ -9,14 +9,16 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
 use crate::metrics;
 use crate::series::{Interval, Latency, Ledger};
 
-/// The counters of a run.
+/// The counters of a run, and how to end it early.
 #[derive(Debug)]
 pub struct Progress {
+    stop: CancellationToken,
     sent: AtomicU64,
     done: AtomicU64,
     sold: AtomicU64,
@@ -32,6 +34,8 @@ struct Recent {
     /// What was read at which version: whoever reads the same again overwrites somebody's update.
     reads: HashSet<(i64, i64)>,
     lost_updates: u64,
+    /// Units that were there or were put in stock.
+    supply: i64,
 }
 
 /// How far a run has come.
@@ -41,6 +45,8 @@ pub struct Sample {
     pub interval: Interval,
     /// Updates of the stock that another one has overwritten so far.
     pub lost_updates: u64,
+    /// Units that were there or were put in stock so far.
+    pub supply: i64,
 }
 
 impl Default for Progress {
@@ -52,19 +58,32 @@ impl Default for Progress {
 impl Progress {
     /// The progress of a run that begins with this stock.
     pub fn new(stock: i64) -> Self {
+        Self::until(CancellationToken::new(), stock)
+    }
+
+    /// The same of a run that begins no order any more once `stop` is cancelled: what is under way is waited for, and
+    /// what was done is judged.
+    pub fn until(stop: CancellationToken, stock: i64) -> Self {
         let recent = Recent {
             interval: Interval::default(),
             latencies: metrics::histogram(),
             ledger: Ledger::new(stock),
             reads: HashSet::new(),
             lost_updates: 0,
+            supply: stock,
         };
         Self {
+            stop,
             sent: AtomicU64::new(0),
             done: AtomicU64::new(0),
             sold: AtomicU64::new(0),
             recent: Mutex::new(recent),
         }
+    }
+
+    /// What ends the run early.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 
     /// Attempts that were sent.
@@ -89,7 +108,24 @@ impl Progress {
         recent.latencies.reset();
         let (stock, owed) = (recent.ledger.stock, recent.ledger.owed);
         let interval = Interval { latency_ms, stock, owed, ..std::mem::take(&mut recent.interval) };
-        Sample { interval, lost_updates: recent.lost_updates }
+        Sample { interval, lost_updates: recent.lost_updates, supply: recent.supply }
+    }
+
+    /// Units in stock, as the latest answer tells.
+    pub(crate) fn left(&self) -> i64 {
+        self.recent().ledger.stock
+    }
+
+    /// Units were put in stock.
+    pub(crate) fn count_restock(&self, units: i64) {
+        let mut recent = self.recent();
+        recent.supply += units;
+        recent.ledger.put_back(units);
+    }
+
+    /// An order was given back.
+    pub(crate) fn count_cancel(&self, units: i64) {
+        self.recent().ledger.put_back(units);
     }
 
     pub(crate) fn count_sent(&self) {
@@ -107,6 +143,11 @@ impl Progress {
             let is_first = recent.reads.insert((sale.version, sale.stock_before));
             recent.lost_updates += u64::from(!is_first);
         }
+    }
+
+    /// An order without an answer has turned out to be one.
+    pub(crate) fn count_late(&self, attempt: &Attempt) {
+        self.recent().ledger.book(attempt);
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

@@ -9,6 +9,7 @@ use order_service::api::Info;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Outcome};
+use crate::availability::Availability;
 use crate::environment::Environment;
 use crate::evidence::Evidence;
 use crate::faults::FaultMark;
@@ -32,6 +33,9 @@ pub struct Report {
     /// The command that makes such a report again, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// Whether somebody stopped it before its end.
+    #[serde(default)]
+    pub stopped: bool,
     /// Where it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
@@ -46,6 +50,13 @@ pub struct NotRun {
     pub reason: String,
     /// The command that would make it run, where there is one.
     pub install: Option<String>,
+}
+
+impl NotRun {
+    /// One whose turn had not come when the suite was stopped.
+    pub(crate) fn stopped(strategy: &str) -> Self {
+        Self { strategy: strategy.into(), reason: "stopped before its turn".into(), install: None }
+    }
 }
 
 /// The report of one run.
@@ -77,17 +88,26 @@ pub struct RunReport {
     pub unknown: u64,
     /// Confirmed orders that were sent again.
     pub replays: u64,
-    /// Units in confirmed orders, by the database.
-    pub units_sold: i64,
-    /// Units sold that there never were.
-    pub oversold_units: i64,
+    /// Units in confirmed orders, by the database; absent when that could not be read.
+    pub units_sold: Option<i64>,
+    /// Units sold that there never were; absent when the database could not be read.
+    pub oversold_units: Option<i64>,
+    /// Units that were there or were put in stock, by the database; absent when that could not be read.
+    #[serde(default)]
+    pub supply: Option<i64>,
     /// What the run has shown.
     pub verdict: Verdict,
     /// What it was expected to show: in a suite, what has no lock is expected to oversell.
     pub expected: Verdict,
+    /// Whether it was run beside the others, only to see whether the load breaks a shop without a lock.
+    #[serde(default)]
+    pub is_control: bool,
+    /// Whether somebody stopped it before its end: it is judged by what was done.
+    #[serde(default)]
+    pub stopped: bool,
     /// The checks.
     pub checks: Vec<Check>,
-    /// Confirmed orders per second.
+    /// Confirmed orders per second, for as long as there was something to sell.
     pub accepted_per_second: f64,
     /// Seconds from the first attempt to the last answer.
     pub seconds: f64,
@@ -109,6 +129,9 @@ pub struct RunReport {
     /// What the replicas needed of the machine, where they are ours.
     #[serde(default)]
     pub resources: Option<Resources>,
+    /// When nothing was sold, and what came after each fault.
+    #[serde(default)]
+    pub availability: Availability,
     /// What was broken on purpose meanwhile.
     #[serde(default)]
     pub faults: Vec<FaultMark>,
@@ -153,6 +176,7 @@ impl RunReport {
         }
         let latencies = Latencies::of(&evidence.attempts);
         let audit = evidence.database.as_ref().ok().map(|database| &database.audit);
+        let availability = Availability::of(evidence);
         let checks = checks(evidence);
         Self {
             strategy: info.strategy.clone(),
@@ -168,12 +192,15 @@ impl RunReport {
             failed: count(|attempt| matches!(attempt.outcome, Outcome::Failed { .. })),
             unknown: count(Attempt::is_unknown),
             replays: evidence.attempts.iter().filter(|attempt| attempt.replay).count() as u64,
-            units_sold: audit.map_or(0, |audit| audit.units_sold),
-            oversold_units: audit.map_or(0, |audit| audit.oversold_units),
+            units_sold: audit.map(|audit| audit.units_sold),
+            oversold_units: audit.map(|audit| audit.oversold_units),
+            supply: audit.map(|audit| audit.supply),
             verdict: verdict(&checks),
             expected: Verdict::Correct,
+            is_control: false,
+            stopped: false,
             checks,
-            accepted_per_second: accepted as f64 / seconds,
+            accepted_per_second: accepted as f64 / (availability.selling_ms / 1e3).max(1e-9),
             seconds,
             latency_ms: latencies.accepted(),
             generator_seconds: 0.0,
@@ -183,6 +210,7 @@ impl RunReport {
             replica_share,
             failures,
             resources: None,
+            availability,
             faults: Vec::new(),
             seed: scenario.seed,
             commit: info.commit.clone(),
@@ -196,14 +224,44 @@ impl RunReport {
         self.verdict = verdict(&self.checks);
     }
 
-    /// What the run says of the expectation. A run that was to oversell did so only when it oversold, and nothing
-    /// went wrong that the want of a lock does not explain.
+    /// Units sold that there never were, as far as is known.
+    pub fn oversold(&self) -> i64 {
+        self.oversold_units.unwrap_or_default()
+    }
+
+    /// What was sold of what there was, in words.
+    pub fn sold_in_words(&self, whole: impl Fn(i64) -> String) -> String {
+        match (self.units_sold, self.supply) {
+            (Some(sold), Some(supply)) => format!("{} sold of {}", whole(sold), whole(supply)),
+            (Some(sold), None) => format!("{} sold of {}", whole(sold), whole(self.stock)),
+            (None, _) => "what was sold is not known".into(),
+        }
+    }
+
+    /// The check that the verdict rests on: the first that failed, or else the first that could not be made.
+    pub fn reason(&self) -> Option<&Check> {
+        let first = |status| self.checks.iter().find(|check| check.status == status);
+        first(Status::Fail).or_else(|| first(Status::Unknown))
+    }
+
+    /// Why the run is not as expected, where it has no check to say so.
+    pub fn disappointment(&self) -> Option<&'static str> {
+        let is_unbroken = self.expected == Verdict::Violated && self.verdict != Verdict::Violated;
+        is_unbroken.then_some(
+            "it has no lock between its replicas, and neither oversold nor lost an update: this load proves nothing",
+        )
+    }
+
+    /// What the run says of the expectation. A run that was to break did so only when nothing went wrong that the want of
+    /// a lock does not explain.
     fn conclude(&self) -> Conclusion {
         let explained = |check: &Check| EXPLAINED_BY_NO_LOCK.contains(&check.name.as_str());
         let mut failed = self.checks.iter().filter(|check| check.status == Status::Fail);
         match (self.expected, self.verdict) {
             (Verdict::Violated, _) if !failed.all(explained) => Conclusion::Violated,
-            (Verdict::Violated, Verdict::Violated) if self.oversold_units > 0 => Conclusion::AsExpected,
+            (Verdict::Violated, Verdict::Violated) => Conclusion::AsExpected,
+            // The check `sensitive` of those that it was run for says so.
+            (Verdict::Violated, _) if self.is_control => Conclusion::AsExpected,
             (Verdict::Violated, _) => Conclusion::Inconclusive,
             (_, Verdict::Violated) => Conclusion::Violated,
             (_, Verdict::Inconclusive) => Conclusion::Inconclusive,
@@ -259,7 +317,37 @@ impl Conclusion {
 impl Report {
     /// A report of runs.
     pub fn new(runs: Vec<RunReport>, not_run: Vec<NotRun>) -> Self {
-        Self { schema: 1, runs, not_run, command: None, environment: Some(Environment::here()) }
+        let environment = Some(Environment::here());
+        Self { schema: 1, runs, not_run, command: None, stopped: false, environment }
+    }
+
+    /// The runs that were asked for: all but the control.
+    pub fn asked_for(&self) -> impl Iterator<Item = &RunReport> + Clone {
+        self.runs.iter().filter(|run| !run.is_control)
+    }
+
+    /// How many of several strategies have oversold, or have gone wrong otherwise, and which.
+    pub fn summary(&self) -> String {
+        let of = |is_it: fn(&RunReport) -> bool| {
+            let mut names: Vec<_> = Vec::new();
+            for run in self.asked_for().filter(|run| is_it(run)) {
+                if !names.contains(&run.strategy.as_str()) {
+                    names.push(run.strategy.as_str());
+                }
+            }
+            names
+        };
+        let all = of(|_| true).len();
+        let counted = |names: Vec<&str>, word: &str| {
+            (!names.is_empty()).then(|| format!("{} of {all} {word}: {}", names.len(), names.join(", ")))
+        };
+        let parts = [
+            counted(of(|run| run.oversold() > 0), "oversold"),
+            counted(of(|run| run.oversold() == 0 && run.verdict == Verdict::Violated), "violated"),
+            counted(of(|run| run.verdict == Verdict::Inconclusive), "inconclusive"),
+        ];
+        let told: Vec<_> = parts.into_iter().flatten().collect();
+        if told.is_empty() { format!("{all} of {all} correct") } else { told.join("; ") }
     }
 
     /// What the suite says as a whole.
@@ -268,14 +356,27 @@ impl Report {
         if any(Conclusion::Violated) {
             return Conclusion::Violated;
         }
-        if any(Conclusion::Inconclusive) || self.runs.is_empty() {
+        // What was stopped before its turn has shown nothing.
+        let is_cut_short = self.stopped && !self.not_run.is_empty();
+        if any(Conclusion::Inconclusive) || self.asked_for().next().is_none() || is_cut_short {
             return Conclusion::Inconclusive;
         }
-        let missed = self.runs.iter().filter(|run| run.expected == Verdict::Correct).any(|run| {
-            thresholds.max_p99_ms.is_some_and(|max| run.latency_ms.p99 > max)
-                || thresholds.min_rate.is_some_and(|min| run.accepted_per_second < min)
-        });
-        if missed { Conclusion::ThresholdMissed } else { Conclusion::AsExpected }
+        if self.missed(thresholds).is_empty() { Conclusion::AsExpected } else { Conclusion::ThresholdMissed }
+    }
+
+    /// The limits that were missed, a sentence for each.
+    pub fn missed(&self, thresholds: &Thresholds) -> Vec<String> {
+        let mut missed = Vec::new();
+        for run in self.runs.iter().filter(|run| run.expected == Verdict::Correct) {
+            let (strategy, p99, rate) = (&run.strategy, run.latency_ms.p99, run.accepted_per_second);
+            if let Some(max) = thresholds.max_p99_ms.filter(|max| p99 > *max) {
+                missed.push(format!("{strategy}: the p99 is {p99:.3} ms, and {max:.3} ms are allowed"));
+            }
+            if let Some(min) = thresholds.min_rate.filter(|min| rate < *min) {
+                missed.push(format!("{strategy}: {rate:.1} orders/s, where {min:.1} are wanted at least"));
+            }
+        }
+        missed
     }
 }
 
@@ -298,10 +399,13 @@ mod tests {
             failed: 0,
             unknown: 0,
             replays: 0,
-            units_sold: 1,
-            oversold_units: i64::from(verdict == Verdict::Violated),
+            units_sold: Some(1),
+            oversold_units: Some(i64::from(verdict == Verdict::Violated)),
+            supply: Some(1),
             verdict,
             expected: if strategy == "none" { Verdict::Violated } else { Verdict::Correct },
+            is_control: false,
+            stopped: false,
             checks: Vec::new(),
             accepted_per_second: 10.0,
             seconds: 0.1,
@@ -313,10 +417,48 @@ mod tests {
             replica_share: BTreeMap::new(),
             failures: BTreeMap::new(),
             resources: None,
+            availability: Availability::default(),
             faults: Vec::new(),
             seed: 1,
             commit: None,
             series: None,
+        }
+    }
+
+    #[test]
+    fn several_runs_are_told_in_one_line() {
+        use Verdict::{Correct, Inconclusive, Violated};
+        let mut lost = run("row", 3, Violated);
+        lost.oversold_units = Some(0);
+        let mut control = run("none", 3, Violated);
+        control.is_control = true;
+        let told = |runs: &[RunReport]| Report::new(runs.to_vec(), Vec::new()).summary();
+        let (none, local, database) =
+            (run("none", 3, Violated), run("local", 3, Violated), run("database", 3, Correct));
+        assert_eq!(told(&[none, local, database.clone()]), "2 of 3 oversold: none, local");
+        let redis = run("redis", 3, Inconclusive);
+        assert_eq!(
+            told(&[database.clone(), lost, redis]),
+            "1 of 3 violated: row; 1 of 3 inconclusive: redis"
+        );
+        assert_eq!(told(&[database.clone(), database, control]), "1 of 1 correct");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_said_to_be_nothing() {
+        let mut unread = run("database", 3, Verdict::Inconclusive);
+        (unread.units_sold, unread.oversold_units, unread.supply) = (None, None, None);
+        let check =
+            |name: &str, status| Check { name: name.into(), status, detail: "no replica answers".into() };
+        unread.checks = vec![check("exercised", Status::Pass), check("balanced", Status::Unknown)];
+        unread.unknown = 21;
+        let report = Report::new(vec![unread.clone()], Vec::new());
+        for text in [comparison(&report), details(&unread), html::page(&report)] {
+            assert!(!text.contains("0 sold"), "{text}");
+            assert!(text.contains("what was sold is not known"), "{text}");
+            // The reason is what the verdict rests on.
+            assert!(text.contains("INCONCLUSIVE") && text.contains("balanced"), "{text}");
+            assert!(!text.contains("outcomes unknown"), "{text}");
         }
     }
 

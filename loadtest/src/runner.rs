@@ -1,5 +1,7 @@
 //! Fires the attempts of a scenario and records each.
 
+mod stocker;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +14,7 @@ use order_service::api::{IDEMPOTENT_REPLAYED, OrderOutcome, Problem};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::attempt::{Attempt, Outcome, Sale};
@@ -54,17 +57,23 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
         next: AtomicU64::new(0),
         start: Instant::now(),
         progress: Arc::clone(progress),
+        gone: CancellationToken::new(),
     });
     let processor_time_before = processor_time(UsageWho::RUSAGE_SELF);
     let mut buyers = JoinSet::new();
     for number in 0..scenario.buyers {
         buyers.spawn(buyer(number, Arc::clone(&shared)));
     }
+    let stocking = tokio::spawn(stocker::run(Arc::clone(&shared)));
+    // Also when this future is dropped.
+    let buyers_gone = shared.gone.clone().drop_guard();
     let (mut attempts, mut errands) = (Vec::new(), Vec::new());
     for (bought, done) in buyers.join_all().await {
         attempts.extend(bought);
         errands.extend(done);
     }
+    drop(buyers_gone);
+    errands.extend(stocking.await.unwrap_or_default());
     let took = shared.start.elapsed();
     let processor_time = processor_time(UsageWho::RUSAGE_SELF) - processor_time_before;
     sort(&mut attempts);
@@ -99,6 +108,8 @@ struct Shared {
     next: AtomicU64,
     start: Instant,
     progress: Arc<Progress>,
+    /// When all buyers have gone.
+    gone: CancellationToken,
 }
 
 impl Shared {
@@ -108,6 +119,9 @@ impl Shared {
 
     /// The next attempt and when it is due; `None` when the run is over.
     fn take(&self) -> Option<(u64, Option<Duration>)> {
+        if self.progress.stop().is_cancelled() {
+            return None;
+        }
         let index = self.next.fetch_add(1, Ordering::Relaxed);
         let due = self.pacer.due(index);
         let goes_on = match self.scenario.amount {
@@ -128,8 +142,11 @@ async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<Errand>
         if let Some(due) = due {
             intended = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);
             if intended > free {
-                sleep_until((shared.start + due).into()).await;
-                free = intended;
+                tokio::select! {
+                    () = sleep_until((shared.start + due).into()) => free = intended,
+                    // Nobody has heard of this order yet.
+                    () = shared.progress.stop().cancelled() => break,
+                }
             }
         }
         let draw = shared.scenario.draw(index);
@@ -166,10 +183,21 @@ async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<Errand>
             let free = shared.now();
             let mut again = Attempt { replay: true, twin: false, free, intended: free, ..attempt.clone() };
             fire(&shared, &mut again, &mut sessions[other(target)]).await;
+            if attempt.is_unknown() {
+                shared.progress.count_late(&again);
+            }
             attempts.push(again);
         }
         for what in errands_after(&attempt, draw) {
-            errands.push(run_errand(&shared, what, target).await);
+            let errand = run_errand(&shared, what, target, shared.scenario.patience).await;
+            if errand.outcome == errand::Outcome::Done {
+                match &errand.what {
+                    What::Cancel { .. } => shared.progress.count_cancel(attempt.quantity),
+                    What::Restock { quantity, .. } => shared.progress.count_restock(*quantity),
+                    What::Look { .. } => {}
+                }
+            }
+            errands.push(errand);
         }
         attempts.push(attempt);
     }
@@ -192,18 +220,38 @@ fn errands_after(attempt: &Attempt, draw: Draw) -> Vec<What> {
     errands
 }
 
-async fn run_errand(shared: &Shared, what: What, target: usize) -> Errand {
-    let (client, patience) = (&shared.clients[target], shared.scenario.patience);
+/// How often an errand is run until it is known what became of it.
+const ERRAND_TRIES: usize = 5;
+
+/// Runs an errand, and runs it again, under the same key and at the next replica, while it is not known what became of it.
+async fn run_errand(shared: &Shared, what: What, target: usize, patience: Duration) -> Errand {
     let sent = shared.now();
-    let outcome = match &what {
-        What::Cancel { order } => errand::Outcome::of_a_change(client.cancel(*order, patience).await),
-        What::Restock { reason, quantity } => {
-            errand::Outcome::of_a_change(client.restock(&shared.sku, *quantity, reason, patience).await)
+    let mut outcome = try_errand(shared, &what, target, patience).await;
+    for turn in 1..ERRAND_TRIES {
+        if !matches!(outcome, errand::Outcome::Unknown(_)) {
+            break;
         }
-        What::Look { locked: false } => errand::Outcome::of_a_look(client.stock(&shared.sku).await),
-        What::Look { locked: true } => errand::Outcome::of_a_look(client.locked_stock(&shared.sku).await),
-    };
+        tokio::time::sleep(TURN).await;
+        match try_errand(shared, &what, target + turn, patience).await {
+            // Says nothing of the time before.
+            errand::Outcome::Refused(_) | errand::Outcome::Unknown(_) => {}
+            known => outcome = known,
+        }
+    }
     Errand { what, sent, received: shared.now(), outcome }
+}
+
+async fn try_errand(shared: &Shared, what: &What, target: usize, patience: Duration) -> errand::Outcome {
+    let (sku, client) = (&shared.sku, &shared.clients[target % shared.clients.len()]);
+    let key = what.key(sku);
+    match what {
+        What::Cancel { order } => errand::Outcome::of_a_change(client.cancel(*order, &key, patience).await),
+        What::Restock { reason, quantity } => {
+            errand::Outcome::of_a_change(client.restock(sku, *quantity, reason, &key, patience).await)
+        }
+        What::Look { locked: false } => errand::Outcome::of_a_look(client.stock(sku).await),
+        What::Look { locked: true } => errand::Outcome::of_a_look(client.locked_stock(sku).await),
+    }
 }
 
 async fn fire(shared: &Shared, attempt: &mut Attempt, session: &mut Session) {

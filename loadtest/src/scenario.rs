@@ -29,6 +29,9 @@ pub struct Scenario {
     pub restocks: f64,
     /// The share of attempts after which the buyer looks at the stock; every second time under a shared lock.
     pub looks: f64,
+    /// How long the shop puts more units in stock whenever few are left, so that there is always something to sell;
+    /// what is left then is sold out.
+    pub topped_up: Option<Duration>,
     /// How long a buyer waits for an answer.
     pub patience: Duration,
     /// What the quantities and replays are drawn from.
@@ -57,6 +60,7 @@ impl Default for Scenario {
             cancels: 0.0,
             restocks: 0.0,
             looks: 0.01,
+            topped_up: None,
             patience: Duration::from_secs(10),
             seed: 1,
         }

@@ -115,7 +115,7 @@ impl Series {
                 }
             }
             while let Some((_, units)) = changes.next_if(|(at, _)| *at as f64 / 1e6 <= until_ms) {
-                ledger.owed += units;
+                ledger.put_back(*units);
             }
             interval.latency_ms = Latency::of(&latencies);
             (interval.stock, interval.owed) = (ledger.stock, ledger.owed);
@@ -205,11 +205,23 @@ impl Ledger {
     }
 
     pub(crate) fn book(&mut self, attempt: &Attempt) {
-        let Some(sale) = attempt.sale() else { return };
-        self.owed -= attempt.quantity;
-        if sale.version >= self.version {
-            (self.version, self.stock) = (sale.version, sale.stock_after);
+        let seen = match &attempt.outcome {
+            Outcome::Sold(sale) => {
+                self.owed -= attempt.quantity;
+                (sale.version, sale.stock_after)
+            }
+            Outcome::SoldOut { available, version } => (*version, *available),
+            _ => return,
+        };
+        if seen.0 >= self.version {
+            (self.version, self.stock) = seen;
         }
+    }
+
+    /// Units came back that the next order will find.
+    pub(crate) fn put_back(&mut self, units: i64) {
+        self.stock += units;
+        self.owed += units;
     }
 }
 

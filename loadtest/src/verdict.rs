@@ -108,15 +108,38 @@ pub fn checks(evidence: &Evidence) -> Vec<Check> {
     results
 }
 
-/// Whether a negative control, which has no lock, oversold in the same suite: otherwise the load was not hard
-/// enough for the other verdicts to mean anything.
-pub fn sensitive(control_oversold: Option<bool>) -> Check {
-    let (status, detail) = match control_oversold {
-        Some(true) => (Status::Pass, "the same load without a lock oversold"),
-        Some(false) => (Status::Unknown, "the same load without a lock did not oversell: not proven"),
-        None => (Status::NotApplicable, "no run without a lock to compare with"),
+/// What a load has done to a shop without a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Control {
+    /// Units sold that there never were.
+    pub oversold_units: i64,
+    /// Updates of the stock that another one overwrote.
+    pub lost_updates: u64,
+}
+
+/// Whether the negative control, which has no lock, broke under the same load: otherwise that was not hard enough for the
+/// other verdicts to mean anything.
+pub fn sensitive(control: Option<Control>) -> Check {
+    let (status, detail) = match control {
+        Some(Control { oversold_units, lost_updates }) if oversold_units > 0 => (
+            Status::Pass,
+            format!(
+                "the same load without a lock oversold by {oversold_units} and lost {lost_updates} updates"
+            ),
+        ),
+        Some(Control { lost_updates, .. }) if lost_updates > 0 => (
+            Status::Pass,
+            format!(
+                "the same load without a lock lost {lost_updates} updates; the stock was too large to oversell"
+            ),
+        ),
+        Some(_) => (
+            Status::Unknown,
+            "not proven: the same load without a lock neither oversold nor lost an update".into(),
+        ),
+        None => (Status::NotApplicable, "no run without a lock to compare with".into()),
     };
-    Check { name: "sensitive".into(), status, detail: detail.into() }
+    Check { name: "sensitive".into(), status, detail }
 }
 
 /// The checks that may fail where there is no lock: what that explains, and no more.

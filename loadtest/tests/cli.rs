@@ -31,7 +31,7 @@ fn the_demonstration_shows_who_oversells_and_who_does_not() {
     for strategy in ["none", "local"] {
         let run = run_of(&report, strategy);
         assert_eq!(run.verdict, Verdict::Violated);
-        assert!(run.oversold_units > 0, "{strategy}");
+        assert!(run.oversold() > 0, "{strategy}");
         let witness = &run.failed("no-duplicate-reads").expect("a witness").detail;
         assert!(witness.contains("both read"), "{witness}");
         assert!(printed.contains(witness.as_str()), "the witness is printed");
@@ -39,7 +39,7 @@ fn the_demonstration_shows_who_oversells_and_who_does_not() {
     for strategy in ["database", "redis", "zookeeper", "row", "optimistic"] {
         let run = run_of(&report, strategy);
         assert_eq!(run.verdict, Verdict::Correct, "{strategy}: {:?}", run.checks);
-        assert_eq!((run.units_sold, run.oversold_units), (run.stock, 0), "{strategy}");
+        assert_eq!((run.units_sold, run.oversold_units), (Some(run.stock), Some(0)), "{strategy}");
         assert!(run.checks.iter().all(|check| matches!(check.status, Status::Pass | Status::NotApplicable)));
         assert!(run.replays > 0 && run.replica_share.len() == 3, "{strategy}: {:?}", run.replica_share);
     }
@@ -58,7 +58,7 @@ fn all_seven_strategies_are_judged_on_postgresql() {
     assert_eq!((report.runs.len(), report.not_run.len()), (7, 0));
     for run in &report.runs {
         assert_eq!(run.store, "postgres");
-        assert_eq!(run.oversold_units > 0, ["none", "local"].contains(&run.strategy.as_str()), "{printed}");
+        assert_eq!(run.oversold() > 0, ["none", "local"].contains(&run.strategy.as_str()), "{printed}");
         assert!(run.checks.iter().all(|check| check.status != Status::Unknown), "{:?}", run.checks);
     }
 }
@@ -73,7 +73,12 @@ fn mixed_quantities_leave_less_than_anybody_wanted() {
     assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stdout));
     let report: Report = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
     for run in &report.runs[1..] {
-        assert!((1000..=1001).contains(&run.units_sold), "{} sold {}", run.strategy, run.units_sold);
+        assert!(
+            (Some(1000)..=Some(1001)).contains(&run.units_sold),
+            "{} sold {:?}",
+            run.strategy,
+            run.units_sold
+        );
     }
 }
 
@@ -84,7 +89,163 @@ fn a_control_that_does_not_oversell_proves_nothing() {
         ["compare", "--strategies", "none,row", "--buyers", "1", "--orders", "20", "--stock", "10"];
     let output = loadtest(&arguments);
     assert_eq!(code(&output), 2, "{}", String::from_utf8_lossy(&output.stdout));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("not proven"));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("sensitive: not proven"), "{printed}");
+    // And of the one without a lock, too, it is said why that is not what it is for.
+    assert!(printed.contains("this load proves nothing"), "{printed}");
+}
+
+/// Runs strategies side by side; answers the exit code, what was printed, and the report.
+fn compared(arguments: &[&str]) -> (i32, String, Report) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let json = ["--json", file.path().to_str().expect("its name is text")];
+    let output = loadtest(&[&["compare"], arguments, &json].concat());
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let report = serde_json::from_slice(&std::fs::read(file.path()).expect("a report"))
+        .unwrap_or_else(|error| panic!("{error}: {printed}{}", String::from_utf8_lossy(&output.stderr)));
+    (code(&output), printed, report)
+}
+
+fn status(run: &RunReport, name: &str) -> Status {
+    run.checks.iter().find(|check| check.name == name).expect("the check").status
+}
+
+#[test]
+fn a_control_is_run_that_was_not_asked_for() {
+    let quiet = ["--strategies", "row", "--rate", "20", "--duration", "1s"];
+    let (code, printed, report) = compared(&quiet);
+    assert_eq!((code, report.runs.len()), (2, 2), "{printed}");
+    assert_eq!(status(&report.runs[0], "sensitive"), Status::Unknown);
+    assert!(report.runs[1].is_control && printed.contains("none (control)"), "{printed}");
+    // A stock that is too large to be oversold shows as well that updates are lost.
+    let large = ["--strategies", "row", "--orders", "500", "--stock", "100000"];
+    let (code, printed, report) = compared(&large);
+    assert_eq!(code, 0, "{printed}");
+    assert_eq!(status(&report.runs[0], "sensitive"), Status::Pass);
+    let control = &report.runs[1];
+    assert_eq!((control.oversold_units, control.verdict), (Some(0), Verdict::Violated), "{printed}");
+    let (code, printed, report) = compared(&[&large[..], &["--no-control"]].concat());
+    assert_eq!((code, report.runs.len()), (0, 1), "{printed}");
+    assert_eq!(status(&report.runs[0], "sensitive"), Status::NotApplicable);
+}
+
+#[test]
+fn faults_strike_while_orders_are_sold_and_the_report_says_what_they_cost() {
+    // No length is given: it goes on until the faults are over.
+    let (code, printed, report) =
+        compared(&["--strategies", "redis", "--fault", "pause:2xlease@1s,restart:redis@6s"]);
+    assert_eq!(code, 0, "{printed}");
+    let run = run_of(&report, "redis");
+    assert_eq!((status(run, "faults-struck"), run.faults.len()), (Status::Pass, 2), "{printed}");
+    let intervals = &run.series.as_ref().unwrap().intervals;
+    let sold_after = |ms: f64| intervals.iter().any(|i| i.until_ms > ms && i.accepted > 0);
+    let over = run.faults.iter().filter_map(|fault| fault.until_ms).fold(0.0, f64::max);
+    assert!(sold_after(over), "{printed}");
+    assert!(run.supply > Some(run.stock), "there were always some to sell: {printed}");
+    // Whoever is stopped has the lock, until its lease of two seconds ends.
+    let after = run.availability.after(0).expect("what came after the pause");
+    assert!(after.without_sale_ms > 1_000.0 && !after.is_final, "{after:?}");
+    assert!(run.availability.longest_gap.ms >= after.without_sale_ms, "{:?}", run.availability);
+    let line = printed.lines().find(|line| line.contains("is stopped")).expect("the fault is told");
+    assert!(line.contains("no sale for"), "{line}");
+}
+
+#[test]
+fn a_fault_that_does_not_strike_proves_nothing() {
+    for (fault, why) in [
+        ("kill@30s", "kill@30s: the run had ended before"),
+        ("restart:redis@0s", "restart:redis@0s: there is no such server"),
+        ("kill@1s", "when nothing was to be sold any more"),
+    ] {
+        let load = match fault {
+            "kill@1s" => &["--duration", "3s", "--stock", "20", "--top-up", "0s"][..],
+            _ => &["--orders", "300"],
+        };
+        let (code, printed, _) =
+            compared(&[&["--strategies", "row", "--no-control", "--fault", fault], load].concat());
+        assert_eq!(code, 2, "{fault}: {printed}");
+        assert!(printed.contains("INCONCLUSIVE · faults-struck"), "{fault}: {printed}");
+        assert!(printed.contains(why), "{fault}: {printed}");
+    }
+}
+
+#[test]
+fn the_rate_is_that_of_the_time_in_which_there_was_something_to_sell() {
+    let (_, printed, report) =
+        compared(&["--strategies", "row", "--no-control", "--duration", "6s", "--stock", "300"]);
+    let run = &report.runs[0];
+    assert_eq!(run.units_sold, Some(300), "{printed}");
+    assert!(run.seconds >= 6.0 && run.availability.selling_ms < 5_000.0, "{:?}", run.availability);
+    let rate = 300.0 / (run.availability.selling_ms / 1e3);
+    assert!((run.accepted_per_second - rate).abs() < 0.01, "{} and {rate}", run.accepted_per_second);
+    // Without a stock of somebody's choice, there is something to sell for most of a given time.
+    let (_, printed, report) = compared(&["--strategies", "row", "--no-control", "--duration", "3s"]);
+    assert!(report.runs[0].availability.selling_ms >= 2_400.0, "{printed}");
+    assert!(report.runs[0].supply > Some(2_000), "{printed}");
+}
+
+/// Sends a program what Ctrl-C sends.
+fn interrupt(program: u32) {
+    let pid = nix::unistd::Pid::from_raw(program.try_into().expect("an id is a number"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_interrupted_is_judged_by_what_was_done() {
+    let lab = lab::Lab::new().unwrap();
+    for (strategy, expected) in [("none", 1), ("row", 0)] {
+        let file = format!("{strategy}.db");
+        let (_replicas, targets) = deployment(strategy, &[&file, &file], &lab).await;
+        let json = lab.file("report.json");
+        let mut load = tokio::process::Command::new(support::program());
+        load.args(["run", "--token", "t", "--orders", "10000000", "--stock", "50", "--rate", "500"]);
+        load.args(["--target", &targets[0], "--target", &targets[1], "--json"]).arg(&json);
+        let load = load.stdout(Stdio::piped()).spawn().unwrap();
+        // In the middle of it: when more was sold than there is, or was refused.
+        let client = loadtest::client::Client::new(&targets[0], "t");
+        while orders_at(&client).await < 60 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        interrupt(load.id().unwrap());
+        let output = load.wait_with_output().await.unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(code(&output), expected, "{strategy}: {printed}");
+        assert!(printed.contains("Stopped before the end"), "{printed}");
+        let report: Report = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+        assert!(report.stopped && report.runs[0].stopped && report.runs[0].accepted > 0, "{printed}");
+        assert_eq!(report.runs[0].oversold() > 0, strategy == "none", "{printed}");
+    }
+}
+
+/// How many orders a replica has answered.
+async fn orders_at(client: &loadtest::client::Client) -> u64 {
+    let metrics = client.metrics().await.expect("metrics");
+    let counts = metrics.lines().filter(|line| line.contains("route=\"/v1/orders\""));
+    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn what_had_no_turn_before_the_interruption_is_not_as_expected() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let json = ["--json", file.path().to_str().unwrap()];
+    let load = ["compare", "--strategies", "row,optimistic", "--orders", "10000000", "--stock", "50"];
+    let load =
+        Command::new(support::program()).args([&load[..], &json].concat()).stdout(Stdio::piped()).spawn();
+    let load = load.unwrap();
+    // When it has begun.
+    let children = format!("/proc/{0}/task/{0}/children", load.id());
+    let threads = format!("/proc/{}/task", load.id());
+    while !std::fs::read_dir(&threads).unwrap().flatten().any(|thread| {
+        std::fs::read_to_string(thread.path().join("children")).is_ok_and(|children| !children.is_empty())
+    }) {
+        assert!(std::path::Path::new(&children).exists(), "it has ended");
+        std::thread::yield_now();
+    }
+    interrupt(load.id());
+    let output = load.wait_with_output().unwrap();
+    assert_eq!(code(&output), 2, "{output:?}");
+    let report: Report = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+    assert!(report.stopped && report.not_run.iter().any(|not_run| not_run.reason.contains("stopped")));
 }
 
 /// Replicas of one strategy, each on a store of its own or all on one.
@@ -143,7 +304,10 @@ async fn replicas_that_do_not_share_a_store_are_no_deployment() {
 fn a_missed_threshold_is_exit_code_99() {
     let arguments =
         ["compare", "--strategies", "row", "--orders", "50", "--stock", "100", "--max-p99", "1us"];
-    assert_eq!(code(&loadtest(&arguments)), 99);
+    let output = loadtest(&arguments);
+    assert_eq!(code(&output), 99);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("threshold missed: row: the p99 is"), "{printed}");
 }
 
 #[test]

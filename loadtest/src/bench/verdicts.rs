@@ -38,6 +38,7 @@ pub(super) async fn measure(plan: &Plan, report: &mut GroupReport) -> anyhow::Re
         scenario: Scenario { amount: Amount::Orders(4_000), stock: 2_000, ..Scenario::default() },
         overrides: Vec::new(),
         faults: Schedule::default(),
+        control: false,
     };
     let suite = compare::compare(&suite).await?;
     for run in &suite.runs {

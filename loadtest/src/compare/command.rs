@@ -1,5 +1,9 @@
 //! A plan as a command line: whatever a page can start, a terminal can.
 
+use std::time::Duration;
+
+use order_service::config::StrategyName;
+
 use super::Plan;
 use crate::fleet::StoreKind;
 use crate::scenario::{Amount, Scenario};
@@ -7,7 +11,8 @@ use crate::scenario::{Amount, Scenario};
 impl Plan {
     /// The command that carries the plan out.
     pub fn command_line(&self) -> String {
-        let Scenario { buyers, amount, rate, stock, quantity, patience, seed, .. } = &self.scenario;
+        let Scenario { buyers, amount, rate, stock, quantity, topped_up, patience, seed, .. } =
+            &self.scenario;
         let defaults = Scenario::default();
         let strategies: Vec<_> = self.strategies.iter().map(ToString::to_string).collect();
         let store = match self.store {
@@ -21,6 +26,12 @@ impl Plan {
             Amount::For(time) => format!("--duration {}", time_in_words(*time)),
         });
         words.push(format!("--stock {stock}"));
+        if let Some(time) = topped_up {
+            words.push(match *time {
+                Duration::MAX => "--top-up always".into(),
+                time => format!("--top-up {}", time_in_words(time)),
+            });
+        }
         if let Some(rate) = rate {
             words.push(format!("--rate {rate}"));
         }
@@ -50,12 +61,15 @@ impl Plan {
         if !self.faults.is_empty() {
             words.push(format!("--fault {}", self.faults));
         }
+        if !self.control && !self.strategies.contains(&StrategyName::None) {
+            words.push("--no-control".into());
+        }
         words.push(format!("--seed {seed}"));
         words.join(" ")
     }
 }
 
 /// A time as the command line reads it.
-fn time_in_words(time: std::time::Duration) -> String {
+fn time_in_words(time: Duration) -> String {
     humantime::format_duration(time).to_string().replace(' ', "")
 }

@@ -8,26 +8,27 @@ use std::time::Duration;
 use order_service::config::StrategyName;
 use order_service::order::MAX_QUANTITY;
 
-use crate::compare::Plan;
+use crate::compare::{Length, Plan};
 use crate::faults::Schedule;
-use crate::fleet::StoreKind;
-use crate::scenario::{Amount, Scenario};
+use crate::fleet::{LEASE, StoreKind};
+use crate::scenario::Scenario;
 
 /// How long a run may be that a page starts.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The fields of the form, strategies left out, with what they are at first.
-const FIELDS: [(&str, &str); 12] = [
+const FIELDS: [(&str, &str); 13] = [
     ("store", "sqlite"),
     ("replicas", "3"),
     ("stock", "2000"),
     ("buyers", "64"),
-    ("orders", "4000"),
+    ("orders", ""),
     ("duration", ""),
     ("rate", ""),
     ("quantity", "1"),
     ("batch", ""),
     ("guard", ""),
+    ("control", ""),
     ("faults", ""),
     ("seed", "1"),
 ];
@@ -101,20 +102,25 @@ impl Form {
             "postgres" => Err(format!("PostgreSQL is not installed: {}", lab::INSTALL_POSTGRES)),
             _ => Err("must be sqlite or postgres".into()),
         });
-        let orders = reader.read("orders", 1, |text| number(text, 1..=10_000_000));
+        let faults = reader.read("faults", Schedule::default(), |text| {
+            Ok(optional(text, |text| Schedule::parse(&[text.into()]))?.unwrap_or_default())
+        });
+        let orders = reader.read("orders", None, |text| optional(text, |text| number(text, 1..=10_000_000)));
         let duration = reader.read("duration", None, |text| optional(text, duration));
+        // A time is instead of orders.
+        let orders = orders.filter(|_| duration.is_none());
+        let length = Length { orders, duration, stock_is_given: true, ..Length::default() };
+        let (amount, topped_up) = length.with(&faults, LEASE);
         let scenario = Scenario {
             buyers: reader.read("buyers", 1, |text| number(text, 1..=10_000)),
-            amount: duration.map_or(Amount::Orders(orders), Amount::For),
+            amount,
+            topped_up,
             rate: reader.read("rate", None, |text| optional(text, rate)),
             stock: reader.read("stock", 0, |text| number(text, 0..=1_000_000_000)),
             quantity: reader.read("quantity", 1..=1, quantity),
             seed: reader.read("seed", 1, |text| number(text, 0..=u64::MAX)),
             ..Scenario::default()
         };
-        let faults = reader.read("faults", Schedule::default(), |text| {
-            Ok(optional(text, |text| Schedule::parse(&[text.into()]))?.unwrap_or_default())
-        });
         let replicas = reader.read("replicas", 1, |text| number(text, 1..=64));
         let mut overrides = Vec::new();
         let batch = reader.read("batch", None, |text| optional(text, |text| number(text, 1..=10_000)));
@@ -123,12 +129,17 @@ impl Form {
         if !guard.is_empty() {
             overrides.push(("checkout.guard".into(), guard.into()));
         }
+        let control = reader.read("control", true, |text| match text {
+            "" => Ok(true),
+            "off" => Ok(false),
+            _ => Err("must be off, or empty".into()),
+        });
         if self.strategies.is_empty() {
             reader.mistakes.insert("strategy", "choose at least one".into());
         }
         let Reader { mistakes, .. } = reader;
         let strategies = self.strategies.clone();
-        let plan = Plan { strategies, store, replicas, repeat: 1, scenario, overrides, faults };
+        let plan = Plan { strategies, store, replicas, repeat: 1, scenario, overrides, faults, control };
         if mistakes.is_empty() { Ok(plan) } else { Err(mistakes) }
     }
 
@@ -221,7 +232,7 @@ mod tests {
     fn every_mistake_is_named_at_its_field() {
         let mistakes = Form::parse(
             "strategy=none&store=x&replicas=0&stock=-1&buyers=many&orders=0&duration=soon&rate=-1&quantity=3..1\
-             &batch=0&guard=version&faults=flood&seed=-1",
+             &batch=0&guard=version&control=maybe&faults=flood&seed=-1",
         )
         .plan()
         .expect_err("mistakes");

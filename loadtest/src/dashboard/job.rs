@@ -8,11 +8,10 @@ use jiff::Timestamp;
 use order_service::config::StrategyName;
 use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 use super::archive::Kept;
 use super::form::Form;
-use super::state::{Dashboard, Live, SAMPLED_MS, Stage, Suite};
+use super::state::{Dashboard, Live, SAMPLED_MS, Stage, Stop, Suite};
 use crate::compare::{Plan, Watcher, compare_watched};
 use crate::experiments::{self, Experiment};
 use crate::progress::Progress;
@@ -38,8 +37,8 @@ pub(super) fn run(dashboard: &Arc<Dashboard>, form: Form, plan: Plan) -> Result<
     in_thread(dashboard, move || async move {
         let watcher = Watched(Arc::clone(&watched));
         let outcome = tokio::select! {
-            () = stop.cancelled() => None,
-            outcome = compare_watched(&plan, &watcher) => Some(outcome),
+            () = stop.at_once.cancelled() => None,
+            outcome = compare_watched(&plan, &watcher, &stop.gently) => Some(outcome),
             () = sample(&watched) => None,
         };
         conclude(&watched, outcome);
@@ -57,7 +56,7 @@ pub(super) fn experiment(dashboard: &Arc<Dashboard>, experiment: Experiment) -> 
     let watched = Arc::clone(dashboard);
     in_thread(dashboard, move || async move {
         let outcome = tokio::select! {
-            () = stop.cancelled() => None,
+            () = stop.gently.cancelled() => None,
             outcome = experiments::run(experiment) => Some(outcome),
         };
         let mut inner = watched.lock();
@@ -74,11 +73,16 @@ pub(super) fn experiment(dashboard: &Arc<Dashboard>, experiment: Experiment) -> 
     Ok(())
 }
 
-/// Stops what goes on, if anything does. Its processes end with it.
+/// Stops what goes on, if anything does: a run ends with what is under way, and is judged by what was done. Asked twice, it
+/// ends at once, without a verdict. Its processes end with it.
 pub(super) fn stop(dashboard: &Dashboard) {
     if let Some(stop) = &dashboard.lock().stop {
-        stop.cancel();
+        if stop.gently.is_cancelled() {
+            stop.at_once.cancel();
+        }
+        stop.gently.cancel();
     }
+    dashboard.notify();
 }
 
 /// Stops what goes on when it is dropped, and waits for the end.
@@ -86,6 +90,7 @@ pub(super) struct StopOnDrop(pub(super) Arc<Dashboard>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
+        stop(&self.0);
         stop(&self.0);
         // What is dropped leaves at once; whoever holds on must not keep the program from its end.
         for _ in 0..100 {
@@ -97,12 +102,12 @@ impl Drop for StopOnDrop {
     }
 }
 
-fn begin(dashboard: &Dashboard) -> Result<CancellationToken, Busy> {
+fn begin(dashboard: &Dashboard) -> Result<Stop, Busy> {
     let mut inner = dashboard.lock();
     if inner.is_busy() {
         return Err(Busy);
     }
-    let stop = CancellationToken::new();
+    let stop = Stop::default();
     inner.stop = Some(stop.clone());
     Ok(stop)
 }
@@ -160,8 +165,9 @@ fn conclude(dashboard: &Dashboard, outcome: Option<anyhow::Result<Report>>) {
     suite.live = None;
     suite.stage = match outcome {
         Some(Ok(report)) => {
+            let is_stopped = report.stopped;
             suite.report = report;
-            Stage::Finished
+            if is_stopped { Stage::Stopped } else { Stage::Finished }
         }
         Some(Err(error)) => Stage::Broken(format!("{error:#}")),
         None => Stage::Stopped,
@@ -189,6 +195,8 @@ impl Watcher for Watched {
         if let Some(suite) = &mut self.0.lock().suite {
             suite.live = None;
             suite.report.runs.push(run.clone());
+            // It was run first, and is told last.
+            suite.report.runs.sort_by_key(|run| run.is_control);
         }
         self.0.notify();
     }

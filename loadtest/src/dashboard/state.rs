@@ -32,9 +32,18 @@ pub(super) struct Inner {
     /// What broke an experiment off, and which.
     pub(super) broken_experiment: Option<(&'static str, String)>,
     /// How to stop what goes on.
-    pub(super) stop: Option<CancellationToken>,
+    pub(super) stop: Option<Stop>,
     /// Past runs.
     pub(super) archive: Archive,
+}
+
+/// The two ways to stop what goes on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop {
+    /// What is under way is waited for, and what was done is judged.
+    pub(super) gently: CancellationToken,
+    /// At once, without a verdict.
+    pub(super) at_once: CancellationToken,
 }
 
 /// Runs that were started together.
@@ -80,6 +89,8 @@ pub(super) struct Live {
     pub(super) begun: Option<Instant>,
     /// All answers so far.
     pub(super) total: Interval,
+    /// Units that were there or were put in stock so far.
+    pub(super) supply: i64,
 }
 
 impl Dashboard {
@@ -109,12 +120,18 @@ impl Inner {
     pub(super) fn is_busy(&self) -> bool {
         self.stop.is_some()
     }
+
+    /// Whether what goes on was asked to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.gently.is_cancelled())
+    }
 }
 
 impl Live {
     pub(super) fn new(strategy: String, scenario: Scenario, progress: Arc<Progress>) -> Self {
         let series = Series { interval_ms: SAMPLED_MS as f64, ..Series::default() };
-        Self { strategy, scenario, progress, series, begun: None, total: Interval::default() }
+        let supply = scenario.stock;
+        Self { strategy, scenario, progress, series, begun: None, total: Interval::default(), supply }
     }
 
     /// Adds what was answered since the last sample.
@@ -134,11 +151,12 @@ impl Live {
         self.total.failed += interval.failed;
         self.total.unknown += interval.unknown;
         self.series.lost_updates = sample.lost_updates;
+        self.supply = sample.supply;
         self.series.push(interval);
     }
 
     /// Units in confirmed orders.
     pub(super) fn sold(&self) -> i64 {
-        self.series.intervals.last().map_or(0, |last| self.scenario.stock - last.owed)
+        self.series.intervals.last().map_or(0, |last| self.supply - last.owed)
     }
 }

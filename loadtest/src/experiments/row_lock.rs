@@ -26,6 +26,7 @@ async fn run() -> anyhow::Result<Observation> {
         scenario: Scenario { stock: 1_500, amount: Amount::Orders(3_000), ..Scenario::default() },
         overrides: Vec::new(),
         faults: Default::default(),
+        control: false,
     };
     let mut observation = Observation::default();
     observation.timeline.note("the load begins");
@@ -35,9 +36,8 @@ async fn run() -> anyhow::Result<Observation> {
         observation.figures.push((
             run.strategy.clone(),
             format!(
-                "{} sold of {}, {:.0} orders/s, p99 {:.1} ms, {} stale writes refused",
-                run.units_sold,
-                run.stock,
+                "{}, {:.0} orders/s, p99 {:.1} ms, {} stale writes refused",
+                run.sold_in_words(|units| units.to_string()),
                 run.accepted_per_second,
                 run.latency_ms.p99,
                 run.lock.stale_writes_rejected
@@ -45,7 +45,7 @@ async fn run() -> anyhow::Result<Observation> {
         ));
     }
     let control = report.runs.iter().find(|run| run.strategy == "none");
-    let sensitive = control.is_some_and(|run| run.oversold_units > 0);
+    let sensitive = control.is_some_and(|run| run.oversold() > 0);
     let others = report.runs.iter().filter(|run| run.strategy != "none");
     let flawless = others.clone().all(|run| run.verdict == Verdict::Correct);
     let rate = |name: &str| {

@@ -23,13 +23,13 @@ async fn run() -> anyhow::Result<Observation> {
     let one = shop(1, &mut observation).await?;
     let three = shop(3, &mut observation).await?;
     observation.observed =
-        format!("one replica sold {} of {}, three sold {}", one.units_sold, one.stock, three.units_sold);
+        format!("one replica sold {} of {}, three sold {}", sold(&one), one.stock, sold(&three));
     if let Some(witness) = three.failed("no-duplicate-reads") {
         observation.timeline.note(witness.detail.clone());
     }
     let served = three.replica_share.len();
     observation.finding =
-        (served > 1).then_some(if one.verdict == Verdict::Correct && three.oversold_units > 0 {
+        (served > 1).then_some(if one.verdict == Verdict::Correct && three.oversold() > 0 {
             Finding::Reproduced
         } else {
             Finding::Refuted
@@ -46,6 +46,10 @@ async fn shop(replicas: usize, observation: &mut Observation) -> anyhow::Result<
     fleet.stop().await?;
     let name = format!("{replicas} replica{}", if replicas == 1 { "" } else { "s" });
     observation.timeline.note(format!("{name}: {} ordered, {} accepted", run.attempts, run.accepted));
-    observation.figures.push((name, format!("{} sold, oversold by {}", run.units_sold, run.oversold_units)));
+    observation.figures.push((name, format!("{} sold, oversold by {}", sold(&run), run.oversold())));
     Ok(run)
+}
+
+fn sold(run: &RunReport) -> String {
+    run.units_sold.map_or_else(|| "an unknown number".into(), |units| units.to_string())
 }

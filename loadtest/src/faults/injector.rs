@@ -78,9 +78,13 @@ impl<'a> Injector<'a> {
         &self.marks
     }
 
-    /// What was asked for and not done, and why.
-    pub fn missed(&self) -> Vec<String> {
-        let late = self.to_come.iter().map(|fault| format!("{fault}: the run had ended before"));
+    /// What was asked for and not done, and why; of a run that was stopped, only what could not be done.
+    pub fn missed(&self, stopped: bool) -> Vec<String> {
+        let late = self
+            .to_come
+            .iter()
+            .filter(|_| !stopped)
+            .map(|fault| format!("{fault}: the run had ended before"));
         self.impossible.iter().cloned().chain(late).collect()
     }
 

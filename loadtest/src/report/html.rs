@@ -24,7 +24,6 @@ pub mod verdict;
 use maud::{Markup, html};
 
 use super::{Report, RunReport};
-use crate::verdict::Verdict;
 
 /// The report as a page that can be opened from a file: it asks nothing of any network.
 pub fn page(report: &Report) -> String {
@@ -40,7 +39,7 @@ pub fn page(report: &Report) -> String {
 pub fn title(report: &Report) -> String {
     match &report.runs[..] {
         [run] => verdict::headline(run),
-        runs => format!("{} runs", runs.len()),
+        _ => report.summary(),
     }
 }
 
@@ -73,7 +72,7 @@ pub fn evidence(run: &RunReport, prefix: &str) -> Markup {
     };
     html! {
         div.evidence {
-            (charts::all(series, &run.faults, prefix))
+            (charts::all(series, &run.faults, &run.availability, prefix))
             (lanes::section(&run.strategy, series, &run.faults, prefix))
         }
     }
@@ -81,12 +80,10 @@ pub fn evidence(run: &RunReport, prefix: &str) -> Markup {
 
 /// All runs in one line each.
 fn summary(report: &Report) -> Markup {
-    let count = |verdict| report.runs.iter().filter(|run| run.verdict == verdict).count();
     html! {
         section.summary aria-labelledby="summary" {
             h1 #summary {
-                (report.runs.len()) " runs: " (count(Verdict::Violated)) " violated, "
-                (count(Verdict::Correct)) " correct, " (count(Verdict::Inconclusive)) " inconclusive"
+                (report.summary())
             }
             ul.chips {
                 @for (number, run) in report.runs.iter().enumerate() {
@@ -147,7 +144,7 @@ mod tests {
             locks: Some(Locks::of(&records, 0)),
             ..Series::default()
         };
-        let page = charts::all(&series, &[], "").into_string()
+        let page = charts::all(&series, &[], &Default::default(), "").into_string()
             + &lanes::section("redis", &series, &[], "").into_string();
         // Of this page, and its JSON in a link, three megabytes hold several.
         let json = serde_json::to_string(&series).expect("a series can be written");

@@ -31,6 +31,7 @@ pub fn comparison(report: &Report) -> String {
         "hold p50",
         "batch",
         "stale",
+        "longest gap",
     ]);
     for strategy in strategies(report) {
         let runs: Vec<_> = report.runs.iter().filter(|run| run.strategy == strategy).collect();
@@ -39,10 +40,10 @@ pub fn comparison(report: &Report) -> String {
         let lock = |ms: f64| number(if is_lock { format!("{ms:.1} ms") } else { "–".into() });
         let of = |figure: fn(&RunReport) -> f64| median(runs.iter().map(|run| figure(run)).collect());
         table.add_row([
-            Cell::new(&strategy),
+            Cell::new(name(runs[0])),
             verdicts(&runs),
-            number(format!("{:.0} of {}", of(|run| run.units_sold as f64), runs[0].stock)),
-            number(format!("{:.0}", of(|run| run.oversold_units as f64))),
+            number(sold(&runs)),
+            number(known(&runs, |run| run.oversold_units)),
             number(format!("{:.0}", of(|run| run.accepted_per_second))),
             number(format!("{:.1}", of(|run| run.latency_ms.p50))),
             number(format!("{:.1}", of(|run| run.latency_ms.p99))),
@@ -50,21 +51,29 @@ pub fn comparison(report: &Report) -> String {
             lock(of(|run| run.lock.hold_ms.p50)),
             number(format!("{:.1}", of(|run| run.lock.batch_mean))),
             number(format!("{:.0}", of(|run| run.lock.stale_writes_rejected as f64))),
+            number(format!("{:.0} ms", of(|run| run.availability.longest_gap.ms))),
         ]);
     }
     for not_run in &report.not_run {
         table.add_row([Cell::new(&not_run.strategy), Cell::new("not run")]);
     }
     let mut text = table.to_string();
+    if report.asked_for().count() > 1 {
+        text += &format!("\n\n{}", report.summary());
+    }
+    if report.stopped {
+        text += "\n\nStopped before the end: the verdicts are on what was done.";
+    }
     for run in worth_telling(report) {
-        text += &format!("\n\n{}: {}", run.strategy, headline(run));
+        text += &format!("\n\n{}: {}", name(run), headline(run));
         let unexpected = !run.is_as_expected();
         for check in &run.checks {
             let witness = ["not-oversold", "no-duplicate-reads"].contains(&check.name.as_str());
             if matches!(check.status, Status::Fail | Status::Unknown) && (witness || unexpected) {
-                text += &format!("\n  {}", check.detail);
+                text += &format!("\n  {}: {}", check.name, check.detail);
             }
         }
+        text += &run.disappointment().map_or_else(String::new, |why| format!("\n  {why}"));
     }
     for not_run in &report.not_run {
         text += &format!("\n\n{}: not run: {}", not_run.strategy, not_run.reason);
@@ -92,9 +101,16 @@ pub fn comparison(report: &Report) -> String {
 /// What was broken in a run, and when.
 fn broken(run: &RunReport) -> String {
     let mut text = format!("\n\n{}, broken on purpose:", run.strategy);
-    for fault in &run.faults {
+    for (number, fault) in run.faults.iter().enumerate() {
         let lasted = fault.until_ms.map(|until| format!(", for {:.0} ms", until - fault.at_ms));
-        text += &format!("\n  {:>7.0} ms  {}{}", fault.at_ms, fault.what, lasted.unwrap_or_default());
+        let after = run.availability.after(number).map(|after| format!("; {}", after.in_words()));
+        text += &format!(
+            "\n  {:>7.0} ms  {}{}{}",
+            fault.at_ms,
+            fault.what,
+            lasted.unwrap_or_default(),
+            after.unwrap_or_default()
+        );
     }
     text
 }
@@ -158,11 +174,16 @@ pub fn details(run: &RunReport) -> String {
             latency.attempts, response.p50, response.p99, response.max, service.p50, service.p99, service.max
         )
     });
+    let stopped = if run.stopped { "\nStopped before the end: the verdict is on what was done." } else { "" };
+    let gap = run.availability.longest_gap;
     let mut text = format!(
-        "{}\n{checks}\n\n{:.0} orders/s over {:.2} s, {} buyers, {} replicas, batches of {:.1}{}",
+        "{}{stopped}\n{checks}\n\n{:.0} orders/s over {:.2} s, the longest time without a sale {:.0} ms (from {:.0} ms on), \
+         {} buyers, {} replicas, batches of {:.1}{}",
         headline(run),
         run.accepted_per_second,
-        run.seconds,
+        run.availability.selling_ms / 1e3,
+        gap.ms,
+        gap.from_ms,
         run.buyers,
         run.replicas,
         run.lock.batch_mean,
@@ -185,20 +206,38 @@ pub fn details(run: &RunReport) -> String {
 
 /// A run in one line.
 fn headline(run: &RunReport) -> String {
-    let sold = format!("{} sold of {}", run.units_sold, run.stock);
+    let sold = run.sold_in_words(|units| units.to_string());
+    let strategy = &run.strategy;
+    let why = run.reason().map_or_else(String::new, |check| format!(" · {}", check.name));
     match run.verdict {
-        Verdict::Violated if run.oversold_units > 0 => {
-            format!("OVERSOLD by {} · {} · {sold}", run.oversold_units, run.strategy)
+        Verdict::Violated if run.oversold() > 0 => {
+            format!("OVERSOLD by {} · {strategy} · {sold}", run.oversold())
         }
-        Verdict::Violated => format!("VIOLATED · {} · {sold}", run.strategy),
-        Verdict::Inconclusive => format!("INCONCLUSIVE · {} · {sold}", run.strategy),
-        Verdict::Correct => format!("CORRECT · {} · {sold}", run.strategy),
+        Verdict::Violated => format!("VIOLATED{why} · {strategy} · {sold}"),
+        Verdict::Inconclusive => format!("INCONCLUSIVE{why} · {strategy} · {sold}"),
+        Verdict::Correct => format!("CORRECT · {strategy} · {sold}"),
     }
+}
+
+/// What a run's row is called.
+fn name(run: &RunReport) -> String {
+    if run.is_control { format!("{} (control)", run.strategy) } else { run.strategy.clone() }
+}
+
+fn sold(runs: &[&RunReport]) -> String {
+    let supply = median(runs.iter().map(|run| run.supply.unwrap_or(run.stock) as f64).collect());
+    format!("{} of {supply:.0}", known(runs, |run| run.units_sold))
+}
+
+/// The median of those that are known.
+fn known(runs: &[&RunReport], figure: fn(&RunReport) -> Option<i64>) -> String {
+    let values: Vec<_> = runs.iter().filter_map(|run| figure(run)).map(|value| value as f64).collect();
+    if values.is_empty() { "unknown".into() } else { format!("{:.0}", median(values)) }
 }
 
 fn verdicts(runs: &[&RunReport]) -> Cell {
     let wrong = runs.iter().filter(|run| run.verdict != Verdict::Correct).count();
-    let oversold = runs.iter().filter(|run| run.oversold_units > 0).count();
+    let oversold = runs.iter().filter(|run| run.oversold() > 0).count();
     let inconclusive = runs.iter().filter(|run| run.verdict == Verdict::Inconclusive).count();
     let (word, colour, count) = if oversold > 0 {
         ("OVERSOLD", Color::Red, oversold)

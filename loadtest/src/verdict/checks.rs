@@ -340,7 +340,17 @@ pub(super) fn exercised(evidence: &Evidence, database: &Database) -> Finding {
     let failed = original().filter(|a| a.is_unknown() || matches!(a.outcome, Outcome::Failed { .. })).count();
     let unsold = database.audit.supply - units_sold(database);
     if failed > 0 && !evidence.faults.any() && unsold > 0 {
-        return Unknown(format!("{failed} attempts failed, and {unsold} units were not sold"));
+        let mut reasons = BTreeMap::<&str, usize>::new();
+        for attempt in original() {
+            if let Outcome::Failed { why } | Outcome::Unknown { why } | Outcome::Broken { why } =
+                &attempt.outcome
+            {
+                *reasons.entry(why).or_default() += 1;
+            }
+        }
+        let most = reasons.into_iter().max_by_key(|(_, count)| *count);
+        let most = most.map_or_else(String::new, |(why, count)| format!(" ({count} of them: {why})"));
+        return Unknown(format!("{failed} attempts failed{most}, and {unsold} units were not sold"));
     }
     Pass(format!("{accepted} orders were confirmed"))
 }

@@ -440,21 +440,24 @@ fn what_cannot_be_seen_is_unknown_and_never_correct() {
 }
 
 #[test]
-fn without_an_oversold_control_nothing_is_proven() {
-    let with = |control| {
+fn without_a_broken_control_nothing_is_proven() {
+    let with = |control: Option<(i64, u64)>| {
+        let control = control.map(|(oversold_units, lost_updates)| Control { oversold_units, lost_updates });
         let mut all = checks(&good());
         all.push(sensitive(control));
         verdict(&all)
     };
-    assert_eq!(with(Some(true)), Verdict::Correct);
-    assert_eq!(with(Some(false)), Verdict::Inconclusive);
+    assert_eq!(with(Some((3, 3))), Verdict::Correct);
+    // Where the stock was too large to oversell.
+    assert_eq!(with(Some((0, 3))), Verdict::Correct);
+    assert_eq!(with(Some((0, 0))), Verdict::Inconclusive);
     assert_eq!(with(None), Verdict::Correct);
 }
 
 #[test]
 fn violated_outranks_inconclusive() {
     let mut all = checks(&good());
-    all.push(sensitive(Some(false)));
+    all.push(sensitive(Some(Control { oversold_units: 0, lost_updates: 0 })));
     all[0].status = Status::Fail;
     assert_eq!(verdict(&all), Verdict::Violated);
 }

@@ -12,7 +12,7 @@ const TYPED: [(&str, &str, &str, &str); 10] = [
     ("replicas", "Replicas", "", "numeric"),
     ("stock", "Stock", "units at the beginning", "numeric"),
     ("buyers", "Buyers", "at the same time", "numeric"),
-    ("orders", "Orders", "until the run is over", "numeric"),
+    ("orders", "Orders", "empty: 4000, or until all faults are over", "numeric"),
     ("duration", "Duration", "such as 10s, instead of orders", "text"),
     ("rate", "Arrival", "orders/s; empty: as fast as answered", "decimal"),
     ("quantity", "Quantity", "units per order: 1, or 1..3", "text"),
@@ -45,6 +45,7 @@ pub(super) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> Markup {
         div.fields {
             (choice(form, mistake("store"), "store", "Store", &[("sqlite", "SQLite, a file"), ("postgres", "PostgreSQL")]))
             (choice(form, mistake("guard"), "guard", "Guard", &[("", "as usual"), ("version", "version"), ("off", "off")]))
+            (choice(form, mistake("control"), "control", "Control without a lock", &[("", "yes"), ("off", "no")]))
             @for (name, label, hint, keyboard) in TYPED {
                 div.field {
                     label for={ "field-" (name) } { (label) }
@@ -88,7 +89,9 @@ pub(super) fn buttons(inner: &Inner) -> Markup {
         div.buttons {
             button.primary #start type="submit" disabled[busy] { "Run" }
             button #start-all type="submit" name="all" value="1" disabled[busy] { "Run all" }
-            button #stop type="submit" formaction="/stop" formnovalidate disabled[!busy] { "Stop" }
+            button #stop type="submit" formaction="/stop" formnovalidate disabled[!busy] {
+                @if inner.is_stopping() { "Stop at once" } @else { "Stop" }
+            }
             @if let Some(experiment) = inner.experiment {
                 span.note { "The experiment " (experiment) " goes on: one thing at a time." }
             }

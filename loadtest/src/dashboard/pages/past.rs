@@ -102,7 +102,7 @@ fn compared(a: &Entry, b: &Entry) -> Markup {
 fn both(strategy: &str, a: Option<&RunReport>, b: Option<&RunReport>) -> Markup {
     type Figure = (&'static str, fn(&RunReport) -> f64, fn(f64) -> String);
     let figures: [Figure; 5] = [
-        ("oversold units", |run| run.oversold_units as f64, |value| whole(value as i64)),
+        ("oversold units", |run| run.oversold() as f64, |value| whole(value as i64)),
         ("orders/s", |run| run.accepted_per_second, rate),
         ("p50 ms", |run| run.latency_ms.p50, ms),
         ("p99 ms", |run| run.latency_ms.p99, ms),

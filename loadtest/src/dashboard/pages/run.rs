@@ -10,6 +10,7 @@ use crate::report::html::figures::{ms, whole};
 use crate::report::html::verdict::{Banner, Tile, Tone, banner, chip, tiles};
 use crate::report::html::{charts, comparison, downloads, evidence, layout, proof};
 use crate::report::{Report, RunReport};
+use crate::verdict::Verdict;
 
 /// The number of the run that a query asks for.
 pub(in crate::dashboard) fn shown(query: &str) -> Option<usize> {
@@ -50,14 +51,16 @@ pub(in crate::dashboard) fn parts(inner: &Inner, show: Option<usize>) -> Vec<Par
     let report = suite.map_or(&nothing, |suite| &suite.report);
     let live = suite.and_then(|suite| suite.live.as_ref());
     let asked_for = show.and_then(|number| report.runs.get(number));
-    let run = asked_for.or_else(|| if live.is_some() { None } else { report.runs.last() });
+    let run = asked_for.or_else(|| if live.is_some() { None } else { telling(report) });
+    let several = asked_for.is_none() && live.is_none() && report.asked_for().count() > 1;
     let (headline, four, middle, end) = match (run, live) {
+        (Some(run), _) if several => of_several(report, run),
         (Some(run), _) => of_run(run),
         (None, Some(live)) => of_live(live),
         (None, None) => of_nothing(suite),
     };
     let tabs = suite.map_or_else(|| html! {}, |suite| tabs(suite, run));
-    let stage = suite.map_or_else(|| html! {}, |suite| stage(&suite.stage));
+    let stage = suite.map_or_else(|| html! {}, |suite| stage(&suite.stage, inner.is_stopping()));
     let running = live.map(|live| live.strategy.as_str());
     let table = comparison::section(&report.runs, &report.not_run, running);
     vec![
@@ -77,9 +80,34 @@ fn of_run(run: &RunReport) -> Shown {
     (banner(&Banner::of(run), 1), tiles(&Tile::of(run, "")), evidence(run, ""), proof::sections(run, ""))
 }
 
+/// The run that is shown of several where none was asked for: the first that went wrong, or else the last.
+fn telling(report: &Report) -> Option<&RunReport> {
+    let first = |verdict| report.asked_for().find(|run| run.verdict == verdict);
+    let wrong = first(Verdict::Violated).or_else(|| first(Verdict::Inconclusive));
+    wrong.or_else(|| report.asked_for().last())
+}
+
+/// The banner is of all runs, and the rest of one of them.
+fn of_several(report: &Report, run: &RunReport) -> Shown {
+    let any = |verdict| report.asked_for().any(|run| run.verdict == verdict);
+    let tone = match (any(Verdict::Violated), any(Verdict::Inconclusive)) {
+        (true, _) => Tone::Violated,
+        (_, true) => Tone::Inconclusive,
+        _ => Tone::Correct,
+    };
+    let summary = Banner {
+        tone,
+        word: report.summary(),
+        facts: Vec::new(),
+        meaning: format!("Below is the run under {}; the others are a click away.", run.strategy),
+    };
+    let (_, four, middle, end) = of_run(run);
+    (banner(&summary, 1), four, middle, end)
+}
+
 fn of_live(live: &Live) -> Shown {
     let last = live.series.intervals.last().cloned().unwrap_or_default();
-    let (sold, stock) = (live.sold(), live.scenario.stock);
+    let (sold, stock) = (live.sold(), live.supply);
     let oversold = (sold - stock).max(0);
     let lost = live.series.lost_updates;
     // No figures in these words: they are read out whenever they change.
@@ -106,10 +134,11 @@ fn of_live(live: &Live) -> Shown {
     let median =
         latest.map_or_else(String::new, |latency| format!("just now; median {} ms", ms(latency.p50)));
     let p99 = latest.map(|latency| latency.p99);
-    let four = Tile::four("", (sold, stock, oversold, lost), (per_second, answered), (p99, median));
+    let four =
+        Tile::four("", (Some(sold), stock, Some(oversold), lost), (per_second, answered), (p99, median));
     let middle = html! {
         div.evidence {
-            @if last.until_ms > 0.0 { (charts::all(&live.series, &[], "")) }
+            @if last.until_ms > 0.0 { (charts::all(&live.series, &[], &Default::default(), "")) }
             figure.card id="locks" { h2 { "Who had the lock when" } p.note { "The replicas are asked when the run is over." } }
         }
     };
@@ -142,10 +171,13 @@ fn of_nothing(suite: Option<&Suite>) -> Shown {
     (banner(&shown, 1), html! {}, html! {}, html! {})
 }
 
-fn stage(stage: &Stage) -> Markup {
+fn stage(stage: &Stage, is_stopping: bool) -> Markup {
     match stage {
+        Stage::Running if is_stopping => html! {
+            p.note { "Stopping: what is under way is waited for, and what was done is judged." }
+        },
         Stage::Running | Stage::Finished => html! {},
-        Stage::Stopped => html! { p.note { "Stopped: what was running then has no verdict." } },
+        Stage::Stopped => html! { p.note { "Stopped before the end: the verdict is on what was done." } },
         Stage::Broken(why) => html! { p.message { (why) } },
     }
 }

@@ -5,6 +5,7 @@ use plotters::style::RGBColor;
 
 use super::figures::{ms, rate, seconds, whole};
 use super::plot::{Line, Plot};
+use crate::availability::{Availability, Gap};
 use crate::faults::FaultMark;
 use crate::series::{Interval, Series};
 
@@ -14,13 +15,16 @@ const GREEN: RGBColor = RGBColor(0x00, 0x8f, 0x68);
 const BROWN: RGBColor = RGBColor(0x8a, 0x6d, 0x00);
 const GREY: RGBColor = RGBColor(0x77, 0x7d, 0x86);
 
+/// A time without a sale that is long enough to be marked, in milliseconds.
+const LONG_GAP_MS: f64 = 100.0;
+
 /// Stock, throughput and latency, and what was broken meanwhile.
-pub fn all(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
+pub fn all(series: &Series, marks: &[FaultMark], availability: &Availability, prefix: &str) -> Markup {
     html! {
         (stock(series, marks, prefix))
-        (throughput(series, marks, prefix))
+        (throughput(series, marks, availability.longest_gap, prefix))
         (latency(series, marks, prefix))
-        @if !marks.is_empty() { (faults(marks)) }
+        @if !marks.is_empty() { (faults(marks, availability)) }
     }
 }
 
@@ -40,6 +44,7 @@ fn stock(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
             line(series, "supply − Σ orders", VERMILION, |interval| Some(interval.owed as f64)),
         ],
         marks,
+        gap: None,
         alarm_below_zero: true,
     };
     let aim = if owed < 0 { "Below zero is sold and was never there." } else { "" };
@@ -55,7 +60,7 @@ fn stock(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
     )
 }
 
-fn throughput(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
+fn throughput(series: &Series, marks: &[FaultMark], gap: Gap, prefix: &str) -> Markup {
     let per_second = |interval: &Interval, count: u64| {
         let number = series.intervals.partition_point(|other| other.until_ms < interval.until_ms);
         let since = number.checked_sub(1).map_or(0.0, |before| series.intervals[before].until_ms);
@@ -64,8 +69,17 @@ fn throughput(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
     let sum = |of: fn(&Interval) -> u64| whole(series.intervals.iter().map(of).sum::<u64>());
     let (accepted, sold_out) = (sum(|i| i.accepted), sum(|i| i.sold_out));
     let (failed, unknown) = (sum(|i| i.failed), sum(|i| i.unknown));
-    let caption =
-        format!("Answers: {accepted} accepted, {sold_out} sold out, {failed} failed, {unknown} unknown.");
+    let longest = match gap.ms > 0.0 {
+        true => format!(
+            " The longest time without a sale was {} s, from {} s on.",
+            seconds(gap.ms),
+            seconds(gap.from_ms)
+        ),
+        false => String::new(),
+    };
+    let caption = format!(
+        "Answers: {accepted} accepted, {sold_out} sold out, {failed} failed, {unknown} unknown.{longest}"
+    );
     let plot = Plot {
         class: "plot-throughput",
         description: format!("Answers per second along the time of the run. {caption}"),
@@ -77,6 +91,7 @@ fn throughput(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
             line(series, "unknown", BROWN, |i| per_second(i, i.unknown)),
         ]),
         marks,
+        gap: (gap.ms >= LONG_GAP_MS).then_some((gap.from_ms / 1e3, (gap.from_ms + gap.ms) / 1e3)),
         alarm_below_zero: false,
     };
     let row = |i: &Interval| {
@@ -100,6 +115,7 @@ fn latency(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
             line(series, "p99", VERMILION, |i| Some(i.latency_ms?.p99)),
         ],
         marks,
+        gap: None,
         alarm_below_zero: false,
     };
     let row = |i: &Interval| match i.latency_ms {
@@ -176,16 +192,17 @@ fn table(series: &Series, columns: &[&str], row: impl Fn(&Interval) -> Vec<Strin
     }
 }
 
-fn faults(marks: &[FaultMark]) -> Markup {
+fn faults(marks: &[FaultMark], availability: &Availability) -> Markup {
     html! {
         section.card {
             h2 { "Faults" }
             ol.faults {
-                @for mark in marks {
+                @for (number, mark) in marks.iter().enumerate() {
                     li {
                         (seconds(mark.at_ms)) " s"
                         @if let Some(until) = mark.until_ms { " to " (seconds(until)) " s" }
                         ": " (mark.what)
+                        @if let Some(after) = availability.after(number) { "; " (after.in_words()) }
                     }
                 }
             }

@@ -8,7 +8,7 @@ use crate::report::{NotRun, RunReport};
 use crate::verdict::Verdict;
 
 /// What the columns are called.
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "strategy",
     "verdict",
     "oversold",
@@ -20,6 +20,7 @@ const COLUMNS: [&str; 11] = [
     "lock wait p99 ms",
     "hold p50 ms",
     "batch",
+    "longest gap ms",
 ];
 
 /// The table of a suite. `running` is the strategy whose run goes on.
@@ -34,12 +35,12 @@ pub fn section(runs: &[RunReport], not_run: &[NotRun], running: Option<&str>) ->
                     tbody {
                         @for run in runs { (row(run, runs.first())) }
                         @if let Some(strategy) = running {
-                            tr { th scope="row" { (strategy) } td colspan="10" { "running" } }
+                            tr { th scope="row" { (strategy) } td colspan="11" { "running" } }
                         }
                         @for not_run in not_run {
                             tr {
                                 th scope="row" { (not_run.strategy) }
-                                td colspan="10" {
+                                td colspan="11" {
                                     "not run: " (not_run.reason)
                                     @if let Some(install) = &not_run.install { ": " code { (install) } }
                                 }
@@ -72,9 +73,11 @@ fn row(run: &RunReport, baseline: Option<&RunReport>) -> Markup {
     };
     html! {
         tr {
-            th scope="row" { (run.strategy) }
+            th scope="row" { (run.strategy) @if run.is_control { " " span.note { "control" } } }
             td class={ "verdict " (tone_class(run.verdict)) } { (icon(Tone::from(run.verdict))) (word(run)) }
-            td data-figure="oversold" { (whole(run.oversold_units)) }
+            td data-figure="oversold" {
+                @if let Some(oversold) = run.oversold_units { (whole(oversold)) } @else { "unknown" }
+            }
             td data-figure="lost" { @if let Some(lost) = lost { (whole(lost)) } @else { "–" } }
             td data-figure="stale" { (whole(run.lock.stale_writes_rejected)) }
             td data-figure="rate" {
@@ -85,13 +88,14 @@ fn row(run: &RunReport, baseline: Option<&RunReport>) -> Markup {
             td data-figure="wait" { (lock(run.lock.wait_ms.p99)) }
             td data-figure="hold" { (lock(run.lock.hold_ms.p50)) }
             td data-figure="batch" { (format!("{:.1}", run.lock.batch_mean)) }
+            td data-figure="gap" { (ms(run.availability.longest_gap.ms)) }
         }
     }
 }
 
 fn word(run: &RunReport) -> &'static str {
     match run.verdict {
-        Verdict::Violated if run.oversold_units > 0 => "OVERSOLD",
+        Verdict::Violated if run.oversold() > 0 => "OVERSOLD",
         Verdict::Violated => "VIOLATED",
         Verdict::Correct => "correct",
         Verdict::Inconclusive => "inconclusive",

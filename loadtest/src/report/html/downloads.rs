@@ -41,9 +41,11 @@ pub fn embedded(report: &Report) -> Markup {
 pub fn csv(report: &Report) -> String {
     let mut csv = String::from(
         "strategy,store,replicas,buyers,stock,attempts,accepted,sold_out,failed,unknown,units_sold,oversold_units,\
-         lost_updates,verdict,accepted_per_second,seconds,p50_ms,p90_ms,p99_ms,max_ms,lock_wait_p99_ms,\
+         lost_updates,verdict,accepted_per_second,seconds,longest_gap_ms,p50_ms,p90_ms,p99_ms,max_ms,lock_wait_p99_ms,\
          lock_hold_p50_ms,batch_mean,stale_writes_rejected,seed\n",
     );
+    let known = |units: Option<i64>| units.map_or_else(String::new, |units| units.to_string());
+    let text = |value: f64| value.to_string();
     for run in &report.runs {
         let lost = run.series.as_ref().map_or_else(String::new, |series| series.lost_updates.to_string());
         let counts =
@@ -53,15 +55,10 @@ pub fn csv(report: &Report) -> String {
         let mut cells = vec![cell(&run.strategy), cell(&run.store)];
         cells.extend([run.replicas.to_string(), run.buyers.to_string(), run.stock.to_string()]);
         cells.extend(counts);
-        cells.extend([
-            run.units_sold.to_string(),
-            run.oversold_units.to_string(),
-            lost,
-            run.verdict.to_string(),
-        ]);
-        cells.extend([run.accepted_per_second, run.seconds].map(|value| value.to_string()));
-        cells.extend(latency.map(|value| value.to_string()));
-        cells.extend(cost.map(|value| value.to_string()));
+        cells.extend([known(run.units_sold), known(run.oversold_units), lost, run.verdict.to_string()]);
+        cells.extend([run.accepted_per_second, run.seconds, run.availability.longest_gap.ms].map(text));
+        cells.extend(latency.map(text));
+        cells.extend(cost.map(text));
         cells.extend([run.lock.stale_writes_rejected.to_string(), run.seed.to_string()]);
         csv += &cells.join(",");
         csv.push('\n');

@@ -73,7 +73,7 @@ fn lanes(lanes: &[Lane], [from, to]: [f64; 2], marks: &[FaultMark], description:
                     span.note { "showing " (whole(lane.holds.len() as u64)) " of " (whole(lane.total as u64)) }
                 }
                 svg.lane width="100%" height=(HEIGHT + 2) {
-                    @for mark in marks {
+                    @for mark in marks.iter().filter(|mark| mark.strikes(&lane.replica)) {
                         @let (start, end) = (at(mark.at_ms), at(mark.until_ms.unwrap_or(mark.at_ms)));
                         (rectangle("fault", start, (end - start).max(0.1), 0, HEIGHT + 2))
                     }
@@ -147,4 +147,28 @@ fn numbers(locks: &Locks) -> Markup {
 
 fn precise(ms: f64) -> String {
     format!("{ms:.2}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_one_replica_shades_its_lane_alone() {
+        let lane = |number: u32| Lane { replica: format!("replica-{number}"), ..Lane::default() };
+        let mark = |replica| FaultMark {
+            at_ms: 10.0,
+            until_ms: Some(20.0),
+            what: "something".into(),
+            replica,
+            costs_leases: true,
+        };
+        let shaded = |mark: FaultMark| {
+            let drawn = lanes(&[lane(1), lane(2), lane(3)], [0.0, 100.0], &[mark], "").into_string();
+            let lanes: Vec<_> = drawn.split("lane-name").skip(1).collect();
+            lanes.iter().map(|lane| lane.contains("class=\"fault\"")).collect::<Vec<_>>()
+        };
+        assert_eq!(shaded(mark(Some(1))), [false, true, false]);
+        assert_eq!(shaded(mark(None)), [true, true, true]);
+    }
 }

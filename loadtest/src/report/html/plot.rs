@@ -53,6 +53,8 @@ pub(super) struct Plot<'a> {
     pub(super) seconds: f64,
     pub(super) lines: Vec<Line>,
     pub(super) marks: &'a [FaultMark],
+    /// The longest time without a sale, in seconds, where it is worth a mark.
+    pub(super) gap: Option<(f64, f64)>,
     /// Whether what is below zero is an alarm.
     pub(super) alarm_below_zero: bool,
 }
@@ -74,6 +76,9 @@ impl Plot<'_> {
                     li { svg class={ "swatch " (self.class) } viewBox="0 0 32 8" {
                         line x1="0" y1="4" x2="32" y2="4" stroke=(hex(line.colour)) stroke-width="3" {}
                     } (line.name) }
+                }
+                @if self.gap.is_some() {
+                    li { svg.swatch viewBox="0 0 32 8" { rect width="32" height="8" fill=(hex(INK)) opacity="0.25" {} } "longest time without a sale" }
                 }
                 @if !self.marks.is_empty() {
                     li { svg.swatch viewBox="0 0 32 8" { rect width="32" height="8" fill=(hex(FAULT)) opacity="0.35" {} } "fault" }
@@ -117,6 +122,10 @@ impl Plot<'_> {
             .y_label_formatter(&|value| short(*value))
             .label_style(font())
             .draw()?;
+        if let Some((from, until)) = self.gap {
+            let band = [(from, values.start), (until.min(self.seconds), values.end)];
+            chart.draw_series([Rectangle::new(band, INK.mix(0.18).filled())])?;
+        }
         for (number, mark) in self.marks.iter().enumerate() {
             let from = (mark.at_ms / 1e3).clamp(0.0, self.seconds);
             let until = (mark.until_ms.unwrap_or(mark.at_ms) / 1e3).clamp(from, self.seconds);

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::figures::{ms, rate, whole};
 use crate::report::RunReport;
-use crate::verdict::{Status, Verdict};
+use crate::verdict::Verdict;
 
 /// What a banner is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,20 +59,20 @@ pub struct Banner {
 impl Banner {
     /// The banner of a run that is over.
     pub fn of(run: &RunReport) -> Self {
-        let sold = format!("{} sold of {}", whole(run.units_sold), whole(run.stock));
+        let sold = run.sold_in_words(whole);
         let strategy = run.strategy.clone();
-        let failed = run.checks.iter().find(|check| check.status == Status::Fail);
-        let unseen = run.checks.iter().find(|check| check.status == Status::Unknown);
-        let told = |check: Option<&crate::verdict::Check>| {
-            check.map_or_else(String::new, |check| format!("{}: {}", check.name, check.detail))
-        };
+        let reason = run.reason();
+        let why = reason.map(|check| check.name.clone());
+        let told = reason.map_or_else(String::new, |check| format!("{}: {}", check.name, check.detail));
         let (word, facts, meaning) = match run.verdict {
-            Verdict::Violated if run.oversold_units > 0 => (
-                format!("OVERSOLD by {}", whole(run.oversold_units)),
+            Verdict::Violated if run.oversold() > 0 => (
+                format!("OVERSOLD by {}", whole(run.oversold())),
                 vec![strategy, sold],
                 "The orders in the database add up to more than there ever was.".into(),
             ),
-            Verdict::Violated => ("VIOLATED".into(), vec![strategy, sold], told(failed)),
+            Verdict::Violated => {
+                ("VIOLATED".into(), [strategy].into_iter().chain(why).chain([sold]).collect(), told)
+            }
             Verdict::Correct => (
                 "CORRECT".into(),
                 vec![
@@ -82,12 +82,13 @@ impl Banner {
                 ],
                 format!("{sold}. Every check that applies has passed, on what the database says."),
             ),
-            Verdict::Inconclusive if run.unknown > 0 => (
-                "INCONCLUSIVE".into(),
-                vec![strategy, format!("{} outcomes unknown", whole(run.unknown))],
-                told(unseen),
-            ),
-            Verdict::Inconclusive => ("INCONCLUSIVE".into(), vec![strategy, sold], told(unseen)),
+            Verdict::Inconclusive => {
+                ("INCONCLUSIVE".into(), [strategy].into_iter().chain(why).chain([sold]).collect(), told)
+            }
+        };
+        let meaning = match run.disappointment() {
+            Some(why) => format!("{why}."),
+            None => meaning,
         };
         Self { tone: run.verdict.into(), word, facts, meaning }
     }
@@ -119,12 +120,12 @@ pub fn banner(banner: &Banner, level: u8) -> Markup {
 pub fn chip(run: &RunReport, href: &str, current: bool) -> Markup {
     let tone = Tone::from(run.verdict);
     let word = match run.verdict {
-        Verdict::Violated if run.oversold_units > 0 => format!("oversold by {}", whole(run.oversold_units)),
+        Verdict::Violated if run.oversold() > 0 => format!("oversold by {}", whole(run.oversold())),
         verdict => verdict.to_string(),
     };
     html! {
         a class={ "chip " (tone.class()) } href=(href) aria-current=[current.then_some("true")] {
-            (icon(tone)) b { (run.strategy) } " " (word)
+            (icon(tone)) b { (run.strategy) } " " (word) @if run.is_control { " (control)" }
         }
     }
 }
@@ -172,12 +173,19 @@ impl Tile {
     /// The tiles of a run that is over; `prefix` is that of its evidence's names.
     pub fn of(run: &RunReport, prefix: &str) -> [Self; 4] {
         let lost = run.series.as_ref().map_or(0, |series| series.lost_updates);
-        let sold = (run.units_sold, run.stock, run.oversold_units, lost);
+        let sold = (run.units_sold, run.supply.unwrap_or(run.stock), run.oversold_units, lost);
         let late = if run.generator_kept_up { "" } else { "; the generator was late" };
         Self::four(
             prefix,
             sold,
-            (run.accepted_per_second, format!("over {:.1} s", run.seconds)),
+            (
+                run.accepted_per_second,
+                format!(
+                    "over {:.1} s; at most {} ms without a sale",
+                    run.availability.selling_ms / 1e3,
+                    ms(run.availability.longest_gap.ms)
+                ),
+            ),
             (Some(run.latency_ms.p99), format!("median {} ms{late}", ms(run.latency_ms.p50))),
         )
     }
@@ -185,7 +193,7 @@ impl Tile {
     /// The four tiles from (units sold, stock, oversold units, lost updates), orders per second, and p99.
     pub fn four(
         prefix: &str,
-        (sold, stock, oversold, lost): (i64, i64, i64, u64),
+        (sold, stock, oversold, lost): (Option<i64>, i64, Option<i64>, u64),
         (per_second, over): (f64, String),
         (p99, median): (Option<f64>, String),
     ) -> [Self; 4] {
@@ -196,12 +204,13 @@ impl Tile {
             href: format!("#{prefix}{part}"),
             alarming,
         };
+        let known = |units: Option<i64>| units.map_or_else(|| "unknown".into(), whole);
         let of_stock = format!("of {} in stock", whole(stock));
         let lost_note = format!("{} updates lost", whole(lost));
         let p99 = p99.map_or_else(|| "–".into(), |p99| format!("{} ms", ms(p99)));
         [
-            tile("Sold", whole(sold), of_stock, "stock", sold > stock),
-            tile("Oversold units", whole(oversold), lost_note, "counterexample", oversold > 0),
+            tile("Sold", known(sold), of_stock, "stock", sold > Some(stock)),
+            tile("Oversold units", known(oversold), lost_note, "counterexample", oversold > Some(0)),
             tile("Accepted orders/s", rate(per_second), over, "throughput", false),
             tile("p99", p99, median, "latency", false),
         ]
