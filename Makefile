@@ -37,6 +37,7 @@ servers:
 	@test -f /usr/share/java/zookeeper.jar || $(MAKE) --no-print-directory install PACKAGE=zookeeper
 	@command -v chromium >/dev/null || $(MAKE) --no-print-directory install PACKAGE=chromium
 	@command -v wrk >/dev/null || $(MAKE) --no-print-directory install PACKAGE=wrk
+	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || $(MAKE) --no-print-directory install PACKAGE=libfaketime
 	@command -v chromedriver >/dev/null || $(MAKE) --no-print-directory install PACKAGE=chromium-driver
 	@command -v setpriv >/dev/null && command -v prlimit >/dev/null || { echo 'install util-linux'; exit 1; }
 

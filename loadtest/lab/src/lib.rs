@@ -10,6 +10,7 @@
 //! | `process` | a child process with a log, which can be killed, paused and resumed |
 //! | `postgres`, `redis`, `zookeeper` | servers that are started fresh, one or several that follow one |
 //! | `proxy` | a network that can be slow, broken or gone, in front of any of them |
+//! | `clock`, `limits` | a server's own time of day, and a disk or a table of open files that is full |
 //! | `server` | what the servers have in common |
 //! | `spawner`, `parent` | what makes processes end with their owner |
 
@@ -21,6 +22,8 @@ mod zookeeper;
 
 mod proxy;
 
+mod clock;
+mod limits;
 mod server;
 
 mod parent;
@@ -28,6 +31,7 @@ mod spawner;
 
 use std::path::{Path, PathBuf};
 
+pub use clock::{INSTALL_FAKETIME, can_step_clocks};
 pub use parent::die_with_parent;
 pub use postgres::{INSTALL_POSTGRES, Postgres};
 pub use process::{Process, ProcessError};

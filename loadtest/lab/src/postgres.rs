@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::unistd::{Uid, User};
 use tokio::process::Command;
 
+use crate::clock::{Clock, run_by};
 use crate::process::until_gone;
 use crate::server::{ServerError, as_user, free_port, on_fresh_ports};
 use crate::{Lab, Process, ProcessError, Proxy};
@@ -23,8 +24,13 @@ const SERVER_USER: &str = "postgres";
 pub struct Postgres {
     process: Process,
     port: u16,
+    clock: Option<Clock>,
     lab: Lab,
 }
+
+/// How large the files of the log are of a server that is made to be broken: a file of that size must fit on a disk that is
+/// full for all that is larger.
+const SEGMENT: u64 = 1024 * 1024;
 
 /// The command that installs the server.
 pub const INSTALL_POSTGRES: &str = "apt-get install postgresql";
@@ -37,13 +43,46 @@ impl Postgres {
 
     /// Makes a fresh server and waits until it answers.
     pub async fn start() -> Result<Self, ServerError> {
-        let lab = initialise().await?;
+        Self::start_with(&[], false).await
+    }
+
+    /// The same with a [clock of its own](Self::set_clock), where libfaketime is installed, and a
+    /// [disk that can be full](Self::fill_disk).
+    pub async fn start_breakable() -> Result<Self, ServerError> {
+        Self::start_with(&["--wal-segsize=1"], true).await
+    }
+
+    async fn start_with(options: &[&str], has_clock: bool) -> Result<Self, ServerError> {
+        let lab = initialise(options).await?;
+        let clock = if has_clock { Clock::new(&lab).map_err(ServerError::prepare("a clock"))? } else { None };
         let serve_on_free_port = || async {
             let port = free_port()?;
-            Ok((serve(&lab, port).await?, port))
+            Ok((serve(&lab, port, clock.as_ref()).await?, port))
         };
         let (process, port) = on_fresh_ports(serve_on_free_port).await?;
-        Ok(Self { process, port, lab })
+        Ok(Self { process, port, clock, lab })
+    }
+
+    /// Sets the clock of a server that was started breakable so many seconds ahead of the system's, or behind; `false`
+    /// where it has none.
+    pub fn set_clock(&self, ahead: i64) -> std::io::Result<bool> {
+        self.clock.as_ref().map(|clock| clock.set(ahead)).transpose().map(|set| set.is_some())
+    }
+
+    /// Lets the disk of a server that was started breakable be full, as far as its clients' connections are concerned: no
+    /// table or index of a mebibyte can grow. `false` makes room.
+    pub async fn fill_disk(&self, full: bool) -> Result<(), ProcessError> {
+        let (user, limit) = (server_user(), full.then_some(SEGMENT));
+        self.process.limit_file_size(limit, "postgres: stocklock ", user.as_ref()).await
+    }
+
+    /// Ends the connections of all clients, one after the other, as an administrator does.
+    pub async fn terminate_backends(&self) -> std::io::Result<()> {
+        let one_by_one = "DO $$ DECLARE backend int; BEGIN \
+             FOR backend IN SELECT pid FROM pg_stat_activity \
+                 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() LOOP \
+             PERFORM pg_terminate_backend(backend); PERFORM pg_sleep(0.01); END LOOP; END $$";
+        self.query(one_by_one).await.map(drop)
     }
 
     /// Runs statements in the database `postgres` and answers the rows of the last one as text: a line for each, with
@@ -83,7 +122,7 @@ impl Postgres {
 
     /// Starts the server again that was killed, on the same data and port.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.process = serve(&self.lab, self.port).await?;
+        self.process = serve(&self.lab, self.port, self.clock.as_ref()).await?;
         Ok(())
     }
 
@@ -121,7 +160,7 @@ fn url(address: &str, database: &str) -> String {
 }
 
 /// Makes a directory with a server's data in it.
-async fn initialise() -> Result<Lab, ServerError> {
+async fn initialise(options: &[&str]) -> Result<Lab, ServerError> {
     let missing = ServerError::NotInstalled { program: "postgres", install: INSTALL_POSTGRES };
     let binaries = binaries().ok_or(missing)?;
     let lab = Lab::new().map_err(ServerError::prepare("a directory"))?;
@@ -132,7 +171,7 @@ async fn initialise() -> Result<Lab, ServerError> {
     }
     let mut initdb = as_user(user.as_ref(), &binaries.join("initdb"));
     initdb.arg("--pgdata").arg(lab.file("data")).args(["--username", "stocklock", "--auth", "trust"]);
-    initdb.args(["--encoding", "UTF8", "--no-locale", "--no-sync"]).current_dir(lab.path());
+    initdb.args(["--encoding", "UTF8", "--no-locale", "--no-sync"]).args(options).current_dir(lab.path());
     let output = initdb.stdin(Stdio::null()).output().await.map_err(ServerError::prepare("initdb"))?;
     if !output.status.success() {
         return Err(ServerError::Init(String::from_utf8_lossy(&output.stderr).into_owned()));
@@ -141,16 +180,18 @@ async fn initialise() -> Result<Lab, ServerError> {
 }
 
 /// Starts the server on data that is there, and waits until it answers.
-async fn serve(lab: &Lab, port: u16) -> Result<Process, ServerError> {
+async fn serve(lab: &Lab, port: u16, clock: Option<&Clock>) -> Result<Process, ServerError> {
     let missing = ServerError::NotInstalled { program: "postgres", install: INSTALL_POSTGRES };
     let binaries = binaries().ok_or(missing)?;
     let port = port.to_string();
-    let mut server = as_user(server_user().as_ref(), &binaries.join("postgres"));
+    let mut server = run_by(clock, server_user().as_ref(), &binaries.join("postgres"));
     server.arg("-D").arg(lab.file("data")).args(["-p", &port]).current_dir(lab.path());
     for setting in [
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",
         "max_connections=300",
+        // In the directory, where nothing is left behind.
+        "dynamic_shared_memory_type=mmap",
         "logging_collector=off",
     ] {
         server.args(["-c", setting]);
@@ -161,7 +202,9 @@ async fn serve(lab: &Lab, port: u16) -> Result<Process, ServerError> {
         async move { has_announced_itself(lab, id) && probe.status().await.is_ok_and(|status| status.success()) }
     };
     let log = lab.file("postgres.log");
-    Ok(Process::start_and_probe("PostgreSQL", server, log, PATIENCE, is_ready).await?)
+    let process = Process::start_and_probe("PostgreSQL", server, log, PATIENCE, is_ready).await?;
+    clock.inspect(|clock| clock.note(&process));
+    Ok(process)
 }
 
 /// Whether the file that the server keeps about itself says that it is ready, and is not one that an earlier server
@@ -203,8 +246,8 @@ mod tests {
     #[tokio::test]
     async fn a_taken_address_is_recognised() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let lab = initialise().await.unwrap();
-        let error = serve(&lab, taken.local_addr().unwrap().port()).await.unwrap_err();
+        let lab = initialise(&[]).await.unwrap();
+        let error = serve(&lab, taken.local_addr().unwrap().port(), None).await.unwrap_err();
         assert!(error.is_address_in_use(), "{error}");
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, User};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::limits::{Limited, limit};
 use crate::spawner;
 
 /// How many lines of a log are shown when its process has died.
@@ -199,6 +200,33 @@ impl Process {
     }
 
     /// Stops the process and its children, whatever sessions those have made themselves. Returns when all have stopped.
+    /// Lets it open no file, and no connection, beyond those that it has; `false` lifts that.
+    pub async fn limit_files(&self, limited: bool) -> Result<(), ProcessError> {
+        let open = || std::fs::read_dir(format!("/proc/{}/fd", self.pid)).map(|open| open.count() as u64);
+        let most = if limited { Some(open().map_err(|error| self.failed(error))?) } else { None };
+        limit(self.id(), None, Limited::Files, most).await
+    }
+
+    /// Limits the size of the files that the process, which runs as `user`, and those of its children write whose command
+    /// lines begin with `children_of`; `None` lifts that.
+    pub(crate) async fn limit_file_size(
+        &self,
+        bytes: Option<u64>,
+        children_of: &str,
+        user: Option<&User>,
+    ) -> Result<(), ProcessError> {
+        // Of its children, those that it makes from now on inherit its limit.
+        limit(self.id(), user, Limited::FileSize, bytes).await?;
+        for child in children(self.pid) {
+            let command = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            // One that has ended meanwhile writes nothing.
+            if command.starts_with(children_of.as_bytes()) {
+                limit(child.as_raw(), user, Limited::FileSize, bytes).await.ok();
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn pause_family(&self) -> Result<(), ProcessError> {
         // One that is stopped makes no more children.
         self.pause()?;

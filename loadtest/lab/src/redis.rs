@@ -5,7 +5,8 @@ mod resp;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::server::{ServerError, as_user, free_port, on_fresh_ports};
+use crate::clock::{Clock, run_by};
+use crate::server::{ServerError, free_port, on_fresh_ports};
 use crate::{Lab, Process, ProcessError, Proxy};
 
 /// How long the server may take to start.
@@ -24,6 +25,7 @@ pub struct Redis {
     port: u16,
     /// The port of the primary that it was started as a replica of.
     primary: Option<u16>,
+    clock: Option<Clock>,
     lab: Lab,
 }
 
@@ -35,22 +37,34 @@ impl Redis {
 
     /// Makes a fresh server and waits until it answers.
     pub async fn start() -> Result<Self, ServerError> {
-        Self::start_as(None).await
+        Self::start_as(None, false).await
+    }
+
+    /// The same with a [clock of its own](Self::set_clock), where libfaketime is installed.
+    pub async fn start_breakable() -> Result<Self, ServerError> {
+        Self::start_as(None, true).await
+    }
+
+    /// Sets the clock of a server that was started breakable so many seconds ahead of the system's, or behind; `false`
+    /// where it has none.
+    pub fn set_clock(&self, ahead: i64) -> std::io::Result<bool> {
+        self.clock.as_ref().map(|clock| clock.set(ahead)).transpose().map(|set| set.is_some())
     }
 
     /// Makes a replica of `primary`, and waits until it has what the primary has and follows it.
     pub async fn start_replica_of(primary: &Redis) -> Result<Self, ServerError> {
-        Self::start_as(Some(primary.port)).await
+        Self::start_as(Some(primary.port), false).await
     }
 
-    async fn start_as(primary: Option<u16>) -> Result<Self, ServerError> {
+    async fn start_as(primary: Option<u16>, has_clock: bool) -> Result<Self, ServerError> {
         let lab = Lab::new().map_err(ServerError::prepare("a directory"))?;
+        let clock = if has_clock { Clock::new(&lab).map_err(ServerError::prepare("a clock"))? } else { None };
         let serve_on_free_port = || async {
             let port = free_port()?;
-            Ok((serve(&lab, port, primary, primary.map(|_| LINKED)).await?, port))
+            Ok((serve(&lab, port, primary, clock.as_ref(), primary.map(|_| LINKED)).await?, port))
         };
         let (process, port) = on_fresh_ports(serve_on_free_port).await?;
-        Ok(Self { process, port, primary, lab })
+        Ok(Self { process, port, primary, clock, lab })
     }
 
     /// The server's address, as a URL.
@@ -98,7 +112,7 @@ impl Redis {
     /// Starts the server again that was killed, empty, on the same port. One that was started as a replica is a
     /// replica again, whether it was promoted or not; its primary need not be there.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.process = serve(&self.lab, self.port, self.primary, None).await?;
+        self.process = serve(&self.lab, self.port, self.primary, self.clock.as_ref(), None).await?;
         Ok(())
     }
 
@@ -113,10 +127,11 @@ async fn serve(
     lab: &Lab,
     port: u16,
     primary: Option<u16>,
+    clock: Option<&Clock>,
     wanted: Option<&str>,
 ) -> Result<Process, ServerError> {
     let missing = ServerError::NotInstalled { program: "redis-server", install: INSTALL_REDIS };
-    let mut server = as_user(None, &program().ok_or(missing)?);
+    let mut server = run_by(clock, None, &program().ok_or(missing)?);
     server.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     // A primary would wait five seconds for more replicas before it serves the first.
     server.args(["--repl-diskless-sync-delay", "0"]);
@@ -131,7 +146,10 @@ async fn serve(
         let says = |wanted: &str| info.lines().any(|line| line == wanted);
         says(&format!("process_id:{id}")) && wanted.is_none_or(says)
     };
-    Ok(Process::start_and_probe("Redis", server, lab.file("redis.log"), PATIENCE, is_ready).await?)
+    let log = lab.file("redis.log");
+    let process = Process::start_and_probe("Redis", server, log, PATIENCE, is_ready).await?;
+    clock.inspect(|clock| clock.note(&process));
+    Ok(process)
 }
 
 fn program() -> Option<PathBuf> {
@@ -149,7 +167,7 @@ mod tests {
     async fn a_taken_address_is_recognised_even_when_another_redis_answers_there() {
         let another = Redis::start().await.unwrap();
         let lab = Lab::new().unwrap();
-        let error = serve(&lab, another.port, None, None).await.unwrap_err();
+        let error = serve(&lab, another.port, None, None, None).await.unwrap_err();
         assert!(error.is_address_in_use(), "{error}");
     }
 
@@ -157,7 +175,7 @@ mod tests {
     async fn a_taken_address_is_recognised_when_nobody_answers_there() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let lab = Lab::new().unwrap();
-        let error = serve(&lab, taken.local_addr().unwrap().port(), None, None).await.unwrap_err();
+        let error = serve(&lab, taken.local_addr().unwrap().port(), None, None, None).await.unwrap_err();
         assert!(error.is_address_in_use(), "{error}");
     }
 }

@@ -67,3 +67,50 @@ async fn a_url_leads_to_the_server_or_through_a_proxy() {
     let url = postgres.url_through(&proxy, "postgres");
     assert_eq!(url, format!("postgres://stocklock@{}/postgres", proxy.address()));
 }
+
+#[tokio::test]
+async fn the_time_of_day_can_be_stepped() {
+    let postgres = Postgres::start_breakable().await.expect("PostgreSQL starts");
+    let ahead = async || {
+        let now = postgres.query("SELECT extract(epoch FROM clock_timestamp())").await.expect("a time");
+        let system = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
+        now.parse::<f64>().expect("seconds") - system.as_secs_f64()
+    };
+    assert!(ahead().await.abs() < 2.0);
+    assert!(postgres.set_clock(100).expect("a clock"), "libfaketime is installed");
+    assert!((ahead().await - 100.0).abs() < 2.0);
+    assert!(postgres.set_clock(-100).expect("a clock"));
+    assert!((ahead().await + 100.0).abs() < 2.0);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_is_new_and_the_server_goes_on() {
+    let mut postgres = Postgres::start_breakable().await.expect("PostgreSQL starts");
+    let server = postgres.process().id();
+    let more = "INSERT INTO goods SELECT repeat('x', 1000) FROM generate_series(1, 1200)";
+    postgres.query(&format!("CREATE TABLE goods (name text); {more}")).await.expect("there is room");
+    postgres.fill_disk(true).await.expect("it is limited");
+    let error = postgres.query(more).await.expect_err("it is full");
+    assert!(error.to_string().contains("could not extend file"), "{error}");
+    assert_eq!(postgres.query("SELECT count(*) FROM goods").await.expect("it answers"), "1200");
+    postgres.fill_disk(false).await.expect("the limit is lifted");
+    postgres.query(more).await.expect("there is room again");
+    assert_eq!(postgres.query("SELECT count(*) FROM goods").await.expect("it answers"), "2400");
+    assert_eq!((postgres.process().exited(), postgres.process().id()), (None, server));
+}
+
+#[tokio::test]
+async fn connections_are_ended_one_by_one() {
+    let postgres = Postgres::start().await.expect("PostgreSQL starts");
+    let sleeping = postgres.query("SELECT pg_sleep(60)");
+    let ending = async {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%'";
+        while postgres.query(count).await.expect("a count") != "1" {
+            sleep(Duration::from_millis(10)).await;
+        }
+        postgres.terminate_backends().await.expect("they are ended");
+    };
+    let (slept, ()) = tokio::join!(sleeping, ending);
+    let error = slept.expect_err("it was ended").to_string();
+    assert!(error.contains("terminating connection due to administrator command"), "{error}");
+}

@@ -82,3 +82,14 @@ async fn a_server_is_there_through_a_proxy_and_again_after_its_restart() {
     }
     assert!(proxy.bytes(Direction::ToServer) >= 12);
 }
+
+#[tokio::test]
+async fn a_key_expires_early_when_the_time_of_day_is_stepped() {
+    let redis = Redis::start_breakable().await.unwrap();
+    redis.command(&["SET", "key", "value", "EX", "100"]).await.unwrap();
+    assert!(redis.set_clock(90).unwrap(), "libfaketime is installed");
+    let left: i64 = redis.command(&["TTL", "key"]).await.unwrap().parse().unwrap();
+    assert!((1..=10).contains(&left), "{left} seconds");
+    redis.set_clock(110).unwrap();
+    assert_eq!(redis.command(&["GET", "key"]).await.unwrap(), "(nil)");
+}
