@@ -58,6 +58,12 @@ bench: servers $(PEERS)/oha ## Measure the speed beside other programs': the onl
 	cargo build --release --locked
 	PATH="$(CURDIR)/$(PEERS):$$PATH" target/release/loadtest bench $(BENCH)
 
+# SOAK is for arguments such as '--strategies redis --orders 100000'.
+.PHONY: soak
+soak: servers ## Sell 10^6 orders over 1,000 faults under each lock, until something breaks or nothing has: about an hour
+	cargo build --release --locked
+	target/release/loadtest soak $(SOAK)
+
 .PHONY: screenshots
 screenshots: servers ## Take the pictures of the dashboard anew
 	mkdir -p loadtest/screenshots

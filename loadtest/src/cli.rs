@@ -19,6 +19,7 @@ use loadtest::laboratory::Laboratory;
 use loadtest::progress::Progress;
 use loadtest::report::{Conclusion, Report, Thresholds, comparison, details, html};
 use loadtest::scenario::Scenario;
+use loadtest::soak;
 use order_service::app::{self, App, stop_signal};
 use order_service::config::{Config, Sources, StrategyName};
 use order_service::telemetry;
@@ -45,6 +46,8 @@ pub enum Command {
     Compare(Compare),
     /// The claims of the course, tried
     Experiment(Experiment),
+    /// A great many orders over a great many faults, on PostgreSQL, until something breaks or nothing has
+    Soak(Soak),
     /// The speed of it all, in ratios to plain SQL, to doing nothing, and to another load generator
     Bench(Bench),
     /// The web page: choose a strategy, press Run, see whether anything is oversold
@@ -58,7 +61,7 @@ pub enum Command {
 impl Command {
     /// Whether it fires a load that can be stopped, and judged by what was done.
     pub fn is_load(&self) -> bool {
-        matches!(self, Self::Demo(_) | Self::Run(_) | Self::Compare(_))
+        matches!(self, Self::Demo(_) | Self::Run(_) | Self::Compare(_) | Self::Soak(_))
     }
 }
 
@@ -138,6 +141,46 @@ pub struct Experiment {
     /// Write it as a page for people
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Soak {
+    /// The strategies, separated by commas
+    #[arg(long, value_delimiter = ',', default_values_t = [StrategyName::Database, StrategyName::Redis, StrategyName::Zookeeper])]
+    strategies: Vec<StrategyName>,
+    /// Orders that have to be confirmed under each strategy
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    orders: u64,
+    /// Faults that have to strike under each strategy
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    faults: u64,
+    /// Orders of a round; each has servers and replicas of its own
+    #[arg(long, default_value_t = 40_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    round: u64,
+    /// Orders per second
+    #[arg(long, default_value_t = 1_000.0, allow_negative_numbers = true, value_parser = positive)]
+    rate: f64,
+    /// Buyers at the same time, at the most
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    buyers: u32,
+    /// Replicas of the service
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    replicas: u16,
+    /// A key of the service's configuration with its value, such as checkout.guard=off; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    overrides: Vec<(String, String)>,
+    /// What orders and faults are drawn from
+    #[arg(long, default_value_t = 2026)]
+    seed: u64,
+    /// How long a round that fails is made smaller
+    #[arg(long, default_value = "15m", value_name = "TIME", value_parser = humantime::parse_duration)]
+    minimise_for: Duration,
+    /// Write the report to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table to a file as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -318,6 +361,7 @@ pub async fn run(command: Command, stop: &CancellationToken) -> anyhow::Result<E
         Command::Run(run) => against(run, stop).await,
         Command::Compare(compare) => side_by_side(compare, stop).await,
         Command::Experiment(experiment) => try_claims(experiment).await,
+        Command::Soak(soak) => endure(soak, stop).await,
         Command::Bench(bench) => measure(bench).await,
         Command::Dashboard(Dashboard { listen, data }) => {
             dashboard::serve(listen, data).await.map(|()| ExitCode::SUCCESS)
@@ -431,6 +475,33 @@ async fn measure(arguments: Bench) -> anyhow::Result<ExitCode> {
     if let Some(file) = &markdown {
         let table = bench::markdown(&report);
         std::fs::write(file, table).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(ExitCode::from(report.conclude().exit_code()))
+}
+
+async fn endure(arguments: Soak, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
+    let Soak { json, markdown, .. } = &arguments;
+    let (json, markdown) = (json.clone(), markdown.clone());
+    let soak = soak::Soak {
+        strategies: arguments.strategies,
+        orders: arguments.orders,
+        faults: arguments.faults,
+        round: arguments.round,
+        rate: arguments.rate,
+        buyers: arguments.buyers as usize,
+        replicas: arguments.replicas.into(),
+        overrides: arguments.overrides,
+        seed: arguments.seed,
+        minimise_for: arguments.minimise_for,
+    };
+    let report = soak.run(stop).await?;
+    println!("{}", report.markdown());
+    if let Some(file) = &json {
+        write_json(file, &report)?;
+    }
+    if let Some(file) = &markdown {
+        let text = report.markdown();
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(ExitCode::from(report.conclude().exit_code()))
 }

@@ -254,6 +254,8 @@ async fn in_laboratory(
     fleet_plan.store = plan.store;
     fleet_plan.overrides.extend(plan.overrides.iter().cloned());
     fleet_plan.proxied = plan.faults.needs_proxies();
+    fleet_plan.breakable = plan.faults.needs_breakable_servers();
+    fleet_plan.ensemble = plan.faults.needs_ensemble();
     let mut fleet = tokio::select! {
         fleet = Fleet::start(fleet_plan) => fleet?,
         () = progress.stop().cancelled() => return Ok(None),

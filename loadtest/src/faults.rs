@@ -1,5 +1,6 @@
 //! Faults: what is broken on purpose while a run goes on, and when.
 
+mod draw;
 mod injector;
 mod text;
 
@@ -37,6 +38,20 @@ pub enum What {
     Latency(Server, Duration),
     /// Clients that send their requests byte by byte and never come to their end.
     SlowClients,
+    /// A server is stopped for so long.
+    Stall(Server, Span),
+    /// A server's time of day is stepped by so many seconds.
+    Clock(Server, i64),
+    /// Redis forgets everything.
+    Flush,
+    /// PostgreSQL's connections are ended, one after the other.
+    Terminate,
+    /// PostgreSQL's disk is full for so long.
+    FullDisk(Span),
+    /// The ZooKeeper server that leads and those that follow it do not hear of each other for so long.
+    Split(Span),
+    /// A replica can open no file and no connection for so long.
+    NoHandles(Span),
 }
 
 /// A length of time.
@@ -59,7 +74,7 @@ impl Span {
 }
 
 /// A server of the laboratory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Server {
     /// The database.
     Postgres,
@@ -128,9 +143,16 @@ impl Schedule {
     /// When the last of those with a time is over, under leases of `lease`; `None` where there is none.
     pub fn end(&self, lease: Duration) -> Option<Duration> {
         let lasts = |fault: &Fault| match fault.what {
-            What::Pause(span) | What::Partition(_, span) => span.with_lease(lease),
+            What::Pause(span)
+            | What::Partition(_, span)
+            | What::Stall(_, span)
+            | What::FullDisk(span)
+            | What::Split(span)
+            | What::NoHandles(span) => span.with_lease(lease),
             What::Kill | What::Restart(_) => RESTART,
-            What::Latency(..) | What::SlowClients => Duration::ZERO,
+            What::Latency(..) | What::SlowClients | What::Clock(..) | What::Flush | What::Terminate => {
+                Duration::ZERO
+            }
         };
         self.faults.iter().map(|fault| fault.at + lasts(fault)).max()
     }
@@ -139,6 +161,16 @@ impl Schedule {
     pub fn needs_proxies(&self) -> bool {
         let on_the_way = |fault: &Fault| matches!(fault.what, What::Partition(..) | What::Latency(..));
         self.random || self.faults.iter().any(on_the_way)
+    }
+
+    /// Whether servers have to be started so that their clocks can be stepped, and their disks be full.
+    pub fn needs_breakable_servers(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault.what, What::Clock(..) | What::FullDisk(_)))
+    }
+
+    /// Whether ZooKeeper has to be several servers.
+    pub fn needs_ensemble(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault.what, What::Split(_)))
     }
 
     /// The schedule of all these texts together.
@@ -161,7 +193,9 @@ const RESTART: Duration = Duration::from_secs(1);
 
 /// What a fault may look like.
 pub const FORMS: &str = "kill@3s, pause:2xlease@1s, pause:800ms@1s, restart:redis@2s, partition:zookeeper@1s, \
-                         partition:redis:500ms@1s, latency:postgres:50ms@1s, slow-clients or random";
+                         partition:redis:500ms@1s, latency:postgres:50ms@1s, pause:postgres:500ms@1s, \
+                         clock:redis:+3s@1s, flush:redis@1s, terminate:postgres@1s, disk-full:postgres:1s@1s, \
+                         split:zookeeper:2xlease@1s, no-handles:1s@1s, slow-clients or random";
 
 impl FromStr for Fault {
     type Err = String;
@@ -171,8 +205,29 @@ impl FromStr for Fault {
         let time = |text: &str| humantime::parse_duration(text).map_err(|_| refuse());
         let (what, at) = text.split_once('@').unwrap_or((text, "0s"));
         let parts: Vec<_> = what.split(':').collect();
+        let span = |text: &str| text.parse::<Span>().map_err(|()| refuse());
         let what = match parts[..] {
             ["kill"] => What::Kill,
+            ["pause", server, time] => What::Stall(server.parse().map_err(|()| refuse())?, span(time)?),
+            ["clock", "zookeeper", _] => {
+                return Err(format!("{text:?} is no fault: ZooKeeper does not look at the time of day"));
+            }
+            ["clock", server, step] => {
+                let server = server.parse().map_err(|()| refuse())?;
+                let (sign, size) = match (step.strip_prefix('+'), step.strip_prefix('-')) {
+                    (Some(size), _) => (1, size),
+                    (_, Some(size)) => (-1, size),
+                    _ => return Err(refuse()),
+                };
+                let seconds = i64::try_from(time(size)?.as_secs()).map_err(|_| refuse())?;
+                What::Clock(server, sign * seconds)
+            }
+            ["flush", "redis"] => What::Flush,
+            ["terminate", "postgres"] => What::Terminate,
+            ["disk-full", "postgres", time] => What::FullDisk(span(time)?),
+            ["split", "zookeeper"] => What::Split(Span::Leases(200)),
+            ["split", "zookeeper", time] => What::Split(span(time)?),
+            ["no-handles", time] => What::NoHandles(span(time)?),
             ["pause"] => What::Pause(Span::Leases(200)),
             ["pause", span] => What::Pause(span.parse().map_err(|()| refuse())?),
             ["restart", server] => What::Restart(server.parse().map_err(|()| refuse())?),
@@ -196,7 +251,9 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, ()> {
         match text.strip_suffix("xlease") {
             Some(times) => match times.parse::<f64>() {
-                Ok(times) if (0.01..=100.0).contains(&times) => Ok(Self::Leases((times * 100.0) as u32)),
+                Ok(times) if (0.01..=100.0).contains(&times) => {
+                    Ok(Self::Leases((times * 100.0).round() as u32))
+                }
                 _ => Err(()),
             },
             None => humantime::parse_duration(text).map(Self::For).map_err(drop),
@@ -238,17 +295,34 @@ mod tests {
             ("kill@3s", What::Kill, 3_000),
             ("pause:2xlease@1s", What::Pause(Span::Leases(200)), 1_000),
             ("pause:1.5xlease", What::Pause(Span::Leases(150)), 0),
+            ("pause:0.29xlease", What::Pause(Span::Leases(29)), 0),
             ("pause:800ms@1s", What::Pause(Span::For(ms(800))), 1_000),
             ("restart:redis@2s", What::Restart(Server::Redis), 2_000),
             ("partition:zookeeper@1s", What::Partition(Server::Zookeeper, Span::Leases(200)), 1_000),
             ("latency:postgres:50ms@10ms", What::Latency(Server::Postgres, ms(50)), 10),
             ("slow-clients", What::SlowClients, 0),
+            ("pause:redis:1xlease", What::Stall(Server::Redis, Span::Leases(100)), 0),
+            ("clock:redis:+3s@1s", What::Clock(Server::Redis, 3), 1_000),
+            ("clock:postgres:-2s", What::Clock(Server::Postgres, -2), 0),
+            ("flush:redis@1s", What::Flush, 1_000),
+            ("split:zookeeper@1s", What::Split(Span::Leases(200)), 1_000),
+            ("no-handles:500ms", What::NoHandles(Span::For(ms(500))), 0),
         ] {
             assert_eq!(text.parse(), Ok(Fault { what, at: ms(at) }), "{text}");
         }
-        for text in
-            ["", "kil@3s", "kill@soon", "pause:0xlease", "restart", "restart:mysql@1s", "latency:redis@1s"]
-        {
+        for text in [
+            "",
+            "kil@3s",
+            "kill@soon",
+            "pause:0xlease",
+            "restart",
+            "restart:mysql@1s",
+            "latency:redis@1s",
+            "clock:redis:3s",
+            "clock:zookeeper:+3s",
+            "flush:postgres",
+            "disk-full:postgres",
+        ] {
             let error = text.parse::<Fault>().expect_err(text);
             assert!(error.contains(&format!("{text:?}")), "{error}");
         }

@@ -4,14 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lab::{Lab, Postgres, Process, Proxy, Redis, Zookeeper};
+use lab::{Ensemble, Lab, Postgres, Process, Proxy, Redis, Zookeeper};
 use order_service::config::{Config, Sources, StoreSection, StrategyName};
 use order_service::lock::DatabaseLock;
 use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::client::Client;
+use crate::faults::Server;
 use crate::resources::Roster;
+
+/// How many servers an ensemble has.
+const SERVERS: usize = 3;
 
 /// How long a replica may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,6 +47,10 @@ pub struct FleetPlan {
     pub overrides: Vec<(String, String)>,
     /// Whether each replica reaches each server through a proxy of its own, which can be slow or broken.
     pub proxied: bool,
+    /// Whether the servers are such that their clocks can be stepped and their disks be full.
+    pub breakable: bool,
+    /// Whether ZooKeeper is an ensemble of three servers, between which the network can be broken.
+    pub ensemble: bool,
 }
 
 impl FleetPlan {
@@ -61,7 +69,9 @@ impl FleetPlan {
         if strategy == StrategyName::Zookeeper {
             overrides.push(("lock.zookeeper.session_timeout".into(), lease));
         }
-        Ok(Self { program, strategy, store: StoreKind::Sqlite, replicas, overrides, proxied: false })
+        let store = StoreKind::Sqlite;
+        let (proxied, breakable, ensemble) = (false, false, false);
+        Ok(Self { program, strategy, store, replicas, overrides, proxied, breakable, ensemble })
     }
 
     /// Whether the plan says where a server is, that it need not be started.
@@ -83,14 +93,23 @@ pub struct Links {
     pub postgres: Option<Proxy>,
     /// To Redis.
     pub redis: Option<Proxy>,
-    /// To ZooKeeper.
-    pub zookeeper: Option<Proxy>,
+    /// To ZooKeeper: to each of its servers.
+    pub zookeeper: Vec<Proxy>,
 }
 
 impl Links {
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Proxy> {
-        [&self.postgres, &self.redis, &self.zookeeper].into_iter().flatten()
+        self.postgres.iter().chain(&self.redis).chain(&self.zookeeper)
+    }
+
+    /// Those to one kind of server.
+    pub fn to(&self, server: Server) -> Vec<&Proxy> {
+        match server {
+            Server::Postgres => self.postgres.iter().collect(),
+            Server::Redis => self.redis.iter().collect(),
+            Server::Zookeeper => self.zookeeper.iter().collect(),
+        }
     }
 }
 
@@ -108,6 +127,7 @@ pub struct Fleet {
     postgres: Option<Postgres>,
     redis: Option<Redis>,
     zookeeper: Option<Zookeeper>,
+    ensemble: Option<Ensemble>,
 }
 
 impl Fleet {
@@ -117,6 +137,7 @@ impl Fleet {
         let postgres = match plan.store {
             StoreKind::Sqlite => None,
             StoreKind::Postgres if plan.has("store.url") => None,
+            StoreKind::Postgres if plan.breakable => Some(Postgres::start_breakable().await?),
             StoreKind::Postgres => Some(Postgres::start().await?),
         };
         let store_url = match &postgres {
@@ -124,13 +145,18 @@ impl Fleet {
             Some(postgres) => postgres.url("postgres"),
         };
         let redis = match plan.strategy {
-            StrategyName::Redis if !plan.has("lock.redis.url") => Some(Redis::start().await?),
+            StrategyName::Redis if plan.has("lock.redis.url") => None,
+            StrategyName::Redis if plan.breakable => Some(Redis::start_breakable().await?),
+            StrategyName::Redis => Some(Redis::start().await?),
             _ => None,
         };
-        let zookeeper = match plan.strategy {
-            StrategyName::Zookeeper if !plan.has("lock.zookeeper.servers") => Some(Zookeeper::start().await?),
-            _ => None,
-        };
+        let (mut zookeeper, mut ensemble) = (None, None);
+        if plan.strategy == StrategyName::Zookeeper && !plan.has("lock.zookeeper.servers") {
+            match plan.ensemble {
+                true => ensemble = Some(Ensemble::start_linked(SERVERS).await?),
+                false => zookeeper = Some(Zookeeper::start().await?),
+            }
+        }
         let token = Uuid::new_v4().to_string();
         let mut fleet = Self {
             plan,
@@ -144,6 +170,7 @@ impl Fleet {
             postgres,
             redis,
             zookeeper,
+            ensemble,
         };
         for index in 0..fleet.plan.replicas {
             let links = if fleet.plan.proxied { fleet.links().await? } else { Links::default() };
@@ -161,10 +188,16 @@ impl Fleet {
             Some(address) => Proxy::start(&address).await.map(Some).context("cannot start a proxy"),
             None => Ok(None),
         };
+        let alone = self.zookeeper.iter().map(Zookeeper::address);
+        let several = self.ensemble.iter().flat_map(|ensemble| ensemble.addresses());
+        let mut zookeeper = Vec::new();
+        for address in alone.chain(several) {
+            zookeeper.extend(before(Some(address)).await?);
+        }
         Ok(Links {
             postgres: before(self.postgres.as_ref().map(Postgres::address)).await?,
             redis: before(self.redis.as_ref().map(Redis::address)).await?,
-            zookeeper: before(self.zookeeper.as_ref().map(Zookeeper::address)).await?,
+            zookeeper,
         })
     }
 
@@ -203,9 +236,10 @@ impl Fleet {
             let url = links.redis.as_ref().map_or_else(|| redis.url(), |proxy| redis.url_through(proxy));
             keys.push(("lock.redis.url", url));
         }
-        if let Some(zookeeper) = &self.zookeeper {
-            let proxy = links.zookeeper.as_ref();
-            let servers = proxy.map_or_else(|| zookeeper.servers(), |proxy| proxy.address().to_string());
+        let servers = self.zookeeper.as_ref().map(Zookeeper::servers);
+        if let Some(servers) = servers.or_else(|| self.ensemble.as_ref().map(Ensemble::servers)) {
+            let through: Vec<_> = links.zookeeper.iter().map(|proxy| proxy.address().to_string()).collect();
+            let servers = if through.is_empty() { servers } else { through.join(",") };
             keys.push(("lock.zookeeper.servers", servers));
         }
         let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value));
@@ -241,6 +275,11 @@ impl Fleet {
     /// The ZooKeeper server, where the strategy needs one.
     pub fn zookeeper(&mut self) -> Option<&mut Zookeeper> {
         self.zookeeper.as_mut()
+    }
+
+    /// The ZooKeeper servers, where the plan has asked for several.
+    pub fn ensemble(&mut self) -> Option<&mut Ensemble> {
+        self.ensemble.as_mut()
     }
 
     /// The ways of a replica to its servers, where the plan has asked for proxies.

@@ -46,5 +46,6 @@ pub mod resources;
 pub mod runner;
 pub mod scenario;
 pub mod series;
+pub mod soak;
 pub mod spread;
 pub mod verdict;

@@ -151,6 +151,41 @@ fn faults_strike_while_orders_are_sold_and_the_report_says_what_they_cost() {
 }
 
 #[test]
+fn what_servers_can_suffer_is_survived() {
+    let everything = "clock:redis:+3s@1s,flush:redis@2s,pause:redis:500ms@3s,clock:postgres:-2s@4s,terminate:postgres@5s,\
+                      disk-full:postgres:500ms@6s,no-handles:500ms@7s,kill@8s";
+    let ensemble = "split:zookeeper:1xlease@1s,pause:zookeeper:500ms@5s,restart:zookeeper@7s";
+    for (strategy, faults) in [("redis", everything), ("zookeeper", ensemble)] {
+        let (code, printed, report) =
+            compared(&["--store", "postgres", "--strategies", strategy, "--rate", "200", "--fault", faults]);
+        assert_eq!(code, 0, "{printed}");
+        let run = run_of(&report, strategy);
+        assert_eq!(
+            (run.verdict, run.faults.len()),
+            (Verdict::Correct, faults.split(',').count()),
+            "{printed}"
+        );
+    }
+}
+
+#[test]
+fn a_soak_ends_when_there_were_enough_orders_and_faults() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let load =
+        ["--strategies", "database", "--orders", "1500", "--round", "1200", "--rate", "150", "--faults", "6"];
+    let markdown = ["--markdown", file.path().to_str().unwrap()];
+    let output = loadtest(&[&["soak"], &load[..], &markdown].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(code(&output), 0, "{said}");
+    let table = std::fs::read_to_string(file.path()).unwrap();
+    for row in ["units oversold", "order lost", "order invented", "order doubled"] {
+        let line = table.lines().find(|line| line.contains(row)).unwrap();
+        assert_eq!(line.split('|').nth(2).unwrap().trim(), "0", "{table}");
+    }
+    assert!(table.contains("Seed 2026, commit "), "{table}");
+}
+
+#[test]
 fn a_fault_that_does_not_strike_proves_nothing() {
     for (fault, why) in [
         ("kill@30s", "kill@30s: the run had ended before"),

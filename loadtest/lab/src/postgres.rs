@@ -92,6 +92,8 @@ impl Postgres {
         let mut psql = Command::new(binaries.join("psql"));
         psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1"]);
         psql.args(["--dbname", &self.url("postgres"), "--command", statements]).stdin(Stdio::null());
+        // Whoever does not wait for the answer any more ends the question.
+        psql.kill_on_drop(true);
         let output = psql.output().await?;
         if !output.status.success() {
             return Err(std::io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));

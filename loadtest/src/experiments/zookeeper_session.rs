@@ -54,7 +54,7 @@ async fn shop(guard: &str, timeline: &mut Timeline) -> anyhow::Result<Aftermath>
     plan.proxied = true;
     let fleet = Fleet::start(plan).await?;
     let [first, second] = fleet.clients() else { unreachable!("two replicas were started") };
-    let link = fleet.links_of(0).zookeeper.as_ref().expect("the plan asks for proxies");
+    let link = fleet.links_of(0).zookeeper.first().expect("the plan asks for proxies");
     let mut stage = TwoAtOnce::begin(first, second, timeline).await?;
     link.blackhole(Direction::ToServer);
     link.blackhole(Direction::ToClient);

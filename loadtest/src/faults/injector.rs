@@ -1,9 +1,10 @@
 //! Who breaks things while a run goes on, and mends them when it is over.
 
+mod strike;
+
+use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use lab::{Direction, Proxy};
 use order_service::api::HoldRecord;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -12,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use self::strike::Struck;
 use super::{Fault, FaultMark, Schedule, Server, Span, What};
 use crate::client::Client;
 use crate::fleet::Fleet;
@@ -21,6 +23,9 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// How long after the last fault the next one is drawn, at least and at most. The one before may still go on.
 const BETWEEN: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(2_500));
+
+/// How long it is until what cannot be done now is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// How many slow clients each replica has.
 const SLOW_CLIENTS: usize = 16;
@@ -37,6 +42,8 @@ pub struct Injector<'a> {
     to_come: Vec<Fault>,
     /// What could not strike, and why.
     impossible: Vec<String>,
+    /// How far ahead of the system's the servers' clocks are, in seconds.
+    clocks: HashMap<Server, i64>,
 }
 
 /// What is due at some time.
@@ -46,10 +53,38 @@ enum Event {
     Strike(Fault),
     /// One that is drawn.
     Draw,
-    /// The end of a pause.
-    Resume { victim: usize, mark: usize },
-    /// The end of a partition.
-    Rejoin { victim: usize, server: Server, mark: usize },
+    /// The end of something, which is noted at the mark.
+    Mend { what: Mend, mark: usize },
+}
+
+/// How something that is broken is whole again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mend {
+    /// A replica that was killed is started again.
+    Revive(usize),
+    /// A replica that was stopped goes on.
+    Resume(usize),
+    /// A replica and a server hear of each other again.
+    Rejoin(usize, Server),
+    /// A server that was stopped goes on.
+    Wake(Server),
+    /// The servers of an ensemble hear of each other again.
+    Reunite,
+    /// The disk has room again.
+    MakeRoom,
+    /// A replica may open files again.
+    GiveHandles(usize),
+}
+
+impl Mend {
+    /// Whether a replica cannot start before this.
+    fn holds_up(self, replica: usize) -> bool {
+        match self {
+            Self::Wake(_) | Self::Reunite | Self::MakeRoom => true,
+            Self::Rejoin(other, _) => other == replica,
+            Self::Revive(_) | Self::Resume(_) | Self::GiveHandles(_) => false,
+        }
+    }
 }
 
 /// A life of a replica that has ended, as it was shortly before.
@@ -66,11 +101,17 @@ pub struct Life {
 impl<'a> Injector<'a> {
     /// Breaks `fleet` as `schedule` says; what is not said is drawn from `seed`.
     pub fn new(fleet: &'a mut Fleet, schedule: &Schedule, seed: u64) -> Self {
-        let random = StdRng::seed_from_u64(seed);
-        let lease = Duration::from_secs(1);
-        let (schedule, to_come) = (schedule.clone(), schedule.faults.clone());
-        let (marks, lives, impossible) = (Vec::new(), Vec::new(), Vec::new());
-        Self { fleet, schedule, lease, random, marks, lives, to_come, impossible }
+        Self {
+            fleet,
+            schedule: schedule.clone(),
+            lease: Duration::from_secs(1),
+            random: StdRng::seed_from_u64(seed),
+            marks: Vec::new(),
+            lives: Vec::new(),
+            to_come: schedule.faults.clone(),
+            impossible: Vec::new(),
+            clocks: HashMap::new(),
+        }
     }
 
     /// What was done.
@@ -80,11 +121,8 @@ impl<'a> Injector<'a> {
 
     /// What was asked for and not done, and why; of a run that was stopped, only what could not be done.
     pub fn missed(&self, stopped: bool) -> Vec<String> {
-        let late = self
-            .to_come
-            .iter()
-            .filter(|_| !stopped)
-            .map(|fault| format!("{fault}: the run had ended before"));
+        let late = self.to_come.iter().filter(|_| !stopped);
+        let late = late.map(|fault| format!("{fault}: the run had ended before"));
         self.impossible.iter().cloned().chain(late).collect()
     }
 
@@ -115,7 +153,7 @@ impl<'a> Injector<'a> {
             }
         };
         slow_clients.shutdown().await;
-        self.mend().await?;
+        self.mend_all().await?;
         Ok(outcome)
     }
 
@@ -135,39 +173,47 @@ impl<'a> Injector<'a> {
             sleep_until(next).await;
             let at = due.iter().position(|(at, _)| *at == next).expect("it was found a moment ago");
             let (_, event) = due.remove(at);
-            let ended = match event {
+            let struck = match event {
                 Event::Strike(fault) => {
-                    self.to_come.retain(|other| *other != fault);
-                    let struck = self.marks.len();
-                    let ended = self.strike(fault.what, sku, begun, slow_clients).await?;
-                    if self.marks.len() == struck {
-                        self.impossible.push(format!("{fault}: there is no such server"));
+                    let struck = self.strike(fault.what, sku, begun, slow_clients).await?;
+                    match &struck {
+                        Struck::NotNow => due.push((Instant::now() + AGAIN, event)),
+                        Struck::Impossible(why) => self.impossible.push(format!("{fault}: {why}")),
+                        Struck::Once | Struck::Until(..) => {}
                     }
-                    ended
+                    if !matches!(struck, Struck::NotNow) {
+                        // Of two that are the same, one.
+                        let first = self.to_come.iter().position(|other| *other == fault);
+                        if let Some(first) = first {
+                            self.to_come.remove(first);
+                        }
+                    }
+                    struck
                 }
                 Event::Draw => {
                     let what = self.draw();
-                    let ended = self.strike(what, sku, begun, slow_clients).await?;
+                    let struck = self.strike(what, sku, begun, slow_clients).await?;
                     due.push((Instant::now() + self.random.random_range(BETWEEN.0..BETWEEN.1), Event::Draw));
-                    ended
+                    struck
                 }
-                Event::Resume { victim, mark } => {
-                    // One that was killed meanwhile, and started again, is not stopped.
-                    self.fleet.replicas()[victim].resume().ok();
-                    self.until(mark, ms(begun));
-                    None
+                Event::Mend { what: Mend::Revive(victim), .. }
+                    if due.iter().any(
+                        |(_, other)| matches!(other, Event::Mend { what, .. } if what.holds_up(victim)),
+                    ) =>
+                {
+                    // It would wait for what is mended here, later.
+                    due.push((Instant::now() + AGAIN, event));
+                    Struck::Once
                 }
-                Event::Rejoin { victim, server, mark } => {
-                    if let Some(link) = self.link(victim, server) {
-                        // A connection that was silent for so long does not come back; its packets would.
-                        link.cut();
-                        link.heal();
-                    }
+                Event::Mend { what, mark } => {
+                    self.mend(what).await?;
                     self.until(mark, ms(begun));
-                    None
+                    Struck::Once
                 }
             };
-            due.extend(ended);
+            if let Struck::Until(when, what) = struck {
+                due.push((when, Event::Mend { what, mark: self.marks.len() - 1 }));
+            }
         }
         Ok(())
     }
@@ -197,135 +243,9 @@ impl<'a> Injector<'a> {
         }
     }
 
-    /// Breaks something. Answers when and how it is to be mended, where that is not done at once.
-    async fn strike(
-        &mut self,
-        what: What,
-        sku: &str,
-        begun: Instant,
-        slow_clients: &mut JoinSet<()>,
-    ) -> anyhow::Result<Option<(Instant, Event)>> {
-        let lease = self.lease;
-        match what {
-            What::Kill => {
-                let victim = self.victim(sku).await;
-                let client = self.fleet.clients()[victim].clone();
-                // One that is stopped, too, does not answer.
-                let last_words = async { tokio::join!(client.metrics(), client.holds(sku)) };
-                let (metrics, holds) = match tokio::time::timeout(LOOK, last_words).await {
-                    Ok((metrics, holds)) => (metrics.unwrap_or_default(), holds.ok()),
-                    Err(_) => (String::new(), None),
-                };
-                let killed = self.mark(ms(begun), Some(victim), format!("replica-{} is killed", victim + 1));
-                self.fleet.replicas()[victim].kill().await?;
-                // What was held then ended with the kill.
-                let holds = holds.map(|mut record| {
-                    let now_ns = record.now_ns;
-                    record
-                        .holds
-                        .iter_mut()
-                        .for_each(|hold| hold.released_ns = hold.released_ns.or(Some(now_ns)));
-                    record
-                });
-                self.lives.push(Life { replica: victim, metrics, holds });
-                let restarted = self.fleet.restart(victim).await;
-                restarted.with_context(|| format!("replica-{} does not come back", victim + 1))?;
-                self.until(killed, ms(begun));
-            }
-            What::Pause(span) => {
-                let victim = self.victim(sku).await;
-                let paused = self.mark(ms(begun), Some(victim), format!("replica-{} is stopped", victim + 1));
-                self.fleet.replicas()[victim].pause()?;
-                let end = Event::Resume { victim, mark: paused };
-                return Ok(Some((Instant::now() + span.with_lease(lease), end)));
-            }
-            What::Restart(server) => {
-                let killed = ms(begun);
-                if self.restart(server).await? {
-                    let mark = self.mark(killed, None, format!("{server} is killed and started again"));
-                    self.until(mark, ms(begun));
-                }
-            }
-            What::Partition(server, span) => {
-                let victim = self.victim(sku).await;
-                let Some(link) = self.link(victim, server) else { return Ok(None) };
-                link.blackhole(Direction::ToServer);
-                link.blackhole(Direction::ToClient);
-                let who = format!("replica-{} and {server} do not reach each other", victim + 1);
-                let end = Event::Rejoin { victim, server, mark: self.mark(ms(begun), Some(victim), who) };
-                return Ok(Some((Instant::now() + span.with_lease(lease), end)));
-            }
-            What::Latency(server, delay) => {
-                for replica in 0..self.fleet.clients().len() {
-                    for direction in [Direction::ToServer, Direction::ToClient] {
-                        if let Some(link) = self.link(replica, server) {
-                            link.delay(direction, delay / 2);
-                        }
-                    }
-                }
-                let what = format!("{server} answers {} ms later", delay.as_millis());
-                let mark = self.mark(ms(begun), None, what);
-                // Three renewals in a lease, each there and back.
-                self.marks[mark].costs_leases = delay * 6 >= lease;
-            }
-            What::SlowClients => {
-                for client in self.fleet.clients() {
-                    send_slowly(client, slow_clients);
-                }
-                let what = format!("{SLOW_CLIENTS} slow clients come to each replica");
-                let mark = self.mark(ms(begun), None, what);
-                self.marks[mark].costs_leases = false;
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whom to strike: whoever has the lock, if that can be seen, or else any replica.
-    async fn victim(&mut self, sku: &str) -> usize {
-        let replicas = self.fleet.clients().len();
-        let any = self.random.random_range(0..replicas);
-        let asked = self.fleet.clients()[any].clone();
-        let looked = Instant::now();
-        while looked.elapsed() < LOOK {
-            let Ok(census) = tokio::time::timeout(LOOK, asked.lock(sku)).await else { break };
-            let holder = census.ok().and_then(|census| census.holders.into_iter().find_map(|h| h.replica));
-            let number = holder.and_then(|name| name.strip_prefix("replica-")?.parse::<usize>().ok());
-            if let Some(number) = number.filter(|number| (1..=replicas).contains(number)) {
-                return number - 1;
-            }
-        }
-        any
-    }
-
-    fn link(&self, replica: usize, server: Server) -> Option<&Proxy> {
-        let links = self.fleet.links_of(replica);
-        match server {
-            Server::Postgres => links.postgres.as_ref(),
-            Server::Redis => links.redis.as_ref(),
-            Server::Zookeeper => links.zookeeper.as_ref(),
-        }
-    }
-
-    /// Kills a server and starts it again; `false` when this fleet has none.
-    async fn restart(&mut self, server: Server) -> anyhow::Result<bool> {
-        match server {
-            Server::Postgres => {
-                let Some(postgres) = self.fleet.postgres() else { return Ok(false) };
-                postgres.kill().await?;
-                postgres.restart().await?;
-            }
-            Server::Redis => {
-                let Some(redis) = self.fleet.redis() else { return Ok(false) };
-                redis.kill().await?;
-                redis.restart().await?;
-            }
-            Server::Zookeeper => {
-                let Some(zookeeper) = self.fleet.zookeeper() else { return Ok(false) };
-                zookeeper.kill().await?;
-                zookeeper.restart().await?;
-            }
-        }
-        Ok(true)
+    /// A number below `limit`; `None` when that is zero.
+    fn random(&mut self, limit: usize) -> Option<usize> {
+        (limit > 0).then(|| self.random.random_range(0..limit))
     }
 
     /// Notes something that may cost leases, done to one replica or to a server.
@@ -336,37 +256,6 @@ impl<'a> Injector<'a> {
 
     fn until(&mut self, mark: usize, at_ms: f64) {
         self.marks[mark].until_ms = Some(at_ms);
-    }
-
-    /// Ends whatever fault the end of the run has left.
-    async fn mend(&mut self) -> anyhow::Result<()> {
-        for replica in 0..self.fleet.clients().len() {
-            self.fleet.links_of(replica).all().for_each(Proxy::heal);
-        }
-        let dead = |exited: Option<std::process::ExitStatus>| exited.is_some();
-        if let Some(postgres) = self.fleet.postgres()
-            && dead(postgres.process().exited())
-        {
-            postgres.restart().await?;
-        }
-        if let Some(redis) = self.fleet.redis()
-            && dead(redis.process().exited())
-        {
-            redis.restart().await?;
-        }
-        if let Some(zookeeper) = self.fleet.zookeeper()
-            && dead(zookeeper.process().exited())
-        {
-            zookeeper.restart().await?;
-        }
-        for replica in 0..self.fleet.clients().len() {
-            // One that has ended, or is about to, cannot go on.
-            let resumed = self.fleet.replicas()[replica].resume();
-            if resumed.is_err() || self.fleet.clients()[replica].info().await.is_err() {
-                self.fleet.restart(replica).await?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -24,6 +24,13 @@ impl fmt::Display for Fault {
             What::Partition(server, span) => write!(f, "partition:{server}:{span}")?,
             What::Latency(server, delay) => write!(f, "latency:{server}:{}", time(delay))?,
             What::SlowClients => f.write_str("slow-clients")?,
+            What::Stall(server, span) => write!(f, "pause:{server}:{span}")?,
+            What::Clock(server, seconds) => write!(f, "clock:{server}:{seconds:+}s")?,
+            What::Flush => f.write_str("flush:redis")?,
+            What::Terminate => f.write_str("terminate:postgres")?,
+            What::FullDisk(span) => write!(f, "disk-full:postgres:{span}")?,
+            What::Split(span) => write!(f, "split:zookeeper:{span}")?,
+            What::NoHandles(span) => write!(f, "no-handles:{span}")?,
         }
         write!(f, "@{}", time(self.at))
     }
@@ -48,7 +55,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let text = "latency:postgres:50ms@0s,kill@10ms,pause:1.5xlease@1s,partition:redis:2xlease@1s500ms,restart:redis@2s,random";
+        let text = "latency:postgres:50ms@0s,kill@10ms,pause:1.5xlease@1s,partition:redis:2xlease@1s500ms,restart:redis@2s,\
+                    pause:postgres:1s@3s,clock:redis:+3s@4s,clock:postgres:-2s@5s,flush:redis@6s,terminate:postgres@7s,\
+                    disk-full:postgres:1s@8s,split:zookeeper:1.5xlease@9s,no-handles:500ms@10s,random";
         let schedule = Schedule::parse(&[text.into()]).unwrap();
         assert_eq!(schedule.to_string(), text);
         assert_eq!(Schedule::parse(&[schedule.to_string()]), Ok(schedule));

@@ -13,9 +13,16 @@ pub fn program() -> PathBuf {
 /// Replicas of the program under test.
 #[allow(dead_code, reason = "not every test starts replicas")]
 pub fn plan(strategy: StrategyName, replicas: usize) -> FleetPlan {
-    let store = StoreKind::Sqlite;
-    let plan =
-        FleetPlan { program: program(), strategy, store, replicas, overrides: Vec::new(), proxied: false };
+    let plan = FleetPlan {
+        program: program(),
+        strategy,
+        store: StoreKind::Sqlite,
+        replicas,
+        overrides: Vec::new(),
+        proxied: false,
+        breakable: false,
+        ensemble: false,
+    };
     match strategy {
         StrategyName::Redis => plan.with("lock.redis.lease", "1s"),
         StrategyName::Zookeeper => plan.with("lock.zookeeper.session_timeout", "1s"),

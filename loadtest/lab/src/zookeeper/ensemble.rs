@@ -122,6 +122,11 @@ impl Ensemble {
         self.nodes.iter().map(Node::address).collect::<Vec<_>>().join(",")
     }
 
+    /// Where each server listens for clients: host and port.
+    pub fn addresses(&self) -> Vec<String> {
+        self.nodes.iter().map(Node::address).collect()
+    }
+
     /// Where a server listens for clients: host and port.
     pub fn address(&self, server: usize) -> String {
         self.nodes[server].address()
@@ -149,6 +154,11 @@ impl Ensemble {
     /// When the ensemble was not started with [links](Self::start_linked), or there are no such two servers.
     pub fn link(&self, follower: usize, leader: usize) -> &Proxy {
         &self.links[&(follower, leader)]
+    }
+
+    /// All networks between two servers, where there are any.
+    pub fn links(&self) -> impl Iterator<Item = &Proxy> {
+        self.links.values()
     }
 
     /// Ends a server at once: SIGKILL. Its data is kept.

@@ -1,0 +1,353 @@
+//! How each kind of fault strikes, and how it is mended.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use lab::{Direction, INSTALL_FAKETIME, Proxy, can_step_clocks};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::{Injector, LOOK, Life, Mend, SLOW_CLIENTS, ms, send_slowly};
+use crate::faults::{Server, What};
+
+/// How long a server that is asked for something may take before it is asked again later.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// What has come of a strike. The last mark is its own, where it has struck.
+pub(super) enum Struck {
+    /// It is over already, or lasts until the end of the run.
+    Once,
+    /// It is to be mended.
+    Until(Instant, Mend),
+    /// Somebody else's fault is in its way.
+    NotNow,
+    /// There is nothing that it could strike.
+    Impossible(String),
+}
+
+impl Injector<'_> {
+    /// Breaks something.
+    pub(super) async fn strike(
+        &mut self,
+        what: What,
+        sku: &str,
+        begun: Instant,
+        slow_clients: &mut JoinSet<()>,
+    ) -> anyhow::Result<Struck> {
+        let lease = self.lease;
+        let no_server = || Ok(Struck::Impossible("there is no such server".into()));
+        match what {
+            What::Kill => {
+                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow) };
+                self.kill(victim, sku, begun).await?;
+                Ok(Struck::Until(Instant::now(), Mend::Revive(victim)))
+            }
+            What::Pause(span) => {
+                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow) };
+                self.mark(ms(begun), Some(victim), format!("replica-{} is stopped", victim + 1));
+                self.fleet.replicas()[victim].pause()?;
+                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Resume(victim)))
+            }
+            What::NoHandles(span) => {
+                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow) };
+                let replica = &self.fleet.replicas()[victim];
+                if replica.limit_files(true).await.is_err() {
+                    // It has ended by itself.
+                    return Ok(Struck::NotNow);
+                }
+                self.mark(ms(begun), Some(victim), format!("replica-{} can open no file", victim + 1));
+                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::GiveHandles(victim)))
+            }
+            What::Restart(server) => {
+                let killed = ms(begun);
+                if !self.restart(server).await? {
+                    return no_server();
+                }
+                let mark = self.mark(killed, None, format!("{server} is killed and started again"));
+                self.until(mark, ms(begun));
+                Ok(Struck::Once)
+            }
+            What::Stall(server, span) => {
+                if !self.stall(server).await? {
+                    return no_server();
+                }
+                self.mark(ms(begun), None, format!("{server} is stopped"));
+                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Wake(server)))
+            }
+            What::Partition(server, span) => {
+                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow) };
+                let links = self.links(victim, server);
+                if links.is_empty() {
+                    return no_server();
+                }
+                for link in links {
+                    link.blackhole(Direction::ToServer);
+                    link.blackhole(Direction::ToClient);
+                }
+                let who = format!("replica-{} and {server} do not reach each other", victim + 1);
+                self.mark(ms(begun), Some(victim), who);
+                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Rejoin(victim, server)))
+            }
+            What::Split(span) => {
+                let Some(ensemble) = self.fleet.ensemble() else { return no_server() };
+                let Some(leader) = ensemble.leader().await else { return Ok(Struck::NotNow) };
+                for follower in (0..ensemble.size()).filter(|follower| *follower != leader) {
+                    ensemble.link(follower, leader).blackhole(Direction::ToServer);
+                    ensemble.link(follower, leader).blackhole(Direction::ToClient);
+                }
+                let what = format!(
+                    "ZooKeeper's leader, server {}, and the others do not hear of each other",
+                    leader + 1
+                );
+                self.mark(ms(begun), None, what);
+                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Reunite))
+            }
+            What::Latency(server, delay) => {
+                for replica in 0..self.fleet.clients().len() {
+                    for link in self.links(replica, server) {
+                        link.delay(Direction::ToServer, delay / 2);
+                        link.delay(Direction::ToClient, delay / 2);
+                    }
+                }
+                let what = format!("{server} answers {} ms later", delay.as_millis());
+                let mark = self.mark(ms(begun), None, what);
+                // Three renewals in a lease, each there and back.
+                self.marks[mark].costs_leases = delay * 6 >= lease;
+                Ok(Struck::Once)
+            }
+            What::SlowClients => {
+                for client in self.fleet.clients() {
+                    send_slowly(client, slow_clients);
+                }
+                let what = format!("{SLOW_CLIENTS} slow clients come to each replica");
+                let mark = self.mark(ms(begun), None, what);
+                self.marks[mark].costs_leases = false;
+                Ok(Struck::Once)
+            }
+            What::Clock(server, seconds) => self.step(server, seconds, begun),
+            What::Flush => {
+                let Some(redis) = self.fleet.redis() else { return no_server() };
+                match timeout(ANSWER, redis.command(&["FLUSHALL"])).await {
+                    Ok(Ok(_)) => Ok(self.done("redis forgets everything", begun)),
+                    _ => Ok(Struck::NotNow),
+                }
+            }
+            What::Terminate => {
+                let Some(postgres) = self.fleet.postgres() else { return no_server() };
+                match timeout(ANSWER, postgres.terminate_backends()).await {
+                    Ok(Ok(())) => Ok(self.done("postgres' connections are ended one by one", begun)),
+                    _ => Ok(Struck::NotNow),
+                }
+            }
+            What::FullDisk(span) => {
+                let Some(postgres) = self.fleet.postgres() else { return no_server() };
+                if postgres.fill_disk(true).await.is_err() {
+                    return Ok(Struck::NotNow);
+                }
+                self.mark(ms(begun), None, "postgres' disk is full".into());
+                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::MakeRoom))
+            }
+        }
+    }
+
+    /// Notes what is over as soon as it is done.
+    fn done(&mut self, what: &str, begun: Instant) -> Struck {
+        let mark = self.mark(ms(begun), None, what.into());
+        self.until(mark, ms(begun));
+        Struck::Once
+    }
+
+    fn step(&mut self, server: Server, seconds: i64, begun: Instant) -> anyhow::Result<Struck> {
+        let ahead = self.clocks.get(&server).copied().unwrap_or_default() + seconds;
+        let set = match server {
+            Server::Postgres => self.fleet.postgres().map(|postgres| postgres.set_clock(ahead)),
+            Server::Redis => self.fleet.redis().map(|redis| redis.set_clock(ahead)),
+            Server::Zookeeper => None,
+        };
+        match set.transpose()? {
+            Some(true) => {}
+            Some(false) if !can_step_clocks() => {
+                return Ok(Struck::Impossible(format!("its clock cannot be stepped; {INSTALL_FAKETIME}")));
+            }
+            Some(false) => return Ok(Struck::Impossible("its clock is the system's".into())),
+            None => return Ok(Struck::Impossible("there is no such server".into())),
+        }
+        self.clocks.insert(server, ahead);
+        Ok(self.done(&format!("{server}'s clock is stepped by {seconds:+} s"), begun))
+    }
+
+    async fn kill(&mut self, victim: usize, sku: &str, begun: Instant) -> anyhow::Result<()> {
+        let client = self.fleet.clients()[victim].clone();
+        // One that is stopped, too, does not answer.
+        let last_words = async { tokio::join!(client.metrics(), client.holds(sku)) };
+        let (metrics, holds) = match timeout(LOOK, last_words).await {
+            Ok((metrics, holds)) => (metrics.unwrap_or_default(), holds.ok()),
+            Err(_) => (String::new(), None),
+        };
+        self.mark(ms(begun), Some(victim), format!("replica-{} is killed", victim + 1));
+        self.fleet.replicas()[victim].kill().await?;
+        // What was held then ended with the kill.
+        let holds = holds.map(|mut record| {
+            let now_ns = record.now_ns;
+            record.holds.iter_mut().for_each(|hold| hold.released_ns = hold.released_ns.or(Some(now_ns)));
+            record
+        });
+        self.lives.push(Life { replica: victim, metrics, holds });
+        Ok(())
+    }
+
+    /// Whom to strike: whoever has the lock, if that can be seen, or else any replica that lives; `None` if none does.
+    async fn victim(&mut self, sku: &str) -> Option<usize> {
+        let replicas = self.fleet.clients().len();
+        let living: Vec<_> =
+            (0..replicas).filter(|replica| self.fleet.replicas()[*replica].exited().is_none()).collect();
+        let any = *living.get(self.random(living.len())?)?;
+        let asked = self.fleet.clients()[any].clone();
+        let looked = Instant::now();
+        while looked.elapsed() < LOOK {
+            let Ok(census) = timeout(LOOK, asked.lock(sku)).await else { break };
+            let holder = census.ok().and_then(|census| census.holders.into_iter().find_map(|h| h.replica));
+            let number = holder.and_then(|name| name.strip_prefix("replica-")?.parse::<usize>().ok());
+            if let Some(number) = number.filter(|number| living.contains(&number.wrapping_sub(1))) {
+                return Some(number - 1);
+            }
+        }
+        Some(any)
+    }
+
+    fn links(&self, replica: usize, server: Server) -> Vec<&Proxy> {
+        self.fleet.links_of(replica).to(server)
+    }
+
+    /// Kills a server and starts it again; `false` when this fleet has none.
+    async fn restart(&mut self, server: Server) -> anyhow::Result<bool> {
+        match server {
+            Server::Postgres => {
+                let Some(postgres) = self.fleet.postgres() else { return Ok(false) };
+                postgres.kill().await?;
+                postgres.restart().await?;
+            }
+            Server::Redis => {
+                let Some(redis) = self.fleet.redis() else { return Ok(false) };
+                redis.kill().await?;
+                redis.restart().await?;
+            }
+            Server::Zookeeper => {
+                if let Some(zookeeper) = self.fleet.zookeeper() {
+                    zookeeper.kill().await?;
+                    zookeeper.restart().await?;
+                } else if let Some(ensemble) = self.fleet.ensemble() {
+                    // The one that leads, if one does.
+                    let server = ensemble.leader().await.unwrap_or_default();
+                    ensemble.kill(server).await?;
+                    ensemble.restart(server).await?;
+                } else {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Stops a server in its tracks; `false` when this fleet has none.
+    async fn stall(&mut self, server: Server) -> anyhow::Result<bool> {
+        let stalled = match server {
+            Server::Postgres => self.fleet.postgres().map(|postgres| postgres.pause()).transpose()?,
+            Server::Redis => self.fleet.redis().map(|redis| redis.pause()).transpose()?,
+            Server::Zookeeper => {
+                if let Some(ensemble) = self.fleet.ensemble() {
+                    let server = ensemble.leader().await.unwrap_or_default();
+                    Some(ensemble.pause(server)?)
+                } else {
+                    self.fleet.zookeeper().map(|zookeeper| zookeeper.pause()).transpose()?
+                }
+            }
+        };
+        Ok(stalled.is_some())
+    }
+
+    /// Makes something whole again. What was started afresh meanwhile is whole already.
+    pub(super) async fn mend(&mut self, what: Mend) -> anyhow::Result<()> {
+        match what {
+            Mend::Revive(victim) => {
+                let revived = self.fleet.restart(victim).await;
+                revived.with_context(|| format!("replica-{} does not come back", victim + 1))?;
+            }
+            Mend::Resume(victim) => drop(self.fleet.replicas()[victim].resume()),
+            Mend::Rejoin(victim, server) => {
+                for link in self.links(victim, server) {
+                    // A connection that was silent for so long does not come back; its packets would.
+                    link.cut();
+                    link.heal();
+                }
+            }
+            Mend::Wake(Server::Postgres) => drop(self.fleet.postgres().map(|postgres| postgres.resume())),
+            Mend::Wake(Server::Redis) => drop(self.fleet.redis().map(|redis| redis.resume())),
+            Mend::Wake(Server::Zookeeper) => {
+                self.fleet.zookeeper().map(|zookeeper| zookeeper.resume());
+                if let Some(ensemble) = self.fleet.ensemble() {
+                    (0..ensemble.size()).for_each(|server| drop(ensemble.resume(server)));
+                }
+            }
+            Mend::Reunite => {
+                for link in self.fleet.ensemble().into_iter().flat_map(|ensemble| ensemble.links()) {
+                    link.cut();
+                    link.heal();
+                }
+            }
+            Mend::MakeRoom => {
+                if let Some(postgres) = self.fleet.postgres() {
+                    postgres.fill_disk(false).await?;
+                }
+            }
+            // One that was killed meanwhile, and started again, has its handles.
+            Mend::GiveHandles(victim) => drop(self.fleet.replicas()[victim].limit_files(false).await),
+        }
+        Ok(())
+    }
+
+    /// Ends whatever fault the end of the run has left.
+    pub(super) async fn mend_all(&mut self) -> anyhow::Result<()> {
+        for replica in 0..self.fleet.clients().len() {
+            self.fleet.links_of(replica).all().for_each(Proxy::heal);
+        }
+        for server in [Server::Postgres, Server::Redis, Server::Zookeeper] {
+            self.mend(Mend::Wake(server)).await?;
+        }
+        if let Some(ensemble) = self.fleet.ensemble() {
+            ensemble.links().for_each(Proxy::heal);
+            for server in 0..ensemble.size() {
+                if ensemble.process(server).exited().is_some() {
+                    ensemble.restart(server).await?;
+                }
+            }
+        }
+        let dead = |exited: Option<std::process::ExitStatus>| exited.is_some();
+        if let Some(postgres) = self.fleet.postgres() {
+            if dead(postgres.process().exited()) {
+                postgres.restart().await?;
+            }
+            postgres.fill_disk(false).await?;
+        }
+        if let Some(redis) = self.fleet.redis()
+            && dead(redis.process().exited())
+        {
+            redis.restart().await?;
+        }
+        if let Some(zookeeper) = self.fleet.zookeeper()
+            && dead(zookeeper.process().exited())
+        {
+            zookeeper.restart().await?;
+        }
+        for replica in 0..self.fleet.clients().len() {
+            // One that has ended, or is about to, cannot go on.
+            let process = &self.fleet.replicas()[replica];
+            let resumed = process.resume();
+            process.limit_files(false).await.ok();
+            if resumed.is_err() || self.fleet.clients()[replica].info().await.is_err() {
+                self.fleet.restart(replica).await?;
+            }
+        }
+        Ok(())
+    }
+}
