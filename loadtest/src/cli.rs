@@ -148,14 +148,14 @@ pub struct Soak {
     /// The strategies, separated by commas
     #[arg(long, value_delimiter = ',', default_values_t = [StrategyName::Database, StrategyName::Redis, StrategyName::Zookeeper])]
     strategies: Vec<StrategyName>,
-    /// Orders that have to be confirmed under each strategy
+    /// Orders that have to be sent under each strategy, repetitions left out
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     orders: u64,
     /// Faults that have to strike under each strategy
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     faults: u64,
     /// Orders of a round; each has servers and replicas of its own
-    #[arg(long, default_value_t = 40_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     round: u64,
     /// Orders per second
     #[arg(long, default_value_t = 1_000.0, allow_negative_numbers = true, value_parser = positive)]

@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Soak {
     /// Under which strategies, one after the other.
     pub strategies: Vec<StrategyName>,
-    /// How many orders have to be confirmed under each.
+    /// How many orders have to be sent under each.
     pub orders: u64,
     /// How many faults have to strike under each.
     pub faults: u64,
@@ -129,7 +129,6 @@ impl Soak {
         let length = Duration::from_secs_f64(self.round as f64 / self.rate);
         let last = length.saturating_sub(AFTERMATH).max(WARM_UP);
         let share = self.round as f64 / self.orders.max(1) as f64;
-        // A few more, since some orders are not confirmed.
         let faults = (self.faults as f64 * share).ceil() as usize;
         let faults = Schedule::drawn(strategy, faults.max(1), (WARM_UP, last), seed);
         let topped_up = faults.end(LEASE).map(|end| (end + LEASE).min(length));

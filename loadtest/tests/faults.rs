@@ -72,11 +72,13 @@ async fn a_full_disk_refuses_orders_and_is_survived() {
             lab::Process::start("replica", command, log, "listening on ", patience).await.expect("it starts");
         let client = loadtest::client::Client::new(&address, "t");
         client.create_product("comb", "Comb", 100_000).await.expect("a product");
-        let order = |buyer: String| {
-            let order = order_service::api::NewOrder { sku: "comb".into(), quantity: 1, buyer };
+        client.create_product("mirror", "Mirror", 1).await.expect("a product");
+        let order_of = |sku: &str, buyer: String| {
+            let order = order_service::api::NewOrder { sku: sku.into(), quantity: 1, buyer };
             let client = client.clone();
             async move { client.order(&order, None, patience).await.expect("an answer").status.as_u16() }
         };
+        let order = |buyer: String| order_of("comb", buyer);
         let (mut confirmed, mut failed) = (0, 0);
         for i in 0..2_000 {
             match order(format!("buyer-{i}")).await {
@@ -89,8 +91,14 @@ async fn a_full_disk_refuses_orders_and_is_survived() {
             }
         }
         assert_eq!(failed, 5, "{strategy}: the limit was never met");
+        // Of many who want the last one together nobody gets it; and nobody is told that somebody did.
+        let mut wanting = tokio::task::JoinSet::new();
+        (0..40).for_each(|i| drop(wanting.spawn(order_of("mirror", format!("wanting-{i}")))));
+        let answers = wanting.join_all().await;
+        assert!(answers.iter().all(|status| matches!(status, 503 | 504)), "{strategy}: {answers:?}");
         lift_file_size_limit(replica.id());
         assert_eq!(order("after".into()).await, 201, "{strategy}: it goes on as soon as there is room");
+        assert_eq!(order_of("mirror", "after".into()).await, 201, "{strategy}: it is still there");
         let audit = client.audit("comb").await.expect("an audit");
         assert_eq!((audit.orders, audit.balanced), (confirmed + 1, true), "{strategy}");
     }

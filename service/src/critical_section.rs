@@ -275,11 +275,12 @@ impl<'s> Section<'s> {
                 return Round::Again;
             }
             Err(WriteError::Failed(CommitError::NotWritten(error))) => {
-                plan.fail(&error.into());
+                let error = error.into();
+                plan.fail(&error, &error);
             }
             Err(WriteError::Failed(CommitError::Unknown(error))) => {
                 tracing::error!(%error, sku = self.sku.as_str(), "the outcome of a commit is not known");
-                plan.fail(&ChangeError::OutcomeUnknown);
+                plan.fail(&ChangeError::OutcomeUnknown, &error.into());
             }
         }
         let mut decided = plan.into_results();
@@ -338,7 +339,8 @@ impl<'s> Section<'s> {
             versions: after.version - level.version,
             ..WriteBatch::empty(self.sku.clone())
         };
-        let mut plan = Plan { batch, after, planned: Vec::with_capacity(changes.len()), refuses: false };
+        let planned = Vec::with_capacity(changes.len());
+        let mut plan = Plan { batch, before: level.version, after, planned, refuses: false };
         let evidence = Evidence {
             strategy: self.shared.strategy,
             token: self.lease.token().map(|token| token.0),
@@ -419,6 +421,8 @@ fn set_refused(
 /// What to write, and the results once it is written.
 struct Plan {
     batch: WriteBatch,
+    /// The version that was decided on.
+    before: i64,
     after: StockLevel,
     planned: Vec<Planned>,
     /// Whether a change is refused for want of stock.
@@ -525,11 +529,15 @@ impl Plan {
         std::mem::replace(&mut self.batch, nothing)
     }
 
-    /// Gives every change that was to be written this result.
-    fn fail(&mut self, error: &ChangeError) {
+    /// Nothing was written, or nobody knows: gives every change that was to be written the result `failed`, and `undecided`
+    /// to every one that was refused on account of those before it.
+    fn fail(&mut self, failed: &ChangeError, undecided: &ChangeError) {
         for planned in &mut self.planned {
-            if !matches!(planned, Planned::Refused(_)) {
-                *planned = Planned::Result(Err(error.clone()));
+            match planned {
+                Planned::Refused(ChangeError::InsufficientStock { version, .. })
+                    if *version == self.before => {}
+                Planned::Refused(_) => *planned = Planned::Result(Err(undecided.clone())),
+                Planned::Order | Planned::Result(_) => *planned = Planned::Result(Err(failed.clone())),
             }
         }
     }
@@ -586,6 +594,35 @@ impl From<LockError> for ChangeError {
         match error {
             LockError::Timeout => Self::LockTimeout,
             LockError::Unavailable { .. } => Self::DependencyDown(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_for_what_was_not_written_is_not_told() {
+        let refused = |version| {
+            Planned::Refused(ChangeError::InsufficientStock { requested: 2, available: 1, version })
+        };
+        let sku = Sku::parse("comb").expect("a name");
+        let after = StockLevel { stock: 0, version: 8, supply: 1 };
+        for failed in [ChangeError::OutcomeUnknown, ChangeError::DependencyDown("failed".into())] {
+            let undecided = ChangeError::DependencyDown("undecided".into());
+            let mut plan = Plan {
+                batch: WriteBatch::empty(sku.clone()),
+                before: 7,
+                after,
+                // The first found too few; the third would have, had the second been written.
+                planned: vec![refused(7), Planned::Order, refused(8)],
+                refuses: true,
+            };
+            plan.fail(&failed, &undecided);
+            let results: Vec<_> = plan.into_results().into_iter().map(|result| result.map(drop)).collect();
+            let truly = ChangeError::InsufficientStock { requested: 2, available: 1, version: 7 };
+            assert_eq!(results, [Err(truly), Err(failed), Err(undecided)]);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::verdict::{Status, Verdict};
 /// What a soak has shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SoakReport {
-    /// How many orders had to be confirmed under each strategy.
+    /// How many orders had to be sent under each strategy.
     pub orders: u64,
     /// How many faults had to strike under each.
     pub faults: u64,
@@ -100,7 +100,7 @@ impl Tally {
     }
 
     pub(super) fn is_enough(&self, orders: u64, faults: u64) -> bool {
-        self.confirmed >= orders && self.faults >= faults
+        self.sent >= orders && self.faults >= faults
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -113,7 +113,7 @@ impl Tally {
     }
 
     pub(super) fn in_words(&self) -> String {
-        format!("{} confirmed, {} faults", self.confirmed, self.faults)
+        format!("{} sent, {} confirmed, {} faults", self.sent, self.confirmed, self.faults)
     }
 }
 
