@@ -161,7 +161,7 @@ pub struct Soak {
     #[arg(long, default_value_t = 1_000.0, allow_negative_numbers = true, value_parser = positive)]
     rate: f64,
     /// Buyers at the same time, at the most
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     buyers: u32,
     /// Replicas of the service
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]

@@ -19,6 +19,7 @@
 //! | [`series`] | the run along its time: what charts are drawn from |
 //! | [`report`] | the table, the JSON, the page; made in an [environment] |
 //! | [`compare`] | the same scenario under several strategies, with the negative control |
+//! | [`soak`] | a great many orders over a great many faults, and a failure made small |
 //! | [`bench`](mod@bench) | the speed of it all, beside other programs' |
 //! | [`spread`] | what several measurements of the same say |
 //! | [`laboratory`] | servers and replicas for a person to play with |

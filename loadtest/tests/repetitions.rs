@@ -1,4 +1,4 @@
-//! Twenty-five times over: a replica is killed, one is stopped past its lease and the backend is started again, each while
+//! Fifteen times over: a replica is killed, one is stopped past its lease and the backend is started again, each while
 //! orders go on; and nothing is oversold, lost or left behind.
 
 mod support;
@@ -14,7 +14,7 @@ use loadtest::verdict::Verdict;
 use order_service::config::StrategyName;
 
 /// How often.
-const REPETITIONS: u64 = 25;
+const REPETITIONS: u64 = 15;
 
 /// Of all leases and sessions.
 const LEASE: &str = "800ms";

@@ -9,7 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::{Fault, Schedule, Server, Span, What};
 
 /// The longest latency that is drawn, in milliseconds.
-const LATENCY_MS: u64 = 8;
+const LATENCY_MS: u64 = 3;
 
 /// How far ahead of the system's, or behind, clocks are stepped, in seconds.
 const STEPS: i64 = 3;
