@@ -67,18 +67,25 @@ impl<'a> Flight<'a> {
         });
     }
 
-    /// Rejects the batches of which not all orders are among `inserted`; returns those of their orders that are.
-    pub(super) fn reject_uninserted(&mut self, inserted: &HashSet<Uuid>) -> Vec<Uuid> {
+    /// Whether a batch is to do something before its orders, which would have to be undone if these were rejected.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.accepted().any(|(_, batch)| !batch.orders.is_empty() && does_more_before_orders(batch))
+    }
+
+    /// Rejects the batches of which not all orders are among `inserted`.
+    pub(super) fn reject_uninserted(&mut self, inserted: &HashSet<Uuid>) -> Uninserted {
         let mut partly = Vec::new();
+        let mut left_traces = false;
         self.reject(|_, batch| {
             let ids = || batch.orders.iter().map(|(order, _)| order.id);
             if ids().all(|id| inserted.contains(&id)) {
                 return None;
             }
             partly.extend(ids().filter(|id| inserted.contains(id)));
+            left_traces |= does_more_before_orders(batch);
             Some(Rejected::KeyTaken)
         });
-        partly
+        if left_traces { Uninserted::All } else { Uninserted::Orders(partly) }
     }
 
     /// The orders to insert, with the numbers of their batches, in the order of their keys: keys are unique across
@@ -117,15 +124,19 @@ impl<'a> Flight<'a> {
         answers
     }
 
-    /// Rejects the batches of which not all answers are kept; returns the keys of those of their answers that are.
+    /// Rejects the batches of which not all answers are kept: of two with the same key, the one of the first is. Returns the
+    /// keys of those of their answers that are kept nevertheless.
     pub(super) fn reject_unkept(&mut self, kept: &HashSet<String>) -> Vec<String> {
         let mut partly = Vec::new();
+        let mut given = HashSet::new();
         self.reject(|_, batch| {
             let keys = || batch.answers.iter().map(|answer| answer.key.as_str());
-            if keys().all(|key| kept.contains(key)) {
+            let is_free = |key: &str| kept.contains(key) && !given.contains(key);
+            if keys().all(is_free) {
+                given.extend(keys().map(str::to_owned));
                 return None;
             }
-            partly.extend(keys().filter(|key| kept.contains(*key)).map(str::to_owned));
+            partly.extend(keys().filter(|key| is_free(key)).map(str::to_owned));
             Some(Rejected::KeyTaken)
         });
         partly
@@ -157,6 +168,19 @@ impl<'a> Flight<'a> {
     pub(super) fn results(self) -> Vec<Result<(), Rejected>> {
         self.results
     }
+}
+
+/// What has to be undone of batches whose orders could not all be inserted.
+pub(super) enum Uninserted {
+    /// These orders.
+    Orders(Vec<Uuid>),
+    /// All that was done in the flight so far: answers are kept already, or orders deleted.
+    All,
+}
+
+/// Whether something is done for a batch before its orders are inserted.
+fn does_more_before_orders(batch: &WriteBatch) -> bool {
+    !batch.answers.is_empty() || batch.reset.is_some()
 }
 
 /// A batch's number, as the databases have it.

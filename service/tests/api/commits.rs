@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use order_service::api::{Adjustment, LockEvidence, Order, OrderStatus, PutProduct};
+use order_service::change::KeptAnswer;
 use order_service::order::{IdempotencyKey, ProductRequest, Sku};
 use order_service::store::{Creation, Rejected, Store, WriteBatch};
 use uuid::Uuid;
@@ -226,4 +227,69 @@ async fn commits_of_the_same_products_in_any_order_never_wait_for_each_other() {
     }
     assert_eq!(units, sold as i64);
     assert!(units > 0);
+}
+
+/// The answer to a restock, as it is kept under this key.
+fn answer(text: &str) -> KeptAnswer {
+    KeptAnswer { key: key(text), request: "{}".into(), answer: "{}".into() }
+}
+
+/// A batch that puts one unit more in stock, too, and keeps an answer to it.
+fn with_restock(batch: WriteBatch, text: &str) -> WriteBatch {
+    let version = batch.versions + 1;
+    let adjustment = Adjustment {
+        id: Uuid::now_v7(),
+        sku: batch.sku.as_str().into(),
+        delta: 1,
+        reason: text.into(),
+        version,
+        created_at: Timestamp::from_microsecond(1_700_000_000_000_000).expect("a time"),
+    };
+    WriteBatch {
+        stock_after: batch.stock_after + 1,
+        versions: version,
+        supplied: 1,
+        adjustments: vec![adjustment],
+        answers: vec![answer(text)],
+        ..batch
+    }
+}
+
+async fn kept(store: &dyn Store, text: &str) -> usize {
+    store.kept_answers(&[&key(text)]).await.expect("the store answers").len()
+}
+
+#[tokio::test]
+async fn a_taken_key_leaves_nothing_of_what_else_its_batch_was_to_change() {
+    let shop = Shop::open("optimistic", 1).await;
+    let store = shop.connect().await;
+    create(&*store, 3).await;
+    assert_eq!(commit(&*store, &[sale(2, &["taken"])]).await, [Ok(())]);
+    // A restock that is answered as done must have been done: neither is.
+    let mixed = with_restock(sale(1, &["free", "taken"]), "restock");
+    assert_eq!(commit(&*store, &[sale(0, &["a"]), mixed]).await, [Ok(()), Err(Rejected::KeyTaken)]);
+    assert_eq!(stocks(&*store, 2).await, [(9, 1), (10, 0)]);
+    assert_eq!(kept(&*store, "restock").await, 0);
+    // A reset that is not made deletes no orders.
+    assert_eq!(commit(&*store, &[sale(1, &["sold"])]).await, [Ok(())]);
+    let reset = store.product(&sku(1)).await.expect("the store answers");
+    let mixed = WriteBatch { guarded: Some(1), reset, ..sale(1, &["taken"]) };
+    let other = WriteBatch { guarded: Some(1), ..sale(0, &["b"]) };
+    assert_eq!(commit(&*store, &[other, mixed]).await, [Ok(()), Err(Rejected::KeyTaken)]);
+    assert_eq!(units_sold(&*store, 1).await, 1);
+}
+
+#[tokio::test]
+async fn one_key_of_two_restocks_is_given_to_one_of_them() {
+    let shop = Shop::open("optimistic", 1).await;
+    let store = shop.connect().await;
+    create(&*store, 2).await;
+    let restock = |number| {
+        let nothing = WriteBatch { guarded: Some(0), stock_after: 10, ..WriteBatch::empty(sku(number)) };
+        with_restock(nothing, "same")
+    };
+    let results = commit(&*store, &[restock(0), restock(1)]).await;
+    assert_eq!(results, [Ok(()), Err(Rejected::KeyTaken)]);
+    assert_eq!(stocks(&*store, 2).await, [(11, 1), (10, 0)]);
+    assert_eq!(kept(&*store, "same").await, 1);
 }

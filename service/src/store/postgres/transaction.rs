@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::rows::{self, Micros, OrderColumns};
 use crate::db::postgres::{Connection, Pool, is_definite};
 use crate::order::Sku;
-use crate::store::flight::{Flight, ordinal};
+use crate::store::flight::{Flight, Uninserted, ordinal};
 use crate::store::{CommitError, Rejected, RowLevel, StoreError, Transaction, WriteBatch};
 
 /// For how long after a taken key the next ones are looked up before they are written.
@@ -204,7 +204,20 @@ pub(super) async fn execute(
     sqlx::raw_sql(statement).execute(connection).await.map(drop)
 }
 
+/// Changes what can be changed. Where a batch turns out not to be writable after something was done for it, all is undone
+/// and done again without it.
 async fn change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Result<(), sqlx::Error> {
+    if flight.is_mixed() {
+        execute(connection, "savepoint before_changes").await?;
+    }
+    while !try_to_change(connection, flight).await? {
+        execute(connection, "rollback to savepoint before_changes").await?;
+    }
+    Ok(())
+}
+
+/// Returns whether nothing was done for a batch that is rejected.
+async fn try_to_change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Result<bool, sqlx::Error> {
     let cancelled = flight.cancelled();
     if !cancelled.is_empty() {
         let cancellable = sqlx::query_scalar(
@@ -234,10 +247,13 @@ async fn change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Resul
     if !orders.is_empty() {
         let insert = OrderColumns::of(&orders).bind(sqlx::query_scalar(rows::INSERT_ORDERS));
         let inserted: Vec<Uuid> = insert.fetch_all(&mut *connection).await?;
-        let partly = flight.reject_uninserted(&inserted.into_iter().collect());
-        if !partly.is_empty() {
-            let delete = sqlx::query("delete from orders where id = any($1)").bind(partly);
-            delete.execute(&mut *connection).await?;
+        match flight.reject_uninserted(&inserted.into_iter().collect()) {
+            Uninserted::All => return Ok(false),
+            Uninserted::Orders(partly) if partly.is_empty() => {}
+            Uninserted::Orders(partly) => {
+                let delete = sqlx::query("delete from orders where id = any($1)").bind(partly);
+                delete.execute(&mut *connection).await?;
+            }
         }
     }
     let cancelled = flight.cancelled();
@@ -250,7 +266,7 @@ async fn change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Resul
         rows::insert_adjustments(&adjustments).execute(&mut *connection).await?;
     }
     if flight.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let accepted: Vec<_> = flight.accepted().map(|(_, batch)| batch).collect();
     let column =
@@ -271,7 +287,7 @@ async fn change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Resul
         )
         .execute(&mut *connection)
         .await?;
-    Ok(())
+    Ok(true)
 }
 
 pub(super) fn not_written(error: sqlx::Error) -> CommitError {

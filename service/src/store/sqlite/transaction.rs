@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::rows;
 use crate::db::sqlite::DatabaseFile;
 use crate::order::Sku;
-use crate::store::flight::{Flight, ordinal};
+use crate::store::flight::{Flight, Uninserted, ordinal};
 use crate::store::{CommitError, Rejected, RowLevel, StoreError, Transaction, WriteBatch};
 
 /// What will be written by one commit: a transaction that has the file's only right to write.
@@ -61,9 +61,22 @@ impl Transaction for SqliteTransaction {
     }
 }
 
+/// Changes what can be changed. Where a batch turns out not to be writable after something was done for it, all is undone
+/// and done again without it.
 async fn change(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<(), Error> {
     let unchanged = unchanged(connection, flight).await?;
     flight.reject_unwritten(&unchanged);
+    if flight.is_mixed() {
+        sqlx::raw_sql("savepoint before_changes").execute(&mut *connection).await?;
+    }
+    while !try_to_change(connection, flight).await? {
+        sqlx::raw_sql("rollback to savepoint before_changes").execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Returns whether nothing was done for a batch that is rejected.
+async fn try_to_change(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<bool, Error> {
     let cancelled = flight.cancelled();
     if !cancelled.is_empty() {
         let cancellable = ids(connection, rows::CANCELLABLE, &cancelled).await?;
@@ -75,7 +88,9 @@ async fn change(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> R
             sqlx::query(sql).bind(sku).execute(&mut *connection).await?;
         }
     }
-    insert_orders(connection, flight).await?;
+    if !insert_orders(connection, flight).await? {
+        return Ok(false);
+    }
     let cancelled = flight.cancelled();
     if !cancelled.is_empty() {
         sqlx::query(rows::CANCEL).bind(rows::json(&cancelled)).execute(&mut *connection).await?;
@@ -89,7 +104,7 @@ async fn change(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> R
     if !products.is_empty() {
         sqlx::query(rows::UPDATE_PRODUCTS).bind(rows::json(&products)).execute(&mut *connection).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Keeps the answers, and takes those of a batch out again that has a taken key among its own.
@@ -107,21 +122,22 @@ async fn keep_answers(connection: &mut SqliteConnection, flight: &mut Flight<'_>
     Ok(())
 }
 
-/// Inserts the orders, and takes those of a batch out again that has a taken key among its own.
-async fn insert_orders(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<(), Error> {
+/// Inserts the orders, and takes those of a batch out again that has a taken key among its own. Returns whether nothing else
+/// was done for such a batch.
+async fn insert_orders(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<bool, Error> {
     let orders = flight.orders();
     if orders.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let insert = sqlx::query(rows::INSERT_ORDERS).bind(rows::orders_json(&orders));
     if insert.execute(&mut *connection).await?.rows_affected() == orders.len() as u64 {
-        return Ok(());
+        return Ok(true);
     }
     let all: Vec<_> = orders.iter().map(|(_, order, _)| order.id).collect();
     let inserted = ids(connection, rows::PRESENT, &all).await?;
-    let partly = flight.reject_uninserted(&inserted);
+    let Uninserted::Orders(partly) = flight.reject_uninserted(&inserted) else { return Ok(false) };
     sqlx::query(rows::DELETE_ORDERS).bind(rows::json(&partly)).execute(&mut *connection).await?;
-    Ok(())
+    Ok(true)
 }
 
 /// The numbers of the batches whose products are still what was read.
