@@ -48,6 +48,8 @@ struct State {
     memory: Option<Memory>,
     pace: Pace,
     abandoned: Counter,
+    /// When the last batch was taken.
+    taken: Instant,
     /// When the last worker left.
     idle_since: Instant,
     /// When the worker found nothing more to do under its hold, until the next change comes.
@@ -78,6 +80,7 @@ impl Queue {
             memory: None,
             pace: Pace::default(),
             abandoned,
+            taken: Instant::now(),
             idle_since: Instant::now(),
             ran_dry: None,
             gap: None,
@@ -156,6 +159,7 @@ impl Queue {
         let mut batch: Vec<Waiting> = Vec::new();
         let mut cancelled = HashSet::new();
         let mut state = self.lock();
+        state.taken = Instant::now();
         while batch.len() < most {
             state.drop_withdrawn();
             let Some(first) = state.waiting.front() else { break };
@@ -326,7 +330,8 @@ impl State {
     }
 
     /// Those that are attached to one with a result: the same request gets the same, and another one with the same key is
-    /// refused if the first was made, or else decided by itself.
+    /// refused if the first was made, or else decided by itself. So is one that came after the first was begun, where that was
+    /// refused for want of stock: more may have been put in stock before it came.
     fn settle_copies(
         &mut self,
         first: &Waiting,
@@ -341,7 +346,13 @@ impl State {
                     settled.push((copy, Ok(Made { replayed: true, ..made.clone() })));
                 }
                 Ok(_) => settled.push((copy, Err(ChangeError::KeyReused))),
-                Err(error) if is_same => settled.push((copy, Err(error.clone()))),
+                Err(error)
+                    if is_same
+                        && (copy.since <= self.taken
+                            || !matches!(error, ChangeError::InsufficientStock { .. })) =>
+                {
+                    settled.push((copy, Err(error.clone())));
+                }
                 Err(_) => match copy_key(&copy.change).and_then(|key| self.copies.get_mut(&key)) {
                     Some(copies) => copies.push(copy),
                     None => self.push_back(copy),
@@ -460,6 +471,22 @@ mod tests {
         assert_eq!(first.result().await.unwrap_err(), ChangeError::LockTimeout);
         // The third is attached to the second now.
         assert_eq!(buyers(&queue.take_batch(9)), ["b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_is_refused_only_for_a_stock_that_was_there_after_it_came() {
+        let queue = queue();
+        let mut first = join(&queue, "a", Some("k"));
+        let mut before = join(&queue, "a", Some("k"));
+        let batch = queue.take_batch(2);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        // Perhaps after somebody has put more in stock.
+        let _after = join(&queue, "a", Some("k"));
+        let refused = ChangeError::InsufficientStock { requested: 1, available: 0, version: 1 };
+        queue.settle(batch, vec![Some(Err(refused.clone()))]);
+        assert_eq!(first.result().await.unwrap_err(), refused);
+        assert_eq!(before.result().await.unwrap_err(), refused);
+        assert_eq!(buyers(&queue.take_batch(9)), ["a"]);
     }
 
     #[tokio::test]

@@ -60,15 +60,19 @@ async fn stock(
         Some(_) => return Err(Failure::field("read", "must be latest or locked")),
     };
     // Found before it is locked: nobody can make locks for products that do not exist.
+    let mut as_of = Timestamp::now();
     let mut product = find(&shared, &sku).await?;
     if read == StockRead::Locked {
         let deadline = Instant::now() + shared.lock_wait;
         let lease = shared.lock.acquire(&product.sku, Mode::Shared, deadline).await?;
+        as_of = Timestamp::now();
         product = find(&shared, &sku).await?;
+        let held = lease.check();
         lease.release().await;
+        held.map_err(|_| Failure::unavailable("the shared lock was lost while the stock was read".into()))?;
     }
     let Product { sku, stock, version, .. } = product;
-    Ok(Body(Stock { sku, stock, version, as_of: Timestamp::now() }))
+    Ok(Body(Stock { sku, stock, version, as_of }))
 }
 
 async fn find(shared: &Shared, sku: &str) -> Result<Product, Failure> {
