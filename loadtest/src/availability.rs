@@ -45,6 +45,8 @@ pub struct Recovery {
 /// When orders were confirmed, and for how long there was something to sell, in nanoseconds from the start of the run.
 pub(crate) struct Sales {
     times: Vec<u64>,
+    /// The same, and when buyers were told that all was sold.
+    served: Vec<u64>,
     pub(crate) end: u64,
     /// Whether everything was sold.
     is_sold_out: bool,
@@ -61,7 +63,10 @@ impl Sales {
         let is_sold_out = firsts()
             .any(|attempt| matches!(attempt.outcome, Outcome::SoldOut { .. }) && attempt.received >= last);
         let answered = firsts().map(|attempt| attempt.received).max().unwrap_or_default();
-        Self { times, end: if is_sold_out { last } else { answered }, is_sold_out }
+        let is_served = |a: &&Attempt| matches!(a.outcome, Outcome::Sold(_) | Outcome::SoldOut { .. });
+        let mut served: Vec<_> = firsts().filter(is_served).map(|attempt| attempt.received).collect();
+        served.sort_unstable();
+        Self { times, served, end: if is_sold_out { last } else { answered }, is_sold_out }
     }
 
     /// How many there were in this time.
@@ -72,7 +77,21 @@ impl Sales {
 
     /// The longest time without a sale from one moment to another: when it began, and how long it was.
     fn longest_gap(&self, from: u64, until: u64) -> (u64, u64) {
-        let within = self.times.iter().copied().filter(|time| (from..until).contains(time));
+        Self::gap(&self.times, from, until)
+    }
+
+    /// The same without an answer that says what there is.
+    fn longest_silence(&self, from: u64, until: u64) -> (u64, u64) {
+        Self::gap(&self.served, from, until)
+    }
+
+    /// When there was a sale at this moment or after it, or else the end.
+    fn next_sale(&self, from: u64) -> u64 {
+        self.times.get(self.times.partition_point(|time| *time < from)).map_or(self.end, |time| *time)
+    }
+
+    fn gap(times: &[u64], from: u64, until: u64) -> (u64, u64) {
+        let within = times.iter().copied().filter(|time| (from..until).contains(time));
         let (mut longest, mut last) = ((from, 0), from);
         for time in within.chain([until]) {
             if time - last > longest.1 {
@@ -110,7 +129,9 @@ impl Availability {
         };
         broken.sort_by_key(|(_, broken)| broken.from);
         let recovery = |(place, (number, fault)): (usize, &(usize, &Broken))| {
-            let next = broken.get(place + 1).map_or(sales.end, |(_, next)| next.from).min(sales.end);
+            // One that had begun before the next fault goes on until the next sale.
+            let next = broken.get(place + 1).map_or(sales.end, |(_, next)| sales.next_sale(next.from));
+            let next = next.min(sales.end);
             let gap = if fault.from < next { sales.longest_gap(fault.from, next).1 } else { 0 };
             let is_final = fault.from < sales.end && sales.between(fault.from, u64::MAX) == 0;
             Recovery {
@@ -160,11 +181,11 @@ pub(crate) fn between_faults(evidence: &Evidence, broken: &[Broken]) -> Between 
     let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let free = free_times(broken, sales.end, ns(lease + SETTLING));
     for (from, until) in &free {
-        let (at, length) = sales.longest_gap(*from, *until);
+        let (at, length) = sales.longest_silence(*from, *until);
         if length > ns(RECOVERY - SETTLING) {
             let (at, length) = (at as f64 / 1e9, length as f64 / 1e9);
             return Between::Down(format!(
-                "nothing was sold for {length:.1} s from {at:.1} s on, although nothing was broken"
+                "nothing was sold, nor refused for want of stock, for {length:.1} s from {at:.1} s on, although nothing was broken"
             ));
         }
     }
@@ -218,7 +239,7 @@ mod tests {
     use super::*;
 
     fn sales(times: &[u64], end: u64) -> Sales {
-        Sales { times: times.to_vec(), end, is_sold_out: false }
+        Sales { times: times.to_vec(), served: times.to_vec(), end, is_sold_out: false }
     }
 
     #[test]
@@ -228,6 +249,15 @@ mod tests {
         assert_eq!(sales(&[10, 20], 80).longest_gap(0, 80), (20, 60));
         assert_eq!(sales(&[], 80).longest_gap(10, 80), (10, 70));
         assert_eq!(sales(&[10, 60, 70], 80).longest_gap(15, 65), (15, 45));
+    }
+
+    #[test]
+    fn what_is_between_two_faults_and_goes_on_is_told_of_both() {
+        let times: Vec<_> = (1..=10).chain([32, 33, 40]).map(|second| second * 1_000_000_000).collect();
+        let sales = sales(&times, 41_000_000_000);
+        assert_eq!(sales.next_sale(20_000_000_000), 32_000_000_000);
+        assert_eq!(sales.longest_gap(10_000_000_000, sales.next_sale(20_000_000_000)).1, 22_000_000_000);
+        assert_eq!(sales.next_sale(40_500_000_000), 41_000_000_000);
     }
 
     #[test]

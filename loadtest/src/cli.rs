@@ -13,7 +13,7 @@ use loadtest::client::Client;
 use loadtest::compare::{self, Faults, Length, Plan};
 use loadtest::dashboard;
 use loadtest::experiments;
-use loadtest::faults::Schedule;
+use loadtest::faults::{FORMS, Schedule};
 use loadtest::fleet::{LEASE, StoreKind};
 use loadtest::laboratory::Laboratory;
 use loadtest::progress::Progress;
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 /// Fires concurrent purchases at an order service and proves whether any stock was oversold.
 ///
 /// Exit codes: 0 every verdict is as expected; 1 something is violated; 2 inconclusive; 64 usage, or the run
-/// could not be made; 99 a threshold was missed.
+/// could not be made; 99 a threshold was missed; 130 ended at once by a second Ctrl-C.
 #[derive(Parser)]
 #[command(version)]
 pub struct Arguments {
@@ -116,9 +116,7 @@ pub struct Compare {
     /// A key of the service's configuration with its value, such as checkout.max_batch=1; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     overrides: Vec<(String, String)>,
-    /// What to break meanwhile, separated by commas: kill@3s, pause:2xlease@1s, restart:redis@2s,
-    /// partition:zookeeper@1s, latency:postgres:50ms@0s, slow-clients, or random, which goes on until the end
-    #[arg(long = "fault", value_name = "FAULT@TIME", value_parser = fault, action = clap::ArgAction::Append)]
+    #[arg(long = "fault", help = format!("What to break meanwhile, separated by commas: {FORMS}, which goes on until the end"), value_name = "FAULT@TIME", value_parser = fault, action = clap::ArgAction::Append)]
     faults: Vec<String>,
     /// Do not fire the same load at a shop without a lock beside the others: whether it breaks that one says what their
     /// verdicts are worth

@@ -26,7 +26,7 @@ use crate::resources::Sampler;
 use crate::runner;
 use crate::scenario::{Amount, Scenario};
 use crate::series::Series;
-use crate::verdict::{Control, Verdict, sensitive};
+use crate::verdict::{Check, Control, Status, Verdict, sensitive};
 
 pub use length::{Length, ORDERS};
 
@@ -143,15 +143,17 @@ impl Suite<'_> {
     /// The run without a lock. However long the others are, it is short.
     async fn control(&self, plan: &Plan) -> anyhow::Result<Option<RunReport>> {
         let plan = plan.as_control();
-        let enough = self.stop.child_token();
-        let suite = Suite { stop: &enough, ..*self };
+        let progress = Arc::new(Progress::until(self.stop.child_token(), plan.scenario.stock));
         let limit = async {
+            while progress.sent() == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             tokio::time::sleep(LONGEST_CONTROL).await;
-            enough.cancel();
+            progress.stop().cancel();
             std::future::pending().await
         };
         let run = tokio::select! {
-            run = suite.run(StrategyName::None, &plan, &plan.scenario) => run?,
+            run = self.run_with(StrategyName::None, &plan, &plan.scenario, &progress) => run?,
             never = limit => never,
         };
         let (is_control, expected, stopped) = (true, Verdict::Violated, self.stop.is_cancelled());
@@ -165,14 +167,23 @@ impl Suite<'_> {
         plan: &Plan,
         scenario: &Scenario,
     ) -> anyhow::Result<Option<RunReport>> {
-        let Scenario { stock, seed, .. } = *scenario;
-        let progress = Arc::new(Progress::until(self.stop.clone(), stock));
+        let progress = Arc::new(Progress::until(self.stop.clone(), scenario.stock));
+        self.run_with(strategy, plan, scenario, &progress).await
+    }
+
+    async fn run_with(
+        &self,
+        strategy: StrategyName,
+        plan: &Plan,
+        scenario: &Scenario,
+        progress: &Arc<Progress>,
+    ) -> anyhow::Result<Option<RunReport>> {
         if self.stop.is_cancelled() {
             return Ok(None);
         }
-        self.watcher.begins(strategy, scenario, &progress);
-        let run = in_laboratory(strategy, plan, scenario, &progress).await;
-        run.with_context(|| format!("the run under {strategy} broke off, with seed {seed}"))
+        self.watcher.begins(strategy, scenario, progress);
+        let run = in_laboratory(strategy, plan, scenario, progress).await;
+        run.with_context(|| format!("the run under {strategy} broke off, with seed {}", scenario.seed))
     }
 }
 
@@ -274,11 +285,26 @@ async fn in_laboratory(
     let casualties = fleet.casualties();
     if !casualties.is_empty() || run.is_err() {
         let logs = fleet.keep_logs();
-        ensure!(casualties.is_empty(), "{}\nall logs are in {}", casualties.join("\n"), logs.display());
-        return run.map(Some).with_context(|| format!("the replicas' logs are in {}", logs.display()));
+        let place = format!("the replicas' logs are in {}", logs.display());
+        let mut run = run.with_context(|| format!("{}\n{place}", casualties.join("\n")))?;
+        // Whatever else it has shown stands.
+        run.add(survived(&[casualties, vec![place]].concat()));
+        return Ok(Some(run));
     }
-    fleet.stop().await?;
+    match (fleet.stop().await, &mut run) {
+        (Err(error), Ok(run)) => run.add(survived(&[format!("{error:#}")])),
+        (stopped, _) => stopped?,
+    }
     run.map(Some)
+}
+
+/// Whether all replicas lived, but for those that were killed, and stopped when they were asked to.
+fn survived(crashed: &[String]) -> Check {
+    let (status, detail) = match crashed.is_empty() {
+        true => (Status::Pass, "no replica ended or fell silent by itself".into()),
+        false => (Status::Fail, crashed.join("\n")),
+    };
+    Check { name: "replicas-survived".into(), status, detail }
 }
 
 /// What is going to be broken while a run goes on.
@@ -310,6 +336,7 @@ pub async fn run(
     let bar = Bar::show(&info.strategy, progress, scenario.orders());
     let firing = runner::run(clients, &sku, scenario, progress);
     let (mut marks, mut spans, mut holds) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut unrecorded_lives, mut crashed) = (0, None::<Vec<String>>);
     let mut broken = evidence::Faults::None;
     let record = match faults {
         Faults::None => firing.await,
@@ -337,8 +364,10 @@ pub async fn run(
             for life in injector.lives() {
                 // The next life counts from nothing.
                 spans.push((std::mem::take(&mut before[life.replica]), life.metrics.clone()));
+                unrecorded_lives += usize::from(life.holds.is_none());
                 holds.extend(life.holds.clone());
             }
+            crashed = Some(injector.crashed().to_vec());
             record
         }
     };
@@ -352,6 +381,7 @@ pub async fn run(
         lease,
         faults: broken,
         of_ended_lives: holds,
+        unrecorded_lives,
     };
     let evidence = evidence::collect(clients, circumstances, record).await;
     spans.extend(before.into_iter().zip(metrics(clients).await));
@@ -361,6 +391,9 @@ pub async fn run(
     report.faults = marks;
     report.stopped = progress.stop().is_cancelled();
     report.series = Some(Series::of(&evidence, seconds));
+    if let Some(crashed) = crashed {
+        report.add(survived(&crashed));
+    }
     Ok(report)
 }
 

@@ -109,6 +109,8 @@ pub struct Holds {
     pub records: Vec<Result<HoldRecord, Unseen>>,
     /// What replicas had recorded that were killed since, shortly before.
     pub of_ended_lives: Vec<HoldRecord>,
+    /// How many were killed that could not be asked before.
+    pub unrecorded_lives: usize,
 }
 
 /// Why a record of holds is not to be had.
@@ -146,11 +148,14 @@ pub struct Circumstances {
     pub faults: Faults,
     /// What replicas had recorded that were killed since, shortly before.
     pub of_ended_lives: Vec<HoldRecord>,
+    /// How many were killed that could not be asked before.
+    pub unrecorded_lives: usize,
 }
 
 /// Waits until nothing that the run began can still be written, sends again what has no answer, and reads what there is.
 pub async fn collect(clients: &[Client], circumstances: Circumstances, mut record: Record) -> Evidence {
-    let Circumstances { sku, initial_stock, patience, lease, faults, of_ended_lives } = circumstances;
+    let Circumstances { sku, initial_stock, patience, lease, faults, of_ended_lives, unrecorded_lives } =
+        circumstances;
     let sku = sku.as_str();
     sleep(quiet_time(&record, lease, &faults)).await;
     // What was written by now is answered as it was; and what is written from here on is answered.
@@ -165,7 +170,7 @@ pub async fn collect(clients: &[Client], circumstances: Circumstances, mut recor
         }
     }
     let records = holds(clients, sku).await;
-    let holds = Holds { begun_ns: record.begun_ns, records, of_ended_lives };
+    let holds = Holds { begun_ns: record.begun_ns, records, of_ended_lives, unrecorded_lives };
     let Record { attempts, errands, .. } = record;
     Evidence { attempts, errands, initial_stock, faults, lease, database, lock, holds }
 }

@@ -191,6 +191,9 @@ impl Schedule {
 /// How long a replica or a server is away that is killed and started again.
 const RESTART: Duration = Duration::from_secs(1);
 
+/// When a fault may strike at the latest.
+const LATEST: Duration = Duration::from_secs(24 * 3600);
+
 /// What a fault may look like.
 pub const FORMS: &str = "kill@3s, pause:2xlease@1s, pause:800ms@1s, restart:redis@2s, partition:zookeeper@1s, \
                          partition:redis:500ms@1s, latency:postgres:50ms@1s, pause:postgres:500ms@1s, \
@@ -219,8 +222,13 @@ impl FromStr for Fault {
                     (_, Some(size)) => (-1, size),
                     _ => return Err(refuse()),
                 };
-                let seconds = i64::try_from(time(size)?.as_secs()).map_err(|_| refuse())?;
-                What::Clock(server, sign * seconds)
+                let size = time(size)?;
+                if size.subsec_nanos() != 0 || size.is_zero() || size > LATEST {
+                    return Err(format!(
+                        "{text:?} is no fault: clocks are stepped by whole seconds, a day at most"
+                    ));
+                }
+                What::Clock(server, sign * size.as_secs().cast_signed())
             }
             ["flush", "redis"] => What::Flush,
             ["terminate", "postgres"] => What::Terminate,
@@ -241,7 +249,13 @@ impl FromStr for Fault {
             ["slow-clients"] => What::SlowClients,
             _ => return Err(refuse()),
         };
-        Ok(Self { what, at: time(at)? })
+        let at = time(at)?;
+        if at > LATEST {
+            return Err(format!(
+                "{text:?} is no fault: it would strike later than a day after the first order"
+            ));
+        }
+        Ok(Self { what, at })
     }
 }
 
@@ -320,6 +334,9 @@ mod tests {
             "latency:redis@1s",
             "clock:redis:3s",
             "clock:zookeeper:+3s",
+            "clock:redis:+500ms",
+            "clock:redis:+0s",
+            "kill@9000y",
             "flush:postgres",
             "disk-full:postgres",
         ] {

@@ -258,6 +258,10 @@ impl RunReport {
         let explained = |check: &Check| EXPLAINED_BY_NO_LOCK.contains(&check.name.as_str());
         let mut failed = self.checks.iter().filter(|check| check.status == Status::Fail);
         match (self.expected, self.verdict) {
+            // It was not asked for: what it cannot show is no violation of the others.
+            (Verdict::Violated, _) if self.is_control && !failed.clone().all(explained) => {
+                Conclusion::Inconclusive
+            }
             (Verdict::Violated, _) if !failed.all(explained) => Conclusion::Violated,
             (Verdict::Violated, Verdict::Violated) => Conclusion::AsExpected,
             // The check `sensitive` of those that it was run for says so.

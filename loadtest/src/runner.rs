@@ -72,9 +72,10 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
         attempts.extend(bought);
         errands.extend(done);
     }
-    drop(buyers_gone);
-    errands.extend(stocking.await.unwrap_or_default());
     let took = shared.start.elapsed();
+    drop(buyers_gone);
+    // What it has begun is carried through, and must be on record.
+    errands.extend(stocking.await.expect("the stocker does not panic"));
     let processor_time = processor_time(UsageWho::RUSAGE_SELF) - processor_time_before;
     sort(&mut attempts);
     Record { attempts, errands, took, processor_time, begun_ns, start: shared.start }

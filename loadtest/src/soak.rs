@@ -13,12 +13,13 @@ mod tally;
 
 use std::time::Duration;
 
+use lab::{INSTALL_POSTGRES, Postgres};
 use order_service::config::StrategyName;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::minimise::{Case, minimise};
-use crate::compare::{Plan, compare_watched};
+use crate::compare::{Plan, compare_watched, obstacle};
 use crate::faults::Schedule;
 use crate::fleet::{LEASE, StoreKind};
 use crate::report::{Conclusion, RunReport};
@@ -29,6 +30,12 @@ pub use self::tally::{SoakReport, Tally};
 
 /// When the first fault of a round may strike.
 const WARM_UP: Duration = Duration::from_secs(1);
+
+/// How many rounds of a strategy may break off before it is given up.
+const BREAKS: usize = 3;
+
+/// How many faults are drawn for a second, at the most.
+const MOST_PER_SECOND: f64 = 2.0;
 
 /// How long a round goes on after its last fault.
 const AFTERMATH: Duration = Duration::from_secs(5);
@@ -65,27 +72,33 @@ impl Soak {
     /// Runs rounds until there are enough orders and faults, tells of each, and judges all. When `stop` is cancelled, the
     /// round that goes on is the last.
     pub async fn run(&self, stop: &CancellationToken) -> anyhow::Result<SoakReport> {
+        let (length, least) = (self.length(), WARM_UP + AFTERMATH);
+        anyhow::ensure!(
+            length >= least,
+            "a round is {length:?} long, and {least:?} at least are needed for faults"
+        );
+        for strategy in &self.strategies {
+            if let Some(missing) = obstacle(*strategy) {
+                anyhow::bail!("{strategy}: {}; {}", missing.reason, missing.install.unwrap_or_default());
+            }
+        }
+        anyhow::ensure!(Postgres::is_installed(), "PostgreSQL is not installed; {INSTALL_POSTGRES}");
         let mut tallies = Vec::new();
         for strategy in &self.strategies {
             let mut tally = Tally::new(*strategy);
             for round in 0.. {
-                if stop.is_cancelled() || tally.is_enough(self.orders, self.faults) || tally.has_failed() {
+                let is_over = tally.is_enough(self.orders, self.faults) || tally.has_failed();
+                if stop.is_cancelled() || is_over || tally.broken_off.len() >= BREAKS {
                     break;
                 }
-                self.round(*strategy, round, &mut tally, stop).await?;
+                self.round(*strategy, round, &mut tally, stop).await;
             }
             tallies.push(tally);
         }
         Ok(SoakReport::new(self, tallies, stop.is_cancelled()))
     }
 
-    async fn round(
-        &self,
-        strategy: StrategyName,
-        round: u64,
-        tally: &mut Tally,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<()> {
+    async fn round(&self, strategy: StrategyName, round: u64, tally: &mut Tally, stop: &CancellationToken) {
         let plan = self.plan(strategy, round);
         let begun = Instant::now();
         let report = match compare_watched(&plan, &(), stop).await {
@@ -93,15 +106,10 @@ impl Soak {
             Err(error) => {
                 eprintln!("{strategy}, round {}: broke off: {error:#}", round + 1);
                 tally.broken_off.push(format!("{error:#}\n{}", plan.command_line()));
-                return Ok(());
+                return;
             }
         };
-        anyhow::ensure!(
-            report.not_run.is_empty() || stop.is_cancelled(),
-            "{strategy}: {}",
-            report.not_run.iter().map(|not_run| not_run.reason.as_str()).collect::<Vec<_>>().join("; ")
-        );
-        let Some(run) = report.runs.first() else { return Ok(()) };
+        let Some(run) = report.runs.first() else { return };
         tally.add(run);
         eprintln!(
             "{strategy}, round {}: {} · {} of {} orders confirmed · {} faults · {} stale writes refused · {:.0} s; so far {}",
@@ -115,22 +123,33 @@ impl Soak {
             tally.in_words()
         );
         if run.verdict == Verdict::Violated {
-            let smallest = self.smallest(&plan, stop).await?;
+            let smallest = self.smallest(&plan, stop).await;
             eprintln!("{smallest}");
             tally.failure = Some(smallest);
         }
-        Ok(())
+    }
+
+    /// Orders of a round.
+    fn orders(&self) -> u64 {
+        self.round.min(self.orders)
+    }
+
+    /// How long a round is, at least.
+    fn length(&self) -> Duration {
+        Duration::from_secs_f64(self.orders() as f64 / self.rate)
     }
 
     /// A round: the same for the same seed. Every other is short of stock, so that all is sold out again and again; and two of
     /// four take their time between read and write, so that a holder is struck there.
     pub fn plan(&self, strategy: StrategyName, round: u64) -> Plan {
         let seed = self.seed.wrapping_add(round);
-        let length = Duration::from_secs_f64(self.round as f64 / self.rate);
+        let length = self.length();
         let last = length.saturating_sub(AFTERMATH).max(WARM_UP);
-        let share = self.round as f64 / self.orders.max(1) as f64;
-        let faults = (self.faults as f64 * share).ceil() as usize;
-        let faults = Schedule::drawn(strategy, faults.max(1), (WARM_UP, last), seed);
+        let share = self.orders() as f64 / self.orders.max(1) as f64;
+        // More would wait for each other.
+        let most = ((last - WARM_UP).as_secs_f64() * MOST_PER_SECOND).max(1.0);
+        let faults = (self.faults as f64 * share).ceil().clamp(1.0, most) as usize;
+        let faults = Schedule::drawn(strategy, faults, (WARM_UP, last), seed);
         let topped_up = faults.end(LEASE).map(|end| (end + LEASE).min(length));
         let is_short = round % 2 == 1;
         let mut overrides = self.overrides.clone();
@@ -139,7 +158,7 @@ impl Soak {
         }
         let scenario = Scenario {
             buyers: self.buyers,
-            amount: Amount::Orders(self.round),
+            amount: Amount::Orders(self.orders()),
             rate: Some(self.rate),
             stock: if is_short { 200 } else { 2_000 },
             quantity: 1..=3,
@@ -164,8 +183,8 @@ impl Soak {
     }
 
     /// The smallest round that fails as well, in words.
-    async fn smallest(&self, plan: &Plan, stop: &CancellationToken) -> anyhow::Result<String> {
-        let case = Case { faults: plan.faults.faults.clone(), orders: self.round, buyers: self.buyers };
+    async fn smallest(&self, plan: &Plan, stop: &CancellationToken) -> String {
+        let case = Case { faults: plan.faults.faults.clone(), orders: self.orders(), buyers: self.buyers };
         let with = |case: &Case| {
             let mut plan = plan.clone();
             plan.faults.faults = case.faults.clone();
@@ -174,18 +193,30 @@ impl Soak {
             plan
         };
         let give_up = Instant::now() + self.minimise_for;
+        let mut tries = 0;
         let found = minimise(case, self.rate, give_up, async |case: &Case| {
-            let report = compare_watched(&with(case), &(), stop).await?;
-            let fails = report.runs.iter().any(|run| run.verdict == Verdict::Violated);
+            if stop.is_cancelled() {
+                return false;
+            }
+            tries += 1;
+            let fails = match compare_watched(&with(case), &(), stop).await {
+                Ok(report) => report.runs.iter().any(|run| run.verdict == Verdict::Violated),
+                Err(error) => {
+                    eprintln!("  {error:#}");
+                    false
+                }
+            };
             let (what, faults) = (if fails { "fails" } else { "does not fail" }, case.faults.len());
             eprintln!("  {faults} faults, {} orders, {} buyers: {what}", case.orders, case.buyers);
-            Ok(fails && !stop.is_cancelled())
+            fails
         })
-        .await?;
-        Ok(match found {
+        .await;
+        match found {
             Some(smallest) => format!("the smallest round that fails:\n{}", with(&smallest).command_line()),
-            None => format!("it did not fail again; the round was:\n{}", plan.command_line()),
-        })
+            None => {
+                format!("it did not fail again in {tries} tries; the round was:\n{}", plan.command_line())
+            }
+        }
     }
 }
 

@@ -151,6 +151,31 @@ fn faults_strike_while_orders_are_sold_and_the_report_says_what_they_cost() {
 }
 
 #[test]
+fn a_shop_is_topped_up_for_ever_if_that_is_asked_for() {
+    let load = ["--strategies", "row", "--no-control", "--orders", "3000", "--stock", "100"];
+    let (code, printed, report) = compared(&[&load[..], &["--top-up", "always"]].concat());
+    assert_eq!(code, 0, "{printed}");
+    let run = &report.runs[0];
+    assert!(run.accepted > 2_000 && run.supply >= run.units_sold, "{printed}");
+}
+
+#[test]
+fn a_replica_that_ends_by_itself_under_faults_is_a_violation() {
+    let (code, printed, report) = compared(&[
+        "--strategies",
+        "database",
+        "--no-control",
+        "--fault",
+        "pause:100ms@500ms",
+        "--set",
+        "failpoints.before_release=5% abort",
+    ]);
+    assert_eq!(code, 1, "{printed}");
+    assert_eq!(status(&report.runs[0], "replicas-survived"), Status::Fail);
+    assert!(printed.contains("was not killed, and ended with"), "{printed}");
+}
+
+#[test]
 fn what_servers_can_suffer_is_survived() {
     let everything = "clock:redis:+3s@1s,flush:redis@2s,pause:redis:500ms@3s,clock:postgres:-2s@4s,terminate:postgres@5s,\
                       disk-full:postgres:500ms@6s,no-handles:500ms@7s,kill@8s";

@@ -37,6 +37,7 @@ async fn change(from: StrategyName, to: StrategyName, guard: &str) -> (Vec<Check
         lease: None,
         faults: Faults::Unknown,
         of_ended_lives: Vec::new(),
+        unrecorded_lives: 0,
     };
     let evidence = evidence::collect(&clients, circumstances, record).await;
     let mut refused = 0;

@@ -70,10 +70,16 @@ impl Postgres {
     }
 
     /// Lets the disk of a server that was started breakable be full, as far as its clients' connections are concerned: no
-    /// table or index of a mebibyte can grow. `false` makes room.
+    /// table or index of a mebibyte can grow. `false` makes room. [`refusals`](Self::refusals) tells whether anybody noticed.
     pub async fn fill_disk(&self, full: bool) -> Result<(), ProcessError> {
         let (user, limit) = (server_user(), full.then_some(SEGMENT));
         self.process.limit_file_size(limit, "postgres: stocklock ", user.as_ref()).await
+    }
+
+    /// How often the server's log says that something could not grow for want of room.
+    pub fn refusals(&self) -> usize {
+        let log = std::fs::read_to_string(self.process.log()).unwrap_or_default();
+        log.matches("could not extend file").count()
     }
 
     /// Ends the connections of all clients, one after the other, as an administrator does.
@@ -174,6 +180,8 @@ async fn initialise(options: &[&str]) -> Result<Lab, ServerError> {
     let mut initdb = as_user(user.as_ref(), &binaries.join("initdb"));
     initdb.arg("--pgdata").arg(lab.file("data")).args(["--username", "stocklock", "--auth", "trust"]);
     initdb.args(["--encoding", "UTF8", "--no-locale", "--no-sync"]).args(options).current_dir(lab.path());
+    // Whoever does not wait for it any more removes the directory.
+    initdb.kill_on_drop(true);
     let output = initdb.stdin(Stdio::null()).output().await.map_err(ServerError::prepare("initdb"))?;
     if !output.status.success() {
         return Err(ServerError::Init(String::from_utf8_lossy(&output.stderr).into_owned()));

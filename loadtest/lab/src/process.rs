@@ -199,7 +199,6 @@ impl Process {
         kill(self.pid, signal).map_err(|error: Errno| self.failed(error))
     }
 
-    /// Stops the process and its children, whatever sessions those have made themselves. Returns when all have stopped.
     /// Lets it open no file, and no connection, beyond those that it has; `false` lifts that.
     pub async fn limit_files(&self, limited: bool) -> Result<(), ProcessError> {
         let open = || std::fs::read_dir(format!("/proc/{}/fd", self.pid)).map(|open| open.count() as u64);
@@ -227,6 +226,7 @@ impl Process {
         Ok(())
     }
 
+    /// Stops the process and its children, whatever sessions those have made themselves. Returns when all have stopped.
     pub(crate) fn pause_family(&self) -> Result<(), ProcessError> {
         // One that is stopped makes no more children.
         self.pause()?;

@@ -26,12 +26,13 @@ impl Plan {
             Amount::For(time) => format!("--duration {}", time_in_words(*time)),
         });
         words.push(format!("--stock {stock}"));
-        if let Some(time) = topped_up {
-            words.push(match *time {
-                Duration::MAX => "--top-up always".into(),
-                time => format!("--top-up {}", time_in_words(time)),
-            });
-        }
+        words.extend(match *topped_up {
+            Some(Duration::MAX) => Some("--top-up always".into()),
+            Some(time) => Some(format!("--top-up {}", time_in_words(time))),
+            // Otherwise it would be, until they are over.
+            None if !self.faults.is_empty() => Some("--top-up 0s".into()),
+            None => None,
+        });
         if let Some(rate) = rate {
             words.push(format!("--rate {rate}"));
         }

@@ -229,6 +229,20 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_of_the_same_load() {
+        let command = |text: &str| Form::parse(text).plan().unwrap().command_line();
+        let with_faults = command("strategy=row&faults=kill%401s");
+        assert!(
+            with_faults.contains("--duration 9s") && with_faults.contains("--top-up 4s"),
+            "{with_faults}"
+        );
+        let mut plan = Form::parse("strategy=row&faults=kill%401s").plan().unwrap();
+        plan.scenario.topped_up = None;
+        assert!(plan.command_line().contains("--top-up 0s"), "it would be topped up otherwise");
+        assert!(!command("strategy=row&orders=7").contains("--top-up"));
+    }
+
+    #[test]
     fn every_mistake_is_named_at_its_field() {
         let mistakes = Form::parse(
             "strategy=none&store=x&replicas=0&stock=-1&buyers=many&orders=0&duration=soon&rate=-1&quantity=3..1\

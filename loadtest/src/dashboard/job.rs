@@ -170,7 +170,10 @@ fn conclude(dashboard: &Dashboard, outcome: Option<anyhow::Result<Report>>) {
             if is_stopped { Stage::Stopped } else { Stage::Finished }
         }
         Some(Err(error)) => Stage::Broken(format!("{error:#}")),
-        None => Stage::Stopped,
+        None => {
+            suite.report.stopped = true;
+            Stage::Abandoned
+        }
     };
     if suite.report.runs.is_empty() {
         return;

@@ -69,8 +69,10 @@ pub(super) enum Stage {
     Running,
     /// It is over.
     Finished,
-    /// Somebody stopped it.
+    /// Somebody stopped it; what was done is judged.
     Stopped,
+    /// Somebody stopped it at once: what was running then has no verdict.
+    Abandoned,
     /// It broke off, and why.
     Broken(String),
 }

@@ -2,7 +2,7 @@
 
 mod strike;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use order_service::api::HoldRecord;
@@ -44,6 +44,16 @@ pub struct Injector<'a> {
     impossible: Vec<String>,
     /// How far ahead of the system's the servers' clocks are, in seconds.
     clocks: HashMap<Server, i64>,
+    /// How much later servers answer.
+    latencies: HashMap<Server, Duration>,
+    /// Replicas that were killed and are not started again yet.
+    down: HashSet<usize>,
+    /// Replicas that ended or fell silent by themselves, with what is known of it.
+    crashed: Vec<String>,
+    /// What was in the way of faults that were to strike.
+    in_the_way: Vec<(Fault, &'static str)>,
+    /// How often the full disk had been noticed when it became full.
+    refusals: usize,
 }
 
 /// What is due at some time.
@@ -111,6 +121,11 @@ impl<'a> Injector<'a> {
             to_come: schedule.faults.clone(),
             impossible: Vec::new(),
             clocks: HashMap::new(),
+            latencies: HashMap::new(),
+            down: HashSet::new(),
+            crashed: Vec::new(),
+            in_the_way: Vec::new(),
+            refusals: 0,
         }
     }
 
@@ -122,8 +137,16 @@ impl<'a> Injector<'a> {
     /// What was asked for and not done, and why; of a run that was stopped, only what could not be done.
     pub fn missed(&self, stopped: bool) -> Vec<String> {
         let late = self.to_come.iter().filter(|_| !stopped);
-        let late = late.map(|fault| format!("{fault}: the run had ended before"));
+        let late = late.map(|fault| match self.in_the_way.iter().find(|(other, _)| other == fault) {
+            Some((_, why)) => format!("{fault}: {why}, until the run had ended"),
+            None => format!("{fault}: the run had ended before"),
+        });
         self.impossible.iter().cloned().chain(late).collect()
+    }
+
+    /// Replicas that ended, or answered no more, without having been killed.
+    pub fn crashed(&self) -> &[String] {
+        &self.crashed
     }
 
     /// The lives that were ended.
@@ -177,11 +200,14 @@ impl<'a> Injector<'a> {
                 Event::Strike(fault) => {
                     let struck = self.strike(fault.what, sku, begun, slow_clients).await?;
                     match &struck {
-                        Struck::NotNow => due.push((Instant::now() + AGAIN, event)),
+                        Struck::NotNow(why) => {
+                            self.in_the_way.push((fault, why));
+                            due.push((Instant::now() + AGAIN, event));
+                        }
                         Struck::Impossible(why) => self.impossible.push(format!("{fault}: {why}")),
                         Struck::Once | Struck::Until(..) => {}
                     }
-                    if !matches!(struck, Struck::NotNow) {
+                    if !matches!(struck, Struck::NotNow(_)) {
                         // Of two that are the same, one.
                         let first = self.to_come.iter().position(|other| *other == fault);
                         if let Some(first) = first {
@@ -207,6 +233,9 @@ impl<'a> Injector<'a> {
                 }
                 Event::Mend { what, mark } => {
                     self.mend(what).await?;
+                    if what == Mend::MakeRoom && self.refusals() == self.refusals {
+                        self.marks[mark].what += ", and nothing had to grow";
+                    }
                     self.until(mark, ms(begun));
                     Struck::Once
                 }

@@ -84,6 +84,7 @@ fn summary(report: &Report) -> Markup {
         section.summary aria-labelledby="summary" {
             h1 #summary {
                 (report.summary())
+                @if report.stopped { ", stopped before the end" }
             }
             ul.chips {
                 @for (number, run) in report.runs.iter().enumerate() {

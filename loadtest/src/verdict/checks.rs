@@ -153,13 +153,16 @@ pub(super) fn once_per_key(evidence: &Evidence, database: &Database) -> Finding 
             wrong.push(format!("{} bought twice with one key", order.buyer));
         }
     }
-    let mut repetitions = 0;
+    let (mut repetitions, mut sent_again) = (0, 0);
     for sendings in evidence.attempts.chunk_by(|a, b| a.index == b.index) {
         repetitions += repeated(sendings, &mut wrong);
+        // Of those that were refused each time, no order is to be had.
+        if sendings.iter().any(|sending| sending.sale().is_some()) {
+            sent_again += sendings.iter().filter(|sending| sending.replay).count();
+        }
     }
-    let sent_again = evidence.attempts.iter().filter(|attempt| attempt.replay).count();
     if wrong.is_empty() && repetitions == 0 && sent_again > 0 {
-        return Unknown(format!("none of {sent_again} repetitions was answered"));
+        return Unknown(format!("none of {sent_again} repetitions of orders was answered with one"));
     }
     found(wrong, format!("{} orders, {repetitions} repetitions answered with the same order", ids.len()))
 }

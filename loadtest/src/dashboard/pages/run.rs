@@ -155,7 +155,9 @@ fn of_live(live: &Live) -> Shown {
 fn of_nothing(suite: Option<&Suite>) -> Shown {
     let (tone, word, fact, meaning) = match suite.map(|suite| &suite.stage) {
         Some(Stage::Running) => (Tone::Running, "Starting", "", "The run begins."),
-        Some(Stage::Stopped) => (Tone::Idle, "Stopped", "no verdict", "The run was stopped before its end."),
+        Some(Stage::Stopped | Stage::Abandoned) => {
+            (Tone::Idle, "Stopped", "no verdict", "The run was stopped before its end.")
+        }
         Some(Stage::Broken(_)) => {
             (Tone::Inconclusive, "Broken off", "no verdict", "The run could not be made.")
         }
@@ -177,6 +179,7 @@ fn stage(stage: &Stage, is_stopping: bool) -> Markup {
             p.note { "Stopping: what is under way is waited for, and what was done is judged." }
         },
         Stage::Running | Stage::Finished => html! {},
+        Stage::Abandoned => html! { p.note { "Stopped at once: what was running then has no verdict." } },
         Stage::Stopped => html! { p.note { "Stopped before the end: the verdict is on what was done." } },
         Stage::Broken(why) => html! { p.message { (why) } },
     }

@@ -13,14 +13,20 @@ use crate::faults::{Server, What};
 /// How long a server that is asked for something may take before it is asked again later.
 const ANSWER: Duration = Duration::from_secs(1);
 
+/// How long it may take to end all connections, one after the other.
+const ONE_BY_ONE: Duration = Duration::from_secs(5);
+
+/// Why no replica can be struck.
+const NOBODY: &str = "no replica lived";
+
 /// What has come of a strike. The last mark is its own, where it has struck.
 pub(super) enum Struck {
     /// It is over already, or lasts until the end of the run.
     Once,
     /// It is to be mended.
     Until(Instant, Mend),
-    /// Somebody else's fault is in its way.
-    NotNow,
+    /// Something is in its way.
+    NotNow(&'static str),
     /// There is nothing that it could strike.
     Impossible(String),
 }
@@ -38,22 +44,21 @@ impl Injector<'_> {
         let no_server = || Ok(Struck::Impossible("there is no such server".into()));
         match what {
             What::Kill => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow(NOBODY)) };
                 self.kill(victim, sku, begun).await?;
                 Ok(Struck::Until(Instant::now(), Mend::Revive(victim)))
             }
             What::Pause(span) => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow(NOBODY)) };
                 self.mark(ms(begun), Some(victim), format!("replica-{} is stopped", victim + 1));
                 self.fleet.replicas()[victim].pause()?;
                 Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Resume(victim)))
             }
             What::NoHandles(span) => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow(NOBODY)) };
                 let replica = &self.fleet.replicas()[victim];
                 if replica.limit_files(true).await.is_err() {
-                    // It has ended by itself.
-                    return Ok(Struck::NotNow);
+                    return Ok(Struck::NotNow("its files could not be limited"));
                 }
                 self.mark(ms(begun), Some(victim), format!("replica-{} can open no file", victim + 1));
                 Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::GiveHandles(victim)))
@@ -75,7 +80,7 @@ impl Injector<'_> {
                 Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Wake(server)))
             }
             What::Partition(server, span) => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow(NOBODY)) };
                 let links = self.links(victim, server);
                 if links.is_empty() {
                     return no_server();
@@ -90,7 +95,9 @@ impl Injector<'_> {
             }
             What::Split(span) => {
                 let Some(ensemble) = self.fleet.ensemble() else { return no_server() };
-                let Some(leader) = ensemble.leader().await else { return Ok(Struck::NotNow) };
+                let Some(leader) = ensemble.leader().await else {
+                    return Ok(Struck::NotNow("no server led"));
+                };
                 for follower in (0..ensemble.size()).filter(|follower| *follower != leader) {
                     ensemble.link(follower, leader).blackhole(Direction::ToServer);
                     ensemble.link(follower, leader).blackhole(Direction::ToClient);
@@ -103,12 +110,11 @@ impl Injector<'_> {
                 Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Reunite))
             }
             What::Latency(server, delay) => {
-                for replica in 0..self.fleet.clients().len() {
-                    for link in self.links(replica, server) {
-                        link.delay(Direction::ToServer, delay / 2);
-                        link.delay(Direction::ToClient, delay / 2);
-                    }
+                if self.links(0, server).is_empty() {
+                    return no_server();
                 }
+                self.latencies.insert(server, delay);
+                (0..self.fleet.clients().len()).for_each(|replica| self.slow_down(replica, server));
                 let what = format!("{server} answers {} ms later", delay.as_millis());
                 let mark = self.mark(ms(begun), None, what);
                 // Three renewals in a lease, each there and back.
@@ -127,23 +133,27 @@ impl Injector<'_> {
             What::Clock(server, seconds) => self.step(server, seconds, begun),
             What::Flush => {
                 let Some(redis) = self.fleet.redis() else { return no_server() };
+                let from = ms(begun);
                 match timeout(ANSWER, redis.command(&["FLUSHALL"])).await {
-                    Ok(Ok(_)) => Ok(self.done("redis forgets everything", begun)),
-                    _ => Ok(Struck::NotNow),
+                    Ok(Ok(_)) => Ok(self.done("redis forgets everything", from, begun)),
+                    _ => Ok(Struck::NotNow("redis did not answer")),
                 }
             }
             What::Terminate => {
                 let Some(postgres) = self.fleet.postgres() else { return no_server() };
-                match timeout(ANSWER, postgres.terminate_backends()).await {
-                    Ok(Ok(())) => Ok(self.done("postgres' connections are ended one by one", begun)),
-                    _ => Ok(Struck::NotNow),
+                let from = ms(begun);
+                match timeout(ONE_BY_ONE, postgres.terminate_backends()).await {
+                    Ok(Ok(())) => Ok(self.done("postgres' connections are ended one by one", from, begun)),
+                    _ => Ok(Struck::NotNow("postgres did not answer")),
                 }
             }
             What::FullDisk(span) => {
                 let Some(postgres) = self.fleet.postgres() else { return no_server() };
+                let refusals = postgres.refusals();
                 if postgres.fill_disk(true).await.is_err() {
-                    return Ok(Struck::NotNow);
+                    return Ok(Struck::NotNow("its files could not be limited"));
                 }
+                self.refusals = refusals;
                 self.mark(ms(begun), None, "postgres' disk is full".into());
                 Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::MakeRoom))
             }
@@ -151,14 +161,28 @@ impl Injector<'_> {
     }
 
     /// Notes what is over as soon as it is done.
-    fn done(&mut self, what: &str, begun: Instant) -> Struck {
-        let mark = self.mark(ms(begun), None, what.into());
+    fn done(&mut self, what: &str, from: f64, begun: Instant) -> Struck {
+        let mark = self.mark(from, None, what.into());
         self.until(mark, ms(begun));
         Struck::Once
     }
 
+    /// Lets a replica wait for a server's answers as long as was said.
+    fn slow_down(&self, replica: usize, server: Server) {
+        let delay = self.latencies.get(&server).copied().unwrap_or_default();
+        for link in self.links(replica, server) {
+            link.delay(Direction::ToServer, delay / 2);
+            link.delay(Direction::ToClient, delay / 2);
+        }
+    }
+
+    /// How often PostgreSQL has noticed that its disk is full.
+    pub(super) fn refusals(&mut self) -> usize {
+        self.fleet.postgres().map_or(0, |postgres| postgres.refusals())
+    }
+
     fn step(&mut self, server: Server, seconds: i64, begun: Instant) -> anyhow::Result<Struck> {
-        let ahead = self.clocks.get(&server).copied().unwrap_or_default() + seconds;
+        let (from, ahead) = (ms(begun), self.clocks.get(&server).copied().unwrap_or_default() + seconds);
         let set = match server {
             Server::Postgres => self.fleet.postgres().map(|postgres| postgres.set_clock(ahead)),
             Server::Redis => self.fleet.redis().map(|redis| redis.set_clock(ahead)),
@@ -173,7 +197,10 @@ impl Injector<'_> {
             None => return Ok(Struck::Impossible("there is no such server".into())),
         }
         self.clocks.insert(server, ahead);
-        Ok(self.done(&format!("{server}'s clock is stepped by {seconds:+} s"), begun))
+        let mark = self.mark(from, None, format!("{server}'s clock is stepped by {seconds:+} s"));
+        // What was to expire before it was stepped back expires so much later.
+        self.until(mark, ms(begun) + seconds.min(0).unsigned_abs() as f64 * 1e3);
+        Ok(Struck::Once)
     }
 
     async fn kill(&mut self, victim: usize, sku: &str, begun: Instant) -> anyhow::Result<()> {
@@ -186,6 +213,7 @@ impl Injector<'_> {
         };
         self.mark(ms(begun), Some(victim), format!("replica-{} is killed", victim + 1));
         self.fleet.replicas()[victim].kill().await?;
+        self.down.insert(victim);
         // What was held then ended with the kill.
         let holds = holds.map(|mut record| {
             let now_ns = record.now_ns;
@@ -272,6 +300,7 @@ impl Injector<'_> {
             Mend::Revive(victim) => {
                 let revived = self.fleet.restart(victim).await;
                 revived.with_context(|| format!("replica-{} does not come back", victim + 1))?;
+                self.down.remove(&victim);
             }
             Mend::Resume(victim) => drop(self.fleet.replicas()[victim].resume()),
             Mend::Rejoin(victim, server) => {
@@ -280,6 +309,7 @@ impl Injector<'_> {
                     link.cut();
                     link.heal();
                 }
+                self.slow_down(victim, server);
             }
             Mend::Wake(Server::Postgres) => drop(self.fleet.postgres().map(|postgres| postgres.resume())),
             Mend::Wake(Server::Redis) => drop(self.fleet.redis().map(|redis| redis.resume())),
@@ -327,7 +357,8 @@ impl Injector<'_> {
             if dead(postgres.process().exited()) {
                 postgres.restart().await?;
             }
-            postgres.fill_disk(false).await?;
+            // Where limits cannot be set, none was.
+            postgres.fill_disk(false).await.ok();
         }
         if let Some(redis) = self.fleet.redis()
             && dead(redis.process().exited())
@@ -339,14 +370,30 @@ impl Injector<'_> {
         {
             zookeeper.restart().await?;
         }
+        self.revive_all().await
+    }
+
+    /// Starts every replica again that does not answer, and notes which of them was not killed.
+    async fn revive_all(&mut self) -> anyhow::Result<()> {
         for replica in 0..self.fleet.clients().len() {
-            // One that has ended, or is about to, cannot go on.
             let process = &self.fleet.replicas()[replica];
             let resumed = process.resume();
             process.limit_files(false).await.ok();
-            if resumed.is_err() || self.fleet.clients()[replica].info().await.is_err() {
-                self.fleet.restart(replica).await?;
+            let answer = match resumed {
+                Ok(()) => self.fleet.clients()[replica].info().await.err().map(|error| error.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            let Some(why) = answer else { continue };
+            if !self.down.remove(&replica) {
+                let process = &mut self.fleet.replicas()[replica];
+                let ended = process.exited().map_or("runs".into(), |status| format!("ended with {status}"));
+                self.crashed.push(format!(
+                    "replica-{} was not killed, and {ended}: {why}; the end of its log:\n{}",
+                    replica + 1,
+                    process.log_tail()
+                ));
             }
+            self.fleet.restart(replica).await?;
         }
         Ok(())
     }

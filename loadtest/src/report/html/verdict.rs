@@ -90,6 +90,10 @@ impl Banner {
             Some(why) => format!("{why}."),
             None => meaning,
         };
+        let meaning = match run.stopped {
+            true => format!("Stopped before its end: the verdict is on what was done. {meaning}"),
+            false => meaning,
+        };
         Self { tone: run.verdict.into(), word, facts, meaning }
     }
 }
