@@ -218,9 +218,8 @@ impl Ledger {
         }
     }
 
-    /// Units came back that the next order will find.
+    /// Units came back. What the record says of it is for the next order to tell.
     pub(crate) fn put_back(&mut self, units: i64) {
-        self.stock += units;
         self.owed += units;
     }
 }
@@ -289,6 +288,15 @@ mod tests {
             readers.map(|reader| (reader.buyer, reader.wrote)),
             [("attempt-2".to_owned(), 8), ("attempt-3".to_owned(), 8)]
         );
+    }
+
+    #[test]
+    fn units_that_come_back_are_counted_once() {
+        // The second order has found them, and is answered before whoever put them there.
+        let attempts = [sold(1, 10, 10, 9, 1), sold(2, 30, 14, 13, 3), sold(3, 56, 13, 12, 4)];
+        let series = Series::answered(&attempts, &[(35_000_000, 5)], 10, 0.06);
+        let lines: Vec<_> = series.intervals.iter().map(|i| (i.stock, i.owed)).collect();
+        assert_eq!(lines, [(9, 9), (13, 13), (12, 12)]);
     }
 
     #[test]

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use lab::{Lab, Process};
 use loadtest::report::{Report, comparison};
-use tokio::process::Command;
 
-use self::browser::{Browser, with_browser, with_watched_browser};
+use self::browser::{Browser, mortal, with_browser, with_watched_browser};
 
 /// A dashboard on a free port. It ends when the value is dropped.
 struct Dashboard {
@@ -22,7 +21,7 @@ struct Dashboard {
 
 impl Dashboard {
     async fn start(lab: &Lab) -> Self {
-        let mut command = Command::new(support::program());
+        let mut command = mortal(support::program());
         command.args(["dashboard", "--listen", "127.0.0.1:0", "--data"]).arg(lab.file("data"));
         let (log, patience) = (lab.file("dashboard.log"), Duration::from_secs(20));
         let started = Process::start("dashboard", command, log, "dashboard on ", patience).await;

@@ -41,7 +41,7 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 /// A comparison that goes on for long, with its three replicas and further servers.
 fn comparison(duration: &str, more: &[&str], servers: usize) -> (Child, Vec<i32>) {
     let owner = Command::new(support::program())
-        .args(["compare", "--duration", duration])
+        .args(["compare", "--no-control", "--duration", duration])
         .args(more)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -92,7 +92,8 @@ fn an_interrupted_owner_ends_its_replicas() {
     let (mut owner, replicas) = comparison("60s", &ON_SQLITE, 0);
     signal(id(&owner), Signal::SIGINT);
     let status = owner.wait().expect("the owner ends");
-    assert_eq!(status.code(), Some(130));
+    // What was done until then is judged, if anything was.
+    assert!(matches!(status.code(), Some(0 | 2)), "{status}");
     until("the replicas end with their owner", || !replicas.iter().any(|pid| is_running(*pid)));
 }
 
@@ -101,7 +102,8 @@ fn a_replica_that_dies_is_reported() {
     let (owner, replicas) = comparison("3s", &ON_SQLITE, 0);
     signal(replicas[1], Signal::SIGKILL);
     let output = owner.wait_with_output().expect("the owner ends");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "{said}");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    // Before the first order there is no run to judge; afterwards what was done is judged, and this with it.
+    assert!(matches!(output.status.code(), Some(64 | 1)), "{said}");
     assert!(said.contains("replica-2 ended with signal: 9"), "{said}");
 }

@@ -81,7 +81,8 @@ pub fn comparison(report: &Report) -> String {
     }
     if report.runs.iter().any(|run| !run.faults.is_empty()) {
         // Of many runs, the JSON has them.
-        for run in report.runs.iter().filter(|_| report.runs.len() <= MANY) {
+        let is_told = |run: &&RunReport| report.runs.len() <= MANY && !run.faults.is_empty();
+        for run in report.runs.iter().filter(is_told) {
             text += &broken(run);
         }
         text += &format!("\n\n{}", endurance(report));

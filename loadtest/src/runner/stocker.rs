@@ -10,6 +10,9 @@ use crate::errand::{self, Errand, What};
 /// How often the stock is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How many looks a buyer has the time to find what was put in stock.
+const NOTICED: usize = 20;
+
 /// How many looks' sales have to be in stock: what is sold within a second.
 const AHEAD: usize = 100;
 
@@ -62,5 +65,13 @@ pub(super) async fn run(shared: Arc<Shared>) -> Vec<Errand> {
             shared.progress.count_restock(quantity);
         }
         errands.push(errand);
+        // How much there is now, the next answer tells.
+        let done = shared.progress.done();
+        for _ in 0..NOTICED {
+            if shared.progress.done() > done {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }

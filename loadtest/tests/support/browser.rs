@@ -25,6 +25,13 @@ pub struct Browser {
     pub driver: WebDriver,
 }
 
+/// A program that ends with whoever starts it, however that ends.
+pub fn mortal(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
 /// Gives `test` a browser of its own, which is closed however the test ends.
 pub async fn with_browser<T>(test: impl AsyncFnOnce(&Browser) -> T) -> T {
     with_browser_that_logs(&["browser"], test).await
@@ -38,7 +45,7 @@ pub async fn with_watched_browser<T>(test: impl AsyncFnOnce(&Browser) -> T) -> T
 
 async fn with_browser_that_logs<T>(logs: &[&'static str], test: impl AsyncFnOnce(&Browser) -> T) -> T {
     let lab = Lab::new().expect("a directory");
-    let mut command = Command::new("chromedriver");
+    let mut command = mortal("chromedriver");
     command.arg("--port=0");
     let ready = "ChromeDriver was started successfully on port ";
     let started = Process::start("chromedriver", command, lab.file("driver.log"), ready, PATIENCE).await;
