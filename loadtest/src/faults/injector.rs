@@ -222,13 +222,17 @@ impl<'a> Injector<'a> {
                     due.push((Instant::now() + self.random.random_range(BETWEEN.0..BETWEEN.1), Event::Draw));
                     struck
                 }
-                Event::Mend { what: Mend::Revive(victim), .. }
-                    if due.iter().any(
-                        |(_, other)| matches!(other, Event::Mend { what, .. } if what.holds_up(victim)),
-                    ) =>
-                {
-                    // It would wait for what is mended here, later.
-                    due.push((Instant::now() + AGAIN, event));
+                Event::Mend { what: Mend::Revive(victim), mark } => {
+                    let is_held_up = due
+                        .iter()
+                        .any(|(_, other)| matches!(other, Event::Mend { what, .. } if what.holds_up(victim)));
+                    // It would wait for what is mended here, later; and whoever starts it again when it does not come up,
+                    // as whatever watches over a deployment does, is not done yet.
+                    if is_held_up || !self.has_quorum().await || !self.revive(victim).await {
+                        due.push((Instant::now() + AGAIN, event));
+                    } else {
+                        self.until(mark, ms(begun));
+                    }
                     Struck::Once
                 }
                 Event::Mend { what, mark } => {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use lab::{Direction, INSTALL_FAKETIME, Proxy, can_step_clocks};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -294,13 +293,29 @@ impl Injector<'_> {
         Ok(stalled.is_some())
     }
 
+    /// Whether the servers of an ensemble, where there is one, have somebody to lead them.
+    pub(super) async fn has_quorum(&mut self) -> bool {
+        match self.fleet.ensemble() {
+            Some(ensemble) => ensemble.leader().await.is_some(),
+            None => true,
+        }
+    }
+
+    /// Starts a replica again; `false` when it does not come up.
+    pub(super) async fn revive(&mut self, victim: usize) -> bool {
+        let is_up = self.fleet.restart(victim).await.is_ok();
+        if is_up {
+            self.down.remove(&victim);
+        }
+        is_up
+    }
+
     /// Makes something whole again. What was started afresh meanwhile is whole already.
     pub(super) async fn mend(&mut self, what: Mend) -> anyhow::Result<()> {
         match what {
             Mend::Revive(victim) => {
-                let revived = self.fleet.restart(victim).await;
-                revived.with_context(|| format!("replica-{} does not come back", victim + 1))?;
-                self.down.remove(&victim);
+                let is_up = self.revive(victim).await;
+                anyhow::ensure!(is_up, "replica-{} does not come back", victim + 1);
             }
             Mend::Resume(victim) => drop(self.fleet.replicas()[victim].resume()),
             Mend::Rejoin(victim, server) => {
