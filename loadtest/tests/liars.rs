@@ -390,9 +390,12 @@ async fn look(State(replica): State<Replica>, Query(query): Query<HashMap<String
     let is_locked = query.get("read").is_some_and(|read| read == "locked");
     let lies = replica.lies(if is_locked { Lie::StaleLockedRead } else { Lie::StaleRead });
     let now = shelf.stock();
-    let old = shelf.past.iter().rev().find(|(at, _)| at.elapsed() >= Duration::from_millis(30));
+    let old = shelf.past.iter().rev().find(|(at, _)| at.elapsed() >= STALE);
     Json(old.filter(|_| lies).map_or(now, |(_, stock)| stock.clone()))
 }
+
+/// How old a stale reading is: older than a reading takes on a busy machine.
+const STALE: Duration = Duration::from_millis(300);
 
 async fn audit(State(replica): State<Replica>) -> Json<Audit> {
     let mut shelf = replica.shelf();
@@ -524,9 +527,9 @@ async fn judge(lie: Lie) -> RunReport {
         Lie::KeyIsLost | Lie::AnswerIsLost => (scenario, Faults::Declared(vec![fault(0, 10_000)])),
         _ => (scenario, Faults::None),
     };
-    // Long enough for leases of half a second, and a second more, to end before holds overlap; and for an answer to arrive
-    // before the order is sent that takes its place.
-    if matches!(lie, Lie::HoldsOverlap | Lie::OrdersSwap) {
+    // Long enough for leases of half a second, and a second more, to end before holds overlap; for an answer to arrive before
+    // the order is sent that takes its place; and for what was read of some time ago to be older than the reading took.
+    if matches!(lie, Lie::HoldsOverlap | Lie::OrdersSwap | Lie::StaleLockedRead | Lie::StaleRead) {
         let scenario = Scenario { rate: Some(150.0), ..scenario };
         return compare::run(&clients, &scenario, &Arc::default(), faults).await.expect("a run");
     }
