@@ -239,7 +239,8 @@ fn the_rate_is_that_of_the_time_in_which_there_was_something_to_sell() {
     let rate = 300.0 / (run.availability.selling_ms / 1e3);
     assert!((run.accepted_per_second - rate).abs() < 0.01, "{} and {rate}", run.accepted_per_second);
     // Without a stock of somebody's choice, there is something to sell for most of a given time.
-    let (_, printed, report) = compared(&["--strategies", "row", "--no-control", "--duration", "3s"]);
+    let (_, printed, report) =
+        compared(&["--strategies", "row", "--no-control", "--duration", "3s", "--quantity", "100"]);
     assert!(report.runs[0].availability.selling_ms >= 2_400.0, "{printed}");
     assert!(report.runs[0].supply > Some(2_000), "{printed}");
 }

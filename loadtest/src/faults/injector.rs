@@ -80,6 +80,8 @@ enum Mend {
     Wake(Server),
     /// The servers of an ensemble hear of each other again.
     Reunite,
+    /// The servers of an ensemble have somebody to lead them again: until then, the fault is not over.
+    Regroup,
     /// The disk has room again.
     MakeRoom,
     /// A replica may open files again.
@@ -90,7 +92,7 @@ impl Mend {
     /// Whether a replica cannot start before this.
     fn holds_up(self, replica: usize) -> bool {
         match self {
-            Self::Wake(_) | Self::Reunite | Self::MakeRoom => true,
+            Self::Wake(_) | Self::Reunite | Self::Regroup | Self::MakeRoom => true,
             Self::Rejoin(other, _) => other == replica,
             Self::Revive(_) | Self::Resume(_) | Self::GiveHandles(_) => false,
         }
@@ -228,11 +230,24 @@ impl<'a> Injector<'a> {
                         .any(|(_, other)| matches!(other, Event::Mend { what, .. } if what.holds_up(victim)));
                     // It would wait for what is mended here, later; and whoever starts it again when it does not come up,
                     // as whatever watches over a deployment does, is not done yet.
-                    if is_held_up || !self.has_quorum().await || !self.revive(victim).await {
+                    if is_held_up || !self.revive(victim).await {
                         due.push((Instant::now() + AGAIN, event));
                     } else {
                         self.until(mark, ms(begun));
                     }
+                    Struck::Once
+                }
+                Event::Mend { what: Mend::Regroup, mark } => {
+                    if self.has_quorum().await {
+                        self.until(mark, ms(begun));
+                    } else {
+                        due.push((Instant::now() + AGAIN, event));
+                    }
+                    Struck::Once
+                }
+                Event::Mend { what: what @ (Mend::Reunite | Mend::Wake(Server::Zookeeper)), mark } => {
+                    self.mend(what).await?;
+                    due.push((Instant::now(), Event::Mend { what: Mend::Regroup, mark }));
                     Struck::Once
                 }
                 Event::Mend { what, mark } => {

@@ -129,11 +129,15 @@ async fn every_change_of_stock_is_made_once_per_key() {
             assert_eq!(bodies.len(), 1, "{strategy}");
         }
         let audit = shop.audit().await;
-        assert_eq!((audit.supply, audit.stock, audit.balanced), (110, 110, true), "{strategy}");
+        assert_eq!(audit.supply, 110, "{strategy}");
+        // Without a lock between replicas, of a restock and a cancellation at once the stock may forget one.
+        let is_sound = !["none", "local"].contains(&strategy);
+        assert!(!is_sound || (audit.stock == 110 && audit.balanced), "{strategy}: {audit:?}");
         // Under another key it is another one.
         let other = shop.replica().admin_with(Method::POST, "/restock", Some(restock()), Some("other")).await;
         assert_eq!(answer(other).await.0, 201);
-        assert_eq!(shop.audit().await.stock, 120);
+        let audit = shop.audit().await;
+        assert_eq!((audit.supply, audit.stock == 120 || !is_sound), (120, true), "{strategy}");
     }
 }
 

@@ -68,6 +68,9 @@ impl Injector<'_> {
                     return no_server();
                 }
                 let mark = self.mark(killed, None, format!("{server} is killed and started again"));
+                if server == Server::Zookeeper {
+                    return Ok(Struck::Until(Instant::now(), Mend::Regroup));
+                }
                 self.until(mark, ms(begun));
                 Ok(Struck::Once)
             }
@@ -334,6 +337,8 @@ impl Injector<'_> {
                     (0..ensemble.size()).for_each(|server| drop(ensemble.resume(server)));
                 }
             }
+            // It comes by itself.
+            Mend::Regroup => {}
             Mend::Reunite => {
                 for link in self.fleet.ensemble().into_iter().flat_map(|ensemble| ensemble.links()) {
                     link.cut();
