@@ -7,6 +7,7 @@
 mod keys;
 mod lock;
 mod secrets;
+mod strategy;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,10 +22,9 @@ use crate::failpoint::Failpoint;
 use crate::order::ProductRequest;
 
 pub use keys::{Key, keys, reference};
-pub use lock::{
-    DatabaseSection, LeaseTime, LockConfig, LockSection, RedisSection, StrategyName, Watch, ZookeeperSection,
-};
+pub use lock::{DatabaseSection, LeaseTime, LockConfig, LockSection, RedisSection, Watch, ZookeeperSection};
 pub(crate) use secrets::{address_of, is_ambiguous};
+pub use strategy::{GuardRule, LockServer, Scope, StrategyName};
 
 /// The file that is read when none is named and it exists.
 pub const DEFAULT_FILE: &str = "order-service.toml";
@@ -276,10 +276,7 @@ impl Config {
 
     /// The guard that is in force.
     pub fn guard(&self) -> Guard {
-        match self.lock.strategy {
-            StrategyName::None | StrategyName::Local => Guard::Off,
-            _ => self.checkout.guard.unwrap_or(Guard::Version),
-        }
+        self.lock.strategy.guard(self.checkout.guard)
     }
 
     /// The name of this replica.
@@ -362,15 +359,15 @@ impl Config {
         if self.checkout.holds_kept > 1_000_000 {
             return refuse("checkout.holds_kept", "must be from 0 to 1000000");
         }
-        match (self.lock.strategy, self.checkout.guard) {
-            (StrategyName::None | StrategyName::Local, Some(Guard::Version)) => {
-                return refuse(
-                    "checkout.guard",
-                    "the strategies none and local are always without; use \"off\"",
-                );
+        let strategy = self.lock.strategy;
+        match (strategy.guard_rule(), self.checkout.guard) {
+            (GuardRule::Without, Some(Guard::Version)) => {
+                let why = format!("the strategy {strategy} is always without; use \"off\"");
+                return refuse("checkout.guard", &why);
             }
-            (StrategyName::Optimistic, Some(Guard::Off)) => {
-                return refuse("checkout.guard", "the strategy optimistic is the guard; use \"version\"");
+            (GuardRule::Always, Some(Guard::Off)) => {
+                let why = format!("the strategy {strategy} is the guard; use \"version\"");
+                return refuse("checkout.guard", &why);
             }
             _ => {}
         }

@@ -1,12 +1,11 @@
 //! How changes of stock exclude each other: the strategy, and what each needs.
 
-use std::fmt;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Secret};
+use super::{ConfigError, Secret, StrategyName};
 
 /// How changes of stock exclude each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,80 +34,6 @@ impl Default for LockSection {
             redis: None,
             zookeeper: None,
         }
-    }
-}
-
-/// The names of the strategies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum StrategyName {
-    /// No lock and no guard: the broken shop.
-    None,
-    /// A lock inside one process, and no guard: right on one replica only.
-    Local,
-    /// A lock table: insert the record to lock, delete it to unlock.
-    Database,
-    /// A key that is set when absent, with expiry and owner.
-    Redis,
-    /// Ephemeral sequential nodes, each watching the one before.
-    Zookeeper,
-    /// The product row itself: `select … for update` (SQLite: `begin immediate`).
-    Row,
-    /// No lock; the guard and retries.
-    Optimistic,
-}
-
-impl StrategyName {
-    /// All strategies, in the order of the course and then of its readers.
-    pub const ALL: [Self; 7] =
-        [Self::None, Self::Local, Self::Database, Self::Redis, Self::Zookeeper, Self::Row, Self::Optimistic];
-
-    /// The name in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Local => "local",
-            Self::Database => "database",
-            Self::Redis => "redis",
-            Self::Zookeeper => "zookeeper",
-            Self::Row => "row",
-            Self::Optimistic => "optimistic",
-        }
-    }
-}
-
-impl StrategyName {
-    /// Whether there is a lock at all; without, everybody has a lease at once.
-    pub fn has_lock(self) -> bool {
-        !matches!(self, Self::None | Self::Row | Self::Optimistic)
-    }
-
-    /// Whether orders for one product are combined; without, all run at once.
-    pub fn combines(self) -> bool {
-        self != Self::None
-    }
-
-    /// Whether a product's row is locked from its read to its commit.
-    pub fn locks_rows(self) -> bool {
-        self == Self::Row
-    }
-}
-
-impl fmt::Display for StrategyName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl std::str::FromStr for StrategyName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let all = Self::ALL.map(Self::as_str).join(", ");
-        Self::ALL
-            .into_iter()
-            .find(|name| name.as_str() == text)
-            .ok_or_else(|| format!("no strategy {text:?}; there are {all}"))
     }
 }
 
