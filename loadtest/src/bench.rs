@@ -31,6 +31,8 @@ mod wrk;
 
 use std::collections::BTreeSet;
 
+use lab::ServerKind;
+
 use self::peers::Need;
 use self::throughput::Set;
 
@@ -68,30 +70,33 @@ enum Work {
 }
 
 fn groups() -> [Group; 8] {
-    use Need::{Oha, Postgres, Redis, Wrk, Zookeeper};
+    use Need::{Oha, Pgbench, Wrk};
+    const POSTGRES: Need = Need::Server(ServerKind::Postgres);
+    const REDIS: Need = Need::Server(ServerKind::Redis);
+    const ZOOKEEPER: Need = Need::Server(ServerKind::Zookeeper);
     [
         Group {
             name: "one-client",
             about: "One connection orders one product; textbook mode has 64 connections, and one order per lock hold.",
-            needs: &[Postgres, Redis, Wrk],
+            needs: &[POSTGRES, Pgbench, REDIS, Wrk],
             work: Work::Throughput(throughput::one_client()),
         },
         Group {
             name: "hot",
             about: "256 connections order one product.",
-            needs: &[Postgres, Redis, Zookeeper, Wrk],
+            needs: &[POSTGRES, Pgbench, REDIS, ZOOKEEPER, Wrk],
             work: Work::Throughput(throughput::hot()),
         },
         Group {
             name: "catalogue",
             about: "256 connections order 1,000 products uniformly, or 10,000 of which some are preferred.",
-            needs: &[Postgres, Redis, Zookeeper, Wrk],
+            needs: &[POSTGRES, Pgbench, REDIS, ZOOKEEPER, Wrk],
             work: Work::Throughput(throughput::catalogue()),
         },
         Group {
             name: "replicas",
             about: "256 connections to four replicas, and to one; one hot product, and 1,000 products uniformly.",
-            needs: &[Postgres, Redis, Zookeeper, Wrk],
+            needs: &[POSTGRES, Pgbench, REDIS, ZOOKEEPER, Wrk],
             work: Work::Throughput(throughput::replicas()),
         },
         Group {
@@ -99,26 +104,26 @@ fn groups() -> [Group; 8] {
             about: "Three and ten times the capacity are offered in an open loop, behind a slow network: Redis \
                     answers 10 ms later, in textbook mode, or PostgreSQL 20 ms. Then, with three times the \
                     capacity, from 2 s after another holder had the lock for 3 s.",
-            needs: &[Postgres, Redis],
+            needs: &[POSTGRES, REDIS],
             work: Work::Overload,
         },
         Group {
             name: "generator",
             about: "Processor time for each request of 64 connections in a closed loop, on one replica.",
-            needs: &[Postgres, Redis, Oha],
+            needs: &[POSTGRES, REDIS, Oha],
             work: Work::Generator,
         },
         Group {
             name: "memory",
             about: "The most memory of a replica that takes the orders of 256 connections, for one product, 1,000 and \
                     10,000.",
-            needs: &[Postgres, Redis, Wrk],
+            needs: &[POSTGRES, Pgbench, REDIS, Wrk],
             work: Work::Memory,
         },
         Group {
             name: "verdict",
             about: "4,000 orders for 2,000 units, on two replicas; the same load without a lock must oversell.",
-            needs: &[Postgres, Redis, Zookeeper],
+            needs: &[POSTGRES, REDIS, ZOOKEEPER],
             work: Work::Verdicts,
         },
     ]

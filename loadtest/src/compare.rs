@@ -1,5 +1,4 @@
-//! The same scenario under several strategies, with the negative control beside them; and one run against
-//! somebody's deployment.
+//! The same scenario under several strategies, each in a laboratory of its own, with a negative control.
 
 mod command;
 mod length;
@@ -7,26 +6,19 @@ mod length;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use lab::{INSTALL_POSTGRES, INSTALL_REDIS, INSTALL_ZOOKEEPER, Postgres, Redis, Zookeeper};
-use order_service::api::Info;
+use anyhow::Context as _;
+use lab::Setup;
 use order_service::config::StrategyName;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use crate::client::Client;
-use crate::evidence::{self, Broken, Circumstances};
-use crate::faults::{FaultMark, Injector, Schedule, send_slowly};
+use crate::faults::{Injector, Schedule};
 use crate::fleet::{self, Fleet, FleetPlan, StoreKind};
-use crate::metrics::LockFigures;
-use crate::progress::{Bar, Progress};
+use crate::progress::Progress;
 use crate::report::{NotRun, Report, RunReport};
 use crate::resources::Sampler;
-use crate::runner;
+use crate::run::{FaultSource, fire, survived};
 use crate::scenario::{Amount, Scenario};
-use crate::series::Series;
-use crate::verdict::{Check, Control, Status, Verdict, sensitive};
+use crate::verdict::{Control, Verdict, sensitive};
 
 pub use length::{Length, ORDERS};
 
@@ -82,18 +74,14 @@ pub async fn compare_watched(
     stop: &CancellationToken,
 ) -> anyhow::Result<Report> {
     let command = Some(plan.command_line());
-    if plan.store == StoreKind::Postgres && !Postgres::is_installed() {
-        let not_run = |strategy: &StrategyName| NotRun {
-            strategy: strategy.to_string(),
-            reason: "the store, PostgreSQL, is not installed".into(),
-            install: Some(INSTALL_POSTGRES.into()),
-        };
-        let not_run = plan.strategies.iter().map(not_run).collect();
-        return Ok(Report { command, ..Report::new(Vec::new(), not_run) });
+    let mut not_run = Vec::new();
+    let mut strategies = Vec::new();
+    for strategy in &plan.strategies {
+        match obstacle(*strategy, plan.store) {
+            Some(obstacle) => not_run.push(obstacle),
+            None => strategies.push(*strategy),
+        }
     }
-    let mut not_run: Vec<_> = plan.strategies.iter().filter_map(|strategy| obstacle(*strategy)).collect();
-    let is_run = |strategy: &StrategyName| obstacle(*strategy).is_none();
-    let strategies: Vec<_> = plan.strategies.iter().copied().filter(is_run).collect();
     let suite = Suite { watcher, stop };
     let mut control = None;
     if plan.control && !strategies.is_empty() && !strategies.contains(&StrategyName::None) {
@@ -207,40 +195,29 @@ impl Plan {
 
     /// How long leases are in the laboratory of the plan.
     pub fn lease(overrides: &[(String, String)]) -> Duration {
-        let is_lease = |key: &str| key.ends_with(".lease") || key.ends_with(".session_timeout");
+        let is_lease = |key: &str| StrategyName::ALL.iter().any(|strategy| strategy.lease_key() == Some(key));
         let set = overrides.iter().filter(|(key, _)| is_lease(key));
         let longest = set.filter_map(|(_, value)| humantime::parse_duration(value).ok()).max();
         longest.unwrap_or(fleet::LEASE)
     }
 }
 
-/// Why a strategy cannot be run here, if it cannot.
-pub fn obstacle(strategy: StrategyName) -> Option<NotRun> {
-    let not_run = |reason: &str, install: &str| NotRun {
+/// Why a strategy cannot be run here on this store, if it cannot: a server is not installed.
+pub fn obstacle(strategy: StrategyName, store: StoreKind) -> Option<NotRun> {
+    let missing = fleet::servers_of(strategy, store).find(|kind| !kind.is_installed())?;
+    Some(NotRun {
         strategy: strategy.to_string(),
-        reason: reason.into(),
-        install: Some(install.into()),
-    };
-    match strategy {
-        StrategyName::Zookeeper if !Zookeeper::is_installed() => {
-            Some(not_run("ZooKeeper is not installed", INSTALL_ZOOKEEPER))
-        }
-        StrategyName::Redis if !Redis::is_installed() => {
-            Some(not_run("Redis is not installed", INSTALL_REDIS))
-        }
-        _ => None,
-    }
+        reason: format!("{} is not installed", missing.title()),
+        install: Some(missing.install().into()),
+    })
 }
 
-/// In a suite, what has no lock between its replicas is expected to oversell. The negative control says of all others whether the load was hard enough to find anything.
+/// In a suite, what has neither a lock between its replicas nor a guard is expected to oversell. The negative control says
+/// of all others whether the load was hard enough to find anything.
 fn judge_sensitivity(suite: &mut [RunReport], beside: Option<&RunReport>) {
     for run in suite.iter_mut() {
-        let no_lock_between_replicas = match run.strategy.parse() {
-            Ok(StrategyName::None) => true,
-            Ok(StrategyName::Local) => run.replicas > 1,
-            _ => false,
-        };
-        if no_lock_between_replicas {
+        let strategy = run.strategy.parse::<StrategyName>();
+        if strategy.is_ok_and(|strategy| !strategy.is_right_on(run.replicas)) {
             run.expected = Verdict::Violated;
         }
     }
@@ -265,8 +242,10 @@ async fn in_laboratory(
     fleet_plan.store = plan.store;
     fleet_plan.overrides.extend(plan.overrides.iter().cloned());
     fleet_plan.proxied = plan.faults.needs_proxies();
-    fleet_plan.breakable = plan.faults.needs_breakable_servers();
-    fleet_plan.ensemble = plan.faults.needs_ensemble();
+    fleet_plan.setup = Setup {
+        is_breakable: plan.faults.needs_breakable_servers(),
+        is_ensemble: plan.faults.needs_ensemble(),
+    };
     let mut fleet = tokio::select! {
         fleet = Fleet::start(fleet_plan) => fleet?,
         () = progress.stop().cancelled() => return Ok(None),
@@ -274,10 +253,10 @@ async fn in_laboratory(
     let clients = fleet.clients().to_vec();
     let sampler = Sampler::start(fleet.roster());
     let mut run = if plan.faults.is_empty() {
-        run(&clients, scenario, progress, Faults::None).await
+        fire(&clients, scenario, progress, FaultSource::None).await
     } else {
         let mut injector = Injector::new(&mut fleet, &plan.faults, scenario.seed);
-        run(&clients, scenario, progress, Faults::Injected(&mut injector)).await
+        fire(&clients, scenario, progress, FaultSource::Injected(&mut injector)).await
     };
     if let Ok(run) = &mut run {
         run.resources = sampler.finish();
@@ -296,151 +275,4 @@ async fn in_laboratory(
         (stopped, _) => stopped?,
     }
     run.map(Some)
-}
-
-/// Whether all replicas lived, but for those that were killed, and stopped when they were asked to.
-fn survived(crashed: &[String]) -> Check {
-    let (status, detail) = match crashed.is_empty() {
-        true => (Status::Pass, "no replica ended or fell silent by itself".into()),
-        false => (Status::Fail, crashed.join("\n")),
-    };
-    Check { name: "replicas-survived".into(), status, detail }
-}
-
-/// What is going to be broken while a run goes on.
-pub enum Faults<'a, 'f> {
-    /// Nothing.
-    None,
-    /// Something, by somebody else, at times that are not known here.
-    Elsewhere,
-    /// These, by somebody else.
-    Declared(Vec<Broken>),
-    /// Nothing, but slow clients come.
-    SlowClients,
-    /// What an injector breaks.
-    Injected(&'a mut Injector<'f>),
-}
-
-/// Fires a scenario at the replicas behind `clients`, at a product made for it, and judges what it left.
-pub async fn run(
-    clients: &[Client],
-    scenario: &Scenario,
-    progress: &Arc<Progress>,
-    faults: Faults<'_, '_>,
-) -> anyhow::Result<RunReport> {
-    let info = one_configuration(clients).await?;
-    let sku = format!("hair-dryer-{}", Uuid::new_v4());
-    make_product(clients, &sku, scenario.stock).await?;
-    let mut before = metrics(clients).await;
-    let lease = info.lease_ms.map(Duration::from_millis);
-    let bar = Bar::show(&info.strategy, progress, scenario.orders());
-    let firing = runner::run(clients, &sku, scenario, progress);
-    let (mut marks, mut spans, mut holds) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut unrecorded_lives, mut crashed) = (0, None::<Vec<String>>);
-    let mut broken = evidence::Faults::None;
-    let record = match faults {
-        Faults::None => firing.await,
-        Faults::Elsewhere => {
-            broken = evidence::Faults::Unknown;
-            firing.await
-        }
-        Faults::Declared(declared) => {
-            broken = evidence::Faults::Known { broken: declared, missed: Vec::new() };
-            firing.await
-        }
-        Faults::SlowClients => {
-            let mut slow_clients = JoinSet::new();
-            clients.iter().for_each(|client| send_slowly(client, &mut slow_clients));
-            firing.await
-        }
-        Faults::Injected(injector) => {
-            let record = injector.during(&sku, lease, firing).await?;
-            marks = injector.marks().to_vec();
-            broken = evidence::Faults::Known {
-                broken: marks.iter().map(FaultMark::broken).collect(),
-                // What a stopped run has not come to is not held against it.
-                missed: injector.missed(progress.stop().is_cancelled()),
-            };
-            for life in injector.lives() {
-                // The next life counts from nothing.
-                spans.push((std::mem::take(&mut before[life.replica]), life.metrics.clone()));
-                unrecorded_lives += usize::from(life.holds.is_none());
-                holds.extend(life.holds.clone());
-            }
-            crashed = Some(injector.crashed().to_vec());
-            record
-        }
-    };
-    drop(bar);
-    let seconds = record.took.as_secs_f64();
-    let generator_seconds = record.processor_time.as_secs_f64();
-    let circumstances = Circumstances {
-        sku,
-        initial_stock: scenario.stock,
-        patience: scenario.patience,
-        lease,
-        faults: broken,
-        of_ended_lives: holds,
-        unrecorded_lives,
-    };
-    let evidence = evidence::collect(clients, circumstances, record).await;
-    spans.extend(before.into_iter().zip(metrics(clients).await));
-    let lock = LockFigures::between(&spans);
-    let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);
-    report.generator_seconds = generator_seconds;
-    report.faults = marks;
-    report.stopped = progress.stop().is_cancelled();
-    report.series = Some(Series::of(&evidence, seconds));
-    if let Some(crashed) = crashed {
-        report.add(survived(&crashed));
-    }
-    Ok(report)
-}
-
-/// Makes a product on the first replica, and sees to it that all the others sell the same one.
-async fn make_product(clients: &[Client], sku: &str, stock: i64) -> anyhow::Result<()> {
-    clients[0]
-        .create_product(sku, "Hair dryer", stock)
-        .await
-        .context("cannot make a product to sell; the load generator needs the service's admin.token")?;
-    for client in clients {
-        let seen = client.product(sku).await;
-        let same = seen.as_ref().is_ok_and(|product| product.stock == stock && product.version == 0);
-        let what = seen.map_or_else(|error| error.to_string(), |product| format!("{product:?}"));
-        ensure!(
-            same,
-            "{} and {} do not share a store: what was made on the first is not on the second ({what})",
-            clients[0].base(),
-            client.base()
-        );
-    }
-    Ok(())
-}
-
-/// What each replica has counted; empty for one that does not answer: what a dead one counted died with it.
-async fn metrics(clients: &[Client]) -> Vec<String> {
-    let mut metrics = Vec::new();
-    for client in clients {
-        metrics.push(client.metrics().await.unwrap_or_default());
-    }
-    metrics
-}
-
-/// The replicas must be of one configuration, or the verdict would be on none.
-async fn one_configuration(clients: &[Client]) -> anyhow::Result<Info> {
-    let mut infos = Vec::new();
-    for client in clients {
-        infos.push(client.info().await?);
-    }
-    let first = infos.first().context("there is no replica to fire at")?;
-    for (client, info) in clients.iter().zip(&infos) {
-        let alike = Info { replica: first.replica.clone(), ..info.clone() };
-        ensure!(
-            alike == *first,
-            "{} and {} are not of one configuration: {first:?} and {info:?}",
-            clients[0].base(),
-            client.base()
-        );
-    }
-    Ok(first.clone())
 }

@@ -35,14 +35,13 @@ use std::pin::Pin;
 use anyhow::{Context as _, bail};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{ContentArrangement, Table};
-use lab::{INSTALL_POSTGRES, INSTALL_REDIS, INSTALL_ZOOKEEPER, Postgres, Redis, Zookeeper};
+use lab::ServerKind;
 use serde::{Deserialize, Serialize};
 use textwrap::Options;
 
 pub use self::page::page;
 pub(crate) use self::stage::Contenders;
 use self::stage::Timeline;
-use crate::faults::Server;
 use crate::report::Conclusion;
 
 /// How wide the report for people is.
@@ -58,7 +57,7 @@ pub struct Experiment {
     /// What is set up.
     pub setup: &'static str,
     /// The servers without which it cannot be tried.
-    pub needs: &'static [Server],
+    pub needs: &'static [ServerKind],
     run: fn() -> Running,
 }
 
@@ -171,7 +170,7 @@ pub fn choose(names: &[String]) -> anyhow::Result<Vec<Experiment>> {
 /// Tries a claim, where the servers that it takes are installed.
 pub async fn run(experiment: Experiment) -> anyhow::Result<ExperimentReport> {
     let broken = || format!("the experiment {} broke off", experiment.name);
-    let missing: Vec<_> = experiment.needs.iter().copied().filter_map(missing).collect();
+    let missing: Vec<_> = experiment.needs.iter().copied().filter_map(ServerKind::missing).collect();
     let observation = if missing.is_empty() {
         (experiment.run)().await.with_context(broken)?
     } else {
@@ -189,16 +188,6 @@ pub async fn run(experiment: Experiment) -> anyhow::Result<ExperimentReport> {
         table: observation.table,
         finding: observation.finding.unwrap_or(Finding::Inconclusive),
     })
-}
-
-/// What to tell of a server that is not installed.
-fn missing(server: Server) -> Option<String> {
-    let (name, installed, install) = match server {
-        Server::Postgres => ("PostgreSQL", Postgres::is_installed(), INSTALL_POSTGRES),
-        Server::Redis => ("Redis", Redis::is_installed(), INSTALL_REDIS),
-        Server::Zookeeper => ("ZooKeeper", Zookeeper::is_installed(), INSTALL_ZOOKEEPER),
-    };
-    (!installed).then(|| format!("{name} is not installed; {install}"))
 }
 
 /// What the experiments say as a whole: a refutation is a finding, not a failure, and what is

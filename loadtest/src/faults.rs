@@ -4,10 +4,10 @@ mod draw;
 mod injector;
 mod text;
 
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use lab::ServerKind;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Broken;
@@ -31,17 +31,17 @@ pub enum What {
     /// A replica is stopped for so long, as by a long garbage collection.
     Pause(Span),
     /// A server is killed and started again.
-    Restart(Server),
+    Restart(ServerKind),
     /// A replica and a server do not hear of each other for so long.
-    Partition(Server, Span),
+    Partition(ServerKind, Span),
     /// What all replicas and a server send each other takes so much longer, until the end of the run.
-    Latency(Server, Duration),
+    Latency(ServerKind, Duration),
     /// Clients that send their requests byte by byte and never come to their end.
     SlowClients,
     /// A server is stopped for so long.
-    Stall(Server, Span),
+    Stall(ServerKind, Span),
     /// A server's time of day is stepped by so many seconds.
-    Clock(Server, i64),
+    Clock(ServerKind, i64),
     /// Redis forgets everything.
     Flush,
     /// PostgreSQL's connections are ended, one after the other.
@@ -71,17 +71,6 @@ impl Span {
             Self::For(time) => time,
         }
     }
-}
-
-/// A server of the laboratory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Server {
-    /// The database.
-    Postgres,
-    /// Redis.
-    Redis,
-    /// ZooKeeper.
-    Zookeeper,
 }
 
 /// A fault that has struck, as the report shows it.
@@ -209,14 +198,15 @@ impl FromStr for Fault {
         let (what, at) = text.split_once('@').unwrap_or((text, "0s"));
         let parts: Vec<_> = what.split(':').collect();
         let span = |text: &str| text.parse::<Span>().map_err(|()| refuse());
+        let kind = |text: &str| text.parse::<ServerKind>().map_err(|_| refuse());
         let what = match parts[..] {
             ["kill"] => What::Kill,
-            ["pause", server, time] => What::Stall(server.parse().map_err(|()| refuse())?, span(time)?),
+            ["pause", server, time] => What::Stall(kind(server)?, span(time)?),
             ["clock", "zookeeper", _] => {
                 return Err(format!("{text:?} is no fault: ZooKeeper does not look at the time of day"));
             }
             ["clock", server, step] => {
-                let server = server.parse().map_err(|()| refuse())?;
+                let server = kind(server)?;
                 let (sign, size) = match (step.strip_prefix('+'), step.strip_prefix('-')) {
                     (Some(size), _) => (1, size),
                     (_, Some(size)) => (-1, size),
@@ -238,14 +228,12 @@ impl FromStr for Fault {
             ["no-handles", time] => What::NoHandles(span(time)?),
             ["pause"] => What::Pause(Span::Leases(200)),
             ["pause", span] => What::Pause(span.parse().map_err(|()| refuse())?),
-            ["restart", server] => What::Restart(server.parse().map_err(|()| refuse())?),
-            ["partition", server] => {
-                What::Partition(server.parse().map_err(|()| refuse())?, Span::Leases(200))
-            }
+            ["restart", server] => What::Restart(kind(server)?),
+            ["partition", server] => What::Partition(kind(server)?, Span::Leases(200)),
             ["partition", server, span] => {
-                What::Partition(server.parse().map_err(|()| refuse())?, span.parse().map_err(|()| refuse())?)
+                What::Partition(kind(server)?, span.parse().map_err(|()| refuse())?)
             }
-            ["latency", server, delay] => What::Latency(server.parse().map_err(|()| refuse())?, time(delay)?),
+            ["latency", server, delay] => What::Latency(kind(server)?, time(delay)?),
             ["slow-clients"] => What::SlowClients,
             _ => return Err(refuse()),
         };
@@ -275,29 +263,6 @@ impl FromStr for Span {
     }
 }
 
-impl FromStr for Server {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "postgres" => Ok(Self::Postgres),
-            "redis" => Ok(Self::Redis),
-            "zookeeper" => Ok(Self::Zookeeper),
-            _ => Err(()),
-        }
-    }
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Postgres => "postgres",
-            Self::Redis => "redis",
-            Self::Zookeeper => "zookeeper",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,13 +276,13 @@ mod tests {
             ("pause:1.5xlease", What::Pause(Span::Leases(150)), 0),
             ("pause:0.29xlease", What::Pause(Span::Leases(29)), 0),
             ("pause:800ms@1s", What::Pause(Span::For(ms(800))), 1_000),
-            ("restart:redis@2s", What::Restart(Server::Redis), 2_000),
-            ("partition:zookeeper@1s", What::Partition(Server::Zookeeper, Span::Leases(200)), 1_000),
-            ("latency:postgres:50ms@10ms", What::Latency(Server::Postgres, ms(50)), 10),
+            ("restart:redis@2s", What::Restart(ServerKind::Redis), 2_000),
+            ("partition:zookeeper@1s", What::Partition(ServerKind::Zookeeper, Span::Leases(200)), 1_000),
+            ("latency:postgres:50ms@10ms", What::Latency(ServerKind::Postgres, ms(50)), 10),
             ("slow-clients", What::SlowClients, 0),
-            ("pause:redis:1xlease", What::Stall(Server::Redis, Span::Leases(100)), 0),
-            ("clock:redis:+3s@1s", What::Clock(Server::Redis, 3), 1_000),
-            ("clock:postgres:-2s", What::Clock(Server::Postgres, -2), 0),
+            ("pause:redis:1xlease", What::Stall(ServerKind::Redis, Span::Leases(100)), 0),
+            ("clock:redis:+3s@1s", What::Clock(ServerKind::Redis, 3), 1_000),
+            ("clock:postgres:-2s", What::Clock(ServerKind::Postgres, -2), 0),
             ("flush:redis@1s", What::Flush, 1_000),
             ("split:zookeeper@1s", What::Split(Span::Leases(200)), 1_000),
             ("no-handles:500ms", What::NoHandles(Span::For(ms(500))), 0),

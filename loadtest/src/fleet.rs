@@ -4,21 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lab::{Ensemble, Lab, Postgres, Process, Proxy, Redis, Zookeeper};
+use lab::{Lab, Process, Proxy, Server, ServerKind, Servers, Setup};
 use order_service::config::{Config, Sources, StoreSection, StrategyName};
 use order_service::lock::DatabaseLock;
 use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::faults::Server;
 use crate::resources::Roster;
 
-/// How many servers an ensemble has.
-const SERVERS: usize = 3;
-
 /// How long a replica may take to start, and to stop.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long leases are in a laboratory: a holder that is gone is waited for in tests and experiments.
 pub const LEASE: Duration = Duration::from_secs(2);
@@ -30,6 +26,44 @@ pub enum StoreKind {
     Sqlite,
     /// A server in the laboratory.
     Postgres,
+}
+
+impl StoreKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
+
+    /// The name on command lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// The server that it takes, if it takes one.
+    pub fn server(self) -> Option<ServerKind> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some(ServerKind::Postgres),
+        }
+    }
+}
+
+/// The server that the locks of a strategy are on, where that is another than the store's.
+pub fn server_of(strategy: StrategyName) -> Option<ServerKind> {
+    let server = strategy.server()?;
+    Some(server.kind.parse().expect("a test starts the server of every strategy"))
+}
+
+/// The servers that a strategy on a store takes.
+pub fn servers_of(strategy: StrategyName, store: StoreKind) -> impl Iterator<Item = ServerKind> {
+    store.server().into_iter().chain(server_of(strategy))
+}
+
+/// The key of the service's configuration that says where a server is.
+pub fn key_of(kind: ServerKind) -> &'static str {
+    let of_locks = StrategyName::ALL.into_iter().filter(|strategy| server_of(*strategy) == Some(kind));
+    of_locks.filter_map(StrategyName::server).map(|server| server.key).next().unwrap_or("store.url")
 }
 
 /// What replicas to start.
@@ -47,10 +81,8 @@ pub struct FleetPlan {
     pub overrides: Vec<(String, String)>,
     /// Whether each replica reaches each server through a proxy of its own, which can be slow or broken.
     pub proxied: bool,
-    /// Whether the servers are such that their clocks can be stepped and their disks be full.
-    pub breakable: bool,
-    /// Whether ZooKeeper is an ensemble of three servers, between which the network can be broken.
-    pub ensemble: bool,
+    /// How the servers are set up.
+    pub setup: Setup,
 }
 
 impl FleetPlan {
@@ -58,25 +90,22 @@ impl FleetPlan {
     pub fn new(strategy: StrategyName, replicas: usize) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find the program to start replicas from")?;
         let lease = humantime::format_duration(LEASE).to_string();
-        let mut overrides = vec![
-            ("lock.database.lease".into(), lease.clone()),
-            // All holds of a run are looked at.
-            ("checkout.holds_kept".into(), "1000000".into()),
-        ];
-        if strategy == StrategyName::Redis {
-            overrides.push(("lock.redis.lease".into(), lease.clone()));
-        }
-        if strategy == StrategyName::Zookeeper {
-            overrides.push(("lock.zookeeper.session_timeout".into(), lease));
-        }
+        // All holds of a run are read.
+        let mut overrides = vec![("checkout.holds_kept".into(), "1000000".into())];
+        overrides.extend(strategy.lease_key().map(|key| (key.into(), lease)));
         let store = StoreKind::Sqlite;
-        let (proxied, breakable, ensemble) = (false, false, false);
-        Ok(Self { program, strategy, store, replicas, overrides, proxied, breakable, ensemble })
+        let (proxied, setup) = (false, Setup::default());
+        Ok(Self { program, strategy, store, replicas, overrides, proxied, setup })
     }
 
     /// Whether the plan says where a server is, that it need not be started.
     fn has(&self, key: &str) -> bool {
         self.overrides.iter().any(|(known, _)| known == key)
+    }
+
+    /// The servers that have to be started: that of the store and that of the locks, unless the plan says where one is.
+    fn servers(&self) -> impl Iterator<Item = ServerKind> {
+        servers_of(self.strategy, self.store).filter(|kind| !self.has(key_of(*kind)))
     }
 
     /// The plan with one more key.
@@ -86,29 +115,42 @@ impl FleetPlan {
     }
 }
 
-/// The ways of one replica to its servers: a proxy for each that there is.
+/// The ways of one replica to its servers: proxies before each that there is.
 #[derive(Debug, Default)]
-pub struct Links {
-    /// To the database.
-    pub postgres: Option<Proxy>,
-    /// To Redis.
-    pub redis: Option<Proxy>,
-    /// To ZooKeeper: to each of its servers.
-    pub zookeeper: Vec<Proxy>,
-}
+pub struct Links(Vec<(ServerKind, Vec<Proxy>)>);
 
 impl Links {
-    /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = &Proxy> {
-        self.postgres.iter().chain(&self.redis).chain(&self.zookeeper)
+    /// A proxy before each address of each of `servers`.
+    async fn start(servers: &Servers) -> anyhow::Result<Self> {
+        let mut links = Vec::new();
+        for server in servers.iter() {
+            let mut proxies = Vec::new();
+            for address in server.addresses() {
+                proxies.push(Proxy::start(&address).await.context("cannot start a proxy")?);
+            }
+            links.push((server.kind(), proxies));
+        }
+        Ok(Self(links))
     }
 
-    /// Those to one kind of server.
-    pub fn to(&self, server: Server) -> Vec<&Proxy> {
-        match server {
-            Server::Postgres => self.postgres.iter().collect(),
-            Server::Redis => self.redis.iter().collect(),
-            Server::Zookeeper => self.zookeeper.iter().collect(),
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Proxy> {
+        self.0.iter().flat_map(|(_, proxies)| proxies)
+    }
+
+    /// Those to one kind of server; none where there is no such server, or no proxies were asked for.
+    pub fn to(&self, kind: ServerKind) -> &[Proxy] {
+        self.0.iter().find(|(known, _)| *known == kind).map_or(&[], |(_, proxies)| proxies)
+    }
+
+    /// What a replica is configured with to reach a server this way.
+    fn url(&self, server: &dyn Server) -> String {
+        match self.to(server.kind()) {
+            [] => server.url(),
+            proxies => {
+                let through: Vec<_> = proxies.iter().map(|proxy| proxy.address().to_string()).collect();
+                server.url_at(&through)
+            }
         }
     }
 }
@@ -117,88 +159,42 @@ impl Links {
 pub struct Fleet {
     plan: FleetPlan,
     lab: Lab,
-    store_url: String,
     token: String,
     replicas: Vec<Process>,
     clients: Vec<Client>,
     links: Vec<Links>,
     roster: Roster,
     /// Last, so that they outlive the replicas.
-    postgres: Option<Postgres>,
-    redis: Option<Redis>,
-    zookeeper: Option<Zookeeper>,
-    ensemble: Option<Ensemble>,
+    servers: Servers,
 }
 
 impl Fleet {
     /// Starts the replicas and waits until each listens.
     pub async fn start(plan: FleetPlan) -> anyhow::Result<Self> {
         let lab = Lab::new().context("cannot make a temporary directory")?;
-        let postgres = match plan.store {
-            StoreKind::Sqlite => None,
-            StoreKind::Postgres if plan.has("store.url") => None,
-            StoreKind::Postgres if plan.breakable => Some(Postgres::start_breakable().await?),
-            StoreKind::Postgres => Some(Postgres::start().await?),
-        };
-        let store_url = match &postgres {
-            None => format!("sqlite://{}", lab.file("stocklock.db").display()),
-            Some(postgres) => postgres.url("postgres"),
-        };
-        let redis = match plan.strategy {
-            StrategyName::Redis if plan.has("lock.redis.url") => None,
-            StrategyName::Redis if plan.breakable => Some(Redis::start_breakable().await?),
-            StrategyName::Redis => Some(Redis::start().await?),
-            _ => None,
-        };
-        let (mut zookeeper, mut ensemble) = (None, None);
-        if plan.strategy == StrategyName::Zookeeper && !plan.has("lock.zookeeper.servers") {
-            match plan.ensemble {
-                true => ensemble = Some(Ensemble::start_linked(SERVERS).await?),
-                false => zookeeper = Some(Zookeeper::start().await?),
-            }
-        }
+        let servers = Servers::start(plan.servers(), plan.setup).await?;
         let token = Uuid::new_v4().to_string();
         let mut fleet = Self {
             plan,
             lab,
-            store_url,
             token,
             replicas: Vec::new(),
             clients: Vec::new(),
             links: Vec::new(),
             roster: Roster::default(),
-            postgres,
-            redis,
-            zookeeper,
-            ensemble,
+            servers,
         };
         for index in 0..fleet.plan.replicas {
-            let links = if fleet.plan.proxied { fleet.links().await? } else { Links::default() };
+            let links = match fleet.plan.proxied {
+                true => Links::start(&fleet.servers).await?,
+                false => Links::default(),
+            };
             fleet.links.push(links);
             let (process, client) = fleet.spawn(index, "127.0.0.1:0").await?;
             fleet.replicas.push(process);
             fleet.clients.push(client);
         }
         Ok(fleet)
-    }
-
-    /// A proxy before each server.
-    async fn links(&self) -> anyhow::Result<Links> {
-        let before = async |address: Option<String>| match address {
-            Some(address) => Proxy::start(&address).await.map(Some).context("cannot start a proxy"),
-            None => Ok(None),
-        };
-        let alone = self.zookeeper.iter().map(Zookeeper::address);
-        let several = self.ensemble.iter().flat_map(|ensemble| ensemble.addresses());
-        let mut zookeeper = Vec::new();
-        for address in alone.chain(several) {
-            zookeeper.extend(before(Some(address)).await?);
-        }
-        Ok(Links {
-            postgres: before(self.postgres.as_ref().map(Postgres::address)).await?,
-            redis: before(self.redis.as_ref().map(Redis::address)).await?,
-            zookeeper,
-        })
     }
 
     async fn spawn(&self, index: usize, listen: &str) -> anyhow::Result<(Process, Client)> {
@@ -216,32 +212,21 @@ impl Fleet {
             command.arg(format!("--{key}")).arg(value);
         }
         let log = self.lab.file(&format!("{name}.log"));
-        let started = Process::start(name.clone(), command, log, "listening on ", PATIENCE).await;
+        let started = Process::start(name.clone(), command, log, "listening on ", TIMEOUT).await;
         let (process, address) = started?;
         self.roster.lock().expect("nobody panics").insert(name, process.id());
         Ok((process, Client::new(&address, &self.token)))
     }
 
     fn keys(&self, name: &str, listen: &str, links: &Links) -> Vec<(String, String)> {
+        let file = format!("sqlite://{}", self.lab.file("stocklock.db").display());
         let mut keys = vec![
             ("server.listen", listen.to_owned()),
             ("server.replica", name.to_owned()),
-            ("store.url", self.store_url.clone()),
+            ("store.url", file),
             ("lock.strategy", self.plan.strategy.to_string()),
         ];
-        if let (Some(postgres), Some(proxy)) = (&self.postgres, &links.postgres) {
-            keys.push(("store.url", postgres.url_through(proxy, "postgres")));
-        }
-        if let Some(redis) = &self.redis {
-            let url = links.redis.as_ref().map_or_else(|| redis.url(), |proxy| redis.url_through(proxy));
-            keys.push(("lock.redis.url", url));
-        }
-        let servers = self.zookeeper.as_ref().map(Zookeeper::servers);
-        if let Some(servers) = servers.or_else(|| self.ensemble.as_ref().map(Ensemble::servers)) {
-            let through: Vec<_> = links.zookeeper.iter().map(|proxy| proxy.address().to_string()).collect();
-            let servers = if through.is_empty() { servers } else { through.join(",") };
-            keys.push(("lock.zookeeper.servers", servers));
-        }
+        keys.extend(self.servers.iter().map(|server| (key_of(server.kind()), links.url(server))));
         let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value));
         // The last value of a key counts.
         let mut last = Vec::<(String, String)>::new();
@@ -262,24 +247,14 @@ impl Fleet {
         &mut self.replicas
     }
 
-    /// The database server, where the store is one.
-    pub fn postgres(&mut self) -> Option<&mut Postgres> {
-        self.postgres.as_mut()
+    /// The servers that were started for it.
+    pub fn servers(&self) -> &Servers {
+        &self.servers
     }
 
-    /// The Redis server, where the strategy needs one.
-    pub fn redis(&mut self) -> Option<&mut Redis> {
-        self.redis.as_mut()
-    }
-
-    /// The ZooKeeper server, where the strategy needs one.
-    pub fn zookeeper(&mut self) -> Option<&mut Zookeeper> {
-        self.zookeeper.as_mut()
-    }
-
-    /// The ZooKeeper servers, where the plan has asked for several.
-    pub fn ensemble(&mut self) -> Option<&mut Ensemble> {
-        self.ensemble.as_mut()
+    /// The servers, to be changed.
+    pub fn servers_mut(&mut self) -> &mut Servers {
+        &mut self.servers
     }
 
     /// The ways of a replica to its servers, where the plan has asked for proxies.
@@ -338,7 +313,7 @@ impl Fleet {
     pub async fn stop(self) -> anyhow::Result<()> {
         let stops = self.replicas.into_iter().map(|replica| async {
             let name = replica.name().to_owned();
-            let status = replica.stop(PATIENCE).await?;
+            let status = replica.stop(TIMEOUT).await?;
             anyhow::ensure!(status.success(), "{name} was asked to stop and ended with {status}");
             Ok(())
         });
@@ -353,5 +328,19 @@ impl Fleet {
     pub fn keep_logs(self) -> PathBuf {
         drop(self.replicas);
         self.lab.keep()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_of_every_strategy_can_be_started_and_is_configured_by_its_key() {
+        for strategy in StrategyName::ALL {
+            let key = server_of(strategy).map(key_of);
+            assert_eq!(key, strategy.server().map(|server| server.key), "{strategy}");
+        }
+        assert_eq!(key_of(ServerKind::Postgres), "store.url");
     }
 }

@@ -1,22 +1,18 @@
-//! Everything at once for a person to play with: the three servers, as far as they are installed, and replicas of the
-//! service that use them.
+//! Everything at once for a person to play with: all servers, as far as they are installed, and replicas of the service
+//! that use them.
 
 use std::fmt;
 
-use anyhow::ensure;
-use lab::{INSTALL_POSTGRES, INSTALL_REDIS, INSTALL_ZOOKEEPER, Postgres, Redis, Zookeeper};
+use lab::{ServerKind, Servers, Setup};
 use order_service::config::StrategyName;
 
-use crate::compare::obstacle;
-use crate::fleet::{Fleet, FleetPlan, StoreKind};
+use crate::fleet::{Fleet, FleetPlan, StoreKind, key_of, servers_of};
 
 /// Servers and replicas. All end with the value.
 pub struct Laboratory {
     /// First, so that the replicas end before their servers.
     fleet: Fleet,
-    postgres: Option<Postgres>,
-    redis: Option<Redis>,
-    zookeeper: Option<Zookeeper>,
+    servers: Servers,
 }
 
 impl Laboratory {
@@ -27,59 +23,38 @@ impl Laboratory {
         replicas: usize,
         overrides: &[(String, String)],
     ) -> anyhow::Result<Self> {
-        if let Some(missing) = obstacle(strategy) {
-            let install = missing.install.unwrap_or_default();
-            anyhow::bail!("{}; {install}", missing.reason);
+        if let Some(missing) = servers_of(strategy, store).find_map(ServerKind::missing) {
+            anyhow::bail!(missing);
         }
-        ensure!(
-            store != StoreKind::Postgres || Postgres::is_installed(),
-            "PostgreSQL is not installed; {INSTALL_POSTGRES}"
-        );
-        let postgres = if Postgres::is_installed() { Some(Postgres::start().await?) } else { None };
-        let redis = if Redis::is_installed() { Some(Redis::start().await?) } else { None };
-        let zookeeper = if Zookeeper::is_installed() { Some(Zookeeper::start().await?) } else { None };
+        let installed = ServerKind::ALL.into_iter().filter(|kind| kind.is_installed());
+        let servers = Servers::start(installed, Setup::default()).await?;
         let mut plan = FleetPlan::new(strategy, replicas)?.with("admin.allow_reset", "true");
         plan.store = store;
-        if let Some(postgres) = postgres.as_ref().filter(|_| store == StoreKind::Postgres) {
-            plan = plan.with("store.url", &postgres.url("postgres"));
-        }
-        if let Some(redis) = redis.as_ref().filter(|_| strategy == StrategyName::Redis) {
-            plan = plan.with("lock.redis.url", &redis.url());
-        }
-        if let Some(zookeeper) = zookeeper.as_ref().filter(|_| strategy == StrategyName::Zookeeper) {
-            plan = plan.with("lock.zookeeper.servers", &zookeeper.servers());
+        for server in servers_of(strategy, store).filter_map(|kind| servers.get(kind)) {
+            plan = plan.with(key_of(server.kind()), &server.url());
         }
         plan.overrides.extend_from_slice(overrides);
-        Ok(Self { fleet: Fleet::start(plan).await?, postgres, redis, zookeeper })
+        Ok(Self { fleet: Fleet::start(plan).await?, servers })
     }
 }
 
 impl fmt::Display for Laboratory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let server = |address: Option<String>, install: &str| {
-            address.unwrap_or_else(|| format!("not installed; {install}"))
-        };
-        let postgres = self.postgres.as_ref().map(|postgres| postgres.url("postgres"));
-        let redis = self.redis.as_ref().map(Redis::url);
-        let zookeeper = self.zookeeper.as_ref().map(Zookeeper::servers);
-        writeln!(f, "PostgreSQL  {}", server(postgres.clone(), INSTALL_POSTGRES))?;
-        writeln!(f, "Redis       {}", server(redis.clone(), INSTALL_REDIS))?;
-        writeln!(f, "ZooKeeper   {}", server(zookeeper.clone(), INSTALL_ZOOKEEPER))?;
+        for kind in ServerKind::ALL {
+            let not_installed = || format!("not installed; {}", kind.install());
+            let url = self.servers.get(kind).map_or_else(not_installed, |server| server.url());
+            writeln!(f, "{:12}{url}", kind.title())?;
+        }
         for client in self.fleet.clients() {
             writeln!(f, "replica     {}", client.base())?;
         }
         let strategy = self.fleet.plan().strategy;
         writeln!(f, "\nThe replicas' strategy is {strategy}, and their admin token {}.", self.fleet.token())?;
         writeln!(f, "A service of your own reaches the servers with this order-service.toml:\n")?;
-        if let Some(url) = postgres {
-            writeln!(f, "[store]\nurl = \"{url}\"\n")?;
-        }
         writeln!(f, "[lock]\nstrategy = \"{strategy}\"\n")?;
-        if let Some(url) = redis {
-            writeln!(f, "[lock.redis]\nurl = \"{url}\"\n")?;
-        }
-        if let Some(servers) = zookeeper {
-            writeln!(f, "[lock.zookeeper]\nservers = \"{servers}\"\n")?;
+        for server in self.servers.iter() {
+            let (section, key) = key_of(server.kind()).rsplit_once('.').expect("every key is in a section");
+            writeln!(f, "[{section}]\n{key} = \"{}\"\n", server.url())?;
         }
         let targets: Vec<_> =
             self.fleet.clients().iter().map(|client| format!("--target {}", client.base())).collect();

@@ -18,6 +18,7 @@
 //! | [`resources`] | what the replicas need of the machine, and whether that grows |
 //! | [`series`] | the run along its time: what charts are drawn from |
 //! | [`report`] | the table, the JSON, the page; made in an [environment] |
+//! | [`run`] | one run: fire, break, collect, judge |
 //! | [`compare`] | the same scenario under several strategies, with the negative control |
 //! | [`soak`] | a great many orders over a great many faults, and a failure made small |
 //! | [`bench`](mod@bench) | the speed of it all, beside other programs' |
@@ -44,6 +45,7 @@ pub mod pacer;
 pub mod progress;
 pub mod report;
 pub mod resources;
+pub mod run;
 pub mod runner;
 pub mod scenario;
 pub mod series;

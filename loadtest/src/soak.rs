@@ -13,15 +13,15 @@ mod tally;
 
 use std::time::Duration;
 
-use lab::{INSTALL_POSTGRES, Postgres};
+use lab::ServerKind;
 use order_service::config::StrategyName;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::minimise::{Case, minimise};
-use crate::compare::{Plan, compare_watched, obstacle};
+use crate::compare::{Plan, compare_watched};
 use crate::faults::Schedule;
-use crate::fleet::{LEASE, StoreKind};
+use crate::fleet::{LEASE, StoreKind, servers_of};
 use crate::report::{Conclusion, RunReport};
 use crate::scenario::{Amount, Scenario};
 use crate::verdict::Verdict;
@@ -78,11 +78,10 @@ impl Soak {
             "a round is {length:?} long, and {least:?} at least are needed for faults"
         );
         for strategy in &self.strategies {
-            if let Some(missing) = obstacle(*strategy) {
-                anyhow::bail!("{strategy}: {}; {}", missing.reason, missing.install.unwrap_or_default());
+            if let Some(missing) = servers_of(*strategy, StoreKind::Postgres).find_map(ServerKind::missing) {
+                anyhow::bail!("{strategy}: {missing}");
             }
         }
-        anyhow::ensure!(Postgres::is_installed(), "PostgreSQL is not installed; {INSTALL_POSTGRES}");
         let mut tallies = Vec::new();
         for strategy in &self.strategies {
             let mut tally = Tally::new(*strategy);

@@ -5,10 +5,10 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadtest::compare::{self, Faults};
 use loadtest::fleet::Fleet;
 use loadtest::progress::Progress;
 use loadtest::report::RunReport;
+use loadtest::run::{self, FaultSource};
 use loadtest::scenario::{Amount, Scenario};
 use loadtest::verdict::{Status, Verdict};
 use order_service::config::StrategyName;
@@ -28,7 +28,7 @@ async fn with_a_kill(strategy: StrategyName, victim: usize, after: u64) -> RunRe
         fleet.replicas()[victim].kill().await.expect("the replica is killed");
         progress.sold()
     };
-    let (run, sold) = tokio::join!(compare::run(&clients, &scenario, &progress, Faults::Elsewhere), kill);
+    let (run, sold) = tokio::join!(run::fire(&clients, &scenario, &progress, FaultSource::Elsewhere), kill);
     let run = run.expect("the run comes to an end");
     assert!(run.accepted > sold, "the run went on with the others");
     run
@@ -127,7 +127,7 @@ async fn a_stall_shows_in_the_latency_from_the_intended_start() {
         sleep(stall + Duration::from_millis(100)).await;
         fleet.replicas()[0].resume().expect("the replica goes on");
     };
-    let (run, ()) = tokio::join!(compare::run(&clients, &scenario, &progress, Faults::Elsewhere), stalled);
+    let (run, ()) = tokio::join!(run::fire(&clients, &scenario, &progress, FaultSource::Elsewhere), stalled);
     let run = run.expect("the run comes to an end");
     assert_eq!(run.verdict, Verdict::Correct, "{:#?}", run.checks);
     let latency = run.latencies.by_outcome["accepted"];
@@ -191,7 +191,7 @@ async fn a_replica_that_ends_at_any_edge_of_the_critical_section_loses_nothing()
             ..Scenario::default()
         };
         let progress = Arc::default();
-        let run = compare::run(&clients, &scenario, &progress, Faults::Elsewhere);
+        let run = run::fire(&clients, &scenario, &progress, FaultSource::Elsewhere);
         let mut deaths = 0;
         let supervise = async {
             loop {

@@ -13,9 +13,9 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::future::join_all;
 use loadtest::client::Client;
-use loadtest::compare::{self, Faults};
 use loadtest::evidence::Broken;
 use loadtest::report::RunReport;
+use loadtest::run::{self, FaultSource};
 use loadtest::scenario::{Amount, Scenario};
 use loadtest::verdict::{Status, Verdict};
 use order_service::api::{
@@ -520,20 +520,20 @@ async fn judge(lie: Lie) -> RunReport {
         Lie::NeverRecovers => {
             let scenario =
                 Scenario { amount: Amount::For(Duration::from_secs(12)), stock: 1_000_000, ..scenario };
-            (scenario, Faults::Declared(vec![fault(100, 600)]))
+            (scenario, FaultSource::Declared(vec![fault(100, 600)]))
         }
         // Something was broken, at another time.
-        Lie::HoldsOverlap => (scenario, Faults::Declared(vec![fault(1, 2)])),
-        Lie::KeyIsLost | Lie::AnswerIsLost => (scenario, Faults::Declared(vec![fault(0, 10_000)])),
-        _ => (scenario, Faults::None),
+        Lie::HoldsOverlap => (scenario, FaultSource::Declared(vec![fault(1, 2)])),
+        Lie::KeyIsLost | Lie::AnswerIsLost => (scenario, FaultSource::Declared(vec![fault(0, 10_000)])),
+        _ => (scenario, FaultSource::None),
     };
     // Long enough for leases of half a second, and a second more, to end before holds overlap; for an answer to arrive before
     // the order is sent that takes its place; and for what was read of some time ago to be older than the reading took.
     if matches!(lie, Lie::HoldsOverlap | Lie::OrdersSwap | Lie::StaleLockedRead | Lie::StaleRead) {
         let scenario = Scenario { rate: Some(150.0), ..scenario };
-        return compare::run(&clients, &scenario, &Arc::default(), faults).await.expect("a run");
+        return run::fire(&clients, &scenario, &Arc::default(), faults).await.expect("a run");
     }
-    compare::run(&clients, &scenario, &Arc::default(), faults).await.expect("a run")
+    run::fire(&clients, &scenario, &Arc::default(), faults).await.expect("a run")
 }
 
 /// Judges many times at once.

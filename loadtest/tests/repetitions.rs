@@ -6,9 +6,10 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadtest::compare::{self, Faults};
+use lab::ServerKind;
 use loadtest::faults::{Injector, Schedule};
-use loadtest::fleet::{Fleet, StoreKind};
+use loadtest::fleet::{Fleet, StoreKind, server_of};
+use loadtest::run::{self, FaultSource};
 use loadtest::scenario::{Amount, Scenario};
 use loadtest::verdict::Verdict;
 use order_service::config::StrategyName;
@@ -19,12 +20,9 @@ const REPETITIONS: u64 = 15;
 /// Of all leases and sessions.
 const LEASE: &str = "800ms";
 
-async fn repeat(strategy: StrategyName, backend: &str) {
-    let lease = match strategy {
-        StrategyName::Redis => "lock.redis.lease",
-        StrategyName::Zookeeper => "lock.zookeeper.session_timeout",
-        _ => "lock.database.lease",
-    };
+async fn repeat(strategy: StrategyName) {
+    let lease = strategy.lease_key().expect("its locks have leases");
+    let backend = server_of(strategy).unwrap_or(ServerKind::Postgres);
     let mut plan = support::plan(strategy, 3)
         .with(lease, LEASE)
         .with("lock.wait", "4s")
@@ -41,7 +39,11 @@ async fn repeat(strategy: StrategyName, backend: &str) {
         let scenario = Scenario {
             buyers: 24,
             // Long enough for all three faults, one after the other.
-            amount: Amount::For(Duration::from_millis(if backend == "zookeeper" { 4_500 } else { 2_600 })),
+            amount: Amount::For(Duration::from_millis(if backend == ServerKind::Zookeeper {
+                4_500
+            } else {
+                2_600
+            })),
             stock: 100_000,
             quantity: 1..=3,
             replays: 0.3,
@@ -50,7 +52,7 @@ async fn repeat(strategy: StrategyName, backend: &str) {
             ..Scenario::default()
         };
         let mut injector = Injector::new(&mut fleet, &faults, seed);
-        let run = compare::run(&clients, &scenario, &Arc::default(), Faults::Injected(&mut injector)).await;
+        let run = run::fire(&clients, &scenario, &Arc::default(), FaultSource::Injected(&mut injector)).await;
         let run = run.unwrap_or_else(|error| panic!("{strategy}, seed {seed}: {error:#}"));
         let what =
             format!("{strategy}, seed {seed}: {:#?}\n{:#?}\n{:?}", run.checks, run.faults, run.failures);
@@ -69,15 +71,21 @@ async fn repeat(strategy: StrategyName, backend: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_under_database_oversell_and_lose_nothing() {
-    repeat(StrategyName::Database, "postgres").await;
+    repeat(StrategyName::Database).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_under_redis_oversell_and_lose_nothing() {
-    repeat(StrategyName::Redis, "redis").await;
+    repeat(StrategyName::Redis).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_under_zookeeper_oversell_and_lose_nothing() {
-    repeat(StrategyName::Zookeeper, "zookeeper").await;
+    repeat(StrategyName::Zookeeper).await;
+}
+
+#[test]
+fn every_lock_with_a_lease_is_repeated() {
+    use StrategyName::{Database, Redis, Zookeeper};
+    assert_eq!(StrategyName::leased(), [Database, Redis, Zookeeper], "each has a test above");
 }

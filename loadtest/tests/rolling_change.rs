@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
-use lab::Postgres;
+use lab::{Postgres, Server as _};
 use loadtest::evidence::{self, Circumstances, Faults};
 use loadtest::fleet::{Fleet, StoreKind};
 use loadtest::runner;
@@ -16,7 +16,7 @@ use order_service::config::StrategyName;
 /// Fires at replicas of both strategies at once. Answers the checks, and how many writes the guard refused.
 async fn change(from: StrategyName, to: StrategyName, guard: &str) -> (Vec<Check>, u64) {
     let postgres = Postgres::start().await.expect("PostgreSQL starts");
-    let url = postgres.url("postgres");
+    let url = postgres.url();
     let mut fleets = Vec::new();
     for strategy in [from, to] {
         let mut plan = support::plan(strategy, 2)

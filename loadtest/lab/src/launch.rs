@@ -1,4 +1,4 @@
-//! What the servers have in common.
+//! What the starts of all servers have in common: free ports, unprivileged users, and how they fail.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::{Process, ProcessError};
 
-/// Why a server cannot be had.
+/// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Its program is not there.

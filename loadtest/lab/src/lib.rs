@@ -7,14 +7,15 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `process` | a child process with a log, which can be killed, paused and resumed |
+//! | `server` | a server, whichever it is, and the table of all that there are |
 //! | `postgres`, `redis`, `zookeeper` | servers that are started fresh, one or several that follow one |
 //! | `proxy` | a network that can be slow, broken or gone, in front of any of them |
 //! | `clock`, `limits` | a server's own time of day, and a disk or a table of open files that is full |
-//! | `server` | what the servers have in common |
+//! | `launch` | what the starts of all servers have in common |
+//! | `process` | a child process with a log, which can be killed, paused and resumed |
 //! | `spawner`, `parent` | what makes processes end with their owner |
 
-mod process;
+mod server;
 
 mod postgres;
 mod redis;
@@ -23,22 +24,24 @@ mod zookeeper;
 mod proxy;
 
 mod clock;
+mod launch;
 mod limits;
-mod server;
 
 mod parent;
+mod process;
 mod spawner;
 
 use std::path::{Path, PathBuf};
 
 pub use clock::{INSTALL_FAKETIME, can_step_clocks};
+pub use launch::ServerError;
 pub use parent::die_with_parent;
-pub use postgres::{INSTALL_POSTGRES, Postgres};
+pub use postgres::Postgres;
 pub use process::{Process, ProcessError};
 pub use proxy::{Direction, Proxy};
-pub use redis::{INSTALL_REDIS, Redis};
-pub use server::ServerError;
-pub use zookeeper::{Ensemble, INSTALL_ZOOKEEPER, Zookeeper};
+pub use redis::Redis;
+pub use server::{Server, ServerKind, Servers, Setup};
+pub use zookeeper::{Ensemble, Zookeeper};
 
 /// A temporary directory for the files and logs of an experiment.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use nix::unistd::User;
 
 use crate::ProcessError;
-use crate::server::as_user;
+use crate::launch::as_user;
 
 /// What is limited.
 #[derive(Debug, Clone, Copy)]

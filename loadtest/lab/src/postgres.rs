@@ -1,20 +1,22 @@
 //! A private PostgreSQL server.
 
+use std::io;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use nix::unistd::{Uid, User};
 use tokio::process::Command;
 
 use crate::clock::{Clock, run_by};
+use crate::launch::{ServerError, as_user, free_port, on_fresh_ports};
 use crate::process::until_gone;
-use crate::server::{ServerError, as_user, free_port, on_fresh_ports};
-use crate::{Lab, Process, ProcessError, Proxy};
+use crate::{Lab, Process, ProcessError, Server, ServerKind};
 
 /// How long the server may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The unprivileged user whom root lets the server run as: PostgreSQL refuses to run as root.
 const SERVER_USER: &str = "postgres";
@@ -28,12 +30,15 @@ pub struct Postgres {
     lab: Lab,
 }
 
+/// The database that every server has.
+const DATABASE: &str = "postgres";
+
 /// How large the files of the log are of a server that is made to be broken: a file of that size must fit on a disk that is
 /// full for all that is larger.
 const SEGMENT: u64 = 1024 * 1024;
 
 /// The command that installs the server.
-pub const INSTALL_POSTGRES: &str = "apt-get install postgresql";
+pub(crate) const INSTALL_POSTGRES: &str = "apt-get install postgresql";
 
 impl Postgres {
     /// Whether the server is installed.
@@ -46,7 +51,7 @@ impl Postgres {
         Self::start_with(&[], false).await
     }
 
-    /// The same with a [clock of its own](Self::set_clock), where libfaketime is installed, and a
+    /// The same with a [clock of its own](Server::set_clock), where libfaketime is installed, and a
     /// [disk that can be full](Self::fill_disk).
     pub async fn start_breakable() -> Result<Self, ServerError> {
         Self::start_with(&["--wal-segsize=1"], true).await
@@ -61,12 +66,6 @@ impl Postgres {
         };
         let (process, port) = on_fresh_ports(serve_on_free_port).await?;
         Ok(Self { process, port, clock, lab })
-    }
-
-    /// Sets the clock of a server that was started breakable so many seconds ahead of the system's, or behind; `false`
-    /// where it has none.
-    pub fn set_clock(&self, ahead: i64) -> std::io::Result<bool> {
-        self.clock.as_ref().map(|clock| clock.set(ahead)).transpose().map(|set| set.is_some())
     }
 
     /// Lets the disk of a server that was started breakable be full, as far as its clients' connections are concerned: no
@@ -97,7 +96,7 @@ impl Postgres {
         let binaries = binaries().ok_or(std::io::ErrorKind::NotFound)?;
         let mut psql = Command::new(binaries.join("psql"));
         psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1"]);
-        psql.args(["--dbname", &self.url("postgres"), "--command", statements]).stdin(Stdio::null());
+        psql.args(["--dbname", &self.url(), "--command", statements]).stdin(Stdio::null());
         // Whoever does not wait for the answer any more ends the question.
         psql.kill_on_drop(true);
         let output = psql.output().await?;
@@ -112,7 +111,7 @@ impl Postgres {
         let connections = self.process.kill_family()?;
         self.process.kill().await?;
         // Until the last is gone, a new server would find the old one's memory in use.
-        if until_gone(&connections, PATIENCE).await {
+        if until_gone(&connections, START_TIMEOUT).await {
             return Ok(());
         }
         Err(ProcessError::Signal { name: "PostgreSQL".into(), what: "its connections do not end".into() })
@@ -134,14 +133,9 @@ impl Postgres {
         Ok(())
     }
 
-    /// The address of a database on this server; `postgres` is always there.
-    pub fn url(&self, database: &str) -> String {
+    /// The address of a database on this server, other than `postgres`, which is always there.
+    pub fn url_of(&self, database: &str) -> String {
         url(&self.address(), database)
-    }
-
-    /// The address of a database, for somebody who comes through `proxy`.
-    pub fn url_through(&self, proxy: &Proxy, database: &str) -> String {
-        url(&proxy.address().to_string(), database)
     }
 
     /// Where the server listens: host and port.
@@ -152,6 +146,44 @@ impl Postgres {
     /// The server's process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+}
+
+#[async_trait]
+impl Server for Postgres {
+    fn kind(&self) -> ServerKind {
+        ServerKind::Postgres
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        vec![self.address()]
+    }
+
+    fn url_at(&self, addresses: &[String]) -> String {
+        url(&addresses[0], DATABASE)
+    }
+
+    async fn kill(&mut self) -> Result<(), ServerError> {
+        Ok(self.kill().await?)
+    }
+
+    async fn restart(&mut self) -> Result<(), ServerError> {
+        match self.process().exited() {
+            Some(_) => self.restart().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn pause(&self) -> Result<(), ServerError> {
+        Ok(self.pause()?)
+    }
+
+    fn resume(&self) -> Result<(), ServerError> {
+        Ok(self.resume()?)
+    }
+
+    fn set_clock(&self, seconds_ahead: i64) -> io::Result<bool> {
+        self.clock.as_ref().map(|clock| clock.set(seconds_ahead)).transpose().map(|set| set.is_some())
     }
 }
 
@@ -212,7 +244,7 @@ async fn serve(lab: &Lab, port: u16, clock: Option<&Clock>) -> Result<Process, S
         async move { has_announced_itself(lab, id) && probe.status().await.is_ok_and(|status| status.success()) }
     };
     let log = lab.file("postgres.log");
-    let process = Process::start_and_probe("PostgreSQL", server, log, PATIENCE, is_ready).await?;
+    let process = Process::start_and_probe("PostgreSQL", server, log, START_TIMEOUT, is_ready).await?;
     clock.inspect(|clock| clock.note(&process));
     Ok(process)
 }

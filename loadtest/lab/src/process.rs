@@ -93,21 +93,21 @@ impl Process {
         command: Command,
         log: PathBuf,
         ready: &str,
-        patience: Duration,
+        within: Duration,
     ) -> Result<(Self, String), ProcessError> {
         let (mut process, stdout) = Self::spawn(name.into(), command, log).await?;
         let (announced, _) = copy_and_find(stdout, process.log.clone(), ready.to_owned());
-        match timeout(patience, announced).await {
+        match timeout(within, announced).await {
             Ok(Ok(rest)) => Ok((process, rest)),
             Ok(Err(_)) => {
-                let status = timeout(patience, process.child.wait()).await;
+                let status = timeout(within, process.child.wait()).await;
                 let what = match status {
                     Ok(Ok(status)) => format!("ended with {status}"),
                     _ => "closed its output".into(),
                 };
                 Err(process.not_ready(what))
             }
-            Err(_) => Err(process.not_ready(format!("was not ready within {patience:?}"))),
+            Err(_) => Err(process.not_ready(format!("was not ready within {within:?}"))),
         }
     }
 
@@ -117,12 +117,12 @@ impl Process {
         name: impl Into<String>,
         command: Command,
         log: PathBuf,
-        patience: Duration,
+        within: Duration,
         is_ready: impl Fn(i32) -> Probe,
     ) -> Result<Self, ProcessError> {
         let (mut process, stdout) = Self::spawn(name.into(), command, log).await?;
         let (_, copied) = copy_and_find(stdout, process.log.clone(), String::new());
-        let give_up = Instant::now() + patience;
+        let give_up = Instant::now() + within;
         while !is_ready(process.id()).await {
             if let Some(status) = process.exited() {
                 // Its last words say why. A child that it has left behind may keep the output open.
@@ -130,7 +130,7 @@ impl Process {
                 return Err(process.not_ready(format!("ended with {status}")));
             }
             if Instant::now() >= give_up {
-                return Err(process.not_ready(format!("was not ready within {patience:?}")));
+                return Err(process.not_ready(format!("was not ready within {within:?}")));
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -165,11 +165,11 @@ impl Process {
     }
 
     /// Asks it to stop, SIGTERM, and waits for its end.
-    pub async fn stop(mut self, patience: Duration) -> Result<ExitStatus, ProcessError> {
+    pub async fn stop(mut self, within: Duration) -> Result<ExitStatus, ProcessError> {
         self.signal(Signal::SIGTERM)?;
-        match timeout(patience, self.child.wait()).await {
+        match timeout(within, self.child.wait()).await {
             Ok(status) => status.map_err(|error| self.failed(error)),
-            Err(_) => Err(self.failed(format!("did not stop within {patience:?}"))),
+            Err(_) => Err(self.failed(format!("did not stop within {within:?}"))),
         }
     }
 
@@ -300,8 +300,8 @@ fn copy_and_find(
 }
 
 /// Waits until none of these runs any more. They are nobody's to wait for in another way: their parent is dead.
-pub(crate) async fn until_gone(processes: &[Pid], patience: Duration) -> bool {
-    let give_up = Instant::now() + patience;
+pub(crate) async fn until_gone(processes: &[Pid], within: Duration) -> bool {
+    let give_up = Instant::now() + within;
     while processes.iter().any(|pid| is_running(*pid)) {
         if Instant::now() >= give_up {
             return false;

@@ -2,21 +2,24 @@
 
 mod resp;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use crate::clock::{Clock, run_by};
-use crate::server::{ServerError, free_port, on_fresh_ports};
-use crate::{Lab, Process, ProcessError, Proxy};
+use crate::launch::{ServerError, free_port, on_fresh_ports};
+use crate::{Lab, Process, ProcessError, Server, ServerKind};
 
 /// How long the server may take to start.
-const PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The line of `INFO` that says that a replica has what its primary has.
 const LINKED: &str = "master_link_status:up";
 
 /// The command that installs the server.
-pub const INSTALL_REDIS: &str = "apt-get install redis-server";
+pub(crate) const INSTALL_REDIS: &str = "apt-get install redis-server";
 
 /// A Redis server on a free port. It keeps nothing on the disk: one that is killed has lost its data.
 #[derive(Debug)]
@@ -40,15 +43,9 @@ impl Redis {
         Self::start_as(None, false).await
     }
 
-    /// The same with a [clock of its own](Self::set_clock), where libfaketime is installed.
+    /// The same with a [clock of its own](Server::set_clock), where libfaketime is installed.
     pub async fn start_breakable() -> Result<Self, ServerError> {
         Self::start_as(None, true).await
-    }
-
-    /// Sets the clock of a server that was started breakable so many seconds ahead of the system's, or behind; `false`
-    /// where it has none.
-    pub fn set_clock(&self, ahead: i64) -> std::io::Result<bool> {
-        self.clock.as_ref().map(|clock| clock.set(ahead)).transpose().map(|set| set.is_some())
     }
 
     /// Makes a replica of `primary`, and waits until it has what the primary has and follows it.
@@ -65,16 +62,6 @@ impl Redis {
         };
         let (process, port) = on_fresh_ports(serve_on_free_port).await?;
         Ok(Self { process, port, primary, clock, lab })
-    }
-
-    /// The server's address, as a URL.
-    pub fn url(&self) -> String {
-        format!("redis://{}", self.address())
-    }
-
-    /// The server's URL for somebody who comes through `proxy`.
-    pub fn url_through(&self, proxy: &Proxy) -> String {
-        format!("redis://{}", proxy.address())
     }
 
     /// Where the server listens: host and port.
@@ -122,6 +109,44 @@ impl Redis {
     }
 }
 
+#[async_trait]
+impl Server for Redis {
+    fn kind(&self) -> ServerKind {
+        ServerKind::Redis
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        vec![self.address()]
+    }
+
+    fn url_at(&self, addresses: &[String]) -> String {
+        format!("redis://{}", addresses[0])
+    }
+
+    async fn kill(&mut self) -> Result<(), ServerError> {
+        Ok(self.kill().await?)
+    }
+
+    async fn restart(&mut self) -> Result<(), ServerError> {
+        match self.process().exited() {
+            Some(_) => self.restart().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn pause(&self) -> Result<(), ServerError> {
+        Ok(self.pause()?)
+    }
+
+    fn resume(&self) -> Result<(), ServerError> {
+        Ok(self.resume()?)
+    }
+
+    fn set_clock(&self, seconds_ahead: i64) -> io::Result<bool> {
+        self.clock.as_ref().map(|clock| clock.set(seconds_ahead)).transpose().map(|set| set.is_some())
+    }
+}
+
 /// Starts the server and waits until it answers, and until its `INFO` has the line `wanted`.
 async fn serve(
     lab: &Lab,
@@ -147,7 +172,7 @@ async fn serve(
         says(&format!("process_id:{id}")) && wanted.is_none_or(says)
     };
     let log = lab.file("redis.log");
-    let process = Process::start_and_probe("Redis", server, log, PATIENCE, is_ready).await?;
+    let process = Process::start_and_probe("Redis", server, log, START_TIMEOUT, is_ready).await?;
     clock.inspect(|clock| clock.note(&process));
     Ok(process)
 }

@@ -6,11 +6,13 @@ mod snapshot;
 
 use std::collections::BTreeMap;
 
-pub use ensemble::Ensemble;
-pub use node::INSTALL_ZOOKEEPER;
+use async_trait::async_trait;
 
-use crate::server::{ServerError, free_port, on_fresh_ports};
-use crate::{Process, ProcessError};
+pub use ensemble::Ensemble;
+pub(crate) use node::INSTALL_ZOOKEEPER;
+
+use crate::launch::{ServerError, free_port, on_fresh_ports};
+use crate::{Process, ProcessError, Server, ServerKind};
 use node::{Node, Until};
 
 /// A ZooKeeper server on a free port. Its tick is short, so that sessions of half a second are allowed.
@@ -29,11 +31,6 @@ impl Zookeeper {
     pub async fn start() -> Result<Self, ServerError> {
         let node = on_fresh_ports(|| async { Node::start(free_port()?, None, Until::Serves).await }).await?;
         Ok(Self { node })
-    }
-
-    /// The server's address, as its clients want to have it.
-    pub fn servers(&self) -> String {
-        self.address()
     }
 
     /// Where the server listens: host and port.
@@ -82,5 +79,39 @@ impl Zookeeper {
     /// The server's process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.node.process
+    }
+}
+
+#[async_trait]
+impl Server for Zookeeper {
+    fn kind(&self) -> ServerKind {
+        ServerKind::Zookeeper
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        vec![self.address()]
+    }
+
+    fn url_at(&self, addresses: &[String]) -> String {
+        addresses[0].clone()
+    }
+
+    async fn kill(&mut self) -> Result<(), ServerError> {
+        Ok(self.kill().await?)
+    }
+
+    async fn restart(&mut self) -> Result<(), ServerError> {
+        match self.process().exited() {
+            Some(_) => self.restart().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn pause(&self) -> Result<(), ServerError> {
+        Ok(self.pause()?)
+    }
+
+    fn resume(&self) -> Result<(), ServerError> {
+        Ok(self.resume()?)
     }
 }

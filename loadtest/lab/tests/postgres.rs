@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use stocklock_lab::{Postgres, Proxy};
+use stocklock_lab::{Postgres, Proxy, Server as _};
 use tokio::time::{Instant, sleep};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The processes of a server's own that serve its connections and its data.
 fn children(server: i32) -> Vec<i32> {
@@ -22,7 +22,7 @@ fn state(process: i32) -> Option<char> {
 }
 
 async fn until_all(processes: &[i32], what: &str, holds: impl Fn(Option<char>) -> bool) {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + START_TIMEOUT;
     for process in processes {
         while !holds(state(*process)) {
             assert!(Instant::now() < give_up, "process {process} {what}");
@@ -62,9 +62,9 @@ async fn a_server_killed_while_it_is_paused_starts_again() {
 #[tokio::test]
 async fn a_url_leads_to_the_server_or_through_a_proxy() {
     let postgres = Postgres::start().await.unwrap();
-    assert_eq!(postgres.url("postgres"), format!("postgres://stocklock@{}/postgres", postgres.address()));
+    assert_eq!(postgres.url(), format!("postgres://stocklock@{}/postgres", postgres.address()));
     let proxy = Proxy::start(&postgres.address()).await.unwrap();
-    let url = postgres.url_through(&proxy, "postgres");
+    let url = postgres.url_at(&[proxy.address().to_string()]);
     assert_eq!(url, format!("postgres://stocklock@{}/postgres", proxy.address()));
 }
 

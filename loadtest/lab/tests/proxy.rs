@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long what should come may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long what should not come is waited for.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -43,7 +43,7 @@ impl Echo {
     }
 
     async fn end(&mut self) -> Result<(), ErrorKind> {
-        timeout(PATIENCE, self.ends.recv()).await.expect("a connection ends").expect("the server runs")
+        timeout(START_TIMEOUT, self.ends.recv()).await.expect("a connection ends").expect("the server runs")
     }
 
     async fn nothing_ends(&mut self) -> bool {
@@ -77,13 +77,16 @@ async fn ask(stream: &mut TcpStream, text: &str) -> String {
 
 async fn read(stream: &mut TcpStream, length: usize) -> String {
     let mut answer = vec![0; length];
-    timeout(PATIENCE, stream.read_exact(&mut answer)).await.expect("an answer in time").expect("an answer");
+    timeout(START_TIMEOUT, stream.read_exact(&mut answer))
+        .await
+        .expect("an answer in time")
+        .expect("an answer");
     String::from_utf8(answer).expect("the answer is text")
 }
 
 /// How a connection ends on which nothing comes any more.
 async fn end(stream: &mut TcpStream) -> Result<usize, ErrorKind> {
-    let read = timeout(PATIENCE, stream.read(&mut [0])).await.expect("an end in time");
+    let read = timeout(START_TIMEOUT, stream.read(&mut [0])).await.expect("an end in time");
     read.map_err(|error| error.kind())
 }
 
@@ -92,7 +95,7 @@ async fn is_silent(stream: &mut TcpStream) -> bool {
 }
 
 async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + START_TIMEOUT;
     while !holds().await {
         assert!(Instant::now() < give_up, "{what}");
         sleep(Duration::from_millis(5)).await;
@@ -204,7 +207,7 @@ async fn a_blackhole_takes_no_more_than_it_can_keep_and_loses_nothing() {
     assert!((4 << 20..length).contains(&taken), "{taken} bytes were taken");
     proxy.heal();
     let mut answer = Vec::new();
-    timeout(PATIENCE, from.read_to_end(&mut answer)).await.expect("an end in time").unwrap();
+    timeout(START_TIMEOUT, from.read_to_end(&mut answer)).await.expect("an end in time").unwrap();
     assert_eq!(answer.len(), length);
 }
 
@@ -234,7 +237,8 @@ async fn the_client_does_not_learn_of_a_servers_end_through_a_blackhole() {
     let proxy = Proxy::start(&listener.local_addr().unwrap().to_string()).await.unwrap();
     for resets in [false, true] {
         let mut client = connect(&proxy).await;
-        let (server, _) = timeout(PATIENCE, listener.accept()).await.expect("the proxy connects").unwrap();
+        let (server, _) =
+            timeout(START_TIMEOUT, listener.accept()).await.expect("the proxy connects").unwrap();
         proxy.blackhole(Direction::ToClient);
         if resets {
             server.set_zero_linger().unwrap();
@@ -257,7 +261,8 @@ async fn a_connection_made_in_a_blackhole_is_accepted_and_works_once_it_is_heale
     eventually("the connection is accepted", async || proxy.connections() == 1).await;
     assert!(timeout(SILENCE, listener.accept()).await.is_err(), "the server has not heard of it");
     proxy.heal();
-    let (mut server, _) = timeout(PATIENCE, listener.accept()).await.expect("the proxy connects").unwrap();
+    let (mut server, _) =
+        timeout(START_TIMEOUT, listener.accept()).await.expect("the proxy connects").unwrap();
     assert_eq!(read(&mut server, 5).await, "hello");
 }
 
@@ -277,7 +282,7 @@ async fn a_cut_resets_both_sides_and_new_connections_work() {
 #[tokio::test]
 async fn a_cut_drops_what_a_blackhole_or_a_delay_keeps() {
     let (mut echo, proxy) = echo_and_proxy().await;
-    for fault in [Proxy::blackhole, |proxy: &Proxy, direction| proxy.delay(direction, PATIENCE)] {
+    for fault in [Proxy::blackhole, |proxy: &Proxy, direction| proxy.delay(direction, START_TIMEOUT)] {
         let mut stream = established(&proxy).await;
         fault(&proxy, Direction::ToServer);
         let passed = proxy.bytes(Direction::ToServer);

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use stocklock_lab::{Direction, Proxy, Redis};
+use stocklock_lab::{Direction, Proxy, Redis, Server as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn until_it_has(redis: &Redis, key: &str, value: &str) {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + START_TIMEOUT;
     while redis.command(&["GET", key]).await.expect("a value") != value {
         assert!(Instant::now() < give_up, "{key} has not become {value}");
         sleep(Duration::from_millis(10)).await;
@@ -69,12 +69,12 @@ async fn a_server_answers_when_it_is_resumed_what_it_was_asked_while_it_was_paus
 async fn a_server_is_there_through_a_proxy_and_again_after_its_restart() {
     let mut redis = Redis::start().await.unwrap();
     let proxy = Proxy::start(&redis.address()).await.unwrap();
-    assert_eq!(redis.url_through(&proxy), format!("redis://{}", proxy.address()));
+    assert_eq!(redis.url_at(&[proxy.address().to_string()]), format!("redis://{}", proxy.address()));
     for _ in 0..2 {
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
         stream.write_all(b"PING\r\n").await.unwrap();
         let mut answer = [0; 7];
-        timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        timeout(START_TIMEOUT, stream.read_exact(&mut answer)).await.unwrap().unwrap();
         assert_eq!(&answer, b"+PONG\r\n");
         redis.kill().await.unwrap();
         assert!(matches!(stream.read(&mut answer).await, Ok(0) | Err(_)), "the connection has ended");

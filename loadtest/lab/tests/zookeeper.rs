@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use stocklock_lab::{Direction, Ensemble, Zookeeper};
+use stocklock_lab::{Direction, Ensemble, Server as _, Zookeeper};
 use tokio::time::{Instant, sleep};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The leader, once it is not `former`.
 async fn new_leader(ensemble: &Ensemble, former: usize) -> usize {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + START_TIMEOUT;
     loop {
         match ensemble.leader().await {
             Some(leader) if leader != former => return leader,
@@ -20,7 +20,7 @@ async fn new_leader(ensemble: &Ensemble, former: usize) -> usize {
 }
 
 async fn until_it_follows(ensemble: &Ensemble, server: usize) {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + START_TIMEOUT;
     loop {
         let state =
             ensemble.monitor(server).await.ok().and_then(|mut monitor| monitor.remove("zk_server_state"));
@@ -36,7 +36,7 @@ async fn until_it_follows(ensemble: &Ensemble, server: usize) {
 async fn an_ensemble_survives_the_kill_of_its_leader_and_takes_it_back() {
     let mut ensemble = Ensemble::start(3).await.unwrap();
     let addresses: Vec<_> = (0..ensemble.size()).map(|server| ensemble.address(server)).collect();
-    assert_eq!(ensemble.servers(), addresses.join(","));
+    assert_eq!(ensemble.url(), addresses.join(","));
     let first = ensemble.leader().await.expect("a complete ensemble has a leader");
     ensemble.kill(first).await.unwrap();
     let second = new_leader(&ensemble, first).await;
@@ -63,7 +63,7 @@ async fn an_ensemble_without_its_majority_has_no_leader() {
     let mut ensemble = Ensemble::start(2).await.unwrap();
     let leader = ensemble.leader().await.expect("a complete ensemble has a leader");
     ensemble.kill(1 - leader).await.unwrap();
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + START_TIMEOUT;
     while ensemble.leader().await.is_some() {
         assert!(Instant::now() < give_up, "server {leader} still leads");
         sleep(Duration::from_millis(50)).await;
@@ -75,7 +75,7 @@ async fn an_ensemble_without_its_majority_has_no_leader() {
 #[tokio::test]
 async fn a_server_tells_how_it_is_but_not_while_it_is_paused() {
     let server = Zookeeper::start().await.unwrap();
-    assert_eq!(server.servers(), server.address());
+    assert_eq!(server.url(), server.address());
     assert_eq!(server.monitor().await.unwrap()["zk_server_state"], "standalone");
     server.pause().unwrap();
     assert!(server.monitor().await.is_err());

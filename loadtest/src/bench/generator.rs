@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use lab::{Lab, Postgres};
+use lab::{Lab, Postgres, Server as _};
 use nix::sys::resource::UsageWho;
 use order_service::config::StrategyName;
 use tokio::process::Command;
@@ -44,7 +44,7 @@ pub(super) async fn measure(plan: &Plan, report: &mut GroupReport) -> anyhow::Re
     let time = Duration::from_secs(plan.seconds);
     let postgres = Postgres::start().await?;
     let configuration = Deployment::of(StrategyName::Redis).plan()?;
-    let configuration = configuration.with("store.url", &postgres.url("postgres"));
+    let configuration = configuration.with("store.url", &postgres.url());
     // The verdict looks at all holds.
     let fleet = Fleet::start(configuration.with("checkout.holds_kept", "1000000")).await?;
     let lab = Lab::new().context("cannot make a temporary directory")?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use lab::{Direction, Postgres};
+use lab::{Direction, Postgres, Server as _};
 use order_service::config::StrategyName;
 use order_service::holds::now_ns;
 use order_service::lock::Mode;
@@ -109,7 +109,7 @@ impl Shop {
         let mut postgres = None;
         if case.deployment.strategy != StrategyName::Database {
             let near = Postgres::start().await?;
-            plan = plan.with("store.url", &near.url("postgres"));
+            plan = plan.with("store.url", &near.url());
             postgres = Some(near);
         }
         let fleet = Fleet::start(plan).await?;
@@ -181,11 +181,8 @@ impl Shop {
     /// Others who want the same locks; their network is fast.
     async fn contenders(&mut self) -> anyhow::Result<Contenders> {
         let strategy = self.case.deployment.strategy;
-        let redis = self.fleet.redis().map(|redis| redis.url());
-        let postgres = self.fleet.postgres().map(|postgres| postgres.url("postgres"));
-        let keys = [("lock.redis.url", redis), ("store.url", postgres)];
-        let keys: Vec<_> = keys.iter().filter_map(|(key, url)| Some((*key, url.as_deref()?))).collect();
-        Contenders::new(strategy, &keys).await
+        let server = self.fleet.servers().iter().next().context("the locks are on no server")?;
+        Contenders::new(strategy, server, &[]).await
     }
 
     fn next_product(&mut self) -> String {

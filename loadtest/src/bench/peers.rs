@@ -2,17 +2,15 @@
 
 use std::path::PathBuf;
 
-use lab::{INSTALL_POSTGRES, INSTALL_REDIS, INSTALL_ZOOKEEPER, Postgres, Redis, Zookeeper};
+use lab::ServerKind;
 
 /// Something that a measurement cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Need {
-    /// The server, and `pgbench`, which comes with it.
-    Postgres,
-    /// The server.
-    Redis,
-    /// The server.
-    Zookeeper,
+    /// A server.
+    Server(ServerKind),
+    /// What PostgreSQL is measured with; it comes with the server.
+    Pgbench,
     /// The load on the service.
     Wrk,
     /// What the load generator is measured against.
@@ -23,11 +21,8 @@ impl Need {
     /// What is missing, with the command that installs it; `None` when it is there.
     pub(super) fn missing(self) -> Option<String> {
         let (is_there, name, install) = match self {
-            Self::Postgres => {
-                (Postgres::is_installed() && pgbench().is_some(), "PostgreSQL with pgbench", INSTALL_POSTGRES)
-            }
-            Self::Redis => (Redis::is_installed(), "Redis", INSTALL_REDIS),
-            Self::Zookeeper => (Zookeeper::is_installed(), "ZooKeeper", INSTALL_ZOOKEEPER),
+            Self::Server(kind) => return kind.missing(),
+            Self::Pgbench => (pgbench().is_some(), "pgbench", ServerKind::Postgres.install()),
             Self::Wrk => (wrk().is_some(), "wrk", "apt-get install wrk"),
             Self::Oha => (oha().is_some(), "oha", "cargo install oha --locked"),
         };

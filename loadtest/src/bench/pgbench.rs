@@ -25,7 +25,7 @@ pub(super) struct Pgbench {
 impl Pgbench {
     /// Fills the tables of the [`DATABASE`], which the service has made, with so many products.
     pub(super) async fn new(program: PathBuf, server: &Postgres, products: u32) -> anyhow::Result<Self> {
-        let url = server.url(DATABASE);
+        let url = server.url_of(DATABASE);
         let lab = Lab::new().context("cannot make a temporary directory")?;
         let script = lab.file("order.sql");
         std::fs::write(&script, ORDER).with_context(|| format!("cannot write {}", script.display()))?;

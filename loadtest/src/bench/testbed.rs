@@ -143,7 +143,7 @@ fn find(running: &mut [Running], deployment: Deployment) -> &mut Running {
 /// Has the service make its tables for `pgbench`, and fills them.
 async fn prepare_pgbench(postgres: &Postgres, products: u32) -> anyhow::Result<Pgbench> {
     let plan = Deployment::of(StrategyName::Row).plan()?;
-    Fleet::start(plan.with("store.url", &postgres.url(pgbench::DATABASE))).await?.stop().await?;
+    Fleet::start(plan.with("store.url", &postgres.url_of(pgbench::DATABASE))).await?.stop().await?;
     let program = peers::pgbench().context("pgbench is not installed")?;
     Pgbench::new(program, postgres, products).await
 }
@@ -152,7 +152,7 @@ impl Running {
     async fn start(deployment: Deployment, postgres: &Postgres, number: usize) -> anyhow::Result<Self> {
         let database = format!("deployment_{number}");
         postgres.query(&format!("create database {database}")).await?;
-        let plan = deployment.plan()?.with("store.url", &postgres.url(&database));
+        let plan = deployment.plan()?.with("store.url", &postgres.url_of(&database));
         let fleet = Fleet::start(plan).await?;
         Ok(Self { deployment, fleet, catalogues: Vec::new(), created: 0 })
     }

@@ -1,8 +1,6 @@
 //! The full verdict on each strategy, from our own generator's record: fast and wrong would be worth nothing.
 
-use order_service::config::StrategyName::{
-    self, Database, None, Optimistic, Redis, Row as RowLock, Zookeeper,
-};
+use order_service::config::StrategyName;
 
 use super::Plan;
 use super::report::GroupReport;
@@ -14,11 +12,9 @@ use crate::report::RunReport;
 use crate::scenario::{Amount, Scenario};
 use crate::verdict::Verdict;
 
-const STRATEGIES: [StrategyName; 5] = [Database, Redis, Zookeeper, RowLock, Optimistic];
-
 /// The names of the rows.
 pub(super) fn rows() -> Vec<String> {
-    STRATEGIES.map(name).to_vec()
+    StrategyName::right().into_iter().map(name).collect()
 }
 
 fn name(strategy: StrategyName) -> String {
@@ -28,9 +24,9 @@ fn name(strategy: StrategyName) -> String {
 /// Runs the strategies that are wanted once, with the broken shop beside them: the load must be one that it does not
 /// survive.
 pub(super) async fn measure(plan: &Plan, report: &mut GroupReport) -> anyhow::Result<()> {
-    let wanted = STRATEGIES.into_iter().filter(|strategy| plan.wants(&name(*strategy)));
+    let wanted = StrategyName::right().into_iter().filter(|strategy| plan.wants(&name(*strategy)));
     let suite = compare::Plan {
-        strategies: [None].into_iter().chain(wanted).collect(),
+        strategies: [StrategyName::None].into_iter().chain(wanted).collect(),
         store: StoreKind::Postgres,
         replicas: 2,
         repeat: 1,
@@ -56,6 +52,6 @@ fn judge(run: &RunReport, report: &mut GroupReport) {
     }
     if run.expected == Verdict::Correct {
         let (name, unit) = (format!("verdict/{}", run.strategy), format!("orders/s, {}", run.verdict));
-        report.rows.push(Row::alone(&name, &unit, &[run.accepted_per_second], Option::None));
+        report.rows.push(Row::alone(&name, &unit, &[run.accepted_per_second], None));
     }
 }

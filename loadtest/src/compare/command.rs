@@ -5,7 +5,6 @@ use std::time::Duration;
 use order_service::config::StrategyName;
 
 use super::Plan;
-use crate::fleet::StoreKind;
 use crate::scenario::{Amount, Scenario};
 
 impl Plan {
@@ -15,10 +14,7 @@ impl Plan {
             &self.scenario;
         let defaults = Scenario::default();
         let strategies: Vec<_> = self.strategies.iter().map(ToString::to_string).collect();
-        let store = match self.store {
-            StoreKind::Sqlite => "sqlite",
-            StoreKind::Postgres => "postgres",
-        };
+        let store = self.store.as_str();
         let mut words = vec![format!("loadtest compare --strategies {}", strategies.join(","))];
         words.push(format!("--store {store} --replicas {} --buyers {buyers}", self.replicas));
         words.push(match amount {

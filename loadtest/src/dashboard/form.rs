@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use order_service::config::StrategyName;
+use lab::ServerKind;
+use order_service::config::{GuardRule, StrategyName};
 use order_service::order::MAX_QUANTITY;
 
 use crate::compare::{Length, Plan};
@@ -96,11 +97,14 @@ impl Form {
     /// The plan that the form makes.
     pub(super) fn plan(&self) -> Result<Plan, Mistakes> {
         let mut reader = Reader { form: self, mistakes: Mistakes::new() };
-        let store = reader.read("store", StoreKind::Sqlite, |text| match text {
-            "sqlite" => Ok(StoreKind::Sqlite),
-            "postgres" if lab::Postgres::is_installed() => Ok(StoreKind::Postgres),
-            "postgres" => Err(format!("PostgreSQL is not installed: {}", lab::INSTALL_POSTGRES)),
-            _ => Err("must be sqlite or postgres".into()),
+        let store = reader.read("store", StoreKind::Sqlite, |text| {
+            let named = StoreKind::ALL.into_iter().find(|store| store.as_str() == text);
+            let store = named
+                .ok_or_else(|| format!("must be {}", StoreKind::ALL.map(StoreKind::as_str).join(" or ")))?;
+            match store.server().and_then(ServerKind::missing) {
+                Some(missing) => Err(missing),
+                None => Ok(store),
+            }
         });
         let faults = reader.read("faults", Schedule::default(), |text| {
             Ok(optional(text, |text| Schedule::parse(&[text.into()]))?.unwrap_or_default())
@@ -144,15 +148,17 @@ impl Form {
     }
 
     fn guard(&self, text: &str) -> Result<&'static str, String> {
-        let has = |strategy| self.strategies.contains(&strategy);
+        let bound = |rule| self.strategies.iter().find(|strategy| strategy.guard_rule() == rule);
         match text {
             "" => Ok(""),
-            "version" if has(StrategyName::None) || has(StrategyName::Local) => {
-                Err("none and local are always without a guard".into())
-            }
-            "version" => Ok("version"),
-            "off" if has(StrategyName::Optimistic) => Err("optimistic is the guard".into()),
-            "off" => Ok("off"),
+            "version" => match bound(GuardRule::Without) {
+                Some(strategy) => Err(format!("{strategy} is always without a guard")),
+                None => Ok("version"),
+            },
+            "off" => match bound(GuardRule::Always) {
+                Some(strategy) => Err(format!("{strategy} is the guard")),
+                None => Ok("off"),
+            },
             _ => Err("must be version or off".into()),
         }
     }

@@ -1,14 +1,12 @@
 //! The course's ranking of the three locks, beside what is measured.
 
-mod size;
-
 use std::time::Duration;
 
+use lab::ServerKind;
 use order_service::config::StrategyName;
 
 use super::stage::{Bench, Loss, Shop, Victim, recovery, seconds};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::spread::Spread;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -18,7 +16,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     setup: "the lock table, Redis and ZooKeeper: 64 buyers and two replicas on PostgreSQL, in turn, one order per lock \
         (textbook) and combined; the crash of a holder, all leases of 1 s; the loss of one server for 4 s (the only \
         one of PostgreSQL and of Redis, the leader of three of ZooKeeper)",
-    needs: &[Server::Postgres, Server::Redis, Server::Zookeeper],
+    needs: &[ServerKind::Postgres, ServerKind::Redis, ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
 
@@ -34,7 +32,6 @@ struct Measured {
     combined: Bench,
     recovery: Duration,
     loss: Loss,
-    code_lines: usize,
 }
 
 /// A row of the course's ranking with what was measured.
@@ -58,8 +55,7 @@ async fn run() -> anyhow::Result<Observation> {
         let recovery = recovery(strategy, &mut observation.timeline).await?;
         let victim = if strategy == StrategyName::Zookeeper { Victim::Leader } else { Victim::TheOne };
         let loss = Shop::open(strategy).await?.lose(victim, &mut observation.timeline).await?;
-        let code_lines = size::code_lines(strategy);
-        all.push(Measured { strategy, textbook, combined, recovery, loss, code_lines });
+        all.push(Measured { strategy, textbook, combined, recovery, loss });
     }
     for measured in &all {
         describe(measured, &mut observation);
@@ -108,7 +104,6 @@ fn describe(measured: &Measured, observation: &mut Observation) {
     let shows = if loss.shows { "products are shown" } else { "no product is shown" };
     let lost = format!("{} orders confirmed, {shows}; longest gap {}", loss.confirmed, seconds(loss.gap));
     observation.figure(format!("{name}, one server lost for 4 s"), lost);
-    observation.figure(format!("{name}, lines of code"), measured.code_lines);
 }
 
 /// Requests to the lock's server for each hold, those of waiting included.
@@ -121,7 +116,6 @@ fn judge(all: &[Measured]) -> Vec<Row> {
     let [database, cache, zookeeper] = all else { unreachable!("three locks were measured") };
     let rate = |bench: &Bench| bench.rate().median;
     let (d, c, z) = (rate(&database.textbook), rate(&cache.textbook), rate(&zookeeper.textbook));
-    let lines = |measured: &Measured| measured.code_lines;
     let goes_on = zookeeper.loss.confirmed > 0;
     let availability = |measured: &Measured| match (measured.loss.confirmed, measured.loss.shows) {
         (0, true) => "shows but sells nothing".to_owned(),
@@ -140,17 +134,11 @@ fn judge(all: &[Measured]) -> Vec<Row> {
         Row {
             name: "hard to implement",
             course: "ZooKeeper ≥ cache > database",
-            measured: format!(
-                "lines of code here, for one and the same contract: ZooKeeper {}, cache {}, database {}",
-                lines(zookeeper),
-                lines(cache),
-                lines(database)
-            ),
+            measured: "a matter of opinion".into(),
             holds: None,
             why: "the course's lock table is one insert and one delete, and that is easy indeed. One that lapses, \
-                renews, queues first come first served and lets readers share takes as much code as the others: Redis \
-                has the expiry and the atomic script, and ZooKeeper the queue and the session, built in. Lines are not \
-                difficulty, so this decides nothing.",
+                renews, queues first come first served and lets readers share has to make what the others have built \
+                in: Redis the expiry and the atomic script, ZooKeeper the queue and the session.",
         },
         Row {
             name: "performance",

@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use anyhow::Context as _;
-use lab::{Postgres, Redis};
+use lab::{Postgres, Redis, ServerKind};
 use order_service::config::StrategyName;
 use order_service::lock::{Lock, Mode};
 
 use super::stage::{Bench, Contenders, SKU, patiently};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::spread::Spread;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -19,7 +18,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     setup: "first one process that locks and unlocks, uncontended, on PostgreSQL and on Redis in turn, with what each \
         server says it wrote and carried out; then 64 buyers and two replicas on PostgreSQL, one order per lock \
         (textbook) and combined, under each lock in turn",
-    needs: &[Server::Postgres, Server::Redis],
+    needs: &[ServerKind::Postgres, ServerKind::Redis],
     run: || Box::pin(run()),
 };
 
@@ -75,9 +74,8 @@ async fn run() -> anyhow::Result<Observation> {
 /// Locks and unlocks on both in turn. Answers how many bytes a cycle of the lock table writes.
 async fn cycles(observation: &mut Observation) -> anyhow::Result<u64> {
     let (postgres, redis) = (Postgres::start().await?, Redis::start().await?);
-    let on_postgres =
-        Contenders::new(StrategyName::Database, &[("store.url", &postgres.url("postgres"))]).await?;
-    let on_redis = Contenders::new(StrategyName::Redis, &[("lock.redis.url", &redis.url())]).await?;
+    let on_postgres = Contenders::new(StrategyName::Database, &postgres, &[]).await?;
+    let on_redis = Contenders::new(StrategyName::Redis, &redis, &[]).await?;
     let (database, cache) = (on_postgres.join("a process").await?, on_redis.join("a process").await?);
     // What is done only once is not counted.
     turn(&*database, 5).await?;

@@ -1,10 +1,10 @@
 //! The database is gone, and everything with it.
 
+use lab::ServerKind;
 use order_service::config::StrategyName;
 
 use super::stage::{REQUEST_TIMEOUT, Shop, Victim, seconds};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::verdict::Verdict;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -12,7 +12,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     claim: "When the database is gone the whole system is. (It must fail fast and clearly, and lose nothing.)",
     setup: "two replicas on PostgreSQL, a hundred orders a second, a request may take 3 s; the server is killed and \
         started again four seconds later",
-    needs: &[Server::Postgres],
+    needs: &[ServerKind::Postgres],
     run: || Box::pin(run()),
 };
 

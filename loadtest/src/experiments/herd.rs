@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::{Direction, Proxy, Zookeeper};
+use lab::{Direction, Proxy, ServerKind, Zookeeper};
 use order_service::config::StrategyName;
 use order_service::lock::Mode;
 use order_service::telemetry::Metrics;
@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep};
 
 use super::stage::{Contenders, SKU};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "herd",
@@ -20,7 +19,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         cost about N² listings and notifications. If each watches only its predecessor, one release wakes one.",
     setup: "N sessions wait for one lock and pass it on, from the first release to the last; each waiter watches all \
         its siblings, or its predecessor; a proxy before ZooKeeper counts the bytes in both directions",
-    needs: &[Server::Zookeeper],
+    needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
 
@@ -98,7 +97,7 @@ async fn pass_on(server: &Zookeeper, waiters: u64, watch: &str) -> anyhow::Resul
         ("lock.zookeeper.session_timeout", "60s"),
         ("lock.zookeeper.watch", watch),
     ];
-    let contenders = Contenders::new(StrategyName::Zookeeper, &keys).await?;
+    let contenders = Contenders::new(StrategyName::Zookeeper, server, &keys).await?;
     let metrics = Metrics::new(StrategyName::Zookeeper);
     let holder = contenders.join("the holder").await?;
     let held = holder.acquire(SKU, Mode::Exclusive, patiently()).await?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::Zookeeper;
+use lab::{ServerKind, Zookeeper};
 use order_service::config::StrategyName;
 use order_service::lock::Mode;
 use tokio::sync::mpsc;
@@ -11,14 +11,13 @@ use tokio::time::sleep;
 
 use super::stage::{Contenders, SKU, patiently, until_census};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "herd-bug",
     claim: "The first edition had writers watch only the last read before them; with (1 write, 2 read, 3 write, 4 \
         write) both 3 and 4 watch 2 and go together. Later corrected: watch the last request before.",
     setup: "four processes' locks on a real ZooKeeper ask in this order; each keeps the lock for 0.2 s",
-    needs: &[Server::Zookeeper],
+    needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
 
@@ -35,8 +34,7 @@ struct Turn {
 async fn run() -> anyhow::Result<Observation> {
     let mut observation = Observation::default();
     let server = Zookeeper::start().await?;
-    let contenders =
-        Contenders::new(StrategyName::Zookeeper, &[("lock.zookeeper.servers", &server.servers())]).await?;
+    let contenders = Contenders::new(StrategyName::Zookeeper, &server, &[]).await?;
     let observer = contenders.join("an observer").await?;
     let gate = observer.acquire(SKU, Mode::Exclusive, patiently()).await?;
     let (done, mut turns) = mpsc::unbounded_channel();

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use lab::Redis;
+use lab::{Redis, ServerKind};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
 use super::redis_setnx::lock_key;
 use super::stage::{SKU, Timeline, order, until_holds};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -19,7 +18,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     setup: "a client that ends between setnx and expire, one that ends after one command with both in it, and a \
         replica of the service that is ended with kill -9 while it has the lock; a second client tries after the \
         expiry of 1 s, and the server is asked how long each key lives",
-    needs: &[Server::Redis],
+    needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
 
@@ -34,7 +33,7 @@ async fn run() -> anyhow::Result<Observation> {
         .with("server.request_timeout", "10s");
     let mut fleet = Fleet::start(plan).await?;
     let ours = crash_of_the_service(&mut fleet, &mut observation.timeline).await?;
-    let redis = fleet.redis().expect("the strategy needs one");
+    let redis: &Redis = fleet.servers().find().expect("the strategy needs one");
     let timeline = &mut observation.timeline;
 
     redis.command(&["SETNX", "two-commands", "first"]).await?;
@@ -72,7 +71,7 @@ async fn crash_of_the_service(fleet: &mut Fleet, timeline: &mut Timeline) -> any
     let abandoned = tokio::spawn(async move { order(&ordering, "A", 1).await });
     until_holds(&client, "replica-1").await?;
     fleet.replicas()[0].kill().await?;
-    let left = time_to_live(fleet.redis().expect("the strategy needs one"), &lock_key()).await?;
+    let left = time_to_live(fleet.servers().find().expect("the strategy needs one"), &lock_key()).await?;
     timeline.note("the service: replica-1 has the lock, and is ended with kill -9");
     // The connection broke with the replica.
     abandoned.await?.ok();

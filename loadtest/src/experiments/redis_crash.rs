@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use lab::Direction;
+use lab::{Direction, Redis, ServerKind};
 use order_service::config::StrategyName;
 
 use super::redis_setnx::lock_key;
 use super::stage::{SKU, order, seconds, until_holds, watch_crash};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -17,7 +16,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         over (30 minutes in the course).",
     setup: "two replicas, lease 2 s; as soon as replica-1 has the lock nothing that it sends arrives at Redis any more; \
         its order goes into the database, and it is ended with kill -9: the key is still there",
-    needs: &[Server::Redis],
+    needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
 
@@ -38,14 +37,14 @@ async fn run() -> anyhow::Result<Observation> {
     observation.timeline.note("A orders from replica-1");
     let ordering = tokio::spawn(async move { order(&first, "A", 1).await });
     until_holds(&second, "replica-1").await?;
-    let link = fleet.links_of(0).redis.as_ref().expect("the plan asks for proxies");
+    let link = &fleet.links_of(0).to(ServerKind::Redis)[0];
     link.blackhole(Direction::ToServer);
     observation.timeline.note("replica-1 has the lock; what it sends to Redis is lost from here on");
     let told = ordering.await??;
     observation.timeline.note_told("A", &told);
     fleet.replicas()[0].kill().await?;
     let crashed = Instant::now();
-    let redis = fleet.redis().expect("the strategy needs one");
+    let redis: &Redis = fleet.servers().find().expect("the strategy needs one");
     let left: i64 = redis.command(&["PTTL", &lock_key()]).await?.parse()?;
     observation.timeline.note(format!("replica-1 is ended with kill -9; its key has {left} ms to live"));
     let waited = watch_crash(&second, crashed, &mut observation.timeline).await?;

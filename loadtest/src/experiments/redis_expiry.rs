@@ -1,10 +1,10 @@
 //! The lock lapses under a holder that works longer than it.
 
+use lab::ServerKind;
 use order_service::config::StrategyName;
 
 use super::stage::{Aftermath, Timeline, TwoAtOnce};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -14,7 +14,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     setup: "two replicas, lease 1 s, orders that take 2.5 s (1 s where a process is stopped); two in stock, A wants 1 and B wants 2. Without renewal; \
         with renewal; and with renewal, but the whole process stopped (SIGSTOP) until B has been answered, without \
         and with the guard",
-    needs: &[Server::Redis],
+    needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
 

@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use lab::{Direction, Lab, Proxy, Redis};
+use lab::{Direction, Lab, Proxy, Redis, Server as _, ServerKind};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
 use super::redis_setnx::lock_key;
 use super::stage::{Aftermath, Timeline, TwoAtOnce};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -22,7 +21,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         server-2 on the follower, which is promoted when the primary has been killed (whoever resolves the address \
         of the primary after a failover is where server-2 is); orders take 2 s, the lease is 5 s; without and with \
         the guard",
-    needs: &[Server::Redis],
+    needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab::Redis;
+use lab::{Redis, ServerKind};
 use order_service::config::StrategyName;
 use order_service::lock::Mode;
 use rand::RngExt as _;
@@ -13,7 +13,6 @@ use tokio::time::sleep;
 
 use super::stage::{Contenders, SKU, Timeline, patiently, until_census};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-queue",
@@ -21,7 +20,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         retries first wins.)",
     setup: "eight wait for a key, each having come after the one before; bare clients that retry SET NX every 10 to \
         30 ms on a real server, three times over; then eight of this project's locks",
-    needs: &[Server::Redis],
+    needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
 
@@ -113,7 +112,7 @@ async fn retry(
 
 /// The same with locks of this project.
 async fn with_queue(redis: &Redis, timeline: &mut Timeline) -> anyhow::Result<Vec<usize>> {
-    let contenders = Contenders::new(StrategyName::Redis, &[("lock.redis.url", &redis.url())]).await?;
+    let contenders = Contenders::new(StrategyName::Redis, redis, &[]).await?;
     let holder = contenders.join("the holder").await?;
     let held = holder.acquire(SKU, Mode::Exclusive, patiently()).await?;
     let (won, mut winners) = mpsc::unbounded_channel();

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use lab::Redis;
+use lab::{Redis, ServerKind};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
 use super::stage::{SKU, Timeline, order, until_holds, until_waiting};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -17,7 +16,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         then B (Server1), then C (Server3) buy in turn.",
     setup: "first three bare clients of a Redis server; then three replicas of the service that need 0.3 s for an \
         order, and the key looked at on the server itself",
-    needs: &[Server::Redis],
+    needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
 
@@ -26,10 +25,10 @@ async fn run() -> anyhow::Result<Observation> {
     let plan = FleetPlan::new(StrategyName::Redis, 3)?
         .with("checkout.think_time", "300ms")
         .with("checkout.max_batch", "1");
-    let mut fleet = Fleet::start(plan).await?;
+    let fleet = Fleet::start(plan).await?;
     let clients = fleet.clients().to_vec();
     let [server_1, server_2, server_3] = &clients[..] else { unreachable!("three replicas were started") };
-    let redis = fleet.redis().expect("the strategy needs one");
+    let redis: &Redis = fleet.servers().find().expect("the strategy needs one");
     let answers = bare(redis, &mut observation.timeline).await?;
 
     server_1.create_product(SKU, "Hair dryer", 5).await?;

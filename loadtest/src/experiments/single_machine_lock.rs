@@ -3,9 +3,9 @@
 use order_service::config::StrategyName;
 
 use super::{Experiment, Finding, Observation};
-use crate::compare;
 use crate::fleet::{Fleet, FleetPlan};
 use crate::report::RunReport;
+use crate::run;
 use crate::scenario::{Amount, Scenario};
 use crate::verdict::Verdict;
 
@@ -42,7 +42,7 @@ async fn shop(replicas: usize, observation: &mut Observation) -> anyhow::Result<
     // A batch takes a while, as an order does in the course; so the replicas do meet.
     let plan = FleetPlan::new(StrategyName::Local, replicas)?.with("checkout.think_time", "20ms");
     let fleet = Fleet::start(plan).await?;
-    let run = compare::run(fleet.clients(), &scenario, &Default::default(), compare::Faults::None).await?;
+    let run = run::fire(fleet.clients(), &scenario, &Default::default(), run::FaultSource::None).await?;
     fleet.stop().await?;
     let name = format!("{replicas} replica{}", if replicas == 1 { "" } else { "s" });
     observation.timeline.note(format!("{name}: {} ordered, {} accepted", run.attempts, run.accepted));

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use lab::ServerKind;
 use order_service::config::StrategyName;
 use order_service::lock::Mode;
 
 use super::stage::{Contenders, SKU, Timeline, patiently, recovery, seconds, until_census};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "zookeeper-crash",
@@ -15,7 +15,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         close; after the session timeout on a crash.)",
     setup: "the holder closes its session while another waits; then a replica that has the lock is ended with kill -9 \
         while another waits; sessions of 1 s",
-    needs: &[Server::Zookeeper],
+    needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
 
@@ -49,10 +49,8 @@ async fn run() -> anyhow::Result<Observation> {
 /// From the holder's goodbye to the next one's having the lock.
 async fn clean_close(timeline: &mut Timeline) -> anyhow::Result<Duration> {
     let server = lab::Zookeeper::start().await?;
-    let keys =
-        [("lock.zookeeper.servers", server.servers()), ("lock.zookeeper.session_timeout", "1s".into())];
-    let keys: Vec<_> = keys.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let contenders = Contenders::new(StrategyName::Zookeeper, &keys).await?;
+    let keys = [("lock.zookeeper.session_timeout", "1s")];
+    let contenders = Contenders::new(StrategyName::Zookeeper, &server, &keys).await?;
     let (holder, next) = (contenders.join("the holder").await?, contenders.join("the next").await?);
     let lease = holder.acquire(SKU, Mode::Exclusive, patiently()).await?;
     timeline.note("clean close: the holder has the lock");

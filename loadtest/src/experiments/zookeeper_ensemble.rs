@@ -1,10 +1,10 @@
 //! An ensemble loses a server.
 
+use lab::ServerKind;
 use order_service::config::StrategyName;
 
 use super::stage::{Loss, Shop, Victim, seconds};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::verdict::Verdict;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -12,7 +12,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     claim: "No single point of failure: an ensemble of three loses one server, the leader even, and orders go on.",
     setup: "two replicas on an ensemble of three, a hundred orders a second; a follower is killed and started again \
         four seconds later, then the leader; sessions of 4 s",
-    needs: &[Server::Zookeeper],
+    needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
 

@@ -1,10 +1,10 @@
 //! First come, first served: by the numbers of the nodes.
 
+use lab::ServerKind;
 use order_service::config::StrategyName;
 
 use super::stage::{SKU, order, until_waiting};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -13,7 +13,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         number has the lock, the others watch. They buy in the order of their numbers.",
     setup: "three replicas that need 0.4 s for an order; A, B and C order at the same moment. Each order keeps the \
         fencing token of its lock: the number of the transaction that made its node, which grows with the node's",
-    needs: &[Server::Zookeeper],
+    needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
 

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
+use lab::ServerKind;
 use order_service::config::StrategyName;
 use order_service::lock::Mode;
 
 use super::stage::{Contenders, SKU, order, patiently, until_census};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -16,7 +16,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         them. A buys, C looks at the stock, B wants to buy: B waits for A to buy and C to look. Readers share.",
     setup: "three replicas that need 0.5 s for an order. A buys from replica-1; C looks at the stock on replica-3 under \
         the shared lock, and so does another reader, in a process of its own, who keeps it; then B buys from replica-2",
-    needs: &[Server::Zookeeper],
+    needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
 
@@ -26,13 +26,12 @@ async fn run() -> anyhow::Result<Observation> {
         .with("checkout.think_time", "500ms")
         .with("lock.wait", "10s")
         .with("server.request_timeout", "15s");
-    let mut fleet = Fleet::start(plan).await?;
+    let fleet = Fleet::start(plan).await?;
     let clients = fleet.clients().to_vec();
     let [one, two, three] = &clients[..] else { unreachable!("three replicas were started") };
     one.create_product(SKU, "Hair dryer", 5).await?;
-    let servers = fleet.zookeeper().expect("the strategy needs one").servers();
-    let readers =
-        Contenders::new(StrategyName::Zookeeper, &[("lock.zookeeper.servers", servers.as_str())]).await?;
+    let server = fleet.servers().get(ServerKind::Zookeeper).expect("the strategy needs one");
+    let readers = Contenders::new(StrategyName::Zookeeper, server, &[]).await?;
     let (reader, second_reader) = (readers.join("reader").await?, readers.join("second reader").await?);
     let timeline = &mut observation.timeline;
 

@@ -1,11 +1,10 @@
 //! The holder's session ends while it is still at work.
 
-use lab::Direction;
+use lab::{Direction, ServerKind};
 use order_service::config::StrategyName;
 
 use super::stage::{Aftermath, Timeline, TwoAtOnce};
 use super::{Experiment, Finding, Observation};
-use crate::faults::Server;
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -15,7 +14,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     setup: "two replicas, sessions of 1 s, orders that take 3 s; two in stock, A wants 1 and B wants 2; when replica-1 \
         has the lock, nothing passes between it and ZooKeeper any more, until B has been answered; without and with \
         the guard",
-    needs: &[Server::Zookeeper],
+    needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
 
@@ -54,7 +53,7 @@ async fn shop(guard: &str, timeline: &mut Timeline) -> anyhow::Result<Aftermath>
     plan.proxied = true;
     let fleet = Fleet::start(plan).await?;
     let [first, second] = fleet.clients() else { unreachable!("two replicas were started") };
-    let link = fleet.links_of(0).zookeeper.first().expect("the plan asks for proxies");
+    let link = &fleet.links_of(0).to(ServerKind::Zookeeper)[0];
     let mut stage = TwoAtOnce::begin(first, second, timeline).await?;
     link.blackhole(Direction::ToServer);
     link.blackhole(Direction::ToClient);

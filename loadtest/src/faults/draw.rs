@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use lab::ServerKind;
 use order_service::config::StrategyName;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::{Fault, Schedule, Server, Span, What};
+use super::{Fault, Schedule, Span, What};
+use crate::fleet::server_of;
 
 /// The longest latency that is drawn, in milliseconds.
 const LATENCY_MS: u64 = 3;
@@ -38,8 +40,8 @@ struct Clocks {
 
 impl Clocks {
     /// A step that leaves a clock where it was meant to be, within limits.
-    fn step(&mut self, server: Server, random: &mut StdRng) -> What {
-        let ahead = if server == Server::Redis { &mut self.redis } else { &mut self.postgres };
+    fn step(&mut self, server: ServerKind, random: &mut StdRng) -> What {
+        let ahead = if server == ServerKind::Redis { &mut self.redis } else { &mut self.postgres };
         let others: Vec<_> = (-STEPS..=STEPS).filter(|other| other != ahead).collect();
         let before = std::mem::replace(ahead, others[random.random_range(0..others.len())]);
         What::Clock(server, *ahead - before)
@@ -47,12 +49,8 @@ impl Clocks {
 }
 
 fn draw(strategy: StrategyName, clocks: &mut Clocks, random: &mut StdRng) -> What {
-    let mut servers = vec![Server::Postgres];
-    match strategy {
-        StrategyName::Redis => servers.push(Server::Redis),
-        StrategyName::Zookeeper => servers.push(Server::Zookeeper),
-        _ => {}
-    }
+    let mut servers = vec![ServerKind::Postgres];
+    servers.extend(server_of(strategy));
     let server = servers[random.random_range(0..servers.len())];
     let leases = Span::Leases(random.random_range(25..200));
     let short = Span::For(Duration::from_millis(random.random_range(100..1_500)));
@@ -67,11 +65,11 @@ fn draw(strategy: StrategyName, clocks: &mut Clocks, random: &mut StdRng) -> Wha
         10 => What::FullDisk(short),
         11 => What::NoHandles(short),
         12 => match server {
-            Server::Redis => What::Flush,
-            Server::Zookeeper => What::Split(leases),
-            Server::Postgres => What::Terminate,
+            ServerKind::Redis => What::Flush,
+            ServerKind::Zookeeper => What::Split(leases),
+            ServerKind::Postgres => What::Terminate,
         },
-        _ => clocks.step(if server == Server::Redis { server } else { Server::Postgres }, random),
+        _ => clocks.step(if server == ServerKind::Redis { server } else { ServerKind::Postgres }, random),
     }
 }
 
@@ -86,7 +84,7 @@ mod tests {
     #[test]
     fn a_seed_draws_all_kinds_and_the_same_again() {
         let within = (Duration::from_secs(1), Duration::from_secs(600));
-        for strategy in [StrategyName::Database, StrategyName::Redis, StrategyName::Zookeeper] {
+        for strategy in StrategyName::leased() {
             let drawn = Schedule::drawn(strategy, 500, within, 7);
             assert_eq!(drawn, Schedule::drawn(strategy, 500, within, 7));
             assert_ne!(drawn, Schedule::drawn(strategy, 500, within, 8));

@@ -1,10 +1,11 @@
 //! Who breaks things while a run goes on, and mends them when it is over.
 
-mod strike;
+mod inject;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use lab::ServerKind;
 use order_service::api::HoldRecord;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -13,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use self::strike::Struck;
-use super::{Fault, FaultMark, Schedule, Server, Span, What};
+use self::inject::Struck;
+use super::{Fault, FaultMark, Schedule, Span, What};
 use crate::client::Client;
 use crate::fleet::Fleet;
 
@@ -43,9 +44,9 @@ pub struct Injector<'a> {
     /// What could not strike, and why.
     impossible: Vec<String>,
     /// How far ahead of the system's the servers' clocks are, in seconds.
-    clocks: HashMap<Server, i64>,
+    clocks: HashMap<ServerKind, i64>,
     /// How much later servers answer.
-    latencies: HashMap<Server, Duration>,
+    latencies: HashMap<ServerKind, Duration>,
     /// Replicas that were killed and are not started again yet.
     down: HashSet<usize>,
     /// Replicas that ended or fell silent by themselves, with what is known of it.
@@ -75,13 +76,13 @@ enum Mend {
     /// A replica that was stopped goes on.
     Resume(usize),
     /// A replica and a server hear of each other again.
-    Rejoin(usize, Server),
+    Rejoin(usize, ServerKind),
     /// A server that was stopped goes on.
-    Wake(Server),
+    Wake(ServerKind),
     /// The servers of an ensemble hear of each other again.
     Reunite,
-    /// The servers of an ensemble have somebody to lead them again: until then, the fault is not over.
-    Regroup,
+    /// A server of several processes has one that leads again: until then, the fault is not over.
+    Elect(ServerKind),
     /// The disk has room again.
     MakeRoom,
     /// A replica may open files again.
@@ -92,7 +93,7 @@ impl Mend {
     /// Whether a replica cannot start before this.
     fn holds_up(self, replica: usize) -> bool {
         match self {
-            Self::Wake(_) | Self::Reunite | Self::Regroup | Self::MakeRoom => true,
+            Self::Wake(_) | Self::Reunite | Self::Elect(_) | Self::MakeRoom => true,
             Self::Rejoin(other, _) => other == replica,
             Self::Revive(_) | Self::Resume(_) | Self::GiveHandles(_) => false,
         }
@@ -237,17 +238,18 @@ impl<'a> Injector<'a> {
                     }
                     Struck::Once
                 }
-                Event::Mend { what: Mend::Regroup, mark } => {
-                    if self.has_quorum().await {
+                Event::Mend { what: Mend::Elect(kind), mark } => {
+                    if self.is_led(kind).await {
                         self.until(mark, ms(begun));
                     } else {
                         due.push((Instant::now() + AGAIN, event));
                     }
                     Struck::Once
                 }
-                Event::Mend { what: what @ (Mend::Reunite | Mend::Wake(Server::Zookeeper)), mark } => {
+                Event::Mend { what: what @ (Mend::Reunite | Mend::Wake(_)), mark } => {
                     self.mend(what).await?;
-                    due.push((Instant::now(), Event::Mend { what: Mend::Regroup, mark }));
+                    let kind = if let Mend::Wake(kind) = what { kind } else { ServerKind::Zookeeper };
+                    due.push((Instant::now(), Event::Mend { what: Mend::Elect(kind), mark }));
                     Struck::Once
                 }
                 Event::Mend { what, mark } => {
@@ -268,16 +270,7 @@ impl<'a> Injector<'a> {
 
     /// A fault that can strike this fleet.
     fn draw(&mut self) -> What {
-        let mut servers = Vec::new();
-        if self.fleet.postgres().is_some() {
-            servers.push(Server::Postgres);
-        }
-        if self.fleet.redis().is_some() {
-            servers.push(Server::Redis);
-        }
-        if self.fleet.zookeeper().is_some() {
-            servers.push(Server::Zookeeper);
-        }
+        let servers: Vec<_> = self.fleet.servers().iter().map(|server| server.kind()).collect();
         let span = Span::Leases(self.random.random_range(50..250));
         let kinds = if servers.is_empty() { 2 } else { 5 };
         let kind = self.random.random_range(0..kinds);

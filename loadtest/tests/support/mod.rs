@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use lab::Setup;
 use loadtest::fleet::{FleetPlan, StoreKind};
 use order_service::config::StrategyName;
 
@@ -20,12 +21,10 @@ pub fn plan(strategy: StrategyName, replicas: usize) -> FleetPlan {
         replicas,
         overrides: Vec::new(),
         proxied: false,
-        breakable: false,
-        ensemble: false,
+        setup: Setup::default(),
     };
-    match strategy {
-        StrategyName::Redis => plan.with("lock.redis.lease", "1s"),
-        StrategyName::Zookeeper => plan.with("lock.zookeeper.session_timeout", "1s"),
-        _ => plan.with("lock.database.lease", "1s"),
+    match strategy.lease_key() {
+        Some(key) => plan.with(key, "1s"),
+        None => plan,
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use lab::Postgres;
+use lab::{Postgres, Server as _};
 
 use order_service::api::{Audit, Order};
 use order_service::app::{App, token_generations};
@@ -139,7 +139,7 @@ impl Shop {
         match &self.store {
             Store::File(directory) => format!("sqlite://{}", directory.path().join("shop.db").display()),
             Store::Database(url, _) => url.clone(),
-            Store::Server(server) => server.url("postgres"),
+            Store::Server(server) => server.url(),
         }
     }
 
@@ -193,11 +193,11 @@ async fn server() -> Arc<Postgres> {
 async fn create_database(server: &Postgres) -> String {
     use sqlx::Connection as _;
     let name = format!("shop_{}", uuid::Uuid::new_v4().simple());
-    let mut connection = sqlx::PgConnection::connect(&server.url("postgres")).await.expect("a connection");
+    let mut connection = sqlx::PgConnection::connect(&server.url()).await.expect("a connection");
     let create = sqlx::AssertSqlSafe(format!("create database {name}"));
     sqlx::raw_sql(create).execute(&mut connection).await.expect("a database");
     connection.close().await.expect("the connection ends");
-    server.url(&name)
+    server.url_of(&name)
 }
 
 impl Replica {

@@ -1,7 +1,7 @@
 //! What only a server can suffer: to be gone for a while.
 
 use futures_util::future::join_all;
-use lab::Postgres;
+use lab::{Postgres, Server as _};
 use serde_json::json;
 use sqlx::Connection as _;
 
@@ -158,7 +158,7 @@ async fn rows_that_another_transaction_has_locked_keep_no_other_product_waiting(
             let created = created.json(&json!({"name": "Product", "stock": 100})).send().await;
             assert_eq!(created.expect("an answer").status(), 201);
         }
-        let server = shop.server().url("postgres");
+        let server = shop.server().url();
         let mut stranger = sqlx::PgConnection::connect(&server).await.expect("a connection");
         sqlx::raw_sql("begin; select 1 from products where sku <> 'other' for update")
             .execute(&mut stranger)

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab::{Postgres, Proxy, Redis, Zookeeper};
+use lab::{Postgres, Proxy, Redis, Server, ServerKind, Servers, Setup};
 use order_service::app::token_generations;
-use order_service::config::{Config, Sources, StoreSection, StrategyName};
+use order_service::config::{Config, Scope, Sources, StoreSection, StrategyName};
 use order_service::lock::{self, Lock, Mode};
 use order_service::store::{self, Store};
 use order_service::telemetry::Metrics;
@@ -20,12 +20,12 @@ pub const LEASE: Duration = Duration::from_secs(1);
 
 /// A backend, and a way to take part in it.
 pub struct Backend {
-    pub name: &'static str,
+    pub name: String,
+    /// The store's.
     pub url: String,
     pub store: Arc<dyn Store>,
-    pub redis: Option<Redis>,
-    pub zookeeper: Option<Zookeeper>,
-    pub postgres: Option<Postgres>,
+    /// The server of the locks, or that of the store if the locks are there; none, where they are in a file or in a process.
+    pub servers: Servers,
     strategy: StrategyName,
     /// Of `local`, which promises nothing between processes: one lock, shared by all participants.
     shared: Option<Arc<dyn Lock>>,
@@ -33,66 +33,85 @@ pub struct Backend {
 }
 
 impl Backend {
-    pub async fn new(name: &'static str) -> Self {
-        let strategy = name.split(' ').next().expect("the strategy comes first");
-        let strategy = strategy.parse().expect("a strategy");
+    /// The backend of a strategy, in the words of [`names`](Self::names): `redis`, `database on PostgreSQL`.
+    pub async fn new(name: &str) -> Self {
+        let (strategy, place) = name.split_once(" on ").unwrap_or((name, "SQLite"));
+        let strategy: StrategyName = strategy.parse().expect("a strategy");
+        let kind = match strategy.server() {
+            Some(server) => Some(server.kind.parse().expect("a server that the laboratory has")),
+            None => (place != "SQLite").then_some(ServerKind::Postgres),
+        };
+        let servers = Servers::start(kind, Setup::default()).await.expect("the server starts");
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let postgres = match name.ends_with("on PostgreSQL") {
-            true => Some(Postgres::start().await.expect("PostgreSQL starts")),
-            false => None,
-        };
-        let url = match &postgres {
-            Some(postgres) => postgres.url("postgres"),
+        let url = match servers.find::<Postgres>() {
+            Some(postgres) => postgres.url(),
             None => format!("sqlite://{}", directory.path().join("locks.db").display()),
-        };
-        let redis = match strategy {
-            StrategyName::Redis => Some(Redis::start().await.expect("Redis starts")),
-            _ => None,
-        };
-        let zookeeper = match strategy {
-            StrategyName::Zookeeper => Some(Zookeeper::start().await.expect("ZooKeeper starts")),
-            _ => None,
         };
         let section = StoreSection { url: url.clone(), ..StoreSection::default() };
         let store = store::connect(&section).await.expect("the store opens");
-        let mut backend = Self {
-            name,
-            url,
-            store,
-            redis,
-            zookeeper,
-            postgres,
-            strategy,
-            shared: None,
-            _directory: directory,
-        };
-        if strategy == StrategyName::Local {
+        let name = name.to_owned();
+        let mut backend = Self { name, url, store, servers, strategy, shared: None, _directory: directory };
+        if strategy.scope() == Scope::Process {
             backend.shared = Some(backend.connect(&backend.keys()).await);
         }
         backend
     }
 
+    /// The backends whose locks keep out what is in `scopes`; every strategy is asked. Locks without a server of their own
+    /// are on each store.
+    fn names(scopes: &[Scope]) -> Vec<String> {
+        let in_scope = StrategyName::ALL.into_iter().filter(|strategy| scopes.contains(&strategy.scope()));
+        let names = in_scope.flat_map(|strategy| match (strategy.scope(), strategy.server()) {
+            (Scope::Everywhere, None) => {
+                ["SQLite", "PostgreSQL"].map(|store| format!("{strategy} on {store}")).to_vec()
+            }
+            _ => vec![strategy.to_string()],
+        });
+        names.collect()
+    }
+
+    async fn start(names: Vec<String>) -> Vec<Self> {
+        let mut started = Vec::new();
+        for name in names {
+            started.push(Self::new(&name).await);
+        }
+        started
+    }
+
     /// All that must keep the contract.
     pub async fn all() -> Vec<Self> {
-        let mut all = vec![Self::new("local").await];
-        all.extend(Self::between_processes().await);
-        all
+        Self::start(Self::names(&[Scope::Process, Scope::Everywhere])).await
     }
 
     /// All that keep it between processes.
     pub async fn between_processes() -> Vec<Self> {
-        let mut all = vec![Self::new("database on SQLite").await];
-        all.extend(Self::over_the_network().await);
-        all
+        Self::start(Self::names(&[Scope::Everywhere])).await
     }
 
     /// All that are servers, which can be out of reach.
     pub async fn over_the_network() -> Vec<Self> {
-        vec![
-            Self::new("database on PostgreSQL").await,
-            Self::new("redis").await,
-            Self::new("zookeeper").await,
-        ]
+        let names = Self::names(&[Scope::Everywhere]).into_iter();
+        Self::start(names.filter(|name| !name.ends_with(" on SQLite")).collect()).await
+    }
+
+    /// Its server, which is of this type.
+    pub fn server<S: Server>(&self) -> &S {
+        self.servers.find().expect("the backend has such a server")
+    }
+
+    /// Its server, to be changed.
+    pub fn server_mut<S: Server>(&mut self) -> &mut S {
+        self.servers.find_mut().expect("the backend has such a server")
+    }
+
+    /// Whether its server forgets all locks when it is started again.
+    pub fn forgets(&self) -> bool {
+        self.servers.find::<Redis>().is_some()
+    }
+
+    /// The key of the configuration that says where its server is.
+    fn server_key(&self) -> &'static str {
+        self.strategy.server().map_or("store.url", |server| server.key)
     }
 
     /// The configuration of a participant.
@@ -102,33 +121,21 @@ impl Backend {
             ("store.url", self.url.clone()),
             ("store.timeout", lease.clone()),
             ("lock.strategy", self.strategy.to_string()),
-            ("lock.database.lease", lease.clone()),
         ];
-        if let Some(redis) = &self.redis {
-            keys.extend([("lock.redis.url", redis.url()), ("lock.redis.lease", lease.clone())]);
-        }
-        if let Some(zookeeper) = &self.zookeeper {
-            keys.push(("lock.zookeeper.servers", zookeeper.servers()));
-            keys.push(("lock.zookeeper.session_timeout", lease));
-        }
+        keys.extend(self.strategy.lease_key().map(|key| (key, lease)));
+        keys.extend(
+            self.strategy.server().zip(self.servers.iter().next()).map(|(at, server)| (at.key, server.url())),
+        );
         keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
     /// A proxy before the server, and the configuration of a participant that comes through it.
     pub async fn proxied(&self) -> (Proxy, Vec<(String, String)>) {
-        let (address, scheme) = match (&self.redis, &self.zookeeper, &self.postgres) {
-            (Some(redis), _, _) => (redis.address(), "lock.redis.url"),
-            (_, Some(zookeeper), _) => (zookeeper.address(), "lock.zookeeper.servers"),
-            (_, _, Some(postgres)) => (postgres.address(), "store.url"),
-            _ => unreachable!("{} has no server", self.name),
-        };
-        let proxy = Proxy::start(&address).await.expect("the proxy starts");
+        let server = self.servers.iter().next().expect("it has a server");
+        let proxy = Proxy::start(&server.addresses()[0]).await.expect("the proxy starts");
         let mut keys = self.keys();
-        for (key, value) in &mut keys {
-            if key == scheme {
-                *value = value.replace(&address, &proxy.address().to_string());
-            }
-        }
+        keys.retain(|(key, _)| key != self.server_key());
+        keys.push((self.server_key().into(), server.url_at(&[proxy.address().to_string()])));
         (proxy, keys)
     }
 
@@ -151,18 +158,10 @@ impl Backend {
 
     /// Ends the server at once and starts it again.
     pub async fn restart(&mut self) {
-        if let Some(redis) = &mut self.redis {
-            redis.kill().await.expect("Redis is killed");
-            redis.restart().await.expect("Redis starts again");
-        }
-        if let Some(zookeeper) = &mut self.zookeeper {
-            zookeeper.kill().await.expect("ZooKeeper is killed");
-            zookeeper.restart().await.expect("ZooKeeper starts again");
-        }
-        if let Some(postgres) = &mut self.postgres {
-            postgres.kill().await.expect("PostgreSQL is killed");
-            postgres.restart().await.expect("PostgreSQL starts again");
-        }
+        let kind = self.servers.iter().next().expect("it has a server").kind();
+        let server = self.servers.get_mut(kind).expect("it has one");
+        server.kill().await.expect("it is killed");
+        server.restart().await.expect("it starts again");
     }
 
     /// That nobody has or awaits the lock, as soon as what is under way in the background has ended.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lab::Redis;
+use lab::{Redis, Server as _, Zookeeper};
 use order_service::lock::{Acquire, Census, Hold, Lease, Lock, LockError, Mode, Note, Pending, Validity};
 use tokio::time::{Instant, sleep, timeout_at};
 use zookeeper_client::{Acls, Client, CreateMode};
@@ -109,7 +109,7 @@ async fn a_waiter_that_gives_up_is_passed_over_and_a_watch_without_a_second_look
     let backend = Backend::new("zookeeper").await;
     for _ in 0..TIMES {
         let (a, b) = (backend.participant().await, backend.participant().await);
-        let servers = backend.zookeeper.as_ref().expect("the server").servers();
+        let servers = backend.server::<Zookeeper>().url();
         let client = Client::connect(&servers).await.expect("a session");
         let broken = Arc::new(LooksOnce { client, census: Arc::clone(&a) });
         assert!(!passes(a_waiter_that_gives_up_lets_nobody_in(a, b, broken)).await, "it was not noticed");

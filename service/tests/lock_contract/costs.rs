@@ -1,5 +1,6 @@
 //! What acquire and release cost: an uncontended cycle, counted by the backends themselves, and contended hand-overs.
 
+use lab::{Postgres, Redis, Zookeeper};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ async fn an_uncontended_cycle_is_two_commands_on_redis() {
     let backend = Backend::new("redis").await;
     let lock = backend.participant().await;
     cycles(&*lock, 1).await; // loads the scripts
-    let redis = backend.redis.as_ref().expect("the server");
+    let redis = backend.server::<Redis>();
     redis.command(&["CONFIG", "RESETSTAT"]).await.expect("an answer");
     cycles(&*lock, CYCLES).await;
     let stats = redis.command(&["INFO", "commandstats"]).await.expect("an answer");
@@ -43,7 +44,7 @@ async fn an_uncontended_cycle_is_three_requests_on_zookeeper() {
     keys.push(("lock.zookeeper.session_timeout".into(), "60s".into())); // so that no heartbeat is counted
     let lock = backend.connect(&keys).await;
     cycles(&*lock, 1).await; // makes the directory
-    let server = backend.zookeeper.as_ref().expect("the server");
+    let server = backend.server::<Zookeeper>();
     let received = async || {
         let monitor = server.monitor().await.expect("an answer");
         monitor["zk_packets_received"].parse::<usize>().expect("a number")
@@ -64,7 +65,7 @@ async fn an_uncontended_cycle_is_two_statements_on_postgresql() {
     sqlx::query("alter system set log_statement = 'all'").execute(&pool).await.expect("it is set");
     sqlx::query("select pg_reload_conf()").execute(&pool).await.expect("it is read");
     pool.close().await;
-    let log = backend.postgres.as_mut().expect("the server").process().log().to_owned();
+    let log = backend.server_mut::<Postgres>().process().log().to_owned();
     let executed = || {
         let log = std::fs::read_to_string(&log).expect("the log");
         let lines = log.lines().filter(|line| line.contains(" LOG:  execute "));

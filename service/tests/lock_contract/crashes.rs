@@ -17,7 +17,7 @@ async fn excludes_between_processes_and_counts_up_its_tokens() {
         let (counted, mut tokens) = process::count_together(&backend.keys(), 4).await;
         assert_eq!(counted, 320, "{}", backend.name);
         // Redis keeps nothing here; that it goes on above the orders is a test of its own.
-        if backend.redis.is_none() {
+        if !backend.forgets() {
             backend.restart().await;
             let (counted, more) = process::count_together(&backend.keys(), 1).await;
             assert_eq!(counted, 80, "{}", backend.name);
@@ -85,7 +85,7 @@ async fn a_backend_that_is_started_again_lets_nobody_in_beside_its_holder() {
         let next = match timeout(LEASE * 4, &mut waiting).await {
             // A Redis without its data knows of no holder, who learns of it by the end of his lease. Until then there
             // are two, and the guard is what the stock relies on.
-            Ok(next) if backend.redis.is_some() => {
+            Ok(next) if backend.forgets() => {
                 timeout(LEASE, lease.lost()).await.expect("the holder learns it");
                 next
             }

@@ -1,6 +1,6 @@
 //! What the lock in Redis promises beyond the contract.
 
-use lab::Direction;
+use lab::{Direction, Redis, Server as _};
 use order_service::config::{Config, Sources};
 use order_service::lock::{Lock, Mode};
 use tokio::time::{Instant, timeout};
@@ -17,7 +17,7 @@ async fn nothing_but_the_token_counter_is_left_in_redis() {
     held.release().await;
     a.acquire(KEY, Mode::Shared, after(1_000)).await.unwrap().release().await;
     backend.assert_free(&*b).await;
-    let keys = backend.redis.as_ref().unwrap().command(&["KEYS", "*"]).await.unwrap();
+    let keys = backend.server::<Redis>().command(&["KEYS", "*"]).await.unwrap();
     assert_eq!(keys, "stocklock:{hair-dryer}:token");
 }
 
@@ -72,7 +72,7 @@ async fn goes_on_counting_after(counter: Option<&str>) {
         ("store.url", backend.url.clone()),
         ("server.listen", "127.0.0.1:0".into()),
         ("lock.strategy", "redis".into()),
-        ("lock.redis.url", backend.redis.as_ref().expect("the server").url()),
+        ("lock.redis.url", backend.server::<Redis>().url()),
         ("lock.redis.lease", "1s".into()),
     ];
     let overrides = sources.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
@@ -98,7 +98,7 @@ async fn goes_on_counting_after(counter: Option<&str>) {
         last = order["lock"]["fencing_token"].as_i64().expect("a token");
     }
     assert_eq!(last, 3);
-    let redis = backend.redis.as_mut().expect("the server");
+    let redis = backend.server_mut::<Redis>();
     redis.kill().await.expect("Redis is killed");
     let (status, refused) = order().await;
     assert_eq!((status, &refused["outcome"]), (503, &"not_executed".into()), "{refused}");
@@ -126,7 +126,7 @@ async fn goes_on_counting_after(counter: Option<&str>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_grow_whatever_redis_loses() {
     let backend = Backend::new("redis").await;
-    let redis = backend.redis.as_ref().expect("the server");
+    let redis = backend.server::<Redis>();
     let locks = [backend.participant().await, backend.participant().await, backend.participant().await];
     let counter = "stocklock:{hair-dryer}:token";
     let losses: [&[&str]; 4] = [&["FLUSHALL"], &["FLUSHALL"], &["DEL", counter], &["SET", counter, "1"]];
@@ -184,7 +184,7 @@ async fn a_holder_in_a_redis_that_lost_its_data_learns_it() {
     let (holder, other) = (backend.participant().await, backend.participant().await);
     let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
     let waiting = tokio::spawn(async move { other.acquire(KEY, Mode::Exclusive, after(20_000)).await });
-    let redis = backend.redis.as_mut().unwrap();
+    let redis = backend.server_mut::<Redis>();
     redis.kill().await.unwrap();
     redis.restart().await.unwrap();
     timeout(LEASE * 2, lease.lost()).await.expect("the holder learns it by the end of its lease");

@@ -1,5 +1,6 @@
 //! What the lock table promises beyond the contract.
 
+use lab::Postgres;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ async fn an_expired_record_is_taken_over_and_one_without_expiry_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgresql_a_holder_is_told_what_was_written_until_it_had_the_lock() {
     let backend = Backend::new("database on PostgreSQL").await;
-    let postgres = backend.postgres.as_ref().expect("the server");
+    let postgres = backend.server::<Postgres>();
     let lock = backend.participant().await;
     let lease = lock.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
     assert_eq!(lease.note(), None, "there is no such product");
@@ -87,7 +88,7 @@ async fn on_postgresql_a_holder_is_told_what_was_written_until_it_had_the_lock()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_cannot_be_announced_is_made_all_the_same() {
     let backend = Backend::new("database on PostgreSQL").await;
-    let postgres = backend.postgres.as_ref().expect("the server");
+    let postgres = backend.server::<Postgres>();
     // Superusers may do everything.
     let forbidden = "create role seller login; grant all on all tables in schema public to seller;
         grant all on all sequences in schema public to seller;

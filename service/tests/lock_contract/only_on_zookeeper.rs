@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::Ensemble;
+use lab::{Ensemble, Server as _, Zookeeper};
 use order_service::app::token_generations;
 use order_service::config::{Config, Sources, StrategyName};
 use order_service::lock::{self, Mode};
@@ -86,7 +86,7 @@ fn config(backend: &Backend, keys: &[(&str, &str)]) -> Config {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chroot_and_a_root_that_are_not_there_are_made() {
     let backend = Backend::new("zookeeper").await;
-    let servers = format!("{}/shops/berlin", backend.zookeeper.as_ref().expect("the server").servers());
+    let servers = format!("{}/shops/berlin", backend.server::<Zookeeper>().url());
     let metrics = Metrics::new(StrategyName::Zookeeper);
     let inside = config(&backend, &[("lock.zookeeper.servers", &servers)]);
     let inside =
@@ -130,7 +130,7 @@ async fn an_ensemble_loses_its_leader_and_the_lock_goes_on() {
     let mut ensemble = Ensemble::start(3).await.expect("the ensemble starts");
     let backend = Backend::new("zookeeper").await;
     let metrics = Metrics::new(StrategyName::Zookeeper);
-    let servers = ensemble.servers();
+    let servers = ensemble.url();
     let keys = [("lock.zookeeper.servers", servers.as_str()), ("lock.zookeeper.session_timeout", "6s")];
     let config = config(&backend, &keys);
     let connect = async || {

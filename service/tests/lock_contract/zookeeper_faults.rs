@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab::{Direction, Ensemble, Proxy, Zookeeper};
+use lab::{Direction, Ensemble, Proxy, Server as _, Zookeeper};
 use order_service::lock::{Lock, LockError, Mode};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -61,7 +61,7 @@ async fn a_holder_learns_that_its_node_was_deleted() {
 }
 
 async fn client(backend: &Backend) -> Client {
-    let servers = backend.zookeeper.as_ref().expect("the server").servers();
+    let servers = backend.server::<Zookeeper>().url();
     Client::connect(&servers).await.expect("a client")
 }
 
@@ -75,7 +75,7 @@ async fn when_the_numbers_of_a_directory_come_to_their_end_there_is_still_one_ho
     first.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease").release().await;
     first.shutdown().await;
     drop(first);
-    let server = backend.zookeeper.as_mut().expect("the server");
+    let server = backend.server_mut::<Zookeeper>();
     server.restart_with_counter("/stocklock/hair-dryer", LAST - 100).await.expect("it starts again");
     let (counter, tokens) =
         (Arc::new(std::sync::atomic::AtomicU64::new(0)), Arc::new(std::sync::Mutex::new(vec![])));
@@ -167,7 +167,7 @@ async fn the_lease_is_what_the_ensemble_grants() {
 async fn a_session_that_was_interrupted_is_used_again_when_the_ensemble_has_heard_of_it() {
     let mut server = Zookeeper::start().await.expect("ZooKeeper starts");
     let backend = Backend::new("zookeeper").await;
-    let lock = connect(&backend, &[("lock.zookeeper.servers", &server.servers())]).await;
+    let lock = connect(&backend, &[("lock.zookeeper.servers", &server.url())]).await;
     for _ in 0..3 {
         lock.acquire(KEY, Mode::Exclusive, after(5_000)).await.expect("a lease").release().await;
         server.kill().await.expect("it is killed");

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long a reply may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends a command to the server on `port` and answers its reply as text.
 pub(super) async fn call(port: u16, words: &[&str]) -> io::Result<String> {
@@ -19,7 +19,7 @@ pub(super) async fn call(port: u16, words: &[&str]) -> io::Result<String> {
         stream.write_all(&encode(words)).await?;
         read_reply(BufReader::new(stream)).await
     };
-    timeout(PATIENCE, reply).await?
+    timeout(REPLY_TIMEOUT, reply).await?
 }
 
 fn encode(words: &[&str]) -> Vec<u8> {

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::node::{Membership, Node, PATIENCE, Until, ask};
-use crate::server::{ServerError, found_address_in_use, free_ports, on_fresh_ports};
-use crate::{Process, ProcessError, Proxy};
+use super::node::{Membership, Node, START_TIMEOUT, Until, ask};
+use crate::launch::{ServerError, found_address_in_use, free_ports, on_fresh_ports};
+use crate::{Process, ProcessError, Proxy, Server, ServerKind};
 
 /// How many ports a server has: for its clients, for the leader's proposals, and for elections.
 const PORTS: usize = 3;
@@ -28,9 +29,9 @@ pub struct Ensemble {
 /// The network between the servers: of each pair, the way from the one that follows to the one that leads.
 type Links = HashMap<(usize, usize), Proxy>;
 
-/// How long a server waits for another that is silent.
+/// For how long a server tolerates another's silence.
 #[derive(Clone, Copy, Debug)]
-enum Patience {
+enum Silence {
     /// A second.
     Short,
     /// Ten, which is what servers wait by default.
@@ -44,7 +45,7 @@ impl Ensemble {
     /// With a size of zero.
     pub async fn start(size: usize) -> Result<Self, ServerError> {
         assert!(size > 0, "an ensemble has at least one server");
-        on_fresh_ports(|| async move { Self::start_on(&free_ports(size * PORTS)?, Patience::Short).await })
+        on_fresh_ports(|| async move { Self::start_on(&free_ports(size * PORTS)?, Silence::Short).await })
             .await
     }
 
@@ -55,21 +56,21 @@ impl Ensemble {
     /// With a size of zero.
     pub async fn start_linked(size: usize) -> Result<Self, ServerError> {
         assert!(size > 0, "an ensemble has at least one server");
-        on_fresh_ports(|| async move { Self::start_on(&free_ports(size * PORTS)?, Patience::Usual).await })
+        on_fresh_ports(|| async move { Self::start_on(&free_ports(size * PORTS)?, Silence::Usual).await })
             .await
     }
 
-    async fn start_on(ports: &[u16], patience: Patience) -> Result<Self, ServerError> {
+    async fn start_on(ports: &[u16], tolerated: Silence) -> Result<Self, ServerError> {
         let ports: Vec<_> = ports.chunks_exact(PORTS).collect();
-        let links = match patience {
-            Patience::Short => Links::new(),
-            Patience::Usual => links_between(&ports).await.map_err(ServerError::prepare("a network"))?,
+        let links = match tolerated {
+            Silence::Short => Links::new(),
+            Silence::Usual => links_between(&ports).await.map_err(ServerError::prepare("a network"))?,
         };
         // In ticks of 200 milliseconds: a follower has so long to take over the leader's data, and to show that it is
         // alive. An ensemble of one elects a leader, too.
-        let limits = match patience {
-            Patience::Short => "initLimit=25\nsyncLimit=5",
-            Patience::Usual => "initLimit=50\nsyncLimit=50",
+        let limits = match tolerated {
+            Silence::Short => "initLimit=25\nsyncLimit=5",
+            Silence::Usual => "initLimit=50\nsyncLimit=50",
         };
         let mut nodes = Vec::new();
         for (server, own) in ports.iter().enumerate() {
@@ -88,7 +89,7 @@ impl Ensemble {
     }
 
     async fn until_complete(&mut self) -> Result<(), ServerError> {
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + START_TIMEOUT;
         loop {
             let roles = self.roles().await;
             let leaders = roles.iter().flatten().filter(|role| role.leads).count();
@@ -105,7 +106,7 @@ impl Ensemble {
                 }
             }
             if Instant::now() >= give_up {
-                let what = format!("was not in a complete ensemble within {PATIENCE:?}");
+                let what = format!("was not in a complete ensemble within {START_TIMEOUT:?}");
                 return Err(self.nodes[0].process.not_ready(what).into());
             }
             sleep(Duration::from_millis(50)).await;
@@ -115,16 +116,6 @@ impl Ensemble {
     /// How many servers there are, alive or not.
     pub fn size(&self) -> usize {
         self.nodes.len()
-    }
-
-    /// The addresses of all servers, separated by commas, as their clients want to have them.
-    pub fn servers(&self) -> String {
-        self.nodes.iter().map(Node::address).collect::<Vec<_>>().join(",")
-    }
-
-    /// Where each server listens for clients: host and port.
-    pub fn addresses(&self) -> Vec<String> {
-        self.nodes.iter().map(Node::address).collect()
     }
 
     /// Where a server listens for clients: host and port.
@@ -203,6 +194,51 @@ impl Ensemble {
     }
 }
 
+#[async_trait]
+impl Server for Ensemble {
+    fn kind(&self) -> ServerKind {
+        ServerKind::Zookeeper
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.nodes.iter().map(Node::address).collect()
+    }
+
+    fn url_at(&self, addresses: &[String]) -> String {
+        addresses.join(",")
+    }
+
+    async fn kill(&mut self) -> Result<(), ServerError> {
+        let leader = self.leader().await.unwrap_or_default();
+        Ok(self.kill(leader).await?)
+    }
+
+    async fn restart(&mut self) -> Result<(), ServerError> {
+        for server in 0..self.size() {
+            if self.process(server).exited().is_some() {
+                self.restart(server).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pause(&self) -> Result<(), ServerError> {
+        let leader = self.leader().await.unwrap_or_default();
+        Ok(self.pause(leader)?)
+    }
+
+    fn resume(&self) -> Result<(), ServerError> {
+        for node in &self.nodes {
+            node.process.resume()?;
+        }
+        Ok(())
+    }
+
+    async fn is_led(&self) -> bool {
+        self.leader().await.is_some()
+    }
+}
+
 /// A link from each server to each other, to the second of its ports.
 async fn links_between(ports: &[&[u16]]) -> io::Result<Links> {
     let mut links = Links::new();
@@ -253,7 +289,7 @@ mod tests {
         for port in 0..PORTS {
             let mut ports = free_ports(PORTS).unwrap();
             ports[port] = taken.local_addr().unwrap().port();
-            let error = Ensemble::start_on(&ports, Patience::Short).await.unwrap_err();
+            let error = Ensemble::start_on(&ports, Silence::Short).await.unwrap_err();
             assert!(error.is_address_in_use(), "port {port}: {error}");
         }
     }

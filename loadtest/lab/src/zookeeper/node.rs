@@ -9,11 +9,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::server::{ServerError, as_user};
+use crate::launch::{ServerError, as_user};
 use crate::{Lab, Process};
 
 /// How long the server may take to start: it is Java.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long it may take to answer a four-letter word.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const JAVA: &str = "/usr/bin/java";
 const LOG: &str = "/usr/share/java/slf4j-simple.jar";
 
 /// The command that installs the server.
-pub const INSTALL_ZOOKEEPER: &str = "apt-get install zookeeper";
+pub(crate) const INSTALL_ZOOKEEPER: &str = "apt-get install zookeeper";
 
 /// What a start waits for.
 #[derive(Clone, Copy, Debug)]
@@ -147,7 +147,8 @@ async fn serve(lab: &Lab, port: u16, until: Until) -> Result<Process, ServerErro
             Until::Serves => ask(port, "conf").await.is_ok_and(|answer| answer.contains(ours)),
         }
     };
-    Ok(Process::start_and_probe("ZooKeeper", server, lab.file("zookeeper.log"), PATIENCE, is_ready).await?)
+    Ok(Process::start_and_probe("ZooKeeper", server, lab.file("zookeeper.log"), START_TIMEOUT, is_ready)
+        .await?)
 }
 
 #[cfg(test)]

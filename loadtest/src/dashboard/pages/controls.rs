@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 use order_service::config::StrategyName;
 
-use crate::compare::obstacle;
+use crate::fleet::server_of;
+
 use crate::dashboard::form::{Form, Mistakes};
 use crate::dashboard::state::Inner;
 
@@ -29,7 +30,7 @@ pub(super) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> Markup {
             legend { "How is the stock locked?" }
             div.choices {
                 @for strategy in StrategyName::ALL {
-                    @let missing = obstacle(strategy).is_some();
+                    @let missing = server_of(strategy).is_some_and(|server| !server.is_installed());
                     label.choice {
                         input type="checkbox" name="strategy" value=(strategy.as_str())
                             checked[form.strategies.contains(&strategy) && !missing] disabled[missing];
@@ -38,8 +39,8 @@ pub(super) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> Markup {
                 }
             }
             @if let Some(mistake) = mistake("strategy") { p.message #strategy-mistake { (mistake) } }
-            @for not_run in StrategyName::ALL.into_iter().filter_map(obstacle) {
-                p.note.install { (not_run.reason) ". " @if let Some(install) = not_run.install { code { (install) } } }
+            @for server in StrategyName::ALL.into_iter().filter_map(server_of).filter(|server| !server.is_installed()) {
+                p.note.install { (server.title()) " is not installed. " code { (server.install()) } }
             }
         }
         div.fields {

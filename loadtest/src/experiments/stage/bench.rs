@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use lab::Postgres;
+use lab::{Postgres, Server as _};
 use order_service::config::StrategyName;
 
-use crate::compare::{self, Faults};
 use crate::fleet::{Fleet, FleetPlan, StoreKind};
 use crate::report::RunReport;
+use crate::run::{self, FaultSource};
 use crate::scenario::{Amount, Scenario};
 use crate::spread::Spread;
 use crate::verdict::Verdict;
@@ -38,7 +38,7 @@ impl Bench {
         for max_batch in [1, 256] {
             for &strategy in strategies {
                 let mut plan = FleetPlan::new(strategy, 2)?
-                    .with("store.url", &postgres.url("postgres"))
+                    .with("store.url", &postgres.url())
                     .with("checkout.max_batch", &max_batch.to_string())
                     .with("lock.wait", "5s");
                 plan.store = StoreKind::Postgres;
@@ -52,7 +52,7 @@ impl Bench {
                 let amount = Amount::For(RUN);
                 let scenario = Scenario { buyers: 64, amount, stock, replays, seed, ..Scenario::default() };
                 let progress = Default::default();
-                let run = compare::run(fleet.clients(), &scenario, &progress, Faults::None).await?;
+                let run = run::fire(fleet.clients(), &scenario, &progress, FaultSource::None).await?;
                 bench.runs.push(run);
             }
         }

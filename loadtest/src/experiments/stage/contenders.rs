@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use lab::Lab;
+use lab::{Lab, Server};
 use order_service::app::token_generations;
 use order_service::config::{Config, Sources, StrategyName};
 use order_service::lock::{self, Lock};
 use order_service::store::{self, Store};
 use order_service::telemetry::Metrics;
+
+use crate::fleet::key_of;
 
 /// Those who contend for a lock.
 pub(crate) struct Contenders {
@@ -19,12 +21,21 @@ pub(crate) struct Contenders {
 }
 
 impl Contenders {
-    /// Contenders under a strategy, on the server that `keys` of the configuration name.
-    pub(crate) async fn new(strategy: StrategyName, keys: &[(&str, &str)]) -> anyhow::Result<Self> {
+    /// Contenders under a strategy, whose locks are on `server`, with further `keys` of the configuration.
+    pub(crate) async fn new(
+        strategy: StrategyName,
+        server: &dyn Server,
+        keys: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let lab = Lab::new()?;
         let strategy_name = strategy.to_string();
         let store_url = format!("sqlite://{}", lab.file("stocklock.db").display());
-        let always = [("store.url", store_url.as_str()), ("lock.strategy", strategy_name.as_str())];
+        let server_url = server.url();
+        let always = [
+            ("store.url", store_url.as_str()),
+            ("lock.strategy", strategy_name.as_str()),
+            (key_of(server.kind()), server_url.as_str()),
+        ];
         let overrides = always.iter().chain(keys).map(|(key, value)| ((*key).into(), (*value).into()));
         let config = Config::load(&Sources { overrides: overrides.collect(), ..Sources::default() })?;
         let store = store::connect(&config.store).await?;

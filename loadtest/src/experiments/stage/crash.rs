@@ -10,14 +10,12 @@ use crate::fleet::{Fleet, FleetPlan};
 /// Replicas of which one is going to crash; leases and sessions are of one second.
 pub(in crate::experiments) async fn fleet(strategy: StrategyName) -> anyhow::Result<Fleet> {
     let plan = FleetPlan::new(strategy, 2)?
-        .with("lock.database.lease", "1s")
         .with("lock.wait", "20s")
         .with("server.request_timeout", "25s")
         .with("checkout.think_time", "400ms");
-    let plan = match strategy {
-        StrategyName::Redis => plan.with("lock.redis.lease", "1s"),
-        StrategyName::Zookeeper => plan.with("lock.zookeeper.session_timeout", "1s"),
-        _ => plan,
+    let plan = match strategy.lease_key() {
+        Some(key) => plan.with(key, "1s"),
+        None => plan,
     };
     Fleet::start(plan).await
 }

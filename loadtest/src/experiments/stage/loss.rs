@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab::Ensemble;
+use anyhow::Context as _;
+use lab::{Ensemble, Server};
 use order_service::config::StrategyName;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -29,7 +30,6 @@ pub(in crate::experiments) const REQUEST_TIMEOUT: Duration = Duration::from_secs
 pub(in crate::experiments) struct Shop {
     strategy: StrategyName,
     fleet: Fleet,
-    ensemble: Option<Ensemble>,
 }
 
 /// Which server.
@@ -62,21 +62,15 @@ impl Shop {
             .with("lock.wait", "2s")
             .with("store.timeout", "1s")
             .with("server.request_timeout", &format!("{}s", REQUEST_TIMEOUT.as_secs()));
-        let mut ensemble = None;
+        plan.setup.is_ensemble = true;
         match strategy {
             StrategyName::Database => plan.store = StoreKind::Postgres,
-            StrategyName::Zookeeper => {
-                let servers = Ensemble::start(3).await?;
-                plan = plan
-                    .with("lock.zookeeper.servers", &servers.servers())
-                    .with("lock.zookeeper.session_timeout", "4s");
-                ensemble = Some(servers);
-            }
+            StrategyName::Zookeeper => plan = plan.with("lock.zookeeper.session_timeout", "4s"),
             _ => {}
         }
         let fleet = Fleet::start(plan).await?;
         fleet.clients()[0].create_product(SKU, "Hair dryer", 1).await?;
-        Ok(Self { strategy, fleet, ensemble })
+        Ok(Self { strategy, fleet })
     }
 
     /// Loses a server for four seconds while orders come in, and has it back.
@@ -91,7 +85,7 @@ impl Shop {
             while progress.sold() < 50 {
                 sleep(Duration::from_millis(2)).await;
             }
-            let number = self.kill(victim).await?;
+            self.kill(victim).await?;
             let gone = Instant::now();
             timeline.note(format!("{}: {} killed", self.strategy, self.name(victim)));
             sleep(IN_HAND).await;
@@ -100,7 +94,7 @@ impl Shop {
             sleep_until(gone + LOST).await;
             let confirmed = progress.sold() - before;
             timeline.note(format!("{confirmed} orders confirmed since, and the server is started again"));
-            self.restart(number).await?;
+            self.server()?.restart().await?;
             anyhow::Ok((confirmed, shows))
         };
         let Outage { run, gap, broken: (confirmed, shows) } =
@@ -125,34 +119,23 @@ impl Shop {
         }
     }
 
-    /// Kills the server. Answers its number, where there are several.
-    async fn kill(&mut self, victim: Victim) -> anyhow::Result<usize> {
-        if let Some(ensemble) = &mut self.ensemble {
+    /// Kills the server, or one of its processes.
+    async fn kill(&mut self, victim: Victim) -> anyhow::Result<()> {
+        if let Some(ensemble) = self.fleet.servers_mut().find_mut::<Ensemble>() {
             let leader = ensemble.leader().await;
             let leader = leader.ok_or_else(|| anyhow::anyhow!("the ensemble has no leader"))?;
             let number = if victim == Victim::Leader { leader } else { (leader + 1) % ensemble.size() };
             ensemble.kill(number).await?;
-            return Ok(number);
+            return Ok(());
         }
-        if let Some(postgres) = self.fleet.postgres() {
-            postgres.kill().await?;
-        }
-        if let Some(redis) = self.fleet.redis() {
-            redis.kill().await?;
-        }
-        Ok(0)
+        self.server()?.kill().await?;
+        Ok(())
     }
 
-    async fn restart(&mut self, number: usize) -> anyhow::Result<()> {
-        if let Some(ensemble) = &mut self.ensemble {
-            ensemble.restart(number).await?;
-        }
-        if let Some(postgres) = self.fleet.postgres() {
-            postgres.restart().await?;
-        }
-        if let Some(redis) = self.fleet.redis() {
-            redis.restart().await?;
-        }
-        Ok(())
+    /// The server that the locks are on; the fleet has no other.
+    fn server(&mut self) -> anyhow::Result<&mut (dyn Server + 'static)> {
+        let kind = self.fleet.servers().iter().next().map(|server| server.kind());
+        let server = kind.and_then(|kind| self.fleet.servers_mut().get_mut(kind));
+        server.context("the locks are on no server")
     }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use crate::client::Client;
-use crate::compare::{self, Faults};
 use crate::progress::Progress;
 use crate::report::RunReport;
+use crate::run::{self, FaultSource};
 use crate::scenario::{Amount, Scenario};
 
 /// What a load saw of it.
@@ -40,7 +40,7 @@ pub(in crate::experiments) async fn outage<T>(
     let mut gap = Duration::ZERO;
     let watched = async {
         let (run, broken) =
-            tokio::join!(compare::run(clients, &scenario, progress, Faults::Elsewhere), breaking);
+            tokio::join!(run::fire(clients, &scenario, progress, FaultSource::Elsewhere), breaking);
         anyhow::Ok((run?, broken?))
     };
     let (run, broken) = tokio::select! {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use lab::{Direction, INSTALL_FAKETIME, Proxy, can_step_clocks};
+use lab::{Direction, Ensemble, INSTALL_FAKETIME, Postgres, Proxy, Redis, ServerKind, can_step_clocks};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::{Injector, LOOK, Life, Mend, SLOW_CLIENTS, ms, send_slowly};
-use crate::faults::{Server, What};
+use crate::faults::What;
 
 /// How long a server that is asked for something may take before it is asked again later.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -17,6 +17,9 @@ const ONE_BY_ONE: Duration = Duration::from_secs(5);
 
 /// Why no replica can be struck.
 const NOBODY: &str = "no replica lived";
+
+/// Why a server cannot be struck.
+const NO_SERVER: &str = "there is no such server";
 
 /// What has come of a strike. The last mark is its own, where it has struck.
 pub(super) enum Struck {
@@ -40,7 +43,7 @@ impl Injector<'_> {
         slow_clients: &mut JoinSet<()>,
     ) -> anyhow::Result<Struck> {
         let lease = self.lease;
-        let no_server = || Ok(Struck::Impossible("there is no such server".into()));
+        let no_server = || Ok(Struck::Impossible(NO_SERVER.into()));
         match what {
             What::Kill => {
                 let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow(NOBODY)) };
@@ -62,24 +65,19 @@ impl Injector<'_> {
                 self.mark(ms(begun), Some(victim), format!("replica-{} can open no file", victim + 1));
                 Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::GiveHandles(victim)))
             }
-            What::Restart(server) => {
+            What::Restart(kind) => {
                 let killed = ms(begun);
-                if !self.restart(server).await? {
-                    return no_server();
-                }
-                let mark = self.mark(killed, None, format!("{server} is killed and started again"));
-                if server == Server::Zookeeper {
-                    return Ok(Struck::Until(Instant::now(), Mend::Regroup));
-                }
-                self.until(mark, ms(begun));
-                Ok(Struck::Once)
+                let Some(server) = self.fleet.servers_mut().get_mut(kind) else { return no_server() };
+                server.kill().await?;
+                server.restart().await?;
+                self.mark(killed, None, format!("{kind} is killed and started again"));
+                Ok(Struck::Until(Instant::now(), Mend::Elect(kind)))
             }
-            What::Stall(server, span) => {
-                if !self.stall(server).await? {
-                    return no_server();
-                }
-                self.mark(ms(begun), None, format!("{server} is stopped"));
-                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Wake(server)))
+            What::Stall(kind, span) => {
+                let Some(server) = self.fleet.servers().get(kind) else { return no_server() };
+                server.pause().await?;
+                self.mark(ms(begun), None, format!("{kind} is stopped"));
+                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Wake(kind)))
             }
             What::Partition(server, span) => {
                 let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow(NOBODY)) };
@@ -96,7 +94,7 @@ impl Injector<'_> {
                 Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Rejoin(victim, server)))
             }
             What::Split(span) => {
-                let Some(ensemble) = self.fleet.ensemble() else { return no_server() };
+                let Some(ensemble) = self.fleet.servers().find::<Ensemble>() else { return no_server() };
                 let Some(leader) = ensemble.leader().await else {
                     return Ok(Struck::NotNow("no server led"));
                 };
@@ -134,7 +132,7 @@ impl Injector<'_> {
             }
             What::Clock(server, seconds) => self.step(server, seconds, begun),
             What::Flush => {
-                let Some(redis) = self.fleet.redis() else { return no_server() };
+                let Some(redis) = self.fleet.servers().find::<Redis>() else { return no_server() };
                 let from = ms(begun);
                 match timeout(ANSWER, redis.command(&["FLUSHALL"])).await {
                     Ok(Ok(_)) => Ok(self.done("redis forgets everything", from, begun)),
@@ -142,7 +140,7 @@ impl Injector<'_> {
                 }
             }
             What::Terminate => {
-                let Some(postgres) = self.fleet.postgres() else { return no_server() };
+                let Some(postgres) = self.fleet.servers().find::<Postgres>() else { return no_server() };
                 let from = ms(begun);
                 match timeout(ONE_BY_ONE, postgres.terminate_backends()).await {
                     Ok(Ok(())) => Ok(self.done("postgres' connections are ended one by one", from, begun)),
@@ -150,7 +148,7 @@ impl Injector<'_> {
                 }
             }
             What::FullDisk(span) => {
-                let Some(postgres) = self.fleet.postgres() else { return no_server() };
+                let Some(postgres) = self.fleet.servers().find::<Postgres>() else { return no_server() };
                 let refusals = postgres.refusals();
                 if postgres.fill_disk(true).await.is_err() {
                     return Ok(Struck::NotNow("its files could not be limited"));
@@ -170,7 +168,7 @@ impl Injector<'_> {
     }
 
     /// Lets a replica wait for a server's answers as long as was said.
-    fn slow_down(&self, replica: usize, server: Server) {
+    fn slow_down(&self, replica: usize, server: ServerKind) {
         let delay = self.latencies.get(&server).copied().unwrap_or_default();
         for link in self.links(replica, server) {
             link.delay(Direction::ToServer, delay / 2);
@@ -179,24 +177,21 @@ impl Injector<'_> {
     }
 
     /// How often PostgreSQL has noticed that its disk is full.
-    pub(super) fn refusals(&mut self) -> usize {
-        self.fleet.postgres().map_or(0, |postgres| postgres.refusals())
+    pub(super) fn refusals(&self) -> usize {
+        self.fleet.servers().find().map_or(0, Postgres::refusals)
     }
 
-    fn step(&mut self, server: Server, seconds: i64, begun: Instant) -> anyhow::Result<Struck> {
+    fn step(&mut self, server: ServerKind, seconds: i64, begun: Instant) -> anyhow::Result<Struck> {
         let (from, ahead) = (ms(begun), self.clocks.get(&server).copied().unwrap_or_default() + seconds);
-        let set = match server {
-            Server::Postgres => self.fleet.postgres().map(|postgres| postgres.set_clock(ahead)),
-            Server::Redis => self.fleet.redis().map(|redis| redis.set_clock(ahead)),
-            Server::Zookeeper => None,
+        let Some(clock) = self.fleet.servers().get(server) else {
+            return Ok(Struck::Impossible(NO_SERVER.into()));
         };
-        match set.transpose()? {
-            Some(true) => {}
-            Some(false) if !can_step_clocks() => {
+        match clock.set_clock(ahead)? {
+            true => {}
+            false if !can_step_clocks() => {
                 return Ok(Struck::Impossible(format!("its clock cannot be stepped; {INSTALL_FAKETIME}")));
             }
-            Some(false) => return Ok(Struck::Impossible("its clock is the system's".into())),
-            None => return Ok(Struck::Impossible("there is no such server".into())),
+            false => return Ok(Struck::Impossible("its clock is the system's".into())),
         }
         self.clocks.insert(server, ahead);
         let mark = self.mark(from, None, format!("{server}'s clock is stepped by {seconds:+} s"));
@@ -245,61 +240,14 @@ impl Injector<'_> {
         Some(any)
     }
 
-    fn links(&self, replica: usize, server: Server) -> Vec<&Proxy> {
+    fn links(&self, replica: usize, server: ServerKind) -> &[Proxy] {
         self.fleet.links_of(replica).to(server)
     }
 
-    /// Kills a server and starts it again; `false` when this fleet has none.
-    async fn restart(&mut self, server: Server) -> anyhow::Result<bool> {
-        match server {
-            Server::Postgres => {
-                let Some(postgres) = self.fleet.postgres() else { return Ok(false) };
-                postgres.kill().await?;
-                postgres.restart().await?;
-            }
-            Server::Redis => {
-                let Some(redis) = self.fleet.redis() else { return Ok(false) };
-                redis.kill().await?;
-                redis.restart().await?;
-            }
-            Server::Zookeeper => {
-                if let Some(zookeeper) = self.fleet.zookeeper() {
-                    zookeeper.kill().await?;
-                    zookeeper.restart().await?;
-                } else if let Some(ensemble) = self.fleet.ensemble() {
-                    // The one that leads, if one does.
-                    let server = ensemble.leader().await.unwrap_or_default();
-                    ensemble.kill(server).await?;
-                    ensemble.restart(server).await?;
-                } else {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Stops a server in its tracks; `false` when this fleet has none.
-    async fn stall(&mut self, server: Server) -> anyhow::Result<bool> {
-        let stalled = match server {
-            Server::Postgres => self.fleet.postgres().map(|postgres| postgres.pause()).transpose()?,
-            Server::Redis => self.fleet.redis().map(|redis| redis.pause()).transpose()?,
-            Server::Zookeeper => {
-                if let Some(ensemble) = self.fleet.ensemble() {
-                    let server = ensemble.leader().await.unwrap_or_default();
-                    Some(ensemble.pause(server)?)
-                } else {
-                    self.fleet.zookeeper().map(|zookeeper| zookeeper.pause()).transpose()?
-                }
-            }
-        };
-        Ok(stalled.is_some())
-    }
-
-    /// Whether the servers of an ensemble, where there is one, have somebody to lead them.
-    pub(super) async fn has_quorum(&mut self) -> bool {
-        match self.fleet.ensemble() {
-            Some(ensemble) => ensemble.leader().await.is_some(),
+    /// Whether the processes of a server, where it is several, have one that leads.
+    pub(super) async fn is_led(&self, kind: ServerKind) -> bool {
+        match self.fleet.servers().get(kind) {
+            Some(server) => server.is_led().await,
             None => true,
         }
     }
@@ -329,24 +277,17 @@ impl Injector<'_> {
                 }
                 self.slow_down(victim, server);
             }
-            Mend::Wake(Server::Postgres) => drop(self.fleet.postgres().map(|postgres| postgres.resume())),
-            Mend::Wake(Server::Redis) => drop(self.fleet.redis().map(|redis| redis.resume())),
-            Mend::Wake(Server::Zookeeper) => {
-                self.fleet.zookeeper().map(|zookeeper| zookeeper.resume());
-                if let Some(ensemble) = self.fleet.ensemble() {
-                    (0..ensemble.size()).for_each(|server| drop(ensemble.resume(server)));
-                }
-            }
+            Mend::Wake(kind) => drop(self.fleet.servers().get(kind).map(|server| server.resume())),
             // It comes by itself.
-            Mend::Regroup => {}
+            Mend::Elect(_) => {}
             Mend::Reunite => {
-                for link in self.fleet.ensemble().into_iter().flat_map(|ensemble| ensemble.links()) {
+                for link in self.fleet.servers().find::<Ensemble>().into_iter().flat_map(Ensemble::links) {
                     link.cut();
                     link.heal();
                 }
             }
             Mend::MakeRoom => {
-                if let Some(postgres) = self.fleet.postgres() {
+                if let Some(postgres) = self.fleet.servers().find::<Postgres>() {
                     postgres.fill_disk(false).await?;
                 }
             }
@@ -361,34 +302,16 @@ impl Injector<'_> {
         for replica in 0..self.fleet.clients().len() {
             self.fleet.links_of(replica).all().for_each(Proxy::heal);
         }
-        for server in [Server::Postgres, Server::Redis, Server::Zookeeper] {
-            self.mend(Mend::Wake(server)).await?;
-        }
-        if let Some(ensemble) = self.fleet.ensemble() {
-            ensemble.links().for_each(Proxy::heal);
-            for server in 0..ensemble.size() {
-                if ensemble.process(server).exited().is_some() {
-                    ensemble.restart(server).await?;
-                }
+        self.fleet.servers().find::<Ensemble>().into_iter().flat_map(Ensemble::links).for_each(Proxy::heal);
+        for kind in ServerKind::ALL {
+            self.mend(Mend::Wake(kind)).await?;
+            if let Some(server) = self.fleet.servers_mut().get_mut(kind) {
+                server.restart().await?;
             }
         }
-        let dead = |exited: Option<std::process::ExitStatus>| exited.is_some();
-        if let Some(postgres) = self.fleet.postgres() {
-            if dead(postgres.process().exited()) {
-                postgres.restart().await?;
-            }
+        if let Some(postgres) = self.fleet.servers().find::<Postgres>() {
             // Where limits cannot be set, none was.
             postgres.fill_disk(false).await.ok();
-        }
-        if let Some(redis) = self.fleet.redis()
-            && dead(redis.process().exited())
-        {
-            redis.restart().await?;
-        }
-        if let Some(zookeeper) = self.fleet.zookeeper()
-            && dead(zookeeper.process().exited())
-        {
-            zookeeper.restart().await?;
         }
         self.revive_all().await
     }

@@ -1,0 +1,71 @@
+//! `loadtest compare`: strategies side by side.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use loadtest::compare::{self, Plan};
+use loadtest::faults::{FORMS, Schedule};
+use loadtest::fleet::StoreKind;
+use loadtest::report::comparison;
+use order_service::config::StrategyName;
+use tokio_util::sync::CancellationToken;
+
+use super::load::Load;
+use super::output::Output;
+use super::values::{fault, key_value};
+
+#[derive(Args)]
+pub struct Compare {
+    /// The strategies to compare, separated by commas
+    #[arg(long, value_delimiter = ',', default_values_t = StrategyName::ALL)]
+    strategies: Vec<StrategyName>,
+    /// The store: a file, or a PostgreSQL server of the laboratory's own
+    #[arg(long, value_enum, default_value_t = StoreKind::Sqlite)]
+    store: StoreKind,
+    /// Replicas of the service
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    replicas: u16,
+    /// How often to run each strategy
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// A key of the service's configuration with its value, such as checkout.max_batch=1; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    overrides: Vec<(String, String)>,
+    #[arg(long = "fault", help = format!("What to break meanwhile, separated by commas: {FORMS}, which goes on until the end"), value_name = "FAULT@TIME", value_parser = fault, action = clap::ArgAction::Append)]
+    faults: Vec<String>,
+    /// Do not fire the same load at a shop without a lock beside the others: whether it breaks that one says what their
+    /// verdicts are worth
+    #[arg(long)]
+    no_control: bool,
+    #[command(flatten)]
+    load: Load,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) async fn run(arguments: Compare, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
+    let faults = Schedule::parse(&arguments.faults).map_err(anyhow::Error::msg)?;
+    let lease = Plan::lease(&arguments.overrides);
+    let plan = Plan {
+        strategies: arguments.strategies,
+        store: arguments.store,
+        replicas: arguments.replicas.into(),
+        repeat: arguments.repeat as usize,
+        scenario: arguments.load.scenario(&faults, lease),
+        overrides: arguments.overrides,
+        faults,
+        control: !arguments.no_control,
+    };
+    finish(&plan, &arguments.output, stop).await
+}
+
+/// Runs the plan, and shows and judges what came of it.
+pub(super) async fn finish(
+    plan: &Plan,
+    output: &Output,
+    stop: &CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let report = compare::compare_watched(plan, &(), stop).await?;
+    println!("{}", comparison(&report));
+    output.finish(&report)
+}

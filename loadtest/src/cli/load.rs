@@ -1,0 +1,90 @@
+//! The load: what the commands that fire orders have in common.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use clap::Args;
+use loadtest::compare::Length;
+use loadtest::faults::Schedule;
+use loadtest::scenario::Scenario;
+
+use super::values::{positive, quantity, share, top_up};
+
+/// Units in stock, where nobody says how many.
+const STOCK: i64 = 2_000;
+
+/// The load.
+#[derive(Args)]
+pub(super) struct Load {
+    /// Buyers at the same time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    buyers: u32,
+    /// Stop after so many orders [default: 4000; with faults, until 5 s after the last]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    orders: Option<u64>,
+    /// Stop after so long instead, such as 10s
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "orders")]
+    duration: Option<Duration>,
+    /// Orders per second (open loop: latency is measured from the intended start)
+    #[arg(long, allow_negative_numbers = true, value_parser = positive)]
+    rate: Option<f64>,
+    /// Units in stock at the beginning [default: 2000]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000))]
+    stock: Option<i64>,
+    /// Put more in stock whenever little is left, for so long, or always; 0s: not at all [default: until the faults are
+    /// over; with --duration and without --stock, for four fifths of it]
+    #[arg(long, value_name = "TIME", value_parser = top_up)]
+    top_up: Option<Duration>,
+    /// Units per order: a number, or a range such as 1..3
+    #[arg(long, default_value = "1", value_name = "N or N..M", allow_hyphen_values = true, value_parser = quantity)]
+    quantity: RangeInclusive<i64>,
+    /// The share of confirmed orders that is sent again with the same idempotency key
+    #[arg(long, default_value_t = 0.02, allow_negative_numbers = true, value_parser = share)]
+    replays: f64,
+    /// The share of confirmed orders that is given back
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
+    cancels: f64,
+    /// The share of attempts after which as many units are put in stock as they asked for
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
+    restocks: f64,
+    /// The share of orders that is sent twice at the same time, to two replicas, with the same idempotency key
+    #[arg(long, default_value_t = 0.01, allow_negative_numbers = true, value_parser = share)]
+    twins: f64,
+    /// The share of attempts after which the buyer looks at the stock, every second time under a shared lock
+    #[arg(long, default_value_t = 0.01, allow_negative_numbers = true, value_parser = share)]
+    looks: f64,
+    /// How long a buyer waits for an answer
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    patience: Duration,
+    /// What the quantities are drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl Load {
+    /// The scenario, in a laboratory with these faults and leases.
+    pub(super) fn scenario(self, faults: &Schedule, lease: Duration) -> Scenario {
+        let length = Length {
+            orders: self.orders,
+            duration: self.duration,
+            top_up: self.top_up,
+            stock_is_given: self.stock.is_some(),
+        };
+        let (amount, topped_up) = length.with(faults, lease);
+        Scenario {
+            buyers: self.buyers as usize,
+            amount,
+            rate: self.rate,
+            stock: self.stock.unwrap_or(STOCK),
+            quantity: self.quantity,
+            replays: self.replays,
+            cancels: self.cancels,
+            restocks: self.restocks,
+            looks: self.looks,
+            twins: self.twins,
+            topped_up,
+            patience: self.patience,
+            seed: self.seed,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! `loadtest run`: a load on somebody's deployment.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::bail;
+use clap::Args;
+use loadtest::client::Client;
+use loadtest::faults::Schedule;
+use loadtest::fleet::LEASE;
+use loadtest::progress::Progress;
+use loadtest::report::{Report, details};
+use loadtest::run::{self, FaultSource};
+use tokio_util::sync::CancellationToken;
+
+use super::load::Load;
+use super::output::Output;
+use super::values::{fault, target};
+
+#[derive(Args)]
+pub struct Run {
+    /// The address of a replica, such as http://127.0.0.1:8080; once for each
+    #[arg(long, required = true, value_name = "URL", value_parser = target)]
+    target: Vec<String>,
+    /// The service's admin.token
+    #[arg(long, env = "STOCKLOCK_ADMIN_TOKEN", hide_env_values = true, default_value = "")]
+    token: String,
+    /// What to burden the deployment with besides: slow-clients, which send their requests byte by byte
+    #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
+    faults: Vec<String>,
+    #[command(flatten)]
+    load: Load,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) async fn run(arguments: Run, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
+    let clients: Vec<_> =
+        arguments.target.iter().map(|target| Client::new(target, &arguments.token)).collect();
+    // Slow clients come at once, and want no time of their own.
+    let scenario = arguments.load.scenario(&Schedule::default(), LEASE);
+    let schedule = Schedule::parse(&arguments.faults).map_err(anyhow::Error::msg)?;
+    let faults = match schedule {
+        schedule if schedule.is_empty() => FaultSource::None,
+        schedule if schedule.is_slow_clients() => FaultSource::SlowClients,
+        _ => bail!(
+            "only a laboratory's replicas and servers can be broken (compare); a deployment can be given slow-clients"
+        ),
+    };
+    let progress = Arc::new(Progress::until(stop.clone(), scenario.stock));
+    let run = run::fire(&clients, &scenario, &progress, faults).await?;
+    println!("{}", details(&run));
+    let stopped = run.stopped;
+    arguments.output.finish(&Report { stopped, ..Report::new(vec![run], Vec::new()) })
+}

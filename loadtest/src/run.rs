@@ -1,0 +1,167 @@
+//! One run: a scenario fired at replicas, at a product made for it, and what it left, judged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use order_service::api::Info;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::evidence::{self, Broken, Circumstances};
+use crate::faults::{FaultMark, Injector, send_slowly};
+use crate::metrics::LockFigures;
+use crate::progress::{Bar, Progress};
+use crate::report::RunReport;
+use crate::runner;
+use crate::scenario::Scenario;
+use crate::series::Series;
+use crate::verdict::{Check, Status};
+
+/// Where the faults of a run come from.
+pub enum FaultSource<'a, 'f> {
+    /// Nothing.
+    None,
+    /// Something, by somebody else, at times that are not known here.
+    Elsewhere,
+    /// These, by somebody else.
+    Declared(Vec<Broken>),
+    /// Nothing, but slow clients come.
+    SlowClients,
+    /// From an injector.
+    Injected(&'a mut Injector<'f>),
+}
+
+/// Fires a scenario at the replicas behind `clients`, at a product made for it, and judges what it left.
+pub async fn fire(
+    clients: &[Client],
+    scenario: &Scenario,
+    progress: &Arc<Progress>,
+    faults: FaultSource<'_, '_>,
+) -> anyhow::Result<RunReport> {
+    let info = one_configuration(clients).await?;
+    let sku = format!("hair-dryer-{}", Uuid::new_v4());
+    create_product(clients, &sku, scenario.stock).await?;
+    let mut before = metrics(clients).await;
+    let lease = info.lease_ms.map(Duration::from_millis);
+    let bar = Bar::show(&info.strategy, progress, scenario.orders());
+    let firing = runner::run(clients, &sku, scenario, progress);
+    let (mut marks, mut spans, mut holds) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut unrecorded_lives, mut crashed) = (0, None::<Vec<String>>);
+    let mut broken = evidence::Faults::None;
+    let record = match faults {
+        FaultSource::None => firing.await,
+        FaultSource::Elsewhere => {
+            broken = evidence::Faults::Unknown;
+            firing.await
+        }
+        FaultSource::Declared(declared) => {
+            broken = evidence::Faults::Known { broken: declared, missed: Vec::new() };
+            firing.await
+        }
+        FaultSource::SlowClients => {
+            let mut slow_clients = JoinSet::new();
+            clients.iter().for_each(|client| send_slowly(client, &mut slow_clients));
+            firing.await
+        }
+        FaultSource::Injected(injector) => {
+            let record = injector.during(&sku, lease, firing).await?;
+            marks = injector.marks().to_vec();
+            broken = evidence::Faults::Known {
+                broken: marks.iter().map(FaultMark::broken).collect(),
+                // What a stopped run has not come to is not held against it.
+                missed: injector.missed(progress.stop().is_cancelled()),
+            };
+            for life in injector.lives() {
+                // The next life counts from nothing.
+                spans.push((std::mem::take(&mut before[life.replica]), life.metrics.clone()));
+                unrecorded_lives += usize::from(life.holds.is_none());
+                holds.extend(life.holds.clone());
+            }
+            crashed = Some(injector.crashed().to_vec());
+            record
+        }
+    };
+    drop(bar);
+    let seconds = record.took.as_secs_f64();
+    let generator_seconds = record.processor_time.as_secs_f64();
+    let circumstances = Circumstances {
+        sku,
+        initial_stock: scenario.stock,
+        patience: scenario.patience,
+        lease,
+        faults: broken,
+        of_ended_lives: holds,
+        unrecorded_lives,
+    };
+    let evidence = evidence::collect(clients, circumstances, record).await;
+    spans.extend(before.into_iter().zip(metrics(clients).await));
+    let lock = LockFigures::between(&spans);
+    let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);
+    report.generator_seconds = generator_seconds;
+    report.faults = marks;
+    report.stopped = progress.stop().is_cancelled();
+    report.series = Some(Series::of(&evidence, seconds));
+    if let Some(crashed) = crashed {
+        report.add(survived(&crashed));
+    }
+    Ok(report)
+}
+
+/// Whether all replicas lived, but for those that were killed, and stopped when they were asked to.
+pub fn survived(crashed: &[String]) -> Check {
+    let (status, detail) = match crashed.is_empty() {
+        true => (Status::Pass, "no replica ended or fell silent by itself".into()),
+        false => (Status::Fail, crashed.join("\n")),
+    };
+    Check { name: "replicas-survived".into(), status, detail }
+}
+
+/// Makes a product on the first replica, and sees to it that all the others sell the same one.
+async fn create_product(clients: &[Client], sku: &str, stock: i64) -> anyhow::Result<()> {
+    clients[0]
+        .create_product(sku, "Hair dryer", stock)
+        .await
+        .context("cannot make a product to sell; the load generator needs the service's admin.token")?;
+    for client in clients {
+        let seen = client.product(sku).await;
+        let same = seen.as_ref().is_ok_and(|product| product.stock == stock && product.version == 0);
+        let what = seen.map_or_else(|error| error.to_string(), |product| format!("{product:?}"));
+        ensure!(
+            same,
+            "{} and {} do not share a store: what was made on the first is not on the second ({what})",
+            clients[0].base(),
+            client.base()
+        );
+    }
+    Ok(())
+}
+
+/// What each replica has counted; empty for one that does not answer: what a dead one counted died with it.
+async fn metrics(clients: &[Client]) -> Vec<String> {
+    let mut metrics = Vec::new();
+    for client in clients {
+        metrics.push(client.metrics().await.unwrap_or_default());
+    }
+    metrics
+}
+
+/// The replicas must be of one configuration, or the verdict would be on none.
+async fn one_configuration(clients: &[Client]) -> anyhow::Result<Info> {
+    let mut infos = Vec::new();
+    for client in clients {
+        infos.push(client.info().await?);
+    }
+    let first = infos.first().context("there is no replica to fire at")?;
+    for (client, info) in clients.iter().zip(&infos) {
+        let alike = Info { replica: first.replica.clone(), ..info.clone() };
+        ensure!(
+            alike == *first,
+            "{} and {} are not of one configuration: {first:?} and {info:?}",
+            clients[0].base(),
+            client.base()
+        );
+    }
+    Ok(first.clone())
+}
