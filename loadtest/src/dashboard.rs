@@ -5,13 +5,14 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`routes`] | all addresses |
 //! | [`guard`] | keeps other sites out |
-//! | [`form`] | what a person can choose, and the plan it makes |
-//! | [`state`] | what goes on, and what has come of it |
-//! | [`job`] | carries one plan or experiment out at a time |
-//! | [`archive`] | keeps past runs |
-//! | [`pages`] | the three pages |
 //! | [`events`] | brings what changes to open pages |
+//! | [`pages`] | the three pages |
+//! | [`job`] | carries one plan or experiment out at a time |
+//! | [`state`] | what goes on, and what has come of it |
+//! | [`archive`] | keeps past runs |
+//! | [`form`] | what a person can choose, and the plan it makes |
 
 mod archive;
 mod events;
@@ -19,6 +20,7 @@ mod form;
 mod guard;
 mod job;
 mod pages;
+mod routes;
 mod state;
 
 use std::net::SocketAddr;
@@ -41,7 +43,7 @@ pub async fn serve(listen: SocketAddr, data: Option<PathBuf>) -> anyhow::Result<
     let dashboard = Arc::new(Dashboard::new(archive));
     let _job = job::StopOnDrop(Arc::clone(&dashboard));
     println!("dashboard on http://{}", listener.local_addr()?);
-    axum::serve(listener, pages::router(dashboard)).await.context("the dashboard broke off")
+    axum::serve(listener, routes::router(dashboard)).await.context("the dashboard broke off")
 }
 
 /// An address of this machine only.

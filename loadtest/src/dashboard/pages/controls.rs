@@ -23,7 +23,7 @@ const TYPED: [(&str, &str, &str, &str); 10] = [
 ];
 
 /// The fields with what is in them, and what is wrong with it.
-pub(super) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> Markup {
+pub(in crate::dashboard) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> Markup {
     let mistake = |name: &str| mistakes.and_then(|mistakes| mistakes.get(name));
     html! {
         fieldset aria-describedby=[mistake("strategy").map(|_| "strategy-mistake")] {
@@ -84,7 +84,7 @@ fn choice(
 }
 
 /// The buttons, as far as they can be pressed now.
-pub(super) fn buttons(inner: &Inner) -> Markup {
+pub(in crate::dashboard) fn buttons(inner: &Inner) -> Markup {
     let busy = inner.is_busy();
     html! {
         div.buttons {
@@ -101,7 +101,7 @@ pub(super) fn buttons(inner: &Inner) -> Markup {
 }
 
 /// The same for a terminal.
-pub(super) fn command_line(form: &Form) -> Markup {
+pub(in crate::dashboard) fn command_line(form: &Form) -> Markup {
     html! {
         div {
             p.note #command-label { "The same on a terminal" }
@@ -111,7 +111,7 @@ pub(super) fn command_line(form: &Form) -> Markup {
 }
 
 /// The command line of a form, or what is wrong with it.
-pub(super) fn command(form: &Form) -> String {
+pub(in crate::dashboard) fn command(form: &Form) -> String {
     match form.plan() {
         Ok(plan) => plan.command_line(),
         Err(mistakes) => {

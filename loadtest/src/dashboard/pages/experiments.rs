@@ -9,7 +9,7 @@ use crate::report::html::layout;
 use crate::report::html::verdict::{Tone, icon};
 
 /// The page.
-pub(super) fn page(inner: &Inner) -> Markup {
+pub(in crate::dashboard) fn page(inner: &Inner) -> Markup {
     let body = html! {
         h1 { "The claims of the course" }
         p.note { "None is scripted to its answer: what is observed comes from the database, the lock service or the clock." }

@@ -9,7 +9,7 @@ use crate::report::html::verdict::chip;
 use crate::report::html::{content, downloads, layout};
 
 /// The list, and a comparison where the query asks for one.
-pub(super) fn page(archive: &Archive, query: &str) -> Markup {
+pub(in crate::dashboard) fn page(archive: &Archive, query: &str) -> Markup {
     let asked = |wanted: &str| {
         let mut pairs = form_urlencoded::parse(query.as_bytes());
         pairs.find(|(name, _)| name == wanted).map(|(_, id)| id.into_owned())
@@ -125,7 +125,7 @@ fn both(strategy: &str, a: Option<&RunReport>, b: Option<&RunReport>) -> Markup 
 }
 
 /// One past suite.
-pub(super) fn one(id: &str, kept: &Kept) -> Markup {
+pub(in crate::dashboard) fn one(id: &str, kept: &Kept) -> Markup {
     let when = kept.at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
     let body = html! {
         p.note { "Run of " (when) ". " a href={ "/?" (kept.form) } { "The same choices again" } }
@@ -137,7 +137,7 @@ pub(super) fn one(id: &str, kept: &Kept) -> Markup {
 }
 
 /// A suite as files.
-pub(super) fn files(id: &str) -> Markup {
+pub(in crate::dashboard) fn files(id: &str) -> Markup {
     html! {
         section.card id="downloads" {
             h2 { "Downloads" }

@@ -19,7 +19,12 @@ pub(in crate::dashboard) fn shown(query: &str) -> Option<usize> {
 }
 
 /// The page.
-pub(super) fn page(inner: &Inner, form: &Form, show: Option<usize>, mistakes: Option<Mistakes>) -> Markup {
+pub(in crate::dashboard) fn page(
+    inner: &Inner,
+    form: &Form,
+    show: Option<usize>,
+    mistakes: Option<Mistakes>,
+) -> Markup {
     let mut parts = parts(inner, show).into_iter();
     let mut part = |id: &str| {
         let part = parts.next().filter(|part| part.id == id);

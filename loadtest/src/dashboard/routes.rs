@@ -1,0 +1,147 @@
+//! All addresses of the dashboard: the pages, their files, and the buttons on them.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use maud::html;
+
+use super::form::Form;
+use super::pages::{controls, experiments, past, run};
+use super::state::Dashboard;
+use super::{events, guard, job};
+use crate::experiments as claims;
+use crate::report::html::{downloads, layout};
+
+type Shared = State<Arc<Dashboard>>;
+
+/// The router, for whoever serves it on an address of this machine.
+pub(super) fn router(dashboard: Arc<Dashboard>) -> Router {
+    Router::new()
+        .route("/", get(show_run))
+        .route("/run", post(start))
+        .route("/stop", post(stop))
+        .route("/command", get(command))
+        .route("/events", get(events::stream))
+        .route("/experiments", get(show_experiments))
+        .route("/experiments/{name}", post(try_claim))
+        .route("/runs", get(show_past))
+        .route("/runs/{file}", get(show_kept))
+        .route("/style.css", get(|| async { file("text/css", layout::STYLE) }))
+        .route("/page.js", get(|| async { file("text/javascript", include_str!("page.js")) }))
+        .route("/icon.svg", get(icon))
+        .layer(from_fn(guard::ours_only))
+        .with_state(dashboard)
+}
+
+async fn show_run(State(dashboard): Shared, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let inner = dashboard.lock();
+    // Without a form in the address, the form of what goes on or was the last.
+    let form = match &inner.suite {
+        Some(suite) if !query.contains("stock=") => suite.form.clone(),
+        _ => Form::parse(&query),
+    };
+    page(run::page(&inner, &form, run::shown(&query), None))
+}
+
+async fn start(State(dashboard): Shared, body: String) -> Response {
+    let mut form = Form::parse(&body);
+    let all = form_urlencoded::parse(body.as_bytes()).any(|(name, _)| name == "all");
+    if all {
+        form = form.with_all_strategies();
+    }
+    let refused = |form: &Form, mistakes| {
+        let inner = dashboard.lock();
+        (StatusCode::UNPROCESSABLE_ENTITY, page(run::page(&inner, form, None, Some(mistakes))))
+            .into_response()
+    };
+    let plan = match form.plan() {
+        Ok(plan) => plan,
+        Err(mistakes) => return refused(&form, mistakes),
+    };
+    let query = form.query();
+    match job::run(&dashboard, form, plan) {
+        Ok(()) => see_other(&format!("/?{query}")),
+        Err(job::Busy) => busy(),
+    }
+}
+
+async fn stop(State(dashboard): Shared, body: String) -> Response {
+    job::stop(&dashboard);
+    let back = form_urlencoded::parse(body.as_bytes()).any(|(name, _)| name == "experiments");
+    see_other(&if back { "/experiments".into() } else { format!("/?{}", Form::parse(&body).query()) })
+}
+
+async fn command(RawQuery(query): RawQuery) -> Response {
+    let form = Form::parse(&query.unwrap_or_default());
+    file("text/plain; charset=utf-8", controls::command(&form))
+}
+
+async fn show_experiments(State(dashboard): Shared) -> Response {
+    page(experiments::page(&dashboard.lock()))
+}
+
+async fn try_claim(State(dashboard): Shared, Path(name): Path<String>) -> Response {
+    let Some(experiment) = claims::all().into_iter().find(|experiment| experiment.name == name) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    match job::experiment(&dashboard, experiment) {
+        Ok(()) => see_other(&format!("/experiments#{name}")),
+        Err(job::Busy) => busy(),
+    }
+}
+
+async fn show_past(State(dashboard): Shared, RawQuery(query): RawQuery) -> Response {
+    page(past::page(&dashboard.lock().archive, &query.unwrap_or_default()))
+}
+
+async fn show_kept(State(dashboard): Shared, Path(file_name): Path<String>) -> Response {
+    let (id, kind) = file_name.split_once('.').unwrap_or((&file_name, ""));
+    let kept = dashboard.lock().archive.load(id);
+    let Some(kept) = kept else { return StatusCode::NOT_FOUND.into_response() };
+    let report = &kept.report;
+    let (content_type, text) = match kind {
+        "" => return page(past::one(id, &kept)),
+        "json" => {
+            ("application/json", serde_json::to_string_pretty(report).expect("a report can be written"))
+        }
+        "csv" => ("text/csv; charset=utf-8", downloads::csv(report)),
+        "html" => ("text/html; charset=utf-8", crate::report::html::page(report)),
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let attachment = format!("attachment; filename=\"stocklock-{id}.{kind}\"");
+    ([(CONTENT_TYPE, content_type), (CONTENT_DISPOSITION, attachment.as_str())], text).into_response()
+}
+
+async fn icon() -> Response {
+    let sign = html! {
+        svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" color="#0b7ac4" { (layout::mark()) }
+    };
+    file("image/svg+xml", sign.into_string())
+}
+
+fn page(markup: maud::Markup) -> Response {
+    file("text/html; charset=utf-8", markup.into_string())
+}
+
+fn file(content_type: &'static str, text: impl IntoResponse) -> Response {
+    ([(CONTENT_TYPE, content_type)], text).into_response()
+}
+
+fn see_other(address: &str) -> Response {
+    (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response()
+}
+
+fn busy() -> Response {
+    let body = html! {
+        h1 { "Something goes on already" }
+        p { "One run at a time: two at once would spoil each other's figures. " a href="/" { "See it" } " or stop it first." }
+    };
+    (StatusCode::CONFLICT, page(layout::served("Busy", "", &body))).into_response()
+}
