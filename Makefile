@@ -70,6 +70,10 @@ screenshots: servers ## Take the pictures of the dashboard anew
 	STOCKLOCK_SCREENSHOTS=$(CURDIR)/loadtest/screenshots \
 		cargo test --locked -p loadtest --test dashboard the_page_can_be_looked_at
 
+.PHONY: drawings
+drawings: ## Draw the modules in ARCHITECTURE.md anew
+	STOCKLOCK_DRAW=1 cargo test --locked -p loadtest --test architecture
+
 .PHONY: openapi
 openapi: ## Write openapi.yaml anew
 	cargo run --locked -p order-service -- openapi > openapi.yaml

@@ -108,7 +108,10 @@ async fn a_lock_that_others_keep_is_waited_for_only_so_long() {
     });
     assert_eq!(a.status(), 201);
     assert_eq!(problem(b).await.1, "lock-timeout");
-    assert!((200..800).contains(&waited.as_millis()), "waited {waited:?}, and the holder's order takes 800 ms");
+    assert!(
+        (200..800).contains(&waited.as_millis()),
+        "waited {waited:?}, and the holder's order takes 800 ms"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
