@@ -1,4 +1,5 @@
-//! A clock of a server's own, which can be stepped: libfaketime stands between the server and the system's clock.
+//! A clock of a server's own, which can be stepped: libfaketime stands between the server and the system's
+//! clock.
 
 use std::ffi::OsString;
 use std::io;
@@ -19,8 +20,9 @@ pub fn can_step_clocks() -> bool {
     library().is_some()
 }
 
-/// The clock of one server: so many seconds ahead of the system's. Only the time of day is stepped; what counts how much time
-/// has passed (`CLOCK_MONOTONIC`) goes on as before, as when an administrator or NTP sets a clock.
+/// The clock of one server: so many seconds ahead of the system's. Only the time of day is stepped; what
+/// counts how much time has passed (`CLOCK_MONOTONIC`) goes on as before, as when an administrator or NTP
+/// sets a clock.
 #[derive(Debug)]
 pub(crate) struct Clock {
     library: PathBuf,
@@ -38,14 +40,15 @@ impl Clock {
         Ok(Some(clock))
     }
 
-    /// The command that runs `program` by the clock, whose arguments may follow. The file is read whenever the time is.
+    /// The command that runs `program` by the clock, whose arguments may follow. The file is read whenever
+    /// the time is.
     pub(crate) fn run(&self, user: Option<&User>, program: &Path) -> Command {
         // What it makes in memory belongs to whom it is loaded by: that must not be who changes the user.
         let mut command = as_user(user, Path::new("env"));
         let mut preload = OsString::from("LD_PRELOAD=");
         preload.push(&self.library);
-        // Memory from the C library: another allocator (jemalloc, in Redis) asks what time it is while it is asked for memory to
-        // find that out, and waits for itself.
+        // Memory from the C library: another allocator (jemalloc, in Redis) asks what time it is while it is
+        // asked for memory to find that out, and waits for itself.
         preload.push(" libc.so.6");
         let mut file = OsString::from("FAKETIME_TIMESTAMP_FILE=");
         file.push(&self.file);

@@ -53,7 +53,7 @@ const ATTEMPTS: usize = 5;
 const ADDRESS_IN_USE: &str = "Address already in use";
 
 impl ServerError {
-    /// Whether somebody else has taken the address between its choice and the server's start.
+    /// Whether another process has taken the address between its choice and the server's start.
     pub(crate) fn is_address_in_use(&self) -> bool {
         matches!(self, Self::Process(ProcessError::NotReady { tail, .. }) if tail.contains(ADDRESS_IN_USE))
     }
@@ -65,7 +65,7 @@ impl ServerError {
     }
 }
 
-/// Calls `start`, which chooses its ports afresh each time, until it does not fail for their being taken.
+/// Calls `start`, which chooses new ports each time, until it does not fail for their being taken.
 pub(crate) async fn on_fresh_ports<T, Started: Future<Output = Result<T, ServerError>>>(
     start: impl Fn() -> Started,
 ) -> Result<T, ServerError> {
@@ -78,12 +78,12 @@ pub(crate) async fn on_fresh_ports<T, Started: Future<Output = Result<T, ServerE
     start().await
 }
 
-/// A port that nobody listens on at this moment.
+/// A port that no process listens on at this moment.
 pub(crate) fn free_port() -> Result<u16, ServerError> {
     Ok(free_ports(1)?[0])
 }
 
-/// Different ports that nobody listens on at this moment.
+/// Different ports that no process listens on at this moment.
 pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, ServerError> {
     // All are held until the last is chosen, or one might be chosen twice.
     let listeners: Result<Vec<_>, _> =

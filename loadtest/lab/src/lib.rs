@@ -55,7 +55,7 @@ impl Lab {
         Ok(Self { directory: tempfile::Builder::new().prefix("stocklock-lab-").tempdir()? })
     }
 
-    /// The directory.
+    /// The directory of the files and logs; it is there as long as the value.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -65,7 +65,7 @@ impl Lab {
         self.directory.path().join(name)
     }
 
-    /// Leaves the directory where it is, for somebody to look at.
+    /// Leaves the directory where it is, to be read later.
     pub fn keep(mut self) -> PathBuf {
         self.directory.disable_cleanup(true);
         self.directory.path().into()

@@ -17,8 +17,8 @@ pub(crate) enum Limited {
     Files,
 }
 
-/// Sets a limit of the process `id`, which runs as `user` if one is given, or lifts it. What is beyond it already stays as it
-/// is.
+/// Sets a limit of the process `id`, which runs as `user` if one is given, or lifts it. What is beyond it
+/// already stays as it is.
 pub(crate) async fn limit(
     id: i32,
     user: Option<&User>,

@@ -9,8 +9,8 @@ pub fn die_with_parent() {
     {
         use nix::sys::prctl::set_pdeathsig;
         use nix::sys::signal::Signal;
-        // Also ends a process that is stopped. What remains is the moment before this line, for which there is
-        // the pipe.
+        // Also ends a process that is stopped. What remains is the moment before this line, for which there
+        // is the pipe.
         if let Err(error) = set_pdeathsig(Signal::SIGKILL) {
             eprintln!("cannot ask to be ended with the parent: {error}");
         }

@@ -21,7 +21,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// The unprivileged user whom root lets the server run as: PostgreSQL refuses to run as root.
 const SERVER_USER: &str = "postgres";
 
-/// A PostgreSQL server on a free port, with its data in a directory of its own; fsync is on, as in production.
+/// A PostgreSQL server on a free port, with its data in a directory of its own; fsync is on, as in
+/// production.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
@@ -33,8 +34,8 @@ pub struct Postgres {
 /// The database that every server has.
 const DATABASE: &str = "postgres";
 
-/// How large the files of the log are of a server that is made to be broken: a file of that size must fit on a disk that is
-/// full for all that is larger.
+/// How large the files of the log are of a server that is made to be broken: a file of that size must fit on
+/// a disk that is full for all that is larger.
 const SEGMENT: u64 = 1024 * 1024;
 
 /// The command that installs the server.
@@ -68,8 +69,9 @@ impl Postgres {
         Ok(Self { process, port, clock, lab })
     }
 
-    /// Lets the disk of a server that was started breakable be full, as far as its clients' connections are concerned: no
-    /// table or index of a mebibyte can grow. `false` makes room. [`refusals`](Self::refusals) tells whether anybody noticed.
+    /// Lets the disk of a server that was started breakable be full, as far as its clients' connections are
+    /// concerned: no table or index of a mebibyte can grow. `false` makes room. [`refusals`](Self::refusals)
+    /// tells whether anybody noticed.
     pub async fn fill_disk(&self, full: bool) -> Result<(), ProcessError> {
         let (user, limit) = (server_user(), full.then_some(SEGMENT));
         self.process.limit_file_size(limit, "postgres: stocklock ", user.as_ref()).await
@@ -90,8 +92,8 @@ impl Postgres {
         self.query(one_by_one).await.map(drop)
     }
 
-    /// Runs statements in the database `postgres` and answers the rows of the last one as text: a line for each, with
-    /// `|` between the columns.
+    /// Runs statements in the database `postgres` and returns the rows of the last one as text: a line for
+    /// each, with `|` between the columns.
     pub async fn query(&self, statements: &str) -> std::io::Result<String> {
         let binaries = binaries().ok_or(std::io::ErrorKind::NotFound)?;
         let mut psql = Command::new(binaries.join("psql"));
@@ -189,8 +191,8 @@ impl Server for Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // Connections end by themselves when the server is gone, but not those that are paused. One that has been
-        // killed has none.
+        // Connections end by themselves when the server is gone, but not those that are paused. One that has
+        // been killed has none.
         self.process.kill_family().ok();
     }
 }
@@ -241,7 +243,10 @@ async fn serve(lab: &Lab, port: u16, clock: Option<&Clock>) -> Result<Process, S
     let is_ready = |id| {
         let mut probe = Command::new(binaries.join("pg_isready"));
         probe.args(["-q", "-h", "127.0.0.1", "-p", &port]).stdin(Stdio::null());
-        async move { has_announced_itself(lab, id) && probe.status().await.is_ok_and(|status| status.success()) }
+        async move {
+            let answers = async { probe.status().await.is_ok_and(|status| status.success()) };
+            has_announced_itself(lab, id) && answers.await
+        }
     };
     let log = lab.file("postgres.log");
     let process = Process::start_and_probe("PostgreSQL", server, log, START_TIMEOUT, is_ready).await?;
@@ -249,8 +254,8 @@ async fn serve(lab: &Lab, port: u16, clock: Option<&Clock>) -> Result<Process, S
     Ok(process)
 }
 
-/// Whether the file that the server keeps about itself says that it is ready, and is not one that an earlier server
-/// left behind: the id comes first, the status last.
+/// Whether the file that the server keeps about itself says that it is ready, and is not one that an earlier
+/// server left behind: the id comes first, the status last.
 fn has_announced_itself(lab: &Lab, id: i32) -> bool {
     let file = std::fs::read_to_string(lab.file("data").join("postmaster.pid")).unwrap_or_default();
     let mut lines = file.lines().map(str::trim);

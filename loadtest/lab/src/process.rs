@@ -48,7 +48,7 @@ pub enum ProcessError {
         name: String,
         /// What it did instead.
         what: String,
-        /// Its log.
+        /// The file that its output goes to.
         log: PathBuf,
         /// The last lines of its log.
         tail: String,
@@ -87,7 +87,7 @@ impl Process {
     }
 
     /// Starts `command` with its output going to `log`, and waits until a line of its standard output begins
-    /// with `ready`; answers the rest of that line too.
+    /// with `ready`; returns the rest of that line too.
     pub async fn start(
         name: impl Into<String>,
         command: Command,
@@ -111,8 +111,9 @@ impl Process {
         }
     }
 
-    /// Starts `command` with its output going to `log`, and waits until `is_ready` says so, which is asked again
-    /// and again. It is given the id of the process, since whoever answers at its address may be another.
+    /// Starts `command` with its output going to `log`, and waits until `is_ready` says so, which is asked
+    /// again and again. It is given the id of the process, since whoever answers at its address may be
+    /// another.
     pub async fn start_and_probe<Probe: Future<Output = bool>>(
         name: impl Into<String>,
         command: Command,
@@ -142,7 +143,7 @@ impl Process {
         &self.name
     }
 
-    /// Its process id.
+    /// Its process id, which is still its own after its end, until the value is dropped.
     pub fn id(&self) -> i32 {
         self.pid.as_raw()
     }
@@ -152,7 +153,8 @@ impl Process {
         self.child.kill().await.map_err(|error| self.failed(error))
     }
 
-    /// Stops it in its tracks, as a long garbage collection would: SIGSTOP. Returns when all its threads have stopped.
+    /// Stops it in its tracks, as a long garbage collection would: SIGSTOP. Returns when all its threads have
+    /// stopped.
     pub fn pause(&self) -> Result<(), ProcessError> {
         self.signal(Signal::SIGSTOP)?;
         until_stopped(self.pid);
@@ -178,7 +180,7 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Its log.
+    /// The file that its output goes to, with that of its lives before, where it was started again.
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -206,8 +208,8 @@ impl Process {
         limit(self.id(), None, Limited::Files, most).await
     }
 
-    /// Limits the size of the files that the process, which runs as `user`, and those of its children write whose command
-    /// lines begin with `children_of`; `None` lifts that.
+    /// Limits the size of the files that the process, which runs as `user`, and those of its children write
+    /// whose command lines begin with `children_of`; `None` lifts that.
     pub(crate) async fn limit_file_size(
         &self,
         bytes: Option<u64>,
@@ -226,7 +228,8 @@ impl Process {
         Ok(())
     }
 
-    /// Stops the process and its children, whatever sessions those have made themselves. Returns when all have stopped.
+    /// Stops the process and its children, whatever sessions those have made themselves. Returns when all
+    /// have stopped.
     pub(crate) fn pause_family(&self) -> Result<(), ProcessError> {
         // One that is stopped makes no more children.
         self.pause()?;
@@ -247,7 +250,8 @@ impl Process {
         self.resume()
     }
 
-    /// Ends the process and its children with SIGKILL, whether they are stopped or not. Answers who they were.
+    /// Ends the process and its children with SIGKILL, whether they are stopped or not. Returns who they
+    /// were.
     pub(crate) fn kill_family(&self) -> Result<Vec<Pid>, ProcessError> {
         // A process that is stopped makes no more children; one that is dead has none that could be listed.
         self.pause()?;
@@ -269,8 +273,8 @@ impl Process {
     }
 }
 
-/// Copies an output to a log, line by line, and tells what follows `ready` on the first line that begins so. The
-/// task ends with the output.
+/// Copies an output to a log, line by line, and tells what follows `ready` on the first line that begins so.
+/// The task ends with the output.
 fn copy_and_find(
     output: impl tokio::io::AsyncRead + Unpin + Send + 'static,
     log: PathBuf,
@@ -299,7 +303,8 @@ fn copy_and_find(
     (receiver, copied)
 }
 
-/// Waits until none of these runs any more. They are nobody's to wait for in another way: their parent is dead.
+/// Waits until none of these runs any more. They are nobody's to wait for in another way: their parent is
+/// dead.
 pub(crate) async fn until_gone(processes: &[Pid], within: Duration) -> bool {
     let give_up = Instant::now() + within;
     while processes.iter().any(|pid| is_running(*pid)) {
@@ -311,8 +316,8 @@ pub(crate) async fn until_gone(processes: &[Pid], within: Duration) -> bool {
     true
 }
 
-/// Waits until a process to which SIGSTOP was sent has stopped, or has ended. The signal takes a moment: what runs on another
-/// processor goes on until it comes.
+/// Waits until a process to which SIGSTOP was sent has stopped, or has ended. The signal takes a moment: what
+/// runs on another processor goes on until it comes.
 fn until_stopped(pid: Pid) {
     let is_stopped = |state: Option<char>| state.is_none_or(|state| ['T', 't', 'Z', 'X'].contains(&state));
     let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();

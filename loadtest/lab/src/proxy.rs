@@ -22,8 +22,8 @@ use route::{Passed, Route};
 /// connection to it is a connection to the server.
 ///
 /// Every change applies at once, to connections that are there as well as to those that come; bytes that the
-/// operating system has been given already arrive. A connection that the proxy has not accepted yet counts as one
-/// that comes. The drop ends the proxy and all its connections, as soon as the runtime gets to it.
+/// operating system has been given already arrive. A connection that the proxy has not accepted yet counts as
+/// one that comes. The drop ends the proxy and all its connections, as soon as the runtime gets to it.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -33,8 +33,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy on a free port of 127.0.0.1, in front of the server at `upstream`: host and port. The server
-    /// need not be there: a connection that it does not take is reset.
+    /// Starts a proxy on a free port of 127.0.0.1, in front of the server at `upstream`: host and port. The
+    /// server need not be there: a connection that it does not take is reset.
     pub async fn start(upstream: &str) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -49,21 +49,23 @@ impl Proxy {
         self.address
     }
 
-    /// Delivers everything that goes in a direction so much later than it comes. As much passes as without a delay,
-    /// up to four mebibytes on their way per connection. A delay of zero ends it, also for what is on its way.
+    /// Delivers everything that goes in a direction so much later than it comes. As much passes as without a
+    /// delay, up to four mebibytes on their way per connection. A delay of zero ends it, also for what is on
+    /// its way.
     pub fn delay(&self, direction: Direction, delay: Duration) {
         self.route.send_modify(|route| route.lane_mut(direction).delay = delay);
     }
 
-    /// Lets nothing pass any more in a direction, and tells nobody: connections stay open, also when the other side
-    /// closes them, and new ones are accepted. What is sent is kept, up to four mebibytes per connection, after
-    /// which no more is read. It is delivered when the route is [healed](Self::heal), as TCP would send it again,
-    /// unless its connection is [cut](Self::cut) before.
+    /// Lets nothing pass any more in a direction, without a sign of it: connections stay open, also when the
+    /// other side closes them, and new ones are accepted. What is sent is kept, up to four mebibytes per
+    /// connection, after which no more is read. It is delivered when the route is [healed](Self::heal), as
+    /// TCP would send it again, unless its connection is [cut](Self::cut) before.
     pub fn blackhole(&self, direction: Direction) {
         self.route.send_modify(|route| route.lane_mut(direction).blackholed = true);
     }
 
-    /// Resets all connections on both sides, with what is on its way on them. New ones are accepted as before.
+    /// Resets all connections on both sides, with what is on its way on them. New ones are accepted as
+    /// before.
     pub fn cut(&self) {
         self.route.send_modify(|route| route.cuts += 1);
     }

@@ -69,9 +69,9 @@ impl Redis {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Sends one command over a connection of its own and answers the reply as text: strings and numbers as they
-    /// are, nothing as `(nil)`, the elements of an array one a line. A reply that is an error, or that is not there
-    /// within ten seconds, is an error here.
+    /// Sends one command over a connection of its own and returns the reply as text: strings and numbers as
+    /// they are, nothing as `(nil)`, the elements of an array one a line. A reply that is an error, or that
+    /// is not there within ten seconds, is an error here.
     pub async fn command(&self, words: &[&str]) -> std::io::Result<String> {
         resp::call(self.port, words).await
     }
@@ -96,8 +96,8 @@ impl Redis {
         self.process.resume()
     }
 
-    /// Starts the server again that was killed, empty, on the same port. One that was started as a replica is a
-    /// replica again, whether it was promoted or not; its primary need not be there.
+    /// Starts the server again that was killed, empty, on the same port. One that was started as a replica is
+    /// a replica again, whether it was promoted or not; its primary need not be there.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
         self.process = serve(&self.lab, self.port, self.primary, self.clock.as_ref(), None).await?;
         Ok(())

@@ -22,7 +22,8 @@ pub trait Server: Any + fmt::Debug + Send + Sync {
     /// Where it listens for clients: host and port, of each of its processes that has clients.
     fn addresses(&self) -> Vec<String>;
 
-    /// What its clients are configured with, to reach it at `addresses`: its own, or those of proxies before them.
+    /// What its clients are configured with, to reach it at `addresses`: its own, or those of proxies before
+    /// them.
     fn url_at(&self, addresses: &[String]) -> String;
 
     /// What its clients are configured with.
@@ -42,7 +43,8 @@ pub trait Server: Any + fmt::Debug + Send + Sync {
     /// Lets it go on, by SIGCONT. One that was not stopped is left alone.
     fn resume(&self) -> Result<(), ServerError>;
 
-    /// Whether it can serve, as far as it depends on its processes' finding each other: of several, one has to lead.
+    /// Whether it can serve, as far as it depends on its processes' finding each other: of several, one has
+    /// to lead.
     async fn is_led(&self) -> bool {
         true
     }
@@ -57,10 +59,11 @@ pub trait Server: Any + fmt::Debug + Send + Sync {
 /// How a server is set up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Setup {
-    /// Whether it has a clock of its own, where libfaketime is installed and it looks at the time of day; PostgreSQL also
-    /// has a disk that can be full.
+    /// Whether it has a clock of its own, where libfaketime is installed and it looks at the time of day;
+    /// PostgreSQL also has a disk that can be full.
     pub is_breakable: bool,
-    /// Whether it is several processes, as in production, between which the network can be broken; where that exists.
+    /// Whether it is several processes, as in production, between which the network can be broken; where that
+    /// exists.
     pub is_ensemble: bool,
 }
 

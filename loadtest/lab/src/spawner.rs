@@ -1,7 +1,7 @@
 //! One thread that starts all processes.
 //!
-//! Linux ends a child when the *thread* that started it ends. Threads of a runtime come and go; this one stays
-//! for as long as the process.
+//! Linux ends a child when the *thread* that started it ends. Threads of a runtime come and go; this one
+//! stays for as long as the process.
 
 use std::io;
 use std::sync::OnceLock;

@@ -38,8 +38,8 @@ impl Zookeeper {
         self.node.address()
     }
 
-    /// What the server says about itself: the answer to the four-letter word `mntr`. A server that does not answer
-    /// within a second is an error.
+    /// What the server says about itself: the answer to the four-letter word `mntr`. A server that does not
+    /// answer within a second is an error.
     pub async fn monitor(&self) -> std::io::Result<BTreeMap<String, String>> {
         self.node.monitor().await
     }
@@ -64,8 +64,8 @@ impl Zookeeper {
         self.node.restart(Until::Serves).await
     }
 
-    /// Ends the server, lets the next sequential child of an empty `node` have the number `counter`, and starts the
-    /// server again on the same data and port.
+    /// Ends the server, lets the next sequential child of an empty `node` have the number `counter`, and
+    /// starts the server again on the same data and port.
     pub async fn restart_with_counter(&mut self, node: &str, counter: i32) -> Result<(), ServerError> {
         // What has happened is in the snapshot that is made at the start.
         self.kill().await?;

@@ -14,7 +14,8 @@ fn children(server: i32) -> Vec<i32> {
     list.split_whitespace().map(|id| id.parse().expect("an id is a number")).collect()
 }
 
-/// The state of a process in a letter; `None` when it is gone, or only waits for somebody to take note of its end.
+/// The state of a process in a letter; `None` when it is gone, or only waits for somebody to take note of its
+/// end.
 fn state(process: i32) -> Option<char> {
     let status = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // It follows the name, which is in parentheses and may have anything in it.

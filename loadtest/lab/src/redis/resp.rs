@@ -12,7 +12,7 @@ use tokio::time::timeout;
 /// How long a reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sends a command to the server on `port` and answers its reply as text.
+/// Sends a command to the server on `port` and returns its reply as text.
 pub(super) async fn call(port: u16, words: &[&str]) -> io::Result<String> {
     let reply = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;

@@ -15,11 +15,11 @@ use crate::{Process, ProcessError, Proxy, Server, ServerKind};
 /// How many ports a server has: for its clients, for the leader's proposals, and for elections.
 const PORTS: usize = 3;
 
-/// An ensemble of ZooKeeper servers on free ports, as production has it: it serves for as long as more than half of
-/// its servers do. Servers are numbered from 0.
+/// An ensemble of ZooKeeper servers on free ports, as production has it: it serves for as long as more than
+/// half of its servers do. Servers are numbered from 0.
 ///
-/// A leader that is killed is replaced within about a second. One that is paused is missed after a second, and then
-/// replaced.
+/// A leader that is killed is replaced within about a second. One that is paused is missed after a second,
+/// and then replaced.
 #[derive(Debug)]
 pub struct Ensemble {
     nodes: Vec<Node>,
@@ -49,8 +49,8 @@ impl Ensemble {
             .await
     }
 
-    /// The same with a [link](Self::link) between each two servers that can be broken. A follower that cannot hear its
-    /// leader any more goes on serving reads for ten seconds, as servers do by default.
+    /// The same with a [link](Self::link) between each two servers that can be broken. A follower that cannot
+    /// hear its leader any more goes on serving reads for ten seconds, as servers do by default.
     ///
     /// # Panics
     /// With a size of zero.
@@ -66,8 +66,8 @@ impl Ensemble {
             Silence::Short => Links::new(),
             Silence::Usual => links_between(&ports).await.map_err(ServerError::prepare("a network"))?,
         };
-        // In ticks of 200 milliseconds: a follower has so long to take over the leader's data, and to show that it is
-        // alive. An ensemble of one elects a leader, too.
+        // In ticks of 200 milliseconds: a follower has so long to take over the leader's data, and to show
+        // that it is alive. An ensemble of one elects a leader, too.
         let limits = match tolerated {
             Silence::Short => "initLimit=25\nsyncLimit=5",
             Silence::Usual => "initLimit=50\nsyncLimit=50",
@@ -123,8 +123,8 @@ impl Ensemble {
         self.nodes[server].address()
     }
 
-    /// Which server leads; `None` during an election, and where too few serve. One that is paused is asked in vain
-    /// for a second, and does not count.
+    /// Which server leads; `None` during an election, and where too few serve. One that is paused is asked in
+    /// vain for a second, and does not count.
     pub async fn leader(&self) -> Option<usize> {
         let roles = self.roles().await.into_iter().enumerate();
         let leaders = roles.filter_map(|(server, role)| Some((server, role?))).filter(|(_, role)| role.leads);
@@ -132,14 +132,14 @@ impl Ensemble {
         leaders.max_by_key(|(_, role)| role.zxid).map(|(server, _)| server)
     }
 
-    /// What a server says about itself: the answer to the four-letter word `mntr`. A server that does not answer
-    /// within a second, or does not serve, is an error.
+    /// What a server says about itself: the answer to the four-letter word `mntr`. A server that does not
+    /// answer within a second, or does not serve, is an error.
     pub async fn monitor(&self, server: usize) -> io::Result<BTreeMap<String, String>> {
         self.nodes[server].monitor().await
     }
 
-    /// The network on which `follower` hears `leader` and replies to it, whenever those two are that to each other. What
-    /// they vote with takes another way.
+    /// The network on which `follower` hears `leader` and replies to it, whenever those two are that to each
+    /// other. What they vote with takes another way.
     ///
     /// # Panics
     /// When the ensemble was not started with [links](Self::start_linked), or there are no such two servers.
@@ -157,8 +157,8 @@ impl Ensemble {
         self.nodes[server].process.kill().await
     }
 
-    /// Starts a server again that was killed, on the same data and ports, and waits until it answers; whether it
-    /// serves depends on the others.
+    /// Starts a server again that was killed, on the same data and ports, and waits until it answers; whether
+    /// it serves depends on the others.
     pub async fn restart(&mut self, server: usize) -> Result<(), ServerError> {
         self.nodes[server].restart(Until::Answers).await
     }

@@ -1,5 +1,5 @@
-//! The file in which a ZooKeeper server keeps its tree, to be changed while the server is down: for states that it takes
-//! years to reach.
+//! The file in which a ZooKeeper server keeps its tree, to be changed while the server is down: for states
+//! that it takes years to reach.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,16 @@ const SEAL: &[u8] = b"\0\0\0\x01/";
 /// The length of a checksum.
 const CHECKSUM: usize = 8;
 
-/// The length of the digest of the tree, which stands between two seals: a transaction, a version and a number.
+/// The length of the digest of the tree, which stands between two seals: a transaction, a version and a
+/// number.
 const DIGEST: usize = 20;
 
-/// Of a node, what stands between its data's length and the number of changes to its children: its access list, the
-/// transactions that made and changed it, the times of both, and its version.
+/// Of a node, what stands between its data's length and the number of changes to its children: its access
+/// list, the transactions that made and changed it, the times of both, and its version.
 const BEFORE_CHILDREN: usize = 5 * 8 + 4;
 
-/// Sets the number of changes to a node's children, from which the next sequential child has its number, in the latest
-/// snapshot under the data directory. The node must have no data.
+/// Sets the number of changes to a node's children, from which the next sequential child has its number, in
+/// the latest snapshot under the data directory. The node must have no data.
 pub(super) fn set_child_counter(data: &Path, node: &str, counter: i32) -> io::Result<()> {
     let path = latest(&data.join("version-2"))?;
     let mut snapshot = std::fs::read(&path)?;
