@@ -1,16 +1,38 @@
 //! The locks. One is chosen, in [`connect`]; everything else sees a [`Lock`]. A lock knows neither the store nor the
 //! checkout.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `instrumented` | the wrapper around every lock, which measures it |
+//! | `local` | a lock inside one process |
+//! | `none` | no lock, for the strategies that have none |
+//! | `database` | the lock table, in the dialects of SQLite and PostgreSQL: a `leased` backend |
+//! | `redis` | the lock in Redis: a `leased` backend |
+//! | `leased` | what these two have in common: owners, waiting, renewal, release |
+//! | `zookeeper` | the lock in ZooKeeper, whose leases are those of one session |
+//! | `releaser` | the release of what an owner leaves behind, for `leased` and `zookeeper` |
+//! | `pending` | an acquisition that outlasts the deadlines of those who wait for it |
+//! | `pending_reply` | since when a backend has not replied |
+//! | `lease` | the lease, and for how long it is valid |
 
-mod database;
 mod instrumented;
-mod lease;
-mod leased;
+
 mod local;
 mod none;
+
+mod database;
+mod redis;
+
+mod leased;
+
+mod zookeeper;
+
+mod releaser;
+
 mod pending;
 mod pending_reply;
-mod redis;
-mod zookeeper;
+
+mod lease;
 
 use std::sync::Arc;
 use std::time::Duration;

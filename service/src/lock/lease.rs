@@ -4,6 +4,7 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -257,6 +258,13 @@ impl Validity {
     }
 }
 
+/// Until when a lease of `length` is valid that the backend grants no earlier than `asked`, the instant before the
+/// request for it was sent: less than the backend will keep it, by what two clocks may drift apart (1%) and a thread may be
+/// late (2 ms).
+pub(super) fn valid_until(asked: Instant, length: Duration) -> Instant {
+    asked + (length - length / 100).saturating_sub(Duration::from_millis(2))
+}
+
 impl SharedValidity {
     fn end(&self) -> Option<Instant> {
         *self.lock()
@@ -290,8 +298,6 @@ impl SharedValidity {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     struct Count(Arc<Mutex<u32>>);
@@ -312,6 +318,14 @@ mod tests {
         assert_eq!(*released.lock().unwrap(), 0);
         inner.release().await;
         assert_eq!(*released.lock().unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_valid_for_less_than_the_backend_keeps_it() {
+        let asked = Instant::now();
+        let valid_for = |ms| valid_until(asked, Duration::from_millis(ms)) - asked;
+        assert_eq!(valid_for(10_000), Duration::from_millis(9_898));
+        assert_eq!(valid_for(1), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@
 //! - Those who wait look again when the backend announces a release of their key, and after a pause in any case: an
 //!   announcement is a hint.
 
-mod releaser;
+mod claim_release;
 mod renewer;
 mod wakeups;
 
@@ -18,11 +18,13 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use self::releaser::{PendingRelease, Releaser};
-use self::renewer::{Renewal, Renewer, valid_until};
+use self::claim_release::ClaimRelease;
+use self::renewer::{Renewal, Renewer};
 pub(super) use self::wakeups::Wakeups;
+use super::lease::valid_until;
 use super::pending::Pending;
 use super::pending_reply::PendingReply;
+use super::releaser::{PendingRelease, Releaser};
 use super::{Acquire, Census, FencingToken, Hold, Lease, Lock, LockError, Mode, Note, Validity};
 use crate::config::LeaseTime;
 use crate::telemetry::LockMetrics;
@@ -129,7 +131,7 @@ impl LeasedLock {
         holder: &str,
         metrics: &LockMetrics,
     ) -> Self {
-        let releaser = Releaser::start(Arc::clone(&backend), lease);
+        let releaser = Releaser::start();
         let renewer = renews.then(|| Renewer::start(&backend, lease, metrics.renewals.clone()));
         Self { shared: Arc::new(Shared { backend, lease, holder: holder.into(), releaser, renewer }) }
     }
@@ -145,8 +147,8 @@ impl Shared {
             lease: self.lease.duration(),
         });
         // From here on the lock, or the place among those who wait, is given back, whatever becomes of this attempt.
-        let mut release = self.releaser.pending(&claim);
-        match self.wait(&claim, &mut release, reply).await {
+        let mut release = self.releaser.pending(ClaimRelease::new(&self.backend, &claim));
+        match self.wait(&claim, release.get_mut(), reply).await {
             Ok(granted) => {
                 let lease = self.lease(&claim, release, granted);
                 // A reply that took longer than the lease brought nothing.
@@ -162,7 +164,7 @@ impl Shared {
     async fn wait(
         &self,
         claim: &Arc<Claim>,
-        release: &mut PendingRelease,
+        release: &mut ClaimRelease,
         reply: &PendingReply,
     ) -> Result<Granted, BackendError> {
         // Before the first attempt: whatever changes after it wakes this waiter.
@@ -182,7 +184,7 @@ impl Shared {
         }
     }
 
-    fn lease(&self, claim: &Arc<Claim>, release: PendingRelease, granted: Granted) -> Lease {
+    fn lease(&self, claim: &Arc<Claim>, release: PendingRelease<ClaimRelease>, granted: Granted) -> Lease {
         let Granted { token, note, asked, is_contended } = granted;
         let validity = match self.lease {
             LeaseTime::Never => Validity::unlimited(),
@@ -244,7 +246,7 @@ struct Granted {
 
 /// What a lease has to give back.
 struct Held {
-    release: PendingRelease,
+    release: PendingRelease<ClaimRelease>,
     renewal: Option<Renewal>,
 }
 

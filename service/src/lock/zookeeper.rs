@@ -14,7 +14,7 @@
 //! - The fencing token is the node's creation zxid, which grows with everything that the ensemble does.
 
 mod node;
-mod releaser;
+mod node_release;
 mod session;
 
 use std::sync::Arc;
@@ -29,10 +29,11 @@ use uuid::Uuid;
 use zookeeper_client::{CreateMode, Error, OneshotWatcher};
 
 use self::node::{Contender, Queue, Wear};
-use self::releaser::{Leftover, Releaser};
+use self::node_release::NodeRelease;
 use self::session::{Guard, Session};
 use super::pending::Pending;
 use super::pending_reply::PendingReply;
+use super::releaser::{PendingRelease, Releaser};
 use super::{Acquire, Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode, Note};
 use crate::config::{Watch, ZookeeperSection};
 use crate::telemetry::LockMetrics;
@@ -80,7 +81,7 @@ pub(super) async fn connect(
         holder: holder.into(),
         session: AsyncMutex::new(None),
         granted_ms: AtomicU64::new(0),
-        releaser: Releaser::start(metrics.round_trips.clone()),
+        releaser: Releaser::start(),
         metrics,
     };
     reachable(config.hosts()).await.map_err(unavailable)?;
@@ -152,18 +153,19 @@ impl Shared {
         claim: &Claim,
         trouble: &Trouble,
     ) -> Result<Place, NoPlace> {
-        let mut leftover = self.releaser.obligation(&session, claim);
-        let (node, mut listing) = self.create_node(&session, claim, &mut leftover, trouble).await?;
+        let node_release = NodeRelease::new(&session, claim, &self.metrics.round_trips);
+        let mut release = self.releaser.pending(node_release);
+        let (node, mut listing) = self.create_node(&session, claim, release.get_mut(), trouble).await?;
         let wear = node::wear(&node.name);
         if wear == Wear::UsedUp {
-            leftover.clear_away().await;
+            release.now(None).await;
             remove_directory(&session, &claim.directory).await?;
             return Err(NoPlace::NumbersAreUsedUp);
         }
         let mut place = Place {
             path: format!("{}/{}", claim.directory, node.name),
             session,
-            leftover,
+            release,
             worn_directory: (wear == Wear::Worn).then(|| claim.directory.clone()),
             token: node.token,
             sequence: node.sequence,
@@ -197,7 +199,7 @@ impl Shared {
         &self,
         session: &Session,
         claim: &Claim,
-        leftover: &mut Leftover,
+        release: &mut NodeRelease,
         trouble: &Trouble,
     ) -> Result<(Node, Result<Listing, Error>), Error> {
         let prefix = format!("{}/{}", claim.directory, claim.prefix);
@@ -214,14 +216,14 @@ impl Shared {
                     let name = format!("{}{sequence}", claim.prefix);
                     let (token, sequence) = (FencingToken(stat.czxid), Some(sequence.into_i64()));
                     session.confirmed(sent);
-                    leftover.node_is(&name);
+                    release.node_is(&name);
                     return Ok((Node { name, token, sequence }, listing));
                 }
                 // Somebody has removed the directory.
                 Err(Error::NoNode) => session.forget_directory(&claim.directory),
                 Err(error) if is_transient(&error) => {
                     trouble.note(&error);
-                    leftover.is_doubtful();
+                    release.is_doubtful();
                     sleep(PAUSE).await;
                     // It may have been made all the same.
                     if let Some(node) = self.find_node(session, claim, trouble).await? {
@@ -415,7 +417,7 @@ struct Listing {
 struct Place {
     path: String,
     session: Arc<Session>,
-    leftover: Leftover,
+    release: PendingRelease<NodeRelease>,
     /// The directory, where it is to be removed when it is empty.
     worn_directory: Option<String>,
     token: FencingToken,
@@ -432,8 +434,8 @@ struct HeldPlace {
 #[async_trait]
 impl Hold for HeldPlace {
     async fn release(self: Box<Self>, _: Option<Note>) {
-        let Place { session, leftover, worn_directory, .. } = self.place;
-        leftover.clear_away().await;
+        let Place { session, release, worn_directory, .. } = self.place;
+        release.now(None).await;
         if let Some(directory) = worn_directory {
             // An error leaves it to the next one.
             remove_directory(&session, &directory).await.ok();

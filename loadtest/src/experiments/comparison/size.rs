@@ -3,9 +3,10 @@
 use order_service::config::StrategyName;
 
 /// What the lock table and Redis have in common: owners, waiting, renewal and release.
-const LEASED: [&str; 4] = [
+const LEASED: [&str; 5] = [
+    include_str!("../../../../service/src/lock/releaser.rs"),
     include_str!("../../../../service/src/lock/leased.rs"),
-    include_str!("../../../../service/src/lock/leased/releaser.rs"),
+    include_str!("../../../../service/src/lock/leased/claim_release.rs"),
     include_str!("../../../../service/src/lock/leased/renewer.rs"),
     include_str!("../../../../service/src/lock/leased/wakeups.rs"),
 ];
@@ -24,10 +25,11 @@ const REDIS: [&str; 5] = [
     include_str!("../../../../service/src/lock/redis/renew.lua"),
 ];
 
-const ZOOKEEPER: [&str; 4] = [
+const ZOOKEEPER: [&str; 5] = [
+    include_str!("../../../../service/src/lock/releaser.rs"),
     include_str!("../../../../service/src/lock/zookeeper.rs"),
     include_str!("../../../../service/src/lock/zookeeper/node.rs"),
-    include_str!("../../../../service/src/lock/zookeeper/releaser.rs"),
+    include_str!("../../../../service/src/lock/zookeeper/node_release.rs"),
     include_str!("../../../../service/src/lock/zookeeper/session.rs"),
 ];
 

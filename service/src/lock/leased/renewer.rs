@@ -12,15 +12,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{Backend, BackendError, Claim};
 use crate::config::LeaseTime;
 use crate::lock::Validity;
+use crate::lock::lease::valid_until;
 
 /// How often a lease without end is looked after: its record may have been deleted by an operator.
 const WITHOUT_END: Duration = Duration::from_secs(3);
-
-/// Until when a lease that was asked for at `asked` is good: less than the backend will wait, by what two
-/// clocks may drift apart and a thread may be late.
-pub(super) fn valid_until(asked: Instant, lease: Duration) -> Instant {
-    asked + (lease - lease / 100).saturating_sub(Duration::from_millis(2))
-}
 
 /// The task that renews; its drop stops it.
 pub(super) struct Renewer {

@@ -18,6 +18,7 @@ use zookeeper_client::{Acls, Client, CreateMode, Error, SessionState};
 
 use crate::config::ZookeeperSection;
 use crate::lock::Validity;
+use crate::lock::lease::valid_until;
 use crate::telemetry::LockMetrics;
 
 /// How many heartbeats there are in a session's time-out.
@@ -59,7 +60,7 @@ impl Session {
         let agreed = client.session_timeout();
         let root = config.absolute_root();
         make_path(&client, &root, acls).await?;
-        let validity = Validity::until(kept_until(asked, agreed));
+        let validity = Validity::until(valid_until(asked, agreed));
         let contact = Arc::new(Contact::new(agreed, validity.clone()));
         let held = Arc::new(Held::default());
         let heartbeat = Heartbeat {
@@ -193,8 +194,9 @@ impl Contact {
         if answered.back().is_none_or(|last| sent > last.sent + step) {
             answered.push_back(Answered { sent, answered: Instant::now() });
         }
+        // The leader keeps a session for its time-out after it last heard of it: after what is known was sent, at the earliest.
         if let Some(known) = known {
-            let until = kept_until(known, self.agreed);
+            let until = valid_until(known, self.agreed);
             if self.validity.end().is_none_or(|end| end < until) {
                 self.validity.extend(until);
             }
@@ -314,12 +316,6 @@ pub(super) fn is_over(state: SessionState) -> bool {
     matches!(state, SessionState::Expired | SessionState::Closed | SessionState::AuthFailed)
 }
 
-/// The leader keeps a session for its time-out after it last heard of it: after `heard`, at the earliest. Less by what two
-/// clocks may drift apart and a thread may be late.
-fn kept_until(heard: Instant, agreed: Duration) -> Instant {
-    heard + (agreed - agreed / 100).saturating_sub(Duration::from_millis(2))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,14 +332,14 @@ mod tests {
         for (sent, known) in [(0, None), (1, None), (2, None), (3, Some(0)), (4, Some(1))] {
             tokio::time::advance(after(sent + 1) - Instant::now()).await;
             contact.confirmed(after(sent));
-            let end = known.map_or(start, |known| kept_until(after(known), AGREED));
+            let end = known.map_or(start, |known| valid_until(after(known), AGREED));
             assert_eq!(validity.end(), Some(end), "after {sent} seconds");
         }
         // Out of reach for long: what was sent before is known, and no more.
         for (sent, known) in [(14, 4), (15, 4), (16, 14)] {
             tokio::time::advance(after(sent) - Instant::now()).await;
             contact.confirmed(after(sent));
-            assert_eq!(validity.end(), Some(kept_until(after(known), AGREED)), "after {sent} seconds");
+            assert_eq!(validity.end(), Some(valid_until(after(known), AGREED)), "after {sent} seconds");
         }
     }
 
