@@ -25,9 +25,12 @@ const REDIS: [&str; 5] = [
     include_str!("../../../../service/src/lock/redis/renew.lua"),
 ];
 
-const ZOOKEEPER: [&str; 5] = [
+const ZOOKEEPER: [&str; 8] = [
     include_str!("../../../../service/src/lock/releaser.rs"),
     include_str!("../../../../service/src/lock/zookeeper.rs"),
+    include_str!("../../../../service/src/lock/zookeeper/attempt_status.rs"),
+    include_str!("../../../../service/src/lock/zookeeper/enqueue.rs"),
+    include_str!("../../../../service/src/lock/zookeeper/error.rs"),
     include_str!("../../../../service/src/lock/zookeeper/node.rs"),
     include_str!("../../../../service/src/lock/zookeeper/node_release.rs"),
     include_str!("../../../../service/src/lock/zookeeper/session.rs"),

@@ -1,4 +1,6 @@
-//! The nodes of a lock, in the order of their numbers. Pure.
+//! The nodes of a lock: their names, and their order by the numbers in these. Pure.
+
+use uuid::Uuid;
 
 use crate::lock::Mode;
 
@@ -11,9 +13,29 @@ pub(super) struct Contender<'a> {
 }
 
 /// All who have or await a lock, in order.
-pub(super) struct Queue<'a>(Vec<Contender<'a>>);
+pub(super) struct Contenders<'a>(Vec<Contender<'a>>);
 
-pub(super) fn mode_name(mode: Mode) -> &'static str {
+/// What an attempt's node will be called, and where it will be.
+pub(super) struct NodeClaim {
+    pub(super) directory: String,
+    /// The node's name up to its number.
+    pub(super) prefix: String,
+    pub(super) mode: Mode,
+}
+
+impl NodeClaim {
+    pub(super) fn new(root: &str, key: &str, mode: Mode) -> Self {
+        let prefix = format!("{}-{}-", Uuid::new_v4(), mode_name(mode));
+        Self { directory: directory(root, key), prefix, mode }
+    }
+}
+
+/// Where the nodes of a lock are.
+pub(super) fn directory(root: &str, key: &str) -> String {
+    format!("{root}/{key}")
+}
+
+fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Exclusive => "write",
         Mode::Shared => "read",
@@ -57,7 +79,7 @@ impl<'a> Contender<'a> {
     }
 }
 
-impl<'a> Queue<'a> {
+impl<'a> Contenders<'a> {
     /// The queue of the nodes with these names; others are not of this lock. Those whose numbers say nothing about their
     /// order do not stand in it: they are about to be withdrawn.
     pub(super) fn of(names: impl Iterator<Item = &'a str>) -> Self {
@@ -96,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_writer_waits_for_the_last_before_it_and_a_reader_for_the_last_writer() {
-        let queue = Queue::of(NAMES.into_iter());
+        let queue = Contenders::of(NAMES.into_iter());
         let before = |name, mode| queue.before(name, mode).map(|other| other.map(|other| other.name));
         assert_eq!(before("c-write-0000000001", Mode::Exclusive), Some(None));
         assert_eq!(before("b-read-0000000002", Mode::Shared), Some(Some("c-write-0000000001")));
@@ -120,20 +142,20 @@ mod tests {
         ] {
             let name = format!("a-write-{number}");
             assert_eq!(wear(&name), expected, "{name}");
-            let queue = Queue::of([&*name, "b-write-0000000007"].into_iter());
+            let queue = Contenders::of([&*name, "b-write-0000000007"].into_iter());
             let is_in_it = queue.before(&name, Mode::Exclusive).is_some();
             assert_eq!(is_in_it, expected != Wear::UsedUp, "{name}");
             assert!(queue.before("b-write-0000000007", Mode::Exclusive).is_some());
         }
         // Two of the same number, and one below zero: none of them.
         let names = ["a-write-2147483647", "b-write-2147483647", "c-write--2147483648"];
-        assert_eq!(Queue::of(names.into_iter()).holders().count(), 0);
+        assert_eq!(Contenders::of(names.into_iter()).holders().count(), 0);
     }
 
     #[test]
     fn the_front_is_one_writer_or_all_readers_before_the_first() {
         let holders = |names: &[&'static str]| -> Vec<&str> {
-            Queue::of(names.iter().copied()).holders().map(|holder| holder.name).collect()
+            Contenders::of(names.iter().copied()).holders().map(|holder| holder.name).collect()
         };
         assert_eq!(holders(&NAMES), ["c-write-0000000001"]);
         assert_eq!(holders(&["a-read-1", "b-read-2", "c-write-3", "d-read-4"]), ["a-read-1", "b-read-2"]);

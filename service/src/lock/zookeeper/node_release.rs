@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use prometheus_client::metrics::counter::Counter;
 use zookeeper_client::{Client, Error};
 
+use super::error::is_transient;
+use super::node::NodeClaim;
 use super::session::Session;
-use super::{Claim, is_transient};
 use crate::lock::releaser::{RELEASE_TIMEOUT, Release, ReleaseError, until_released};
 
 /// What a claim's attempt leaves behind: a node that is there, or may be.
@@ -23,7 +24,7 @@ pub(super) struct NodeRelease {
 }
 
 impl NodeRelease {
-    pub(super) fn new(session: &Arc<Session>, claim: &Claim, round_trips: &Counter) -> Self {
+    pub(super) fn new(session: &Arc<Session>, claim: &NodeClaim, round_trips: &Counter) -> Self {
         Self {
             session: Arc::clone(session),
             directory: claim.directory.clone(),

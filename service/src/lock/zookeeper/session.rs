@@ -28,6 +28,9 @@ const BEATS: u32 = 6;
 /// a quarter, and a little for what is late.
 const KNOWN_AFTER: f64 = 0.3;
 
+/// How long the removal of a directory may take.
+const REMOVAL: Duration = Duration::from_secs(1);
+
 /// A session. Its drop closes it.
 pub(super) struct Session {
     pub(super) client: Client,
@@ -40,7 +43,7 @@ pub(super) struct Session {
     acls: Acls<'static>,
     directories: Mutex<HashSet<String>>,
     contact: Arc<Contact>,
-    held: Arc<Held>,
+    held: Arc<HeldNodes>,
     heartbeat: JoinHandle<()>,
 }
 
@@ -62,7 +65,7 @@ impl Session {
         make_path(&client, &root, acls).await?;
         let validity = Validity::until(valid_until(asked, agreed));
         let contact = Arc::new(Contact::new(agreed, validity.clone()));
-        let held = Arc::new(Held::default());
+        let held = Arc::new(HeldNodes::default());
         let heartbeat = Heartbeat {
             client: client.clone(),
             node: format!("{root}/session-{}", Uuid::new_v4()),
@@ -108,10 +111,10 @@ impl Session {
     }
 
     /// The validity of a lease on a node of this session, which is looked after until the guard is dropped.
-    pub(super) fn hold(&self, path: String) -> (Validity, Guard) {
+    pub(super) fn hold(&self, path: String) -> (Validity, HeldNodeGuard) {
         let validity = self.validity.within();
         let id = self.held.add(path, validity.clone());
-        (validity, Guard { held: Arc::clone(&self.held), id })
+        (validity, HeldNodeGuard { held: Arc::clone(&self.held), id })
     }
 
     /// Makes a lock's directory, which stays: with it the numbers of its nodes would go, and begin anew.
@@ -121,6 +124,16 @@ impl Session {
         }
         make_path(&self.client, path, self.acls).await?;
         self.known().insert(path.into());
+        Ok(())
+    }
+
+    /// Removes a lock's directory whose numbers come to their end, unless there are nodes in it.
+    pub(super) async fn remove_directory(&self, path: &str) -> Result<(), Error> {
+        match timeout(REMOVAL, self.client.delete(path, None)).await {
+            Ok(Ok(()) | Err(Error::NoNode)) => self.forget_directory(path),
+            Ok(Err(Error::NotEmpty)) | Err(_) => {}
+            Ok(Err(error)) => return Err(error),
+        }
         Ok(())
     }
 
@@ -206,7 +219,7 @@ impl Contact {
 
 /// The nodes of the leases that are held.
 #[derive(Default)]
-struct Held {
+struct HeldNodes {
     nodes: Mutex<HashMap<u64, HeldNode>>,
     next_id: std::sync::atomic::AtomicU64,
 }
@@ -217,7 +230,7 @@ struct HeldNode {
     since: Instant,
 }
 
-impl Held {
+impl HeldNodes {
     fn add(&self, path: String, validity: Validity) -> u64 {
         let id = self.next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.nodes().insert(id, HeldNode { path, validity, since: Instant::now() });
@@ -237,12 +250,12 @@ impl Held {
 }
 
 /// A held node that is looked after until this is dropped.
-pub(super) struct Guard {
-    held: Arc<Held>,
+pub(super) struct HeldNodeGuard {
+    held: Arc<HeldNodes>,
     id: u64,
 }
 
-impl Drop for Guard {
+impl Drop for HeldNodeGuard {
     fn drop(&mut self) {
         self.held.nodes().remove(&self.id);
     }
@@ -255,7 +268,7 @@ struct Heartbeat {
     node: String,
     acls: Acls<'static>,
     contact: Arc<Contact>,
-    held: Arc<Held>,
+    held: Arc<HeldNodes>,
     metrics: LockMetrics,
 }
 
