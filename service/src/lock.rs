@@ -4,8 +4,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `instrumented` | the wrapper around every lock, which measures it |
-//! | `local` | a lock inside one process |
 //! | `none` | no lock, for the strategies that have none |
+//! | `local` | a lock inside one process |
 //! | `database` | the lock table, in the dialects of SQLite and PostgreSQL: a `leased` backend |
 //! | `redis` | the lock in Redis: a `leased` backend |
 //! | `leased` | what these two have in common: owners, waiting, renewal, release |
@@ -16,22 +16,15 @@
 //! | `lease` | the lease, and for how long it is valid |
 
 mod instrumented;
-
-mod local;
 mod none;
-
+mod local;
 mod database;
 mod redis;
-
 mod leased;
-
 mod zookeeper;
-
 mod releaser;
-
 mod pending;
 mod pending_reply;
-
 mod lease;
 
 use std::sync::Arc;
@@ -195,7 +188,7 @@ pub async fn connect(
         LockConfig::None | LockConfig::Row | LockConfig::Optimistic => Arc::new(none::NoLock),
         LockConfig::Local => Arc::new(local::LocalLock::default()),
         LockConfig::Database { lease } => {
-            Arc::new(DatabaseLock::measured(&config.store, lease, &config.replica(), &metrics.lock).await?)
+            Arc::new(database::connect(&config.store, lease, &config.replica(), &metrics.lock).await?)
         }
         LockConfig::Redis(section) => {
             Arc::new(redis::connect(&section, &config.replica(), generations, &metrics.lock).await?)

@@ -26,7 +26,18 @@ use crate::config::{ConfigError, LeaseTime, StoreSection, StrategyName};
 use crate::db::DatabaseKind;
 use crate::telemetry::{LockMetrics, Metrics};
 
-/// A lock in a table of the store's database.
+/// Connects to the lock table in the store's database, whose migrations must have been run.
+pub(super) async fn connect(
+    store: &StoreSection,
+    lease: LeaseTime,
+    holder: &str,
+    metrics: &LockMetrics,
+) -> Result<LeasedLock, LockError> {
+    let (table, wakeups) = open(store).await?;
+    Ok(leased_lock(table, wakeups, lease, holder, metrics))
+}
+
+/// The lock of [`connect`] together with the records of all holders, for an operator.
 pub struct DatabaseLock {
     lock: LeasedLock,
     table: Arc<dyn LockTable>,
@@ -105,35 +116,19 @@ enum Outlook {
 impl DatabaseLock {
     /// Connects to the lock table in the store's database, whose migrations must have been run.
     pub async fn connect(store: &StoreSection, lease: LeaseTime, holder: &str) -> Result<Self, LockError> {
-        Self::measured(store, lease, holder, &Metrics::new(StrategyName::Database).lock).await
+        let (table, wakeups) = open(store).await?;
+        let metrics = Metrics::new(StrategyName::Database).lock;
+        let lock = leased_lock(Arc::clone(&table), wakeups, lease, holder, &metrics);
+        Ok(Self { lock, table })
     }
 
-    pub(super) async fn measured(
-        store: &StoreSection,
-        lease: LeaseTime,
-        holder: &str,
-        metrics: &LockMetrics,
-    ) -> Result<Self, LockError> {
-        let wakeups = Arc::new(Wakeups::default());
-        let table: Arc<dyn LockTable> = match DatabaseKind::of(store)? {
-            DatabaseKind::Sqlite => {
-                Arc::new(sqlite::SqliteTable::connect(store, Arc::clone(&wakeups)).await?)
-            }
-            DatabaseKind::Postgres => {
-                Arc::new(postgres::PostgresTable::connect(store, Arc::clone(&wakeups))?)
-            }
-        };
-        let backend = Table::new(Arc::clone(&table), wakeups, metrics.round_trips.clone());
-        Ok(Self { lock: LeasedLock::new(Arc::new(backend), lease, true, holder, metrics), table })
-    }
-
-    /// All records, for an operator.
+    /// All records.
     pub async fn holders(&self) -> Result<Vec<Holder>, LockError> {
         self.table.holders().await.map_err(unavailable)
     }
 
-    /// Deletes a record whose holder is known to be dead; answers whether there was one. For an operator: the
-    /// holder, if it lives, finds at its next renewal that it has lost the lock.
+    /// Deletes a record whose holder is known to be dead; returns whether there was one. The holder, if it
+    /// lives, finds at its next renewal that it has lost the lock.
     pub async fn delete_record(&self, token: FencingToken) -> Result<bool, LockError> {
         self.table.delete_record(token).await.map_err(unavailable)
     }
@@ -160,6 +155,27 @@ impl Lock for DatabaseLock {
     async fn shutdown(&self) {
         self.lock.shutdown().await;
     }
+}
+
+/// Opens the table, and says what it announces releases to.
+async fn open(store: &StoreSection) -> Result<(Arc<dyn LockTable>, Arc<Wakeups>), LockError> {
+    let wakeups = Arc::new(Wakeups::default());
+    let table: Arc<dyn LockTable> = match DatabaseKind::of(store)? {
+        DatabaseKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store, Arc::clone(&wakeups)).await?),
+        DatabaseKind::Postgres => Arc::new(postgres::PostgresTable::connect(store, Arc::clone(&wakeups))?),
+    };
+    Ok((table, wakeups))
+}
+
+fn leased_lock(
+    table: Arc<dyn LockTable>,
+    wakeups: Arc<Wakeups>,
+    lease: LeaseTime,
+    holder: &str,
+    metrics: &LockMetrics,
+) -> LeasedLock {
+    let backend = Table::new(table, wakeups, metrics.round_trips.clone());
+    LeasedLock::new(Arc::new(backend), lease, true, holder, metrics)
 }
 
 /// How many claims one statement is for. One of them at a time, from each of many replicas, fits into the server's table of
