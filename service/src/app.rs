@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Info;
 use crate::checkout::Checkout;
 use crate::config::{Config, ConfigError};
-use crate::http::{self, Shared};
+use crate::http::{self, AppState};
 use crate::lock::{self, Generation, TokenGenerations};
 use crate::store::{self, CommitError, OpenError, Store};
 use crate::telemetry::Metrics;
@@ -29,8 +29,9 @@ const STORE_SHUTDOWN: Duration = Duration::from_secs(2);
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
-    shared: Arc<Shared>,
-    patience: Duration,
+    shared: Arc<AppState>,
+    /// How long a stop waits for the requests in flight.
+    request_timeout: Duration,
     drain: Duration,
 }
 
@@ -79,7 +80,7 @@ impl App {
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
-        let shared = Shared {
+        let shared = AppState {
             info: info(config, store.kind()),
             lock: Arc::clone(&lock),
             checkout: Checkout::new(config, Arc::clone(&store), lock, &metrics),
@@ -90,8 +91,8 @@ impl App {
             metrics,
             stopping: CancellationToken::new(),
         };
-        let (patience, drain) = (config.server.request_timeout, config.server.drain);
-        Ok(Self { listener, address, shared: Arc::new(shared), patience, drain })
+        let (request_timeout, drain) = (config.server.request_timeout, config.server.drain);
+        Ok(Self { listener, address, shared: Arc::new(shared), request_timeout, drain })
     }
 
     /// The address that it listens on.
@@ -117,7 +118,7 @@ impl App {
             tokio::time::sleep(self.drain).await;
             drained.cancel();
         });
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.request_timeout;
         let (_, in_time) = tokio::join!(
             self.shared.checkout.close(deadline),
             timeout_at(deadline + Duration::from_secs(1), connections.shutdown())

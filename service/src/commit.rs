@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::change::ChangeError;
-use crate::combine::{Combiner, Limits};
+use crate::combine::{Combiner, FlightLimits};
 use crate::inventory::StockLevel;
 use crate::lock::Lease;
 use crate::order::Sku;
@@ -80,8 +80,8 @@ impl Committer {
     /// A committer to `store`. `combines`: products share commits. A row that another transaction has locked is waited
     /// for no longer than `lock_wait`.
     pub(crate) fn new(store: &Arc<dyn Store>, combines: bool, lock_wait: Duration) -> Self {
-        let single = Limits { flights: ALONE, jobs: 1 };
-        let limits = |flights| if combines { Limits { flights, jobs: PRODUCTS } } else { single };
+        let single = FlightLimits { flights: ALONE, jobs: 1 };
+        let limits = |flights| if combines { FlightLimits { flights, jobs: PRODUCTS } } else { single };
         let waiting = Arc::clone(store);
         let waiting_rows = Arc::clone(store);
         let alone = Arc::new(Alone {

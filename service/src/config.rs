@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::failpoint::Failpoint;
 use crate::order::ProductRequest;
 
-pub use keys::{Key, keys, reference};
+pub use keys::{ConfigKey, keys, reference};
 pub use lock::{
     DatabaseSection, LeaseTime, LockConfig, LockSection, RedisSection, StrategyName, Watch, ZookeeperSection,
 };

@@ -59,14 +59,14 @@ pub(crate) enum Entered {
 
 /// What a replica knows of a product that it has written last.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Memory {
+pub(crate) struct KnownLevel {
     level: StockLevel,
     /// The number of the lease under which it was written, where leases of a key are numbered.
     sequence: Option<i64>,
 }
 
 /// A product whose lock is held.
-pub(crate) struct Section<'a> {
+pub(crate) struct OpenSection<'a> {
     shared: &'a CriticalSection,
     sku: &'a Sku,
     lease: Lease,
@@ -124,17 +124,17 @@ impl CriticalSection {
         sku: &'a Sku,
         entry: Entry,
         lease: Lease,
-        memory: Option<Memory>,
-    ) -> Section<'a> {
+        memory: Option<KnownLevel>,
+    ) -> OpenSection<'a> {
         let recording = self.holds.begin(sku, entry.asked_ns, &lease);
         self.failpoints.after_lock.hit().await;
         let known = self.known(memory, &lease);
-        Section { shared: self, sku, lease, recording, known }
+        OpenSection { shared: self, sku, lease, recording, known }
     }
 
     /// What is known of a product without reading it. It must be so still, since nobody had the lock since it was noted;
     /// or there is no lock; and if it is not so, the guard will notice.
-    fn known(&self, memory: Option<Memory>, lease: &Lease) -> Option<StockLevel> {
+    fn known(&self, memory: Option<KnownLevel>, lease: &Lease) -> Option<StockLevel> {
         if !self.notes_levels() {
             return None;
         }
@@ -185,7 +185,7 @@ enum Round {
     Stale,
 }
 
-impl<'s> Section<'s> {
+impl<'s> OpenSection<'s> {
     /// Makes changes in one commit. Returns the result of each, after the commit; `None` where what was read had changed
     /// by then: nothing was written, and the lock has to be taken again. When the future is dropped, a commit that is in
     /// flight goes on.
@@ -222,9 +222,9 @@ impl<'s> Section<'s> {
     }
 
     /// Leaves: returns what is known of the product, and the release of the lock, to be waited for.
-    pub(crate) fn leave(self) -> (Option<Memory>, impl Future<Output = ()> + use<'s>) {
+    pub(crate) fn leave(self) -> (Option<KnownLevel>, impl Future<Output = ()> + use<'s>) {
         let sequence = self.lease.sequence();
-        let memory = self.known.map(|level| Memory { level, sequence });
+        let memory = self.known.map(|level| KnownLevel { level, sequence });
         if let Some(level) = self.known {
             self.lease.leave_note(level.to_string());
         }

@@ -24,13 +24,13 @@ pub struct Holds {
 struct Inner {
     begun: u64,
     /// By number, so that they are in the order in which they began.
-    lasting: BTreeMap<u64, Hold>,
-    ended: VecDeque<Hold>,
+    lasting: BTreeMap<u64, RecordedHold>,
+    ended: VecDeque<RecordedHold>,
     dropped: u64,
     complete_since_ns: u64,
 }
 
-struct Hold {
+struct RecordedHold {
     sku: Sku,
     token: Option<FencingToken>,
     asked_ns: u64,
@@ -66,7 +66,7 @@ impl Holds {
             let number = inner.begun;
             inner.lasting.insert(
                 number,
-                Hold {
+                RecordedHold {
                     sku: sku.clone(),
                     token: lease.token(),
                     asked_ns,
@@ -99,7 +99,7 @@ impl Holds {
                 .iter()
                 .chain(inner.lasting.values())
                 .filter(|hold| hold.sku == *sku)
-                .map(Hold::to_api)
+                .map(RecordedHold::to_api)
                 .collect(),
         }
     }
@@ -131,7 +131,7 @@ impl Recording<'_> {
     /// Records that the lock is released now.
     pub fn end(self) {}
 
-    fn update(&self, change: impl FnOnce(&mut Hold)) {
+    fn update(&self, change: impl FnOnce(&mut RecordedHold)) {
         let Some(number) = self.number else { return };
         if let Some(hold) = self.holds.lock().lasting.get_mut(&number) {
             change(hold);
@@ -152,11 +152,11 @@ impl Drop for Recording<'_> {
             inner.dropped += 1;
             inner.complete_since_ns = inner.complete_since_ns.max(oldest.released_ns.unwrap_or_default());
         }
-        inner.ended.push_back(Hold { released_ns: Some(released_ns), lost, ..hold });
+        inner.ended.push_back(RecordedHold { released_ns: Some(released_ns), lost, ..hold });
     }
 }
 
-impl Hold {
+impl RecordedHold {
     fn wrote(&mut self, first: i64, last: i64) {
         let full = self.written_later.len() + 1 >= MAX_RUNS;
         match self.written_later.last_mut().or(self.written.as_mut()) {

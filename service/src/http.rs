@@ -34,7 +34,7 @@ use crate::telemetry::{Metrics, RequestLabels};
 pub use docs::openapi_yaml;
 
 /// What the handlers share.
-pub struct Shared {
+pub struct AppState {
     /// The use cases.
     pub checkout: Checkout,
     /// For reads, which need no lock.
@@ -56,7 +56,7 @@ pub struct Shared {
 }
 
 /// All routes.
-pub fn router(shared: Arc<Shared>) -> Router {
+pub fn router(shared: Arc<AppState>) -> Router {
     let (routes, openapi) = routes().split_for_parts();
     routes
         .with_state(Arc::clone(&shared))
@@ -72,7 +72,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         ))
 }
 
-fn routes() -> OpenApiRouter<Arc<Shared>> {
+fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::with_openapi(docs::description())
         .merge(orders::routes())
         .merge(products::routes())
@@ -90,7 +90,7 @@ fn replayed(is_replayed: bool) -> HeaderMap {
 }
 
 /// Counts and times every request, and sees to it that every error is a problem document.
-async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn observe(State(shared): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -105,7 +105,7 @@ async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next
 }
 
 /// Bounds reads, whatever their dependencies do. A change bounds itself, since it has to say what became of it.
-async fn bounded(shared: &Shared, method: &str, request: Request, next: Next) -> Response {
+async fn bounded(shared: &AppState, method: &str, request: Request, next: Next) -> Response {
     if problem::is_change(method) {
         return next.run(request).await;
     }

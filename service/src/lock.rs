@@ -11,7 +11,7 @@
 //! | `leased` | what these two have in common: owners, waiting, renewal, release |
 //! | `zookeeper` | the lock in ZooKeeper, whose leases are those of one session |
 //! | `releaser` | the release of what an owner leaves behind, for `leased` and `zookeeper` |
-//! | `pending` | an acquisition that outlasts the deadlines of those who wait for it |
+//! | `pending_acquire` | an acquisition that outlasts the deadlines of those who wait for it |
 //! | `pending_reply` | since when a backend has not replied |
 //! | `lease` | the lease, and for how long it is valid |
 
@@ -23,7 +23,7 @@ mod redis;
 mod leased;
 mod zookeeper;
 mod releaser;
-mod pending;
+mod pending_acquire;
 mod pending_reply;
 mod lease;
 
@@ -38,7 +38,7 @@ use crate::telemetry::Metrics;
 
 pub use database::DatabaseLock;
 pub use lease::{Hold, Lease, Lost, Validity};
-pub use pending::Pending;
+pub use pending_acquire::PendingAcquire;
 
 pub use crate::token::{FencingToken, Generation};
 

@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout_at};
 use self::arrivals::Arrivals;
 use self::copies::Copies;
 use super::pace::Pace;
-use super::ticket::Waiting;
+use super::ticket::QueuedChange;
 use crate::change::{Change, ChangeError, ChangeResult};
-use crate::critical_section::Memory;
+use crate::critical_section::KnownLevel;
 use crate::order::Sku;
 
 /// How often a change is decided again when the stock has changed under it.
@@ -27,7 +27,7 @@ const MAX_RETRIES: u32 = 100;
 
 /// How many may wait, and for how long.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct QueueLimits {
     /// The most changes that wait for one product.
     pub(super) queue: usize,
     /// The most changes in one batch.
@@ -45,11 +45,11 @@ pub(super) struct Queue {
 }
 
 struct State {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<QueuedChange>,
     copies: Copies,
     /// Whether a worker serves the queue.
     has_worker: bool,
-    memory: Option<Memory>,
+    memory: Option<KnownLevel>,
     pace: Pace,
     abandoned: Counter,
     /// When the last batch was taken.
@@ -95,7 +95,7 @@ impl Queue {
     }
 
     /// Joins the queue. Refused at once when it is full, or when the change would not come to its turn in time.
-    pub(super) fn join(&self, waiting: Waiting, limits: Limits) -> Result<Joined, ChangeError> {
+    pub(super) fn join(&self, waiting: QueuedChange, limits: QueueLimits) -> Result<Joined, ChangeError> {
         let mut state = self.lock();
         let Some(waiting) = state.copies.attach(waiting) else { return Ok(Joined::Attached) };
         if state.waiting.len() >= limits.queue {
@@ -133,7 +133,7 @@ impl Queue {
         self.refuse(error, |waiting| waiting.since <= moment);
     }
 
-    fn refuse(&self, error: &ChangeError, is_over: impl Fn(&Waiting) -> bool) {
+    fn refuse(&self, error: &ChangeError, is_over: impl Fn(&QueuedChange) -> bool) {
         let mut refused = Vec::new();
         let mut state = self.lock();
         while let Some(first) = state.waiting.pop_front_if(|first| first.is_withdrawn() || is_over(first)) {
@@ -151,8 +151,8 @@ impl Queue {
     ///
     /// A batch has an order to cancel at most once, since the second must see what became of the first; and a reset is
     /// alone.
-    pub(super) fn take_batch(&self, most: usize) -> Vec<Waiting> {
-        let mut batch: Vec<Waiting> = Vec::new();
+    pub(super) fn take_batch(&self, most: usize) -> Vec<QueuedChange> {
+        let mut batch: Vec<QueuedChange> = Vec::new();
         let mut cancelled = HashSet::new();
         let mut state = self.lock();
         state.taken = Instant::now();
@@ -179,7 +179,7 @@ impl Queue {
 
     /// Tells those of a batch their results, and those that are attached to them. What has none is put back: the stock
     /// had changed under it. Returns how often one of these has been put back, at the most.
-    pub(super) fn settle(&self, batch: Vec<Waiting>, results: Vec<Option<ChangeResult>>) -> Option<u32> {
+    pub(super) fn settle(&self, batch: Vec<QueuedChange>, results: Vec<Option<ChangeResult>>) -> Option<u32> {
         let mut settled = Vec::with_capacity(batch.len());
         let mut most_retries = None;
         let mut state = self.lock();
@@ -209,12 +209,12 @@ impl Queue {
     }
 
     /// What is known of the product from the last time.
-    pub(super) fn memory(&self) -> Option<Memory> {
+    pub(super) fn memory(&self) -> Option<KnownLevel> {
         self.lock().memory
     }
 
     /// Notes what is known of the product now, and that so many batches took so long.
-    pub(super) fn note(&self, memory: Option<Memory>, took: Duration, batches: u32) {
+    pub(super) fn note(&self, memory: Option<KnownLevel>, took: Duration, batches: u32) {
         let mut state = self.lock();
         state.memory = memory;
         if batches > 0 {
@@ -282,7 +282,7 @@ impl Queue {
 impl State {
     /// Refuses a change whose turn would come too late, as far as can be told from those before it. One that would be
     /// in the next batch is always let in: the pace is measured by those who are.
-    fn shed(&self, waiting: &Waiting, limits: Limits) -> Result<(), ChangeError> {
+    fn shed(&self, waiting: &QueuedChange, limits: QueueLimits) -> Result<(), ChangeError> {
         let batches = self.waiting.len() / limits.max_batch;
         let expected = self.pace.of(batches);
         let allowed = overdue(waiting, limits.lock_wait).duration_since(waiting.since);
@@ -301,7 +301,12 @@ impl State {
     }
 
     /// Gives the place of one that leaves the queue without a result to the next with the same key.
-    fn promote_copy(&mut self, gone: &Waiting, is_over: &dyn Fn(&Waiting) -> bool, over: &mut Vec<Waiting>) {
+    fn promote_copy(
+        &mut self,
+        gone: &QueuedChange,
+        is_over: &dyn Fn(&QueuedChange) -> bool,
+        over: &mut Vec<QueuedChange>,
+    ) {
         if let Some(next) = self.copies.promote(gone, is_over, over) {
             self.waiting.push_front(next);
         }
@@ -315,7 +320,7 @@ impl State {
 }
 
 /// When a change has waited for the lock for too long, or its client's time is over.
-fn overdue(waiting: &Waiting, lock_wait: Duration) -> Instant {
+fn overdue(waiting: &QueuedChange, lock_wait: Duration) -> Instant {
     (waiting.since + lock_wait).min(waiting.due)
 }
 

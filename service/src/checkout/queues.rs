@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::queue::{Joined, Limits, Queue};
-use super::ticket::{self, Ticket, Waiting};
-use super::worker::{self, Shared};
+use super::queue::{Joined, Queue, QueueLimits};
+use super::ticket::{self, QueuedChange, Ticket};
+use super::worker::{self, WorkerContext};
 use crate::change::{Change, ChangeError};
 use crate::config::Config;
 use crate::critical_section::{CriticalSection, Entered};
@@ -34,7 +34,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 
 /// The queues of one replica.
 pub(super) struct Queues {
-    shared: Arc<Shared>,
+    shared: Arc<WorkerContext>,
     queues: Arc<Mutex<HashMap<Sku, Arc<Queue>>>>,
     combines: bool,
     /// How many may run at once under the strategy that does not combine.
@@ -47,12 +47,12 @@ pub(super) struct Queues {
 impl Queues {
     /// Queues whose batches are executed in `section`.
     pub(super) fn new(config: &Config, section: CriticalSection, metrics: &Metrics) -> Self {
-        let shared = Shared {
+        let shared = WorkerContext {
             section,
             metrics: metrics.checkout.clone(),
             max_hold: config.checkout.max_hold,
             linger: config.checkout.linger,
-            limits: Limits {
+            limits: QueueLimits {
                 queue: config.checkout.queue,
                 max_batch: config.checkout.max_batch,
                 lock_wait: config.lock.wait,
@@ -126,7 +126,7 @@ impl Queues {
         self.workers.spawn(async move { out_of_time.run_until_cancelled(work).await });
     }
 
-    fn run_alone(&self, sku: &Sku, waiting: Waiting) -> Result<(), ChangeError> {
+    fn run_alone(&self, sku: &Sku, waiting: QueuedChange) -> Result<(), ChangeError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| ChangeError::overloaded("too many orders run at once"))?;
         let (sku, shared) = (sku.clone(), Arc::clone(&self.shared));
@@ -159,7 +159,7 @@ impl Queues {
 }
 
 /// Executes one change on its own.
-async fn alone(sku: &Sku, shared: &Shared, waiting: Waiting) {
+async fn alone(sku: &Sku, shared: &WorkerContext, waiting: QueuedChange) {
     let mut entry = shared.section.begin(sku);
     let lease = match entry.wait(Instant::now() + shared.limits.lock_wait).await {
         Entered::Granted(lease) => lease,

@@ -17,7 +17,7 @@ const WITHDRAWN: u8 = 2;
 
 /// A change in a queue.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct QueuedChange {
     /// The change.
     pub(super) change: Change,
     /// When it joined the queue.
@@ -38,15 +38,15 @@ pub(super) struct Ticket {
 }
 
 /// Both ends of a place in a queue.
-pub(super) fn pair(change: Change, due: Instant) -> (Waiting, Ticket) {
+pub(super) fn pair(change: Change, due: Instant) -> (QueuedChange, Ticket) {
     let state = Arc::new(AtomicU8::new(WAITING));
     let (sender, receiver) = oneshot::channel();
     let since = Instant::now();
-    let waiting = Waiting { change, since, due, retries: 0, state: Arc::clone(&state), result: sender };
+    let waiting = QueuedChange { change, since, due, retries: 0, state: Arc::clone(&state), result: sender };
     (waiting, Ticket { state, result: receiver })
 }
 
-impl Waiting {
+impl QueuedChange {
     /// Begins the change; `false` when it has been withdrawn.
     pub(super) fn begin(&self) -> bool {
         self.state.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok()

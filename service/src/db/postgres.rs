@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 pub(crate) use pool::{Connection, Pool};
-pub(crate) use session::Session;
+pub(crate) use session::SessionSettings;
 
 /// For how long a connection that nobody used is taken to be alive. A commit that is sent over a dead one has an unknown
 /// outcome, so this is short; under load, no connection is idle for as long.

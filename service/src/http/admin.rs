@@ -10,9 +10,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::docs::{AdminProblems, AuditProblems};
-use super::extract::{Admin, Json, Key, Segment};
+use super::extract::{Admin, Json, KeyHeader, Segment};
 use super::problem::Failure;
-use super::{Shared, replayed};
+use super::{AppState, replayed};
 use crate::api::{
     Adjustment, AdjustmentList, Audit, HoldRecord, LockCensus, LockHolder, Product, PutProduct, Restock,
 };
@@ -20,7 +20,7 @@ use crate::checkout::Put;
 use crate::lock::Mode;
 use crate::order::{ProductRequest, RestockRequest, Sku};
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(put_product))
         .routes(routes!(restock))
@@ -52,9 +52,9 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 )]
 async fn put_product(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
-    Key(key): Key,
+    KeyHeader(key): KeyHeader,
     Json(body): Json<PutProduct>,
 ) -> Result<impl IntoResponse, Failure> {
     let product = ProductRequest::parse(&sku, body, key).map_err(Failure::validation)?;
@@ -81,9 +81,9 @@ async fn put_product(
 )]
 async fn restock(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
-    Key(key): Key,
+    KeyHeader(key): KeyHeader,
     Json(body): Json<Restock>,
 ) -> Result<impl IntoResponse, Failure> {
     let restock = RestockRequest::parse(&sku, body, key).map_err(Failure::validation)?;
@@ -99,7 +99,7 @@ async fn restock(
 )]
 async fn audit(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
 ) -> Result<Body<Audit>, Failure> {
     let sku = parse(&sku)?;
@@ -114,7 +114,7 @@ async fn audit(
 )]
 async fn adjustments(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
 ) -> Result<Body<AdjustmentList>, Failure> {
     let sku = find(&shared, &sku).await?;
@@ -129,7 +129,7 @@ async fn adjustments(
 )]
 async fn lock(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
 ) -> Result<Body<LockCensus>, Failure> {
     let census = shared.lock.census(parse(&sku)?.as_str()).await?;
@@ -154,14 +154,14 @@ async fn lock(
 )]
 async fn holds(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
 ) -> Result<Body<HoldRecord>, Failure> {
     let sku = find(&shared, &sku).await?;
     Ok(Body(shared.checkout.holds().of(&sku)))
 }
 
-async fn find(shared: &Shared, sku: &str) -> Result<Sku, Failure> {
+async fn find(shared: &AppState, sku: &str) -> Result<Sku, Failure> {
     let sku = parse(sku)?;
     let product = shared.store.product(&sku).await?;
     product.map(|_| sku.clone()).ok_or_else(|| Failure::no_such_product(sku.as_str()))

@@ -11,9 +11,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::Shared;
+use super::AppState;
 use super::docs::{CancelProblems, OrderProblems, ReadProblems};
-use super::extract::{Json, Key, Params, Segment};
+use super::extract::{Json, KeyHeader, Params, Segment};
 use super::problem::Failure;
 use super::replayed;
 use crate::api::{FieldError, NewOrder, Order, OrderPage, OrderQuery};
@@ -22,7 +22,7 @@ use crate::order::{OrderRequest, Sku};
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1000;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(place, list)).routes(routes!(show)).routes(routes!(cancel))
 }
 
@@ -46,8 +46,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     ),
 )]
 async fn place(
-    State(shared): State<Arc<Shared>>,
-    Key(key): Key,
+    State(shared): State<Arc<AppState>>,
+    KeyHeader(key): KeyHeader,
     Json(body): Json<NewOrder>,
 ) -> Result<impl IntoResponse, Failure> {
     let order = OrderRequest::parse(body, key).map_err(Failure::validation)?;
@@ -67,7 +67,7 @@ async fn place(
     responses((status = 200, body = OrderPage, description = "A page of orders"), ReadProblems),
 )]
 async fn list(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Params(query): Params<OrderQuery>,
 ) -> Result<Body<OrderPage>, Failure> {
     let page = Page::parse(&query).map_err(Failure::validation)?;
@@ -85,7 +85,7 @@ async fn list(
     params(("id" = Uuid, Path, description = "The order")),
     responses((status = 200, body = Order, description = "The order"), ReadProblems),
 )]
-async fn show(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result<Body<Order>, Failure> {
+async fn show(State(shared): State<Arc<AppState>>, Segment(id): Segment) -> Result<Body<Order>, Failure> {
     let id = order_id(&id)?;
     let order = shared.store.order(id).await?;
     order.map(Body).ok_or_else(|| crate::change::ChangeError::NoSuchOrder(id).into())
@@ -106,9 +106,9 @@ async fn show(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result
     )), CancelProblems),
 )]
 async fn cancel(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(id): Segment,
-    Key(key): Key,
+    KeyHeader(key): KeyHeader,
 ) -> Result<impl IntoResponse, Failure> {
     let key = key.transpose().map_err(|detail| Failure::field("Idempotency-Key", detail))?;
     let cancelled = shared.checkout.cancel(order_id(&id)?, key).await?;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Shared;
+use super::AppState;
 use super::docs::ReadProblems;
 use super::extract::{Params, Segment};
 use super::problem::Failure;
@@ -17,7 +17,7 @@ use crate::api::{Product, ProductList, Stock, StockQuery, StockRead};
 use crate::lock::Mode;
 use crate::order::Sku;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(stock))
 }
 
@@ -26,7 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     get, path = "/v1/products", operation_id = "listProducts", tag = "products",
     responses((status = 200, body = ProductList, description = "All products, by SKU"), ReadProblems),
 )]
-async fn list(State(shared): State<Arc<Shared>>) -> Result<Body<ProductList>, Failure> {
+async fn list(State(shared): State<Arc<AppState>>) -> Result<Body<ProductList>, Failure> {
     Ok(Body(ProductList { products: shared.store.products().await? }))
 }
 
@@ -36,7 +36,7 @@ async fn list(State(shared): State<Arc<Shared>>) -> Result<Body<ProductList>, Fa
     params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
     responses((status = 200, body = Product, description = "The product"), ReadProblems),
 )]
-async fn show(State(shared): State<Arc<Shared>>, Segment(sku): Segment) -> Result<Body<Product>, Failure> {
+async fn show(State(shared): State<Arc<AppState>>, Segment(sku): Segment) -> Result<Body<Product>, Failure> {
     Ok(Body(find(&shared, &sku).await?))
 }
 
@@ -50,7 +50,7 @@ async fn show(State(shared): State<Arc<Shared>>, Segment(sku): Segment) -> Resul
     responses((status = 200, body = Stock, description = "The stock"), ReadProblems),
 )]
 async fn stock(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
     Params(query): Params<StockQuery>,
 ) -> Result<Body<Stock>, Failure> {
@@ -75,7 +75,7 @@ async fn stock(
     Ok(Body(Stock { sku, stock, version, as_of }))
 }
 
-async fn find(shared: &Shared, sku: &str) -> Result<Product, Failure> {
+async fn find(shared: &AppState, sku: &str) -> Result<Product, Failure> {
     let sku = Sku::parse(sku).map_err(|detail| Failure::field("sku", detail))?;
     shared.store.product(&sku).await?.ok_or_else(|| Failure::no_such_product(sku.as_str()))
 }

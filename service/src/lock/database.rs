@@ -21,7 +21,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::leased::{Attempt, Backend, BackendError, Claim, LeasedLock, Step, Wakeups};
 use super::{Acquire, Census, FencingToken, Holder, Lock, LockError, Mode, Note};
-use crate::combine::{FlightLost, Limits, Requests};
+use crate::combine::{FlightLimits, FlightLost, Requests};
 use crate::config::{ConfigError, LeaseTime, StoreSection, StrategyName};
 use crate::db::DatabaseKind;
 use crate::telemetry::{LockMetrics, Metrics};
@@ -184,13 +184,13 @@ const MOST_CLAIMS: usize = 128;
 
 /// A lock table as a backend: what many claims ask for at the same time is combined into few statements.
 struct Table {
-    asked: Asked,
+    asked: CountedTable,
     wakeups: Arc<Wakeups>,
-    jobs: Requests<Job, Result<Done, BackendError>, BackendError>,
+    jobs: Requests<TableJob, Result<TableJobDone, BackendError>, BackendError>,
 }
 
 /// What the table is asked for, together with others.
-enum Job {
+enum TableJob {
     /// To insert the claim's record, or to see to it that it has a ticket.
     Insert(Arc<Claim>, Step),
     /// To delete the claim's record, or its ticket.
@@ -198,14 +198,14 @@ enum Job {
 }
 
 /// What came of a job.
-enum Done {
+enum TableJobDone {
     Attempted(Attempt),
     Deleted,
 }
 
 /// A lock table that is counted.
 #[derive(Clone)]
-struct Asked {
+struct CountedTable {
     table: Arc<dyn LockTable>,
     /// How many operations the table was asked for; on PostgreSQL, each is one statement.
     round_trips: Counter,
@@ -213,9 +213,9 @@ struct Asked {
 
 impl Table {
     fn new(table: Arc<dyn LockTable>, wakeups: Arc<Wakeups>, round_trips: Counter) -> Self {
-        let asked = Asked { table, round_trips };
+        let asked = CountedTable { table, round_trips };
         let flying = asked.clone();
-        let jobs = Requests::new(Limits { flights: 1, jobs: MOST_CLAIMS }, move |jobs| {
+        let jobs = Requests::new(FlightLimits { flights: 1, jobs: MOST_CLAIMS }, move |jobs| {
             let asked = flying.clone();
             async move { Ok(asked.carry_out(jobs).await) }
         });
@@ -223,7 +223,7 @@ impl Table {
     }
 }
 
-impl Asked {
+impl CountedTable {
     /// The table, to be asked for one operation.
     fn once(&self) -> &dyn LockTable {
         self.round_trips.inc();
@@ -236,12 +236,12 @@ impl Asked {
     }
 
     /// Carries jobs out together: one result for each, in their order.
-    async fn carry_out(&self, jobs: Vec<Job>) -> Vec<Result<Done, BackendError>> {
+    async fn carry_out(&self, jobs: Vec<TableJob>) -> Vec<Result<TableJobDone, BackendError>> {
         let (mut given, mut asked, mut step) = (Vec::new(), Vec::new(), Step::First);
         for job in &jobs {
             match job {
-                Job::Delete(claim) => given.push(Arc::clone(claim)),
-                Job::Insert(claim, its_step) => {
+                TableJob::Delete(claim) => given.push(Arc::clone(claim)),
+                TableJob::Insert(claim, its_step) => {
                     asked.push(Arc::clone(claim));
                     if *its_step == Step::Again {
                         step = Step::Again;
@@ -266,9 +266,9 @@ impl Asked {
         };
         let deleted = deleted.map_err(|error| self.error(error));
         let mut attempts = attempts.into_iter();
-        let done = |job: &Job| match job {
-            Job::Delete(_) => deleted.clone().map(|()| Done::Deleted),
-            Job::Insert(..) => attempts.next().expect("one for each").map(Done::Attempted),
+        let done = |job: &TableJob| match job {
+            TableJob::Delete(_) => deleted.clone().map(|()| TableJobDone::Deleted),
+            TableJob::Insert(..) => attempts.next().expect("one for each").map(TableJobDone::Attempted),
         };
         jobs.iter().map(done).collect()
     }
@@ -283,9 +283,9 @@ impl Backend for Table {
         {
             return Ok(Attempt::Waits { ahead });
         }
-        match self.jobs.submit(Job::Insert(claim, step)).await?? {
-            Done::Attempted(attempt) => Ok(attempt),
-            Done::Deleted => unreachable!("an insertion deletes nothing"),
+        match self.jobs.submit(TableJob::Insert(claim, step)).await?? {
+            TableJobDone::Attempted(attempt) => Ok(attempt),
+            TableJobDone::Deleted => unreachable!("an insertion deletes nothing"),
         }
     }
 
@@ -301,7 +301,7 @@ impl Backend for Table {
     }
 
     async fn release(&self, claim: &Arc<Claim>, _: Option<&str>) -> Result<(), BackendError> {
-        self.jobs.submit(Job::Delete(Arc::clone(claim))).await?.map(drop)
+        self.jobs.submit(TableJob::Delete(Arc::clone(claim))).await?.map(drop)
     }
 
     async fn census(&self, key: &str) -> Result<Census, BackendError> {

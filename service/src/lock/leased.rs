@@ -22,7 +22,7 @@ use self::claim_release::ClaimRelease;
 use self::renewer::{Renewal, Renewer};
 pub(super) use self::wakeups::Wakeups;
 use super::lease::valid_until;
-use super::pending::Pending;
+use super::pending_acquire::PendingAcquire;
 use super::pending_reply::PendingReply;
 use super::releaser::{PendingRelease, Releaser};
 use super::{Acquire, Census, FencingToken, Hold, Lease, Lock, LockError, Mode, Note, Validity};
@@ -110,10 +110,10 @@ pub(super) enum BackendError {
 
 /// A lock on a backend that can hold leases.
 pub(super) struct LeasedLock {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
-struct Shared {
+struct Inner {
     backend: Arc<dyn Backend>,
     lease: LeaseTime,
     holder: Arc<str>,
@@ -133,11 +133,11 @@ impl LeasedLock {
     ) -> Self {
         let releaser = Releaser::start();
         let renewer = renews.then(|| Renewer::start(&backend, lease, metrics.renewals.clone()));
-        Self { shared: Arc::new(Shared { backend, lease, holder: holder.into(), releaser, renewer }) }
+        Self { inner: Arc::new(Inner { backend, lease, holder: holder.into(), releaser, renewer }) }
     }
 }
 
-impl Shared {
+impl Inner {
     async fn acquire(&self, key: Arc<str>, mode: Mode, reply: &PendingReply) -> Result<Lease, LockError> {
         let claim = Arc::new(Claim {
             key,
@@ -191,7 +191,7 @@ impl Shared {
             LeaseTime::For(lease) => Validity::until(valid_until(asked, lease)),
         };
         let renewal = self.renewer.as_ref().map(|renewer| renewer.renew(claim, &validity));
-        let lease = Lease::new(Some(token), validity, Box::new(Held { release, renewal }));
+        let lease = Lease::new(Some(token), validity, Box::new(LeasedHold { release, renewal }));
         lease.with_note(note).contended(is_contended)
     }
 
@@ -204,10 +204,10 @@ impl Shared {
 impl Lock for LeasedLock {
     fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
         let reply = Arc::new(PendingReply::default());
-        let (shared, key, pending) = (Arc::clone(&self.shared), key.into(), Arc::clone(&reply));
+        let (shared, key, pending) = (Arc::clone(&self.inner), key.into(), Arc::clone(&reply));
         let acquisition = async move { shared.acquire(key, mode, &pending).await };
-        let shared = Arc::clone(&self.shared);
-        Box::new(Pending::new(acquisition, move || {
+        let shared = Arc::clone(&self.inner);
+        Box::new(PendingAcquire::new(acquisition, move || {
             reply.is_suspicious().map_or(LockError::Timeout, |pending| {
                 shared.unavailable(format_args!("no answer for {} ms", pending.as_millis()))
             })
@@ -215,22 +215,22 @@ impl Lock for LeasedLock {
     }
 
     fn lease(&self) -> Option<Duration> {
-        self.shared.lease.duration()
+        self.inner.lease.duration()
     }
 
     async fn ping(&self) -> Result<(), LockError> {
-        let Shared { backend, .. } = &*self.shared;
-        backend.ping().await.map_err(|error| self.shared.unavailable(error))
+        let Inner { backend, .. } = &*self.inner;
+        backend.ping().await.map_err(|error| self.inner.unavailable(error))
     }
 
     async fn census(&self, key: &str) -> Result<Census, LockError> {
-        let Shared { backend, .. } = &*self.shared;
-        backend.census(key).await.map_err(|error| self.shared.unavailable(error))
+        let Inner { backend, .. } = &*self.inner;
+        backend.census(key).await.map_err(|error| self.inner.unavailable(error))
     }
 
     async fn shutdown(&self) {
-        self.shared.releaser.flush().await;
-        self.shared.backend.close().await;
+        self.inner.releaser.flush().await;
+        self.inner.backend.close().await;
     }
 }
 
@@ -245,13 +245,13 @@ struct Granted {
 }
 
 /// What a lease has to give back.
-struct Held {
+struct LeasedHold {
     release: PendingRelease<ClaimRelease>,
     renewal: Option<Renewal>,
 }
 
 #[async_trait]
-impl Hold for Held {
+impl Hold for LeasedHold {
     async fn release(self: Box<Self>, note: Option<Note>) {
         let Self { release, renewal } = *self;
         drop(renewal);

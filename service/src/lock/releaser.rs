@@ -71,10 +71,10 @@ pub(super) async fn until_released<R: Release>(
 
 /// The task that releases what was left behind; it lives for as long as the lock and its pending releases.
 pub(super) struct Releaser {
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: mpsc::UnboundedSender<ReleaserJob>,
 }
 
-enum Job {
+enum ReleaserJob {
     /// Drives a release to its end.
     Finish(Finishing),
     /// Says when all that came before is released.
@@ -93,8 +93,8 @@ impl Releaser {
             while let Some(job) = received.recv().await {
                 while releases.try_join_next().is_some() {}
                 match job {
-                    Job::Finish(finishing) => drop(releases.spawn(finishing)),
-                    Job::Flush(done) => {
+                    ReleaserJob::Finish(finishing) => drop(releases.spawn(finishing)),
+                    ReleaserJob::Flush(done) => {
                         while releases.join_next().await.is_some() {}
                         done.send(()).ok();
                     }
@@ -114,7 +114,7 @@ impl Releaser {
     /// Waits until all that was left behind until now is released, or given up.
     pub(super) async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
-        if self.jobs.send(Job::Flush(done)).is_ok() {
+        if self.jobs.send(ReleaserJob::Flush(done)).is_ok() {
             // An error says that the task is gone, and with it what it had to do.
             flushed.await.ok();
         }
@@ -125,7 +125,7 @@ impl Releaser {
 pub(super) struct PendingRelease<R: Release> {
     /// `None` when there is nothing left to do.
     release: Option<R>,
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: mpsc::UnboundedSender<ReleaserJob>,
 }
 
 impl<R: Release> PendingRelease<R> {
@@ -147,7 +147,7 @@ impl<R: Release> Drop for PendingRelease<R> {
     fn drop(&mut self) {
         if let Some(release) = self.release.take() {
             // An error says that the process is about to end. What is left ends with its lease, or its session.
-            self.jobs.send(Job::Finish(release.finish())).ok();
+            self.jobs.send(ReleaserJob::Finish(release.finish())).ok();
         }
     }
 }

@@ -35,7 +35,7 @@ use self::enqueue::{Enqueue, EnqueueError, FrontNode};
 use self::error::{is_end_of_session, is_transient};
 use self::node::{Contenders, NodeClaim, directory};
 use self::session::{HeldNodeGuard, Session};
-use super::pending::Pending;
+use super::pending_acquire::PendingAcquire;
 use super::releaser::Releaser;
 use super::{Acquire, Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode, Note};
 use crate::config::ZookeeperSection;
@@ -175,7 +175,7 @@ impl Lock for ZookeeperLock {
             Ok(lease.with_sequence(sequence).contended(is_contended))
         };
         let reason = move || status.last_error().map_or(LockError::Timeout, unavailable);
-        Box::new(Pending::new(acquisition, reason))
+        Box::new(PendingAcquire::new(acquisition, reason))
     }
 
     fn lease(&self) -> Option<Duration> {

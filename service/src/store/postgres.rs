@@ -20,7 +20,7 @@ use super::{
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
 use crate::change::KeptAnswer;
 use crate::config::StoreSection;
-use crate::db::postgres::{Pool, Session};
+use crate::db::postgres::{Pool, SessionSettings};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
 use crate::token::Generation;
@@ -43,7 +43,7 @@ impl PostgresStore {
     pub async fn connect(store: &StoreSection) -> Result<Self, OpenError> {
         // Plans are made once, by index, whatever the tables' statistics say: to plan the statement of a small commit
         // anew takes longer than to execute it.
-        let session = Session::of(store)?.with([
+        let session = SessionSettings::of(store)?.with([
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
             ("jit", "off"),
@@ -89,7 +89,7 @@ async fn create(connection: &mut PgConnection, product: &ProductRequest) -> Resu
 
 /// Brings the tables up to date over a connection of its own: a migration, and the wait for another replica's, may
 /// take longer than a statement of an order.
-async fn migrate(session: Session) -> Result<(), MigrateError> {
+async fn migrate(session: SessionSettings) -> Result<(), MigrateError> {
     let mut connection = session.with([("statement_timeout", "0")]).connect().await?;
     sqlx::migrate!("../migrations/postgres").run(&mut connection).await?;
     connection.close().await?;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lab::Redis;
-use order_service::lock::{Acquire, Census, Hold, Lease, Lock, LockError, Mode, Note, Pending, Validity};
+use order_service::lock::{
+    Acquire, Census, Hold, Lease, Lock, LockError, Mode, Note, PendingAcquire, Validity,
+};
 use tokio::time::{Instant, sleep, timeout_at};
 use zookeeper_client::{Acls, Client, CreateMode};
 
@@ -145,7 +147,7 @@ impl Lock for ReleasesAnybodys {
             let hold = AnybodysHold { inner, redis };
             Ok(Lease::new(None, Validity::unlimited(), Box::new(hold)))
         };
-        Box::new(Pending::new(acquisition, || LockError::Timeout))
+        Box::new(PendingAcquire::new(acquisition, || LockError::Timeout))
     }
 
     async fn ping(&self) -> Result<(), LockError> {
@@ -202,7 +204,7 @@ impl Lock for LooksOnce {
             let hold = Node { client: client.clone(), path };
             Ok(Lease::new(None, Validity::unlimited(), Box::new(hold)))
         };
-        Box::new(Pending::new(acquisition, || LockError::Timeout))
+        Box::new(PendingAcquire::new(acquisition, || LockError::Timeout))
     }
 
     async fn ping(&self) -> Result<(), LockError> {

@@ -6,13 +6,13 @@ use std::collections::{HashMap, VecDeque};
 use tokio::time::Instant;
 
 use crate::change::{Change, ChangeError, ChangeResult, Made};
-use crate::checkout::ticket::Waiting;
+use crate::checkout::ticket::QueuedChange;
 use crate::order::IdempotencyKey;
 
 /// For each key of a change that waits in the queue or is being executed: those that came with the same.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    by_key: HashMap<CopyKey, Vec<Waiting>>,
+    by_key: HashMap<CopyKey, Vec<QueuedChange>>,
 }
 
 /// By what copies are known: orders have keys of their own.
@@ -20,7 +20,7 @@ type CopyKey = (bool, IdempotencyKey);
 
 impl Copies {
     /// Attaches a change to the one that has its key. Returns it where there is none.
-    pub(super) fn attach(&mut self, waiting: Waiting) -> Option<Waiting> {
+    pub(super) fn attach(&mut self, waiting: QueuedChange) -> Option<QueuedChange> {
         match copy_key(&waiting.change).and_then(|key| self.by_key.get_mut(&key)) {
             Some(copies) => {
                 copies.push(waiting);
@@ -41,10 +41,10 @@ impl Copies {
     /// is not over too. Those that are go to `over`.
     pub(super) fn promote(
         &mut self,
-        gone: &Waiting,
-        is_over: &dyn Fn(&Waiting) -> bool,
-        over: &mut Vec<Waiting>,
-    ) -> Option<Waiting> {
+        gone: &QueuedChange,
+        is_over: &dyn Fn(&QueuedChange) -> bool,
+        over: &mut Vec<QueuedChange>,
+    ) -> Option<QueuedChange> {
         let key = copy_key(&gone.change)?;
         let mut copies = self.by_key.remove(&key).into_iter().flatten();
         let next = loop {
@@ -65,11 +65,11 @@ impl Copies {
     /// Returns the one that is to be decided by itself. If there are several, the others are attached to it.
     pub(super) fn settle(
         &mut self,
-        first: &Waiting,
+        first: &QueuedChange,
         result: &ChangeResult,
         taken: Instant,
-        settled: &mut Vec<(Waiting, ChangeResult)>,
-    ) -> Option<Waiting> {
+        settled: &mut Vec<(QueuedChange, ChangeResult)>,
+    ) -> Option<QueuedChange> {
         let key = copy_key(&first.change)?;
         let copies = self.by_key.remove(&key)?;
         let mut undecided = Vec::new();
@@ -91,7 +91,7 @@ impl Copies {
     }
 
     /// Takes those that are attached to none of these.
-    pub(super) fn take_orphans(&mut self, waiting: &VecDeque<Waiting>) -> Vec<Waiting> {
+    pub(super) fn take_orphans(&mut self, waiting: &VecDeque<QueuedChange>) -> Vec<QueuedChange> {
         let waits =
             |key: &CopyKey| waiting.iter().any(|waiting| copy_key(&waiting.change).as_ref() == Some(key));
         self.by_key.extract_if(|key, _| !waits(key)).flat_map(|(_, copies)| copies).collect()

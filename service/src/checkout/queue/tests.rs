@@ -8,8 +8,8 @@ use crate::order::{IdempotencyKey, OrderRequest};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn limits() -> Limits {
-    Limits { queue: 100, max_batch: 2, lock_wait: SECOND }
+fn limits() -> QueueLimits {
+    QueueLimits { queue: 100, max_batch: 2, lock_wait: SECOND }
 }
 
 fn queue() -> Queue {
@@ -44,8 +44,8 @@ fn order(buyer: &str) -> Order {
     }
 }
 
-fn buyers(batch: &[Waiting]) -> Vec<&str> {
-    let buyer = |waiting: &Waiting| match &waiting.change {
+fn buyers(batch: &[QueuedChange]) -> Vec<&str> {
+    let buyer = |waiting: &QueuedChange| match &waiting.change {
         Change::Purchase(order) => order.buyer.as_str().to_owned(),
         change => panic!("not a purchase: {change:?}"),
     };

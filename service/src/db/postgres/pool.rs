@@ -12,7 +12,7 @@ use sqlx::query::Query;
 use sqlx::{Connection as _, Error};
 use tokio::time::{Instant, timeout};
 
-use super::{FRESH, PING, Session, is_definite, is_outdated};
+use super::{FRESH, PING, SessionSettings, is_definite, is_outdated};
 
 /// Connections to one database. Clones share them.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub(crate) struct Pool {
     reply: Duration,
 }
 
-struct Manager(Session);
+struct Manager(SessionSettings);
 
 /// A connection and when it was last given back.
 struct Idle {
@@ -72,7 +72,7 @@ fn is_starting(error: &Error) -> bool {
 impl Pool {
     /// A pool of at most so many connections, none of which is made before it is needed. One is waited for no longer than
     /// `wait`, and may take as long to be made.
-    pub(crate) fn new(session: Session, connections: usize, wait: Duration) -> Self {
+    pub(crate) fn new(session: SessionSettings, connections: usize, wait: Duration) -> Self {
         let pool = managed::Pool::builder(Manager(session))
             .max_size(connections)
             // The latest first: under little load few connections are used, and those are warm.

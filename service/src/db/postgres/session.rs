@@ -9,7 +9,7 @@ use crate::config::{ConfigError, StoreSection, address_of, is_ambiguous};
 
 /// How to make a connection, and what to set in its session.
 #[derive(Clone)]
-pub(crate) struct Session {
+pub(crate) struct SessionSettings {
     options: PgConnectOptions,
     /// For people.
     address: String,
@@ -47,7 +47,7 @@ const DURABLE: &str = "select set_config(
     false
 )";
 
-impl Session {
+impl SessionSettings {
     /// A session with the database that the configuration names. Statements, waits for rows and forgotten transactions
     /// are ended by the server itself, should this process be gone or stopped.
     pub(crate) fn of(store: &StoreSection) -> Result<Self, ConfigError> {

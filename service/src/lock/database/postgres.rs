@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{LockTable, Taken, mode_from, mode_name};
 use crate::config::{ConfigError, StoreSection};
-use crate::db::postgres::{Pool, Session, is_definite};
+use crate::db::postgres::{Pool, SessionSettings, is_definite};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
 use crate::lock::{FencingToken, Holder};
 
@@ -58,7 +58,7 @@ pub(super) struct PostgresTable {
 
 impl PostgresTable {
     pub(super) fn connect(store: &StoreSection, wakeups: Arc<Wakeups>) -> Result<Self, ConfigError> {
-        let session = Session::of(store)?;
+        let session = SessionSettings::of(store)?;
         let listener = tokio::spawn(listen(session.pool(store), wakeups));
         // A table whose records come and go has no statistics that hold: the plan is by index, and made once.
         let session = session.with([
@@ -104,7 +104,7 @@ async fn listen(pool: PgPool, wakeups: Arc<Wakeups>) {
 #[async_trait]
 impl LockTable for PostgresTable {
     async fn insert(&self, claims: &[Arc<Claim>], _: Step) -> Result<Vec<Option<Taken>>, Error> {
-        let asked = Asked::of(claims);
+        let asked = ClaimColumns::of(claims);
         let take = asked.bind(sqlx::query_as(TAKE));
         let taken = self.run(async |connection| take.fetch_all(connection).await).await?;
         Ok(in_order(claims, taken))
@@ -118,7 +118,7 @@ impl LockTable for PostgresTable {
     ) -> (Result<(), Error>, Result<Vec<Option<Taken>>, Error>) {
         let (keys, owners) = keys_and_owners(given);
         let exchange = sqlx::query_as(EXCHANGE).bind(keys).bind(owners).bind(CHANNEL);
-        let exchange = Asked::of(asked).bind(exchange);
+        let exchange = ClaimColumns::of(asked).bind(exchange);
         match self.run(async |connection| exchange.fetch_all(connection).await).await {
             Ok(taken) => (Ok(()), Ok(in_order(asked, taken))),
             // Each by itself, so that neither fails for the other's sake.
@@ -201,7 +201,7 @@ impl Drop for PostgresTable {
 }
 
 /// Claims, column by column, and what they have in common.
-struct Asked<'a> {
+struct ClaimColumns<'a> {
     keys: Vec<&'a str>,
     modes: Vec<&'static str>,
     owners: Vec<Uuid>,
@@ -209,7 +209,7 @@ struct Asked<'a> {
     lease: Option<f64>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ClaimColumns<'a> {
     fn of(claims: &'a [Arc<Claim>]) -> Self {
         let (keys, owners) = keys_and_owners(claims);
         let modes = claims.iter().map(|claim| mode_name(claim.mode)).collect();

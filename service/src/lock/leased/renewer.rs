@@ -27,13 +27,13 @@ pub(super) struct Renewer {
 struct Leases {
     /// Of each lease, where it has an end.
     length: LeaseTime,
-    held: Mutex<Held>,
+    held: Mutex<HeldLeases>,
     /// Wakes the task, which sleeps until there is a lease.
     begun: Notify,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldLeases {
     leases: HashMap<u64, Renewed>,
     next_id: u64,
     /// Whether the task sleeps until there is a lease.
@@ -90,7 +90,7 @@ impl Drop for Renewal {
 }
 
 impl Leases {
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldLeases> {
         self.held.lock().expect("nothing panics while it holds this")
     }
 
