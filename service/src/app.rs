@@ -1,4 +1,4 @@
-//! Builds the service from its configuration, and runs it until it is told to stop.
+//! Builds the service from its configuration, and runs it until it is signalled to stop.
 
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -44,7 +44,7 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("store.url: {0}")]
     Open(OpenError),
-    /// The lock cannot be had.
+    /// The lock cannot be connected to.
     #[error(transparent)]
     Lock(#[from] lock::ConnectError),
     /// The catalogue cannot be written.
@@ -63,7 +63,7 @@ pub fn runtime(config: &Config) -> std::io::Result<Runtime> {
 }
 
 impl App {
-    /// Opens the store, connects the lock, makes the products of the catalogue and listens.
+    /// Opens the store, connects the lock, creates the products of the catalogue and listens.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
         if config.failpoints.any() {
             tracing::warn!("failpoints are set: this replica fails on purpose");
@@ -149,8 +149,8 @@ pub fn token_generations(store: &Arc<dyn Store>) -> Arc<dyn TokenGenerations> {
     Arc::new(Kept(Arc::clone(store)))
 }
 
-/// Completes when the process is told to stop, by SIGTERM or Ctrl-C. From the call on, neither ends the process by itself:
-/// to be called before anybody is told that the process is there.
+/// Completes when the process is signalled to stop, by SIGTERM or Ctrl-C. From the call on, neither ends the process by
+/// itself: to be called before the process says that it is there.
 #[cfg(unix)]
 pub fn stop_signal() -> impl Future<Output = ()> + Send {
     use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -169,7 +169,7 @@ pub fn stop_signal() -> impl Future<Output = ()> + Send {
     }
 }
 
-/// Completes when the process is told to stop, by Ctrl-C.
+/// Completes when the process is signalled to stop, by Ctrl-C.
 #[cfg(not(unix))]
 pub fn stop_signal() -> impl Future<Output = ()> + Send {
     async { drop(tokio::signal::ctrl_c().await) }

@@ -188,7 +188,7 @@ pub enum ChangeError {
     /// The store failed during the commit.
     #[error(
         "the commit's fate is not known; a request that had an idempotency key may be sent again with the same, and is made \
-         once; without one, look before it is sent again"
+         once; without one, look for the change before it is sent again"
     )]
     OutcomeUnknown,
     /// The product exists, and this replica may not reset it.

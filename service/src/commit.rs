@@ -61,7 +61,7 @@ pub(crate) enum WriteError {
     Failed(#[from] CommitError),
 }
 
-/// A wish to decide on a product whose row is locked.
+/// A request to decide on a product while its row is locked.
 struct RowRequest {
     sku: Sku,
     level: oneshot::Sender<Result<StockLevel, ChangeError>>,

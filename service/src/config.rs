@@ -48,7 +48,7 @@ pub struct Config {
     pub admin: AdminSection,
     /// Faults on purpose, for experiments and tests.
     pub failpoints: FailpointsSection,
-    /// Products that are made at start when they are absent (only in the file: `[[catalog]]`).
+    /// Products that are created at start when they are absent (only in the file: `[[catalog]]`).
     pub catalog: Vec<CatalogEntry>,
 }
 
@@ -61,11 +61,11 @@ pub struct ServerSection {
     pub listen: SocketAddr,
     /// The name of this replica, kept with every order; "<hostname>-<pid>" when empty.
     pub replica: String,
-    /// The longest time from an order's arrival to its answer; also how long a stop waits for work in hand.
+    /// The longest time from an order's arrival to its answer; also how long a stop waits for requests in flight.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub request_timeout: Duration,
-    /// How long a replica that is told to stop goes on taking requests while /readyz says that it is stopping, so
+    /// How long a replica that is signalled to stop goes on taking requests while /readyz says that it is stopping, so
     /// that a balancer turns to the others before connections end.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]

@@ -132,7 +132,7 @@ impl CriticalSection {
         OpenSection { shared: self, sku, lease, recording, known }
     }
 
-    /// What is known of a product without reading it. It must be so still, since nobody had the lock since it was noted;
+    /// What is known of a product without reading it. It must be so still, since no other holder had the lock since it was noted;
     /// or there is no lock; and if it is not so, the guard will notice.
     fn known(&self, memory: Option<KnownLevel>, lease: &Lease) -> Option<StockLevel> {
         if !self.notes_levels() {
@@ -292,7 +292,7 @@ impl<'s> OpenSection<'s> {
         Round::Over
     }
 
-    /// Decides on what is known of the product, or else on what is read. Nobody is refused on what is only known: a sale
+    /// Decides on what is known of the product, or else on what is read. No change is refused on what is only known: a sale
     /// is guarded, a refusal is not.
     async fn decide(&mut self, changes: &[&Change]) -> Result<(Plan, Option<LockedRow>), ChangeError> {
         if let Some(level) = self.known {

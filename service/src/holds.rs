@@ -1,7 +1,7 @@
 //! The record of the latest exclusive lock holds: from when to when each lasted, and what was written meanwhile.
 //!
 //! A lock can be judged by what became of the stock; whether it excluded can only be judged by its holds. With the
-//! records of all replicas on a host somebody can check afterwards that no two holds of a product's lock
+//! records of all replicas on a host it can be checked afterwards that no two holds of a product's lock
 //! overlapped, and if two did, whether the guard refused what the late one wrote.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -115,7 +115,7 @@ async fn bounded(shared: &AppState, method: &str, request: Request, next: Next) 
     }
 }
 
-/// The method's name; those that anybody can make up count together.
+/// The method's name; those that are not known count together, since clients can make up any number of them.
 fn known(method: &Method) -> &'static str {
     let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"];
     known.into_iter().find(|name| *name == method.as_str()).unwrap_or("other")

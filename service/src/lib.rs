@@ -5,7 +5,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`app`] | build the service from its configuration and run it until it is told to stop |
+//! | [`app`] | build the service from its configuration and run it until it is signalled to stop |
 //! | [`http`] | the router, one file per resource; problem documents, OpenAPI |
 //! | [`checkout`] | the use cases: place, cancel, restock, reset; the queue of each product and its worker |
 //! | `critical_section` | take the lock, read, decide, commit, release; the same under every strategy |

@@ -45,10 +45,10 @@ pub use crate::token::{FencingToken, Generation};
 /// A lock: of many processes that ask for the same key, one has it, or several that only read.
 ///
 /// # Contract
-/// - **Exclusion**: an exclusive lease is alone; a shared one is beside shared ones only, for as long as the
+/// - **Exclusion**: an exclusive lease is alone; a shared one is held concurrently with shared ones only, for as long as the
 ///   lease is valid. `none` does not keep this, `local` keeps it inside one process, and a Redis that loses its data
 ///   forgets its holders, who learn of it by the end of their leases.
-/// - **Order**: a writer waits for all earlier requests, and no later reader passes it; nobody starves.
+/// - **Order**: a writer waits for all earlier requests, and no later reader passes it; none starves.
 /// - **Tokens**: where leases have a [`FencingToken`], it grows with every exclusive lease of a key,
 ///   across processes and restarts.
 /// - **Deadline**: a wait returns by its deadline, whatever happens to the backend.
@@ -79,10 +79,10 @@ pub trait Lock: Send + Sync {
     async fn ping(&self) -> Result<(), LockError>;
 
     /// Who has the lock on `key` and how many wait for it, as far as this lock can see: `local` sees its own
-    /// process, and what has no lock sees nobody.
+    /// process, and what has no lock sees no holder.
     async fn census(&self, key: &str) -> Result<Census, LockError>;
 
-    /// Finishes the releases that are under way.
+    /// Finishes the pending releases, and ends all connections.
     async fn shutdown(&self);
 }
 
@@ -109,12 +109,12 @@ pub enum Waited {
 /// What is noted for the next holder of a lock about what the lock protects. The lock does not know what it means.
 pub type Note = Box<str>;
 
-/// Whether a lease excludes everybody or only writers.
+/// Whether a lease excludes all others or only writers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Alone.
+    /// Excludes all others.
     Exclusive,
-    /// Beside other shared leases.
+    /// Concurrently with other shared leases.
     Shared,
 }
 
@@ -127,7 +127,7 @@ pub struct Census {
     pub waiting: u64,
 }
 
-/// Somebody who has a lock.
+/// A holder of a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// What is locked.
@@ -158,7 +158,7 @@ pub enum LockError {
     },
 }
 
-/// Why a strategy cannot be had.
+/// Why a lock cannot be connected to.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The configuration does not allow it.

@@ -66,7 +66,7 @@ pub trait Store: Send + Sync {
     /// The adjustments of a product, by version.
     async fn adjustments(&self, sku: &Sku) -> Result<Vec<Adjustment>, StoreError>;
 
-    /// The books of a product, read in one transaction.
+    /// The audit of a product, read in one transaction; `None` where there is no such product.
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError>;
 
     /// The generation of the fencing tokens of `key`. A new one begins where the last one was counted by another `server`,
@@ -88,7 +88,7 @@ pub trait Store: Send + Sync {
     fn kind(&self) -> &'static str;
 }
 
-/// What came of the wish to create a product.
+/// What came of the creation of a product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Creation {
     /// It is created.
@@ -195,7 +195,7 @@ pub enum Rejected {
     /// What was read has changed since, or is about to, or the lease is lost.
     #[error("what was read has changed")]
     Stale,
-    /// Another transaction has locked the product's row, and there is no version by which one could tell what it does.
+    /// Another transaction has locked the product's row, and there is no version that would show what it does.
     #[error("the product's row is locked")]
     Busy,
     /// One of the idempotency keys has an order already.

@@ -42,11 +42,11 @@ pub struct Metrics {
 /// What a lock counts.
 #[derive(Clone, Debug)]
 pub struct LockMetrics {
-    /// Seconds from asking for a lease to having it.
+    /// Seconds from asking for a lease to its acquisition.
     pub wait_seconds: Histogram,
-    /// Seconds from having a lease to its release.
+    /// Seconds from the acquisition of a lease to its release.
     pub hold_seconds: Histogram,
-    /// Leases had.
+    /// Leases that were acquired.
     pub holds: Counter,
     /// Leases that were over before they were released.
     pub lost_leases: Counter,
@@ -129,9 +129,9 @@ impl Metrics {
             [("strategy".into(), strategy.as_str().into())].into_iter(),
         );
         let mut add = Registrar(&mut registry);
-        add.metric("lock_wait_seconds", "From asking for a lease to having it", &lock.wait_seconds);
-        add.metric("lock_hold_seconds", "From having a lease to its release", &lock.hold_seconds);
-        add.metric("lock_holds", "Leases had", &lock.holds);
+        add.metric("lock_wait_seconds", "From asking for a lease to its acquisition", &lock.wait_seconds);
+        add.metric("lock_hold_seconds", "From the acquisition of a lease to its release", &lock.hold_seconds);
+        add.metric("lock_holds", "Leases acquired", &lock.holds);
         add.metric("lock_lost_leases", "Leases that were over before their release", &lock.lost_leases);
         add.metric("lock_timeouts", "Deadlines that passed while waiting for the lock", &lock.timeouts);
         add.metric("lock_errors", "Failures of the lock's backend", &lock.errors);

@@ -1,4 +1,4 @@
-//! How fast a queue moves, as far as can be told from its last batches.
+//! How fast a queue moves, as far as its last batches show.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ impl Pace {
     /// Notes how long a batch took.
     pub(super) fn note(&mut self, took: Duration) {
         let measured = took.as_secs_f64();
-        // The less of two: a single one that is slow, as the first is, since it makes connections, sheds nobody.
+        // The less of two: a single one that is slow, as the first is, since it makes connections, sheds none.
         let Some(before) = self.measured.replace(measured) else { return };
         let latest = measured.min(before);
         let weight = if latest < self.seconds { FASTER } else { SLOWER };

@@ -177,7 +177,7 @@ impl Queue {
         batch
     }
 
-    /// Tells those of a batch their results, and those that are attached to them. What has none is put back: the stock
+    /// Gives those of a batch their results, and those that are attached to them. What has none is put back: the stock
     /// had changed under it. Returns how often one of these has been put back, at the most.
     pub(super) fn settle(&self, batch: Vec<QueuedChange>, results: Vec<Option<ChangeResult>>) -> Option<u32> {
         let mut settled = Vec::with_capacity(batch.len());
@@ -280,7 +280,7 @@ impl Queue {
 }
 
 impl State {
-    /// Refuses a change whose turn would come too late, as far as can be told from those before it. One that would be
+    /// Refuses a change whose turn would come too late, as far as those before it show. One that would be
     /// in the next batch is always let in: the pace is measured by those who are.
     fn shed(&self, waiting: &QueuedChange, limits: QueueLimits) -> Result<(), ChangeError> {
         let batches = self.waiting.len() / limits.max_batch;

@@ -26,7 +26,7 @@ use crate::critical_section::{CriticalSection, Entered};
 use crate::order::Sku;
 use crate::telemetry::{CheckoutMetrics, Metrics};
 
-/// How long a queue is kept that nobody joins.
+/// How long a queue is kept that no change joins.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// How often it is looked for such queues.
@@ -118,7 +118,7 @@ impl Queues {
     }
 
     /// Spawns a task that is dropped in the middle of its work when the time for the stop is over: its lease is
-    /// then released, and who waits is told.
+    /// then released, and its waiters are notified.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let out_of_time = self.out_of_time.clone();
         // Where it stays: what is spawned is moved several times, and this is large.
@@ -143,14 +143,14 @@ impl Queues {
     /// refused as `ShuttingDown`, and what has begun is answered as `OutcomeUnknown`.
     pub(super) async fn close(&self, deadline: Instant) {
         {
-            let _nobody_joins = lock(&self.queues);
+            let _no_change_joins = lock(&self.queues);
             self.closed.cancel();
         }
         self.workers.close();
         if tokio::time::timeout_at(deadline, self.workers.wait()).await.is_err() {
             tracing::warn!("orders were still waiting when the time for the stop was over");
             self.out_of_time.cancel();
-            // Whoever waits without a worker is told by the end of its queue.
+            // Whoever waits without a worker is notified by the end of its queue.
             lock(&self.queues).clear();
             self.workers.wait().await;
         }
@@ -173,7 +173,7 @@ async fn alone(sku: &Sku, shared: &WorkerContext, waiting: QueuedChange) {
     section.leave().1.await;
 }
 
-/// Forgets the queues of products that nobody orders any more.
+/// Forgets the queues of products that are not ordered any more.
 async fn sweep(queues: Arc<Mutex<HashMap<Sku, Arc<Queue>>>>, metrics: CheckoutMetrics) {
     loop {
         tokio::time::sleep(SWEEP).await;
@@ -198,7 +198,7 @@ mod tests {
     use crate::config::StrategyName;
 
     #[tokio::test(start_paused = true)]
-    async fn queues_that_nobody_joins_are_forgotten() {
+    async fn queues_that_no_change_joins_are_forgotten() {
         let sku = Sku::parse("hair-dryer").unwrap();
         let queues = Arc::new(Mutex::new(HashMap::new()));
         lock(&queues).insert(sku.clone(), Arc::new(Queue::new(sku.clone(), Counter::default())));

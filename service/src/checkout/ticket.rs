@@ -63,7 +63,7 @@ impl QueuedChange {
         self.state.load(Ordering::Acquire) == WITHDRAWN
     }
 
-    /// Tells the client the result, if it is still there.
+    /// Sends the client the result, if it is still there.
     pub(super) fn answer(self, result: ChangeResult) {
         self.result.send(result).ok();
     }

@@ -139,7 +139,7 @@ impl Plan {
         std::mem::replace(&mut self.batch, nothing)
     }
 
-    /// Nothing was written, or nobody knows: gives every change that was to be written the result `failed`, and `undecided`
+    /// Nothing was written, or it is not known whether: gives every change that was to be written the result `failed`, and `undecided`
     /// to every one that was refused on account of those before it.
     pub(super) fn fail(&mut self, failed: &ChangeError, undecided: &ChangeError) {
         for planned in &mut self.planned {

@@ -24,7 +24,7 @@ pub(super) async fn find(
 }
 
 /// Turns refusals for want of stock into replays, where the idempotency key has an order. A sale needs no such
-/// look-up: the unique constraint on the key rejects it when it is written.
+/// search: the unique constraint on the key rejects it when it is written.
 pub(super) async fn replace_refused(
     reader: &Reader,
     changes: &[&Change],

@@ -91,11 +91,11 @@ async fn restock(
     Ok((StatusCode::CREATED, replayed(restocked.replayed), Body(restocked.value)))
 }
 
-/// Look at a product's books.
+/// Audit a product.
 #[utoipa::path(
     get, path = "/v1/admin/products/{sku}/audit", operation_id = "auditProduct", tag = "admin", security(("admin" = [])),
     params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
-    responses((status = 200, body = Audit, description = "The books, read in one transaction"), AuditProblems),
+    responses((status = 200, body = Audit, description = "The audit, read in one transaction"), AuditProblems),
 )]
 async fn audit(
     _: Admin,

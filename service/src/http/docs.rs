@@ -25,10 +25,10 @@ use crate::api::{Problem, StockRead};
     components(schemas(Problem, StockRead)),
     modifiers(&BearerToken),
     tags(
-        (name = "orders", description = "Buy"),
-        (name = "products", description = "Look"),
+        (name = "orders", description = "Place, read and cancel orders"),
+        (name = "products", description = "Read products and their stock"),
         (name = "admin", description = "Change products; with the bearer token of `admin.token`"),
-        (name = "operation", description = "Watch"),
+        (name = "operation", description = "Health, metrics and what a replica is"),
     ),
 )]
 struct Description;
@@ -127,7 +127,7 @@ impl IntoResponses for AdminProblems {
     }
 }
 
-/// What a look at the books of a product may meet.
+/// What the audit of a product may meet.
 pub(super) struct AuditProblems;
 
 impl IntoResponses for AuditProblems {

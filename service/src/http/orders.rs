@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
 /// Place an order.
 ///
 /// First come, first served, as far as the stock goes. With an `Idempotency-Key`, the order may be sent again
-/// whatever the first answer was: it is made once, and once it is made, a repetition is answered as the first time, also when
+/// whatever the first answer was: it is placed once, and once it is placed, a repetition is answered as the first time, also when
 /// it has been cancelled since. A refusal is not kept: sent again, the order is decided anew.
 #[utoipa::path(
     post, path = "/v1/orders", operation_id = "placeOrder", tag = "orders", request_body = NewOrder,
@@ -71,7 +71,7 @@ async fn list(
     Params(query): Params<OrderQuery>,
 ) -> Result<Body<OrderPage>, Failure> {
     let page = Page::parse(&query).map_err(Failure::validation)?;
-    // One more than asked for tells whether there is a next page.
+    // One more than asked for says whether there is a next page.
     let mut orders = shared.store.orders(page.sku.as_ref(), page.after, page.limit + 1).await?;
     let more = orders.len() > page.limit as usize;
     orders.truncate(page.limit as usize);

@@ -42,8 +42,8 @@ async fn show(State(shared): State<Arc<AppState>>, Segment(sku): Segment) -> Res
 
 /// Read a product's stock.
 ///
-/// `latest` is the last committed value. `locked` waits until it has the product's lock in shared mode: beside
-/// other readers, never beside a writer. Under the strategies none, row and optimistic there is no lock to take.
+/// `latest` is the last committed value. `locked` waits until it has the product's lock in shared mode: concurrently
+/// with other readers, never with a writer. Under the strategies none, row and optimistic there is no lock to take.
 #[utoipa::path(
     get, path = "/v1/products/{sku}/stock", operation_id = "getStock", tag = "products",
     params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product"), StockQuery),
@@ -59,7 +59,7 @@ async fn stock(
         Some("locked") => StockRead::Locked,
         Some(_) => return Err(Failure::field("read", "must be latest or locked")),
     };
-    // Found before it is locked: nobody can make locks for products that do not exist.
+    // Found before it is locked: no request creates locks for products that do not exist.
     let mut as_of = Timestamp::now();
     let mut product = find(&shared, &sku).await?;
     if read == StockRead::Locked {

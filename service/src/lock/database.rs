@@ -3,10 +3,10 @@
 //! - The record's identity, never used twice, is the fencing token.
 //! - A record has an expiry by the **database's** clock, which its holder renews; an expired one is taken
 //!   over in the transaction that finds it expired. With `lease = "never"` it stays until it is deleted; its holder
-//!   looks every second whether it is there.
+//!   checks every second whether it is there.
 //! - Those who wait queue with tickets: first come first served, readers together, and a newcomer does not
 //!   pass those who wait. A ticket lapses a second after its waiter stopped refreshing it, so a dead waiter
-//!   holds nobody up for long.
+//!   holds up no other for long.
 //! - What many ask for at the same time goes in one statement: claims of many keys are inserted together, and so are
 //!   they deleted and renewed. Each has its own outcome.
 
@@ -53,7 +53,7 @@ trait LockTable: Send + Sync {
     async fn insert(&self, claims: &[Arc<Claim>], step: Step) -> Result<Vec<Option<Taken>>, sqlx::Error>;
 
     /// Says where a waiting claim stands, and changes nothing. Only where that is cheaper than to insert.
-    async fn look(&self, _claim: &Claim) -> Result<Outlook, sqlx::Error> {
+    async fn outlook(&self, _claim: &Claim) -> Result<Outlook, sqlx::Error> {
         Ok(Outlook::Insert)
     }
 
@@ -82,8 +82,7 @@ trait LockTable: Send + Sync {
     /// How many claims on a key wait.
     async fn waiters(&self, key: &str) -> Result<u64, sqlx::Error>;
 
-    /// How long to wait before looking again, with so many ahead. Jittered, so that those who wait do not look in
-    /// step.
+    /// How long to wait before the next attempt, with so many ahead. Jittered, so that waiters do not poll in step.
     fn pause(&self, ahead: u32) -> Duration;
 
     /// Whether an error says that others kept this one out for too long.
@@ -100,7 +99,7 @@ trait LockTable: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Taken {
     token: FencingToken,
-    /// What the table tells about what is locked.
+    /// What the table says about what is locked.
     note: Option<Note>,
 }
 
@@ -279,7 +278,7 @@ impl Backend for Table {
     async fn attempt(self: Arc<Self>, claim: Arc<Claim>, step: Step) -> Result<Attempt, BackendError> {
         if step == Step::Again
             && let Outlook::Wait { ahead } =
-                self.asked.table.look(&claim).await.map_err(|e| self.asked.error(e))?
+                self.asked.table.outlook(&claim).await.map_err(|e| self.asked.error(e))?
         {
             return Ok(Attempt::Waits { ahead });
         }

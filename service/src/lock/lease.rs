@@ -39,8 +39,8 @@ struct Inner {
 /// What a lock keeps for a lease. Its drop must release in the background, or leave it to the expiry.
 #[async_trait]
 pub trait Hold: Send + Sync {
-    /// Gives the lock back; returns when that is done or handed to somebody who will see to it.
-    /// The next exclusive holder gets the note, where the lock has notes and nobody else has had it in between.
+    /// Gives the lock back; returns when that is done or left to the releaser.
+    /// The next exclusive holder gets the note, where the lock has notes and no other holder came in between.
     async fn release(self: Box<Self>, note: Option<Note>);
 }
 
@@ -167,7 +167,7 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// The lease is over: somebody else may have the lock.
+/// The lease is over: another holder may have the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the lease is lost")]
 pub struct Lost;
@@ -215,7 +215,7 @@ impl Validity {
         *self.shared.lock() = Some(until);
     }
 
-    /// Moves the end of what has not ended; `false` when it has: who had it may have been told.
+    /// Moves the end of what has not ended; `false` when it has: its holder may have noticed.
     pub fn renew(&self, until: Instant) -> bool {
         let mut end = self.shared.lock();
         let is_valid = self.shared.is_valid(*end);
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(validity.check(), Ok(()));
         validity.lost().await;
         assert_eq!(validity.check(), Err(Lost));
-        assert!(!validity.renew(Instant::now() + Duration::from_secs(1)), "its holder may have been told");
+        assert!(!validity.renew(Instant::now() + Duration::from_secs(1)), "its holder may have noticed");
         assert_eq!(validity.check(), Err(Lost));
     }
 }

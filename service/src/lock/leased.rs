@@ -4,7 +4,7 @@
 //!   where the acquire seemed to fail: its reply may have been lost.
 //! - A lease is valid for less than the backend will wait, reckoned from before it was asked for; it is renewed
 //!   three times in its length, by the [`Renewer`], and declared lost as soon as it is not its owner's any more.
-//! - Those who wait look again when the backend announces a release of their key, and after a pause in any case: an
+//! - Those who wait try again when the backend announces a release of their key, and after a pause in any case: an
 //!   announcement is a hint.
 
 mod claim_release;
@@ -29,7 +29,7 @@ use super::{Acquire, Census, FencingToken, Hold, Lease, Lock, LockError, Mode, N
 use crate::config::LeaseTime;
 use crate::telemetry::LockMetrics;
 
-/// How long a waiter keeps its place that does not come back to look.
+/// How long a waiter keeps its place after its last attempt.
 pub(super) const PLACE_TTL: Duration = Duration::from_secs(1);
 
 /// The operations of a backend that can hold leases. Every one may be repeated: its reply may have been lost.
@@ -56,8 +56,8 @@ pub(super) trait Backend: Send + Sync {
     /// Where it announces that a lock that is waited for may have become free.
     fn wakeups(&self) -> &Arc<Wakeups>;
 
-    /// How long to wait before looking again without an announcement, with so many ahead. Jittered, so that those who
-    /// wait do not look in step.
+    /// How long to wait before the next attempt without an announcement, with so many ahead. Jittered, so that waiters
+    /// do not poll in step.
     fn pause(&self, ahead: u32) -> Duration;
 
     /// What it is called in errors.
@@ -70,7 +70,7 @@ pub(super) trait Backend: Send + Sync {
     async fn close(&self);
 }
 
-/// One attempt to have a lock.
+/// One attempt to acquire a lock.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) key: Arc<str>,

@@ -1,4 +1,4 @@
-//! A lock inside one process: right on one server, and no lock at all between two.
+//! A lock inside one process. Between two processes it excludes nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use super::{Acquire, Census, Hold, Holder, Lease, Lock, LockError, Mode, Note};
 
 /// One read-write lock for each key. Tokio's is fair: first come first served, readers together.
 ///
-/// Its leases have no fencing token: there is nobody above the processes who could count.
+/// Its leases have no fencing token: no counter is shared by all processes.
 #[derive(Debug, Default)]
 pub struct LocalLock {
     keys: Arc<KeyTable>,
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_that_nobody_uses_any_more_is_forgotten() {
+    async fn a_key_that_is_not_used_any_more_is_forgotten() {
         let lock = LocalLock::default();
         let held = lock.acquire("a", Mode::Exclusive, in_one_second()).await.unwrap();
         assert!(lock.acquire("a", Mode::Exclusive, at_once()).await.is_err());

@@ -1,4 +1,4 @@
-//! No lock: everybody has it at once.
+//! No lock: every request is granted at once.
 
 use async_trait::async_trait;
 use tokio::time::Instant;

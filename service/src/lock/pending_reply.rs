@@ -1,4 +1,4 @@
-//! Since when a backend's reply has been pending: what tells a lock that is held by others from a backend that is gone.
+//! Since when a backend's reply has been pending: what distinguishes a lock that others hold from a backend that is gone.
 
 use std::sync::Mutex;
 use std::time::Duration;

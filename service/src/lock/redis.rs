@@ -2,10 +2,10 @@
 //!
 //! - Each operation is one script, so one round trip, and atomic: `SETNX` and `EXPIRE` can never be torn apart,
 //!   and only its owner deletes a lock. An uncontended cycle is two commands.
-//! - Those who wait have a queue in Redis (the course says that Redis has one; it has none until it is built): first come first served, readers together. A place lapses a second after its waiter stopped looking.
-//! - A release that another waits for is published, and wakes whose turn it is. The message is a hint; looking again is
+//! - Those who wait have a queue in Redis (the course says that Redis has one; it has none until it is built): first come first served, readers together. A place lapses a second after its waiter's last attempt.
+//! - A release that another waits for is published, and wakes whose turn it is. The message is a hint; another attempt after a pause is
 //!   the backstop.
-//! - Who releases may leave a note about what the lock protects. The next holder gets it, unless somebody else had the
+//! - Who releases may leave a note about what the lock protects. The next holder gets it, unless another holder had the
 //!   lock in between: it is gone as soon as the lock is taken.
 //! - All commands of the lock go over one connection, in order: a cancelled attempt's release cannot overtake its
 //!   acquire.
@@ -289,7 +289,7 @@ impl RedisBackend {
 impl Backend for RedisBackend {
     async fn attempt(self: Arc<Self>, claim: Arc<Claim>, _: Step) -> Result<Attempt, BackendError> {
         match self.acquire_counted(&claim).await {
-            // Its reply may be lost: asked again, the same owner is told of the same lease.
+            // Its reply may be lost: asked again, the same owner gets the same lease.
             Err(AcquireError::Redis(error)) if error.is_io_error() || error.is_timeout() => {
                 self.counts.interrupted();
                 self.acquire_counted(&claim).await.map_err(failed)

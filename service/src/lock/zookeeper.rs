@@ -8,9 +8,9 @@
 //!   it yet.
 //! - A waiter that is woken lists again: its predecessor may just have given up.
 //! - A lease is valid for as long as the *leader* is known to keep the session, by what a quorum has answered: the client
-//!   learns of an expiry only after the ensemble has acted on it. A node that somebody has deleted is lost.
+//!   learns of an expiry only after the ensemble has acted on it. The lease of a node that was deleted is lost.
 //! - The number of a node ends at 2³¹ − 1, after which further ones have the same. Long before, whoever finds the directory
-//!   empty removes it, and numbers begin anew; shortly before, nobody is let in until it is empty.
+//!   empty removes it, and numbers begin anew; shortly before, no contender is let in until it is empty.
 //! - The fencing token is the node's creation zxid, which grows with everything that the ensemble does.
 
 mod enqueue;

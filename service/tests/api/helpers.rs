@@ -251,7 +251,7 @@ impl Replica {
         request.send().await.expect("an answer")
     }
 
-    /// Waits until somebody has the product's lock.
+    /// Waits until the product's lock is held.
     pub async fn until_locked(&self) {
         for _ in 0..1_000 {
             let census: Value = self.admin(Method::GET, "/lock", None).await.json().await.expect("a census");
@@ -260,7 +260,7 @@ impl Replica {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        panic!("nobody took the lock");
+        panic!("the lock was not taken");
     }
 
     /// The value of a metric that has no label but the strategy.
@@ -271,7 +271,7 @@ impl Replica {
         line.rsplit(' ').next().expect("a value").parse().expect("a number")
     }
 
-    /// Tells the replica to stop, as SIGTERM does; the handle completes when it has.
+    /// Has the replica stop, as SIGTERM does; the handle completes when it has.
     pub fn stop(&mut self) -> &mut JoinHandle<()> {
         drop(self.stop.take());
         &mut self.running

@@ -54,7 +54,7 @@ async fn a_stop_loses_nothing_that_was_confirmed_and_writes_nothing_that_was_ref
         for answer in answers.into_iter().filter(|answer| answer.status() != 201) {
             assert_eq!(problem(answer).await, (503, "shutting-down".into(), Some("not_executed".into())));
         }
-        // The lock was released: nobody waits for its lease.
+        // The lock was released: no other waits for its lease to end.
         assert_eq!(shop.replica().order("after", 1).await.status(), 201, "{strategy}");
     }
 }

@@ -69,9 +69,9 @@ async fn an_order_whose_client_has_gone_is_not_executed() {
     let replica = shop.replica();
     let (first, ()) = tokio::join!(replica.order("A", 1), async {
         replica.until_locked().await;
-        let impatient = replica.http.post(format!("{}/v1/orders", replica.url));
+        let request = replica.http.post(format!("{}/v1/orders", replica.url));
         let body = json!({"sku": SKU, "quantity": 1, "buyer": "B"});
-        let gone = impatient.json(&body).timeout(Duration::from_millis(100)).send().await;
+        let gone = request.json(&body).timeout(Duration::from_millis(100)).send().await;
         assert!(gone.unwrap_err().is_timeout());
     });
     assert_eq!(first.status(), 201);

@@ -136,6 +136,6 @@ async fn many_locks_at_the_same_time_are_few_statements_on_postgresql() {
     assert_eq!(tokens.len(), KEYS);
     join_all(leases.into_iter().map(Lease::release)).await;
     let round_trips = metrics.lock.round_trips.get() - before;
-    // As many as may be under way, and what gathered meanwhile, for each.
+    // As many as may be in flight, and what gathered meanwhile, for each.
     assert!(round_trips <= 8, "{round_trips} statements for {KEYS} locks");
 }

@@ -64,7 +64,7 @@ async fn a_holder_that_is_paused_past_its_lease_knows_that_it_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_that_is_started_again_lets_nobody_in_beside_its_holder() {
+async fn a_backend_that_is_started_again_lets_no_other_in_while_it_is_held() {
     for mut backend in Backend::over_the_network().await {
         let (holder, waiter) = (backend.participant().await, backend.participant().await);
         let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
@@ -72,7 +72,7 @@ async fn a_backend_that_is_started_again_lets_nobody_in_beside_its_holder() {
             let give_up = after(20_000);
             loop {
                 match waiter.acquire(KEY, Mode::Exclusive, give_up).await {
-                    // Told that the backend is gone: it may ask again.
+                    // The backend is gone: it may ask again.
                     Err(LockError::Unavailable { .. }) => sleep(Duration::from_millis(10)).await,
                     lease => return lease,
                 }
@@ -94,7 +94,7 @@ async fn a_backend_that_is_started_again_lets_nobody_in_beside_its_holder() {
                 next
             }
             Err(_) => {
-                assert!(lease.check().is_ok(), "{}: nobody has the lock, and nobody gets it", backend.name);
+                assert!(lease.check().is_ok(), "{}: no other has the lock, and none gets it", backend.name);
                 lease.release().await;
                 waiting.await
             }

@@ -19,7 +19,7 @@ async fn a_holder_learns_that_its_record_is_gone() {
         let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
         let record = operator.holders().await.unwrap().remove(0);
         assert!(operator.delete_record(record.token.unwrap()).await.unwrap());
-        timeout(LEASE, lease.lost()).await.expect("the holder learns it within a lease");
+        timeout(LEASE, lease.lost()).await.expect("the holder notices it within a lease");
         assert!(lease.check().is_err());
         // Its release does not touch whoever has the lock now.
         let next = operator.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
@@ -65,7 +65,7 @@ async fn an_expired_record_is_taken_over_and_one_without_expiry_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_postgresql_a_holder_is_told_what_was_written_until_it_had_the_lock() {
+async fn on_postgresql_a_holder_gets_a_note_of_what_was_written_before_it_acquired_the_lock() {
     let backend = Backend::new("database on PostgreSQL").await;
     let postgres = backend.postgres.as_ref().expect("the server");
     let lock = backend.participant().await;
@@ -121,6 +121,6 @@ async fn a_holder_without_an_end_learns_that_its_record_is_gone() {
         let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
         let record = holder.holders().await.unwrap().remove(0);
         assert!(holder.delete_record(record.token.unwrap()).await.unwrap());
-        timeout(Duration::from_secs(3), lease.lost()).await.expect("the holder looks every second");
+        timeout(Duration::from_secs(3), lease.lost()).await.expect("the holder checks every second");
     }
 }

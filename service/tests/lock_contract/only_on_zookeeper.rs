@@ -13,10 +13,10 @@ use tokio::time::sleep;
 
 use crate::backend::{Backend, KEY, after};
 
-/// When nothing was counted for so long, nothing is under way.
+/// When nothing was counted for so long, nothing is in flight.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// Lets so many wait for the lock, each in a session of its own, and pass it on; answers how many listings and
+/// Lets so many wait for the lock, each in a session of its own, and pass it on; returns how many listings and
 /// announcements that took from the first release on.
 async fn herd(waiters: u64, watch: &str) -> (u64, u64) {
     let backend = Backend::new("zookeeper").await;
@@ -45,7 +45,7 @@ async fn herd(waiters: u64, watch: &str) -> (u64, u64) {
         let won = won.clone();
         waiting.spawn(async move {
             let lease = lock.acquire(KEY, Mode::Exclusive, after(60_000)).await.expect("a lease");
-            won.send(lease).expect("somebody passes it on");
+            won.send(lease).expect("the test passes it on");
             lock
         });
     }

@@ -1,4 +1,4 @@
-//! Whether the next change is likely to come soon, as far as can be told from the last one.
+//! Whether the next change is likely to come soon, as far as the last one shows.
 
 use std::time::Duration;
 

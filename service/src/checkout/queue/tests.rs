@@ -95,7 +95,7 @@ async fn a_copy_is_refused_only_for_a_stock_that_was_there_after_it_came() {
     let mut before = join(&queue, "a", Some("k"));
     let batch = queue.take_batch(2);
     tokio::time::advance(Duration::from_millis(1)).await;
-    // Perhaps after somebody has put more in stock.
+    // Perhaps after a restock.
     let _after = join(&queue, "a", Some("k"));
     let refused = ChangeError::InsufficientStock { requested: 1, available: 0, version: 1 };
     queue.settle(batch, vec![Some(Err(refused.clone()))]);
@@ -116,7 +116,7 @@ async fn a_copy_takes_the_place_of_one_that_is_withdrawn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_overdue_is_refused_and_nobody_else() {
+async fn whoever_is_overdue_is_refused_and_no_other() {
     let queue = queue();
     let mut first = join(&queue, "a", Some("k"));
     tokio::time::advance(SECOND / 2).await;
@@ -184,7 +184,7 @@ async fn a_change_is_waited_for_where_the_last_one_came_soon() {
     let until = || Instant::now() + linger;
     let _first = join(&queue, "a", None);
     drop(queue.take_batch(9));
-    assert!(!queue.expects_more(linger), "nobody has come again yet");
+    assert!(!queue.expects_more(linger), "no other has come yet");
     tokio::time::advance(linger).await;
     let _second = join(&queue, "b", None);
     drop(queue.take_batch(9));
@@ -194,7 +194,7 @@ async fn a_change_is_waited_for_where_the_last_one_came_soon() {
     assert!(came);
     assert_eq!(buyers(&queue.take_batch(9)), ["c"]);
     assert!(queue.expects_more(linger));
-    assert!(!queue.linger(until()).await, "nobody came");
+    assert!(!queue.linger(until()).await, "none came");
     tokio::time::advance(linger).await;
     let _late = join(&queue, "d", None);
     drop(queue.take_batch(9));

@@ -85,7 +85,7 @@ impl Pool {
         Self { connections: pool, reply: wait + REPLY }
     }
 
-    /// A connection that is alive, as far as can be told.
+    /// A connection that is alive, as far as is known.
     pub(crate) async fn get(&self) -> Result<Connection, Error> {
         match self.connections.get().await {
             Ok(object) => Ok(Connection(Some(object))),
@@ -110,7 +110,7 @@ impl Pool {
     }
 }
 
-/// A connection in use. Its drop closes it, since nobody knows in what state it is; so does an error that is not the
+/// A connection in use. Its drop closes it, since it is not known in what state it is; so does an error that is not the
 /// statement's alone.
 pub(crate) struct Connection(Option<Object<Manager>>);
 

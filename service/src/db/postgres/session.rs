@@ -1,4 +1,4 @@
-//! Sessions, and what is set in them: the server's defaults, which anybody may have changed, are nothing to rely on.
+//! Sessions, and what is set in them: the server's defaults may have been changed, and are nothing to rely on.
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, Error};

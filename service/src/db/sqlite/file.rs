@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 #[derive(Debug)]
 pub(crate) struct DatabaseFile {
     parts: Vec<Part>,
-    /// For as long as there is a connection, nobody removes the log.
+    /// For as long as there is a connection, no process removes the log.
     keeper: Mutex<Option<SqliteConnection>>,
 }
 
@@ -28,7 +28,7 @@ struct Part {
 }
 
 impl DatabaseFile {
-    /// Makes sure that the file is there, and that nobody has it open under another name; before anything else opens it.
+    /// Makes sure that the file is there, and that no process has it open under another name; before anything else opens it.
     pub(crate) fn claim(options: &SqliteConnectOptions) -> io::Result<()> {
         let path = options.get_filename();
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
@@ -83,7 +83,7 @@ impl DatabaseFile {
     }
 }
 
-/// What tells two files apart, whatever they are called.
+/// What distinguishes two files, whatever they are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct FileId {
     device: u64,
@@ -197,7 +197,7 @@ mod claims {
         Ok(())
     }
 
-    /// Whether somebody else has locked any of the bytes.
+    /// Whether another process has locked any of the bytes.
     fn is_locked(file: &File, from: i64, to: i64) -> io::Result<bool> {
         if from == to {
             return Ok(false);

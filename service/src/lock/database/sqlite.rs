@@ -169,7 +169,7 @@ impl LockTable for SqliteTable {
         if !others.is_empty() {
             match self.take_turns(&others).await {
                 Ok(taken_now) => taken.extend(taken_now),
-                // Those who have their records are told so all the same.
+                // Those who have their records have the lock all the same.
                 Err(error) if self.is_busy(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -181,7 +181,7 @@ impl LockTable for SqliteTable {
         Ok(claims.iter().map(of).collect())
     }
 
-    async fn look(&self, claim: &Claim) -> Result<Outlook, Error> {
+    async fn outlook(&self, claim: &Claim) -> Result<Outlook, Error> {
         let row: Option<(bool, u32, bool)> = sqlx::query_as(
             "select
                  exists (

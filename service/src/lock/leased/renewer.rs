@@ -43,7 +43,7 @@ struct HeldLeases {
 struct Renewed {
     claim: Arc<Claim>,
     validity: Validity,
-    /// `None` while a renewal is under way.
+    /// `None` while a renewal is in flight.
     next: Option<Instant>,
 }
 
@@ -113,7 +113,7 @@ impl Leases {
         }
     }
 
-    /// The leases to be renewed now, from here on under way, and when to come back; `None`: when there is a lease.
+    /// The leases to be renewed now, whose renewal is in flight from here on, and when to come back; `None`: when there is a lease.
     fn due(&self) -> (Vec<(u64, Arc<Claim>)>, Option<Instant>) {
         let now = Instant::now();
         // Those that would be due soon go with the others.
@@ -127,9 +127,9 @@ impl Leases {
             }
         }
         held.sleeps = held.leases.is_empty();
-        // What is under way may be due again as soon as it has failed.
-        let under_way = now + self.interval() / 6;
-        let wake = held.leases.values().map(|lease| lease.next.unwrap_or(under_way)).min();
+        // What is in flight may be due again as soon as it has failed.
+        let retry = now + self.interval() / 6;
+        let wake = held.leases.values().map(|lease| lease.next.unwrap_or(retry)).min();
         (due, wake)
     }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 /// The waiters of a process, by key.
 ///
 /// A wake-up is a hint. It is kept for whoever is registered but does not wait at this moment, so that what happens
-/// between a look and the wait is not missed.
+/// between an attempt and the wait is not missed.
 #[derive(Default)]
 pub(in crate::lock) struct Wakeups {
     waiters: Mutex<HashMap<Arc<str>, Vec<Woken>>>,
@@ -58,7 +58,7 @@ impl Wakeups {
     }
 }
 
-/// Someone who waits for a key.
+/// The wait of one owner for a key; its drop ends the registration.
 pub(in crate::lock) struct Waiter {
     wakeups: Arc<Wakeups>,
     key: Arc<str>,

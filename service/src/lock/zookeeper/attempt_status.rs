@@ -1,4 +1,4 @@
-//! How an attempt stands with the ensemble, to be told why it has no lock yet.
+//! What an attempt last heard from the ensemble: the reason that is given when it has no lock by its deadline.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};

@@ -81,7 +81,7 @@ impl Enqueue<'_> {
                     self.status.recovered();
                     let queue = Contenders::of(listed.names.iter().map(String::as_str));
                     match queue.before(&node.name, claim.mode) {
-                        // Gone: with its session, or by somebody's hand.
+                        // Gone: with its session, or deleted by an operator.
                         None => return Err(Error::SessionExpired.into()),
                         Some(None) => return Ok(front),
                         Some(Some(predecessor)) => {
@@ -96,7 +96,7 @@ impl Enqueue<'_> {
         }
     }
 
-    /// Makes the claim's node, and lists the directory with it.
+    /// Creates the claim's node, and lists the directory with it.
     async fn create_node(
         &self,
         release: &mut NodeRelease,
@@ -119,13 +119,13 @@ impl Enqueue<'_> {
                     release.node_is(&name);
                     return Ok((CreatedNode { name, token, sequence }, listing));
                 }
-                // Somebody has removed the directory.
+                // The directory was removed: by an operator, or since its numbers come to their end.
                 Err(Error::NoNode) => session.forget_directory(&claim.directory),
                 Err(error) if is_transient(&error) => {
                     self.status.failed(&error);
                     release.is_doubtful();
                     sleep(PAUSE).await;
-                    // It may have been made all the same.
+                    // The node may have been created all the same.
                     if let Some(node) = self.find_node().await? {
                         return Ok((node, self.status.reply.during(self.list()).await));
                     }

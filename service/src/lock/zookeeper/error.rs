@@ -10,7 +10,7 @@ pub(super) fn is_transient(error: &Error) -> bool {
     )
 }
 
-/// Whether the session is over, and another may be had.
+/// Whether the session is over, and another one can be opened.
 pub(super) fn is_end_of_session(error: &Error) -> bool {
     matches!(error, Error::SessionExpired | Error::ClientClosed | Error::SessionMoved)
 }

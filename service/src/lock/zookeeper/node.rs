@@ -45,7 +45,7 @@ fn mode_name(mode: Mode) -> &'static str {
 /// From this number on, the directory is removed when it is empty. Half of what there is.
 const WORN: i64 = 1 << 30;
 
-/// From this number on, nobody is let in. The server counts up to 2³¹ − 1, and from there on gives out the same number, or
+/// From this number on, no contender is let in. The server counts up to 2³¹ − 1, and from there on gives out the same number, or
 /// those below zero; until it does, there is room for all who wait at a time.
 const USED_UP: i64 = (1 << 31) - (1 << 16);
 
@@ -89,7 +89,7 @@ impl<'a> Contenders<'a> {
         Self(contenders)
     }
 
-    /// The last one before `name` that keeps it out: anybody for a writer, the last writer for a reader.
+    /// The last one before `name` that keeps it out: any contender for a writer, the last writer for a reader.
     /// `None`: there is no such node. `Some(None)`: nobody keeps it out.
     pub(super) fn before(&self, name: &str, mode: Mode) -> Option<Option<&Contender<'a>>> {
         let place = self.0.iter().position(|contender| contender.name == name)?;
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_at_their_end_are_of_nobody_in_the_queue() {
+    fn numbers_at_their_end_do_not_stand_in_the_queue() {
         for (number, expected) in [
             ("0000000000", Wear::None),
             ("1073741823", Wear::None),

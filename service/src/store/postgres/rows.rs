@@ -72,7 +72,7 @@ pub(super) const SELL: &str = concat!(
 );
 
 /// The same for one product: without tables of one row to join, in four fifths of the time. It inserts either all orders or
-/// none. A row that somebody has just changed is passed over where nothing guards it, and then written by itself.
+/// none. A row that another transaction has just changed is passed over where nothing guards it, and then written by itself.
 const SELL_ONE: &str = "
     with updated as (
         update products set stock = $2, version = version + $3
@@ -184,7 +184,7 @@ impl<'a> BatchColumns<'a> {
         query.bind(self.versions).bind(self.read_version)
     }
 
-    /// Binds what tells which versions were read.
+    /// Binds the versions that were read.
     pub(super) fn bind_versions(
         self,
         query: Query<'a, Postgres, PgArguments>,

@@ -81,7 +81,7 @@ impl PostgresTransaction {
                 }
                 Err(error) if is_key_taken(&error) => self.replays.noted(),
                 // An error that the server reports has undone the statement, except when the server was being stopped;
-                // with a broken connection nobody knows.
+                // with a broken connection it is not known.
                 Err(error) if !is_definite(&error) => return Err(CommitError::Unknown(error.into())),
                 Err(error) => return Err(not_written(error)),
             }

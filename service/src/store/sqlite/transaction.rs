@@ -1,4 +1,4 @@
-//! What is written by one commit, for many products. SQLite has one writer at a time, so there is nobody to wait for
+//! What is written by one commit, for many products. SQLite has one writer at a time, so there is no other to wait for
 //! once the transaction has begun.
 
 use std::collections::HashSet;
@@ -54,7 +54,7 @@ impl Transaction for SqliteTransaction {
         } else {
             let unknown = |error: Error| CommitError::Unknown(error.into());
             transaction.commit().await.map_err(unknown)?;
-            // Into the file that others will open, or into one that nobody will ever find.
+            // Into the file that others will open, or into one that no replica will ever find.
             file.check().map_err(|error| unknown(error.into()))?;
         }
         Ok(flight.results())
