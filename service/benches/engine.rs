@@ -1,5 +1,5 @@
-//! What an order costs apart from networks and databases: its parts, and the whole way from the checkout to the commit
-//! over a store that is as fast as memory.
+//! What an order costs apart from networks and databases: its parts, and the whole way from the checkout to
+//! the commit over a store that is as fast as memory.
 
 use std::collections::HashMap;
 use std::hint::black_box;

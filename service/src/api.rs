@@ -291,8 +291,9 @@ pub struct LockHold {
     pub acquired_ns: u64,
     /// When its release was sent; null while it is held.
     pub released_ns: Option<u64>,
-    /// The first and the last version of every run of versions that was committed under the hold, in the order of
-    /// the commits. A commit whose outcome is not known is not among them. Of very many runs, the last covers the rest.
+    /// The first and the last version of every run of versions that was committed under the hold, in the
+    /// order of the commits. A commit whose outcome is not known is not among them. Of very many runs, the
+    /// last covers the rest.
     pub written: Vec<[i64; 2]>,
     /// How many writes under the hold the guard refused.
     pub stale: u32,

@@ -105,8 +105,9 @@ impl App {
         &self.shared.info
     }
 
-    /// Answers requests until `stop` completes, and for `server.drain` after it; then takes no more, finishes what waits, releases
-    /// the locks and returns. What cannot be finished within the request time-out is refused as `shutting-down`.
+    /// Answers requests until `stop` completes, and for `server.drain` after it; then takes no more, finishes
+    /// what waits, releases the locks and returns. What cannot be finished within the request time-out is
+    /// refused as `shutting-down`.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let router = http::router(Arc::clone(&self.shared));
         let drained = CancellationToken::new();
@@ -149,8 +150,8 @@ pub fn token_generations(store: &Arc<dyn Store>) -> Arc<dyn TokenGenerations> {
     Arc::new(Kept(Arc::clone(store)))
 }
 
-/// Completes when the process is signalled to stop, by SIGTERM or Ctrl-C. From the call on, neither ends the process by
-/// itself: to be called before the process says that it is there.
+/// Completes when the process is signalled to stop, by SIGTERM or Ctrl-C. From the call on, neither ends the
+/// process by itself: to be called before the process says that it is there.
 #[cfg(unix)]
 pub fn stop_signal() -> impl Future<Output = ()> + Send {
     use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -1,5 +1,5 @@
-//! What the checkout, the critical section and the commit say to each other: changes of a product's stock, and what
-//! comes of them.
+//! What the checkout, the critical section and the commit say to each other: changes of a product's stock,
+//! and what comes of them.
 
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ impl Change {
     pub fn request(&self) -> String {
         let request = match self {
             Self::Purchase(order) => {
-                json!({"order": order.sku.as_str(), "quantity": order.quantity.units(), "buyer": order.buyer.as_str()})
+                let (sku, buyer) = (order.sku.as_str(), order.buyer.as_str());
+                json!({"order": sku, "quantity": order.quantity.units(), "buyer": buyer})
             }
             Self::Cancellation(order, _) => return cancellation(order.id),
             Self::Restock(restock) => json!({
@@ -187,8 +188,8 @@ pub enum ChangeError {
     ShuttingDown,
     /// The store failed during the commit.
     #[error(
-        "the commit's fate is not known; a request that had an idempotency key may be sent again with the same, and is made \
-         once; without one, look for the change before it is sent again"
+        "the commit's fate is not known; a request that had an idempotency key may be sent again with \
+         the same, and is made once; without one, look for the change before it is sent again"
     )]
     OutcomeUnknown,
     /// The product exists, and this replica may not reset it.

@@ -1,7 +1,7 @@
 //! The use cases: place an order, cancel one, restock a product, reset one.
 //!
-//! Each puts its change into the [queue](queues) of its product and waits for the result, until the request's time is
-//! over. All that happens under a lock is in the [critical section](crate::critical_section).
+//! Each puts its change into the [queue](queues) of its product and waits for the result, until the request's
+//! time is over. All that happens under a lock is in the [critical section](crate::critical_section).
 
 mod pace;
 mod queue;

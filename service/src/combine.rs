@@ -1,7 +1,8 @@
 //! Combining: while some work is in flight, all that arrives gathers, and goes together in the next flight.
 //!
-//! Nothing waits for a flight to fill: a job that comes alone goes alone, at once, and flights grow with the load. The
-//! idea is flat combining (Hendler, Incze, Shavit, Tzafrir, 2010), and what databases do as group commit.
+//! Nothing waits for a flight to fill: a job that comes alone goes alone, at once, and flights grow with the
+//! load. The idea is flat combining (Hendler, Incze, Shavit, Tzafrir, 2010), and what databases do as group
+//! commit.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -42,8 +43,8 @@ pub(crate) struct FlightLimits {
 }
 
 impl<J: Send + 'static> Combiner<J> {
-    /// A combiner whose flights are what `fly` makes of their jobs. A flight answers its jobs by itself; it is a task of
-    /// its own, and nothing that becomes of those who wait for it ends it.
+    /// A combiner whose flights are what `fly` makes of their jobs. A flight answers its jobs by itself; it
+    /// is a task of its own, and nothing that becomes of those who wait for it ends it.
     pub(crate) fn new<F>(limits: FlightLimits, fly: impl Fn(Vec<J>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -79,7 +80,8 @@ impl<J: Send + 'static> Combiner<J> {
 async fn fly<J: Send + 'static>(shared: Arc<Inner<J>>) {
     while let Some(jobs) = shared.next_flight() {
         let mut flight = (shared.fly)(jobs);
-        // One that panics takes its own jobs with it, whose callers see that; those who gathered meanwhile go on.
+        // One that panics takes its own jobs with it, whose callers see that; those who gathered meanwhile go
+        // on.
         let landed =
             poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| flight.as_mut().poll(context))) {
                 Ok(poll) => poll.map(Ok),
@@ -139,11 +141,11 @@ where
         Self { jobs }
     }
 
-    /// Carries out a job in the next flight, and waits for its result. The failure of a flight is the failure of each
-    /// of its jobs.
+    /// Carries out a job in the next flight, and waits for its result. The failure of a flight is the failure
+    /// of each of its jobs.
     ///
-    /// The job is handed over by the call itself: it is carried out even when the future is dropped, or never polled.
-    /// Jobs leave in the order of the calls.
+    /// The job is handed over by the call itself: it is carried out even when the future is dropped, or never
+    /// polled. Jobs leave in the order of the calls.
     pub(crate) fn submit(&self, job: J) -> impl Future<Output = Result<R, E>> + Send + use<J, R, E> {
         let (reply, result) = oneshot::channel();
         self.jobs.submit((job, reply));

@@ -1,5 +1,5 @@
-//! The critical section: take the lock, read, decide, commit, release. The same under every strategy; only the lock
-//! differs.
+//! The critical section: take the lock, read, decide, commit, release. The same under every strategy; only
+//! the lock differs.
 
 mod plan;
 mod replays;
@@ -107,8 +107,8 @@ impl CriticalSection {
         &self.holds
     }
 
-    /// Whether others have to be given way after a long hold: with neither a lock nor a locked row, whoever has written
-    /// last knows the level first, and would go on winning.
+    /// Whether others have to be given way after a long hold: with neither a lock nor a locked row, whoever
+    /// has written last knows the level first, and would go on winning.
     pub(crate) fn gives_way(&self) -> bool {
         !self.has_lock && !self.locks_rows
     }
@@ -132,8 +132,8 @@ impl CriticalSection {
         OpenSection { shared: self, sku, lease, recording, known }
     }
 
-    /// What is known of a product without reading it. It must be so still, since no other holder had the lock since it was noted;
-    /// or there is no lock; and if it is not so, the guard will notice.
+    /// What is known of a product without reading it. It must be so still, since no other holder had the lock
+    /// since it was noted; or there is no lock; and if it is not so, the guard will notice.
     fn known(&self, memory: Option<KnownLevel>, lease: &Lease) -> Option<StockLevel> {
         if !self.notes_levels() {
             return None;
@@ -144,7 +144,8 @@ impl CriticalSection {
         memory.map(|memory| memory.level).or_else(noted)
     }
 
-    /// Whether levels may be known without reading: there is the guard, and a row that is locked need not be read.
+    /// Whether levels may be known without reading: there is the guard, and a row that is locked need not be
+    /// read.
     fn notes_levels(&self) -> bool {
         self.guard == Guard::Version && !self.locks_rows
     }
@@ -186,9 +187,9 @@ enum Round {
 }
 
 impl<'s> OpenSection<'s> {
-    /// Makes changes in one commit. Returns the result of each, after the commit; `None` where what was read had changed
-    /// by then: nothing was written, and the lock has to be taken again. When the future is dropped, a commit that is in
-    /// flight goes on.
+    /// Makes changes in one commit. Returns the result of each, after the commit; `None` where what was read
+    /// had changed by then: nothing was written, and the lock has to be taken again. When the future is
+    /// dropped, a commit that is in flight goes on.
     pub(crate) async fn execute(&mut self, changes: &[&Change]) -> Vec<Option<ChangeResult>> {
         let mut results: Vec<Option<ChangeResult>> = vec![None; changes.len()];
         for _ in 0..MAX_ROUNDS {
@@ -292,8 +293,8 @@ impl<'s> OpenSection<'s> {
         Round::Over
     }
 
-    /// Decides on what is known of the product, or else on what is read. No change is refused on what is only known: a sale
-    /// is guarded, a refusal is not.
+    /// Decides on what is known of the product, or else on what is read. No change is refused on what is only
+    /// known: a sale is guarded, a refusal is not.
     async fn decide(&mut self, changes: &[&Change]) -> Result<(Plan, Option<LockedRow>), ChangeError> {
         if let Some(level) = self.known {
             self.shared.failpoints.after_read.hit().await;

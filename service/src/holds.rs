@@ -1,8 +1,9 @@
-//! The record of the latest exclusive lock holds: from when to when each lasted, and what was written meanwhile.
+//! The record of the latest exclusive lock holds: from when to when each lasted, and what was written
+//! meanwhile.
 //!
-//! A lock can be judged by what became of the stock; whether it excluded can only be judged by its holds. With the
-//! records of all replicas on a host it can be checked afterwards that no two holds of a product's lock
-//! overlapped, and if two did, whether the guard refused what the late one wrote.
+//! A lock can be judged by what became of the stock; whether it excluded can only be judged by its holds.
+//! With the records of all replicas on a host it can be checked afterwards that no two holds of a product's
+//! lock overlapped, and if two did, whether the guard refused what the late one wrote.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -93,7 +94,8 @@ impl Holds {
             since_ns: if self.kept > 0 { inner.complete_since_ns } else { now_ns },
             dropped: inner.dropped,
             now_ns,
-            // The holds of one product come one after the other: none that has ended began after one that lasts.
+            // The holds of one product come one after the other: none that has ended began after one that
+            // lasts.
             holds: inner
                 .ended
                 .iter()

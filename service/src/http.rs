@@ -104,7 +104,8 @@ async fn observe(State(shared): State<Arc<AppState>>, request: Request, next: Ne
     response
 }
 
-/// Bounds reads, whatever their dependencies do. A change bounds itself, since it has to say what became of it.
+/// Bounds reads, whatever their dependencies do. A change bounds itself, since it has to say what became of
+/// it.
 async fn bounded(shared: &AppState, method: &str, request: Request, next: Next) -> Response {
     if problem::is_change(method) {
         return next.run(request).await;

@@ -1,5 +1,5 @@
-//! The locks. One is chosen, in [`connect`]; everything else sees a [`Lock`]. A lock knows neither the store nor the
-//! checkout.
+//! The locks. One is chosen, in [`connect`]; everything else sees a [`Lock`]. A lock knows neither the store
+//! nor the checkout.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -45,9 +45,9 @@ pub use crate::token::{FencingToken, Generation};
 /// A lock: of many processes that ask for the same key, one has it, or several that only read.
 ///
 /// # Contract
-/// - **Exclusion**: an exclusive lease is alone; a shared one is held concurrently with shared ones only, for as long as the
-///   lease is valid. `none` does not keep this, `local` keeps it inside one process, and a Redis that loses its data
-///   forgets its holders, who learn of it by the end of their leases.
+/// - **Exclusion**: an exclusive lease is alone; a shared one is held concurrently with shared ones only, for
+///   as long as the lease is valid. `none` does not keep this, `local` keeps it inside one process, and a
+///   Redis that loses its data forgets its holders, who learn of it by the end of their leases.
 /// - **Order**: a writer waits for all earlier requests, and no later reader passes it; none starves.
 /// - **Tokens**: where leases have a [`FencingToken`], it grows with every exclusive lease of a key,
 ///   across processes and restarts.
@@ -69,8 +69,8 @@ pub trait Lock: Send + Sync {
         }
     }
 
-    /// How long the backend keeps a lock that its holder does not renew: what it has granted, which may be another than
-    /// what was asked for. `None`: for ever, or there is nothing to renew.
+    /// How long the backend keeps a lock that its holder does not renew: what it has granted, which may be
+    /// another than what was asked for. `None`: for ever, or there is nothing to renew.
     fn lease(&self) -> Option<Duration> {
         None
     }
@@ -86,12 +86,12 @@ pub trait Lock: Send + Sync {
     async fn shutdown(&self);
 }
 
-/// A lock that was asked for. Its drop withdraws: the place in the lock's queue is given up, and a lease that comes all
-/// the same is released in the background.
+/// A lock that was asked for. Its drop withdraws: the place in the lock's queue is given up, and a lease that
+/// comes all the same is released in the background.
 #[async_trait]
 pub trait Acquire: Send {
-    /// Waits for the lease until `deadline`. May be called again after [`Waited::Pending`], and may be dropped at any
-    /// time: neither costs the place in the lock's queue.
+    /// Waits for the lease until `deadline`. May be called again after [`Waited::Pending`], and may be
+    /// dropped at any time: neither costs the place in the lock's queue.
     async fn wait(&mut self, deadline: Instant) -> Waited;
 }
 
@@ -106,7 +106,8 @@ pub enum Waited {
     Failed(LockError),
 }
 
-/// What is noted for the next holder of a lock about what the lock protects. The lock does not know what it means.
+/// What is noted for the next holder of a lock about what the lock protects. The lock does not know what it
+/// means.
 pub type Note = Box<str>;
 
 /// Whether a lease excludes all others or only writers.
@@ -169,12 +170,13 @@ pub enum ConnectError {
     Lock(#[from] LockError),
 }
 
-/// What is kept about fencing tokens apart from the lock's backend, which may lose its data, and its count with it: the
-/// generation of the tokens, which is their upper half, as the epoch is of ZooKeeper's transaction numbers.
+/// What is kept about fencing tokens apart from the lock's backend, which may lose its data, and its count
+/// with it: the generation of the tokens, which is their upper half, as the epoch is of ZooKeeper's
+/// transaction numbers.
 #[async_trait]
 pub trait TokenGenerations: Send + Sync {
-    /// The generation of the tokens of `key`. A new one begins, after all that were before, where the last one was counted
-    /// by another `server`, or is the one that is `lost`.
+    /// The generation of the tokens of `key`. A new one begins, after all that were before, where the last
+    /// one was counted by another `server`, or is the one that is `lost`.
     async fn generation(&self, key: &str, server: &str, lost: Option<i64>) -> Result<Generation, String>;
 }
 

@@ -26,8 +26,8 @@ use columns::{adjustments, orders, products};
 /// be, except when the drop meets the commit itself; whoever needs to know looks the order up.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Reads the stock levels of products, all at one moment: one entry for each, in their order, and `None` where there
-    /// is no such product.
+    /// Reads the stock levels of products, all at one moment: one entry for each, in their order, and `None`
+    /// where there is no such product.
     async fn levels(&self, skus: &[Sku]) -> Result<Vec<Option<StockLevel>>, StoreError>;
 
     /// How many transactions that [lock rows](Transaction::lock_rows) are worth having at the same time.
@@ -36,8 +36,8 @@ pub trait Store: Send + Sync {
     /// Begins what will be written by one commit.
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
 
-    /// Creates a product, unless there is one already, which is left as it is. In one commit with the answer that is kept
-    /// under the request's idempotency key, if it has one.
+    /// Creates a product, unless there is one already, which is left as it is. In one commit with the answer
+    /// that is kept under the request's idempotency key, if it has one.
     async fn create_product(&self, product: &ProductRequest) -> Result<Creation, CommitError>;
 
     /// What was answered to changes with these idempotency keys, of those that have an answer.
@@ -69,8 +69,9 @@ pub trait Store: Send + Sync {
     /// The audit of a product, read in one transaction; `None` where there is no such product.
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError>;
 
-    /// The generation of the fencing tokens of `key`. A new one begins where the last one was counted by another `server`,
-    /// or is the one that is `lost`; the first one comes after the tokens of the product's latest thousand orders.
+    /// The generation of the fencing tokens of `key`. A new one begins where the last one was counted by
+    /// another `server`, or is the one that is `lost`; the first one comes after the tokens of the product's
+    /// latest thousand orders.
     async fn token_generation(
         &self,
         key: &str,
@@ -102,16 +103,16 @@ pub enum Creation {
 /// What will be written by one commit. Its drop writes nothing.
 #[async_trait]
 pub trait Transaction: Send {
-    /// Reads stock levels and locks the products' rows until the commit. Without `wait`, a row that another transaction
-    /// has locked is not waited for: [`RowLevel::Busy`]. With, there may be only one product, or two transactions could
-    /// wait for each other.
+    /// Reads stock levels and locks the products' rows until the commit. Without `wait`, a row that another
+    /// transaction has locked is not waited for: [`RowLevel::Busy`]. With, there may be only one product, or
+    /// two transactions could wait for each other.
     async fn lock_rows(&mut self, skus: &[Sku], wait: bool) -> Result<Vec<RowLevel>, StoreError>;
 
-    /// Writes the batches, of which no two are of one product, and commits. Each is written whole or not at all, and one
-    /// that is rejected does not keep the others from being written.
+    /// Writes the batches, of which no two are of one product, and commits. Each is written whole or not at
+    /// all, and one that is rejected does not keep the others from being written.
     ///
-    /// `may_write` is asked for each batch as late as possible, and again before it is sent again; one that may not
-    /// is [`Rejected::Stale`].
+    /// `may_write` is asked for each batch as late as possible, and again before it is sent again; one that
+    /// may not is [`Rejected::Stale`].
     async fn commit(
         self: Box<Self>,
         batches: &[&WriteBatch],
@@ -195,7 +196,8 @@ pub enum Rejected {
     /// What was read has changed since, or is about to, or the lease is lost.
     #[error("what was read has changed")]
     Stale,
-    /// Another transaction has locked the product's row, and there is no version that would show what it does.
+    /// Another transaction has locked the product's row, and there is no version that would show what it
+    /// does.
     #[error("the product's row is locked")]
     Busy,
     /// One of the idempotency keys has an order already.

@@ -1,7 +1,8 @@
 //! One suite that every lock has to pass, through the same trait. `none` is asserted not to exclude.
 //!
-//! A participant is a lock of its own with connections of its own; where it matters, it is in a process of its own,
-//! which is this program again. Only `local`, which promises nothing between processes, is one lock shared by all.
+//! A participant is a lock of its own with connections of its own; where it matters, it is in a process of
+//! its own, which is this program again. Only `local`, which promises nothing between processes, is one lock
+//! shared by all.
 
 #[path = "lock_contract/backend.rs"]
 mod backend;

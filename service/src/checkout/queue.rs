@@ -1,7 +1,7 @@
 //! The queue of one product on one replica: who waits, in order, and what is known of the product.
 //!
-//! Of changes with the same idempotency key only the first waits in the queue. The others are attached to it, and get
-//! its result: they neither take a place in a batch nor go to the database.
+//! Of changes with the same idempotency key only the first waits in the queue. The others are attached to it,
+//! and get its result: they neither take a place in a batch nor go to the database.
 
 mod arrivals;
 mod copies;
@@ -94,7 +94,8 @@ impl Queue {
         &self.sku
     }
 
-    /// Joins the queue. Refused at once when it is full, or when the change would not come to its turn in time.
+    /// Joins the queue. Refused at once when it is full, or when the change would not come to its turn in
+    /// time.
     pub(super) fn join(&self, waiting: QueuedChange, limits: QueueLimits) -> Result<Joined, ChangeError> {
         let mut state = self.lock();
         let Some(waiting) = state.copies.attach(waiting) else { return Ok(Joined::Attached) };
@@ -149,8 +150,8 @@ impl Queue {
 
     /// The next changes to be made in one commit, at most `most`, in the order in which they came.
     ///
-    /// A batch has an order to cancel at most once, since the second must see what became of the first; and a reset is
-    /// alone.
+    /// A batch has an order to cancel at most once, since the second must see what became of the first; and a
+    /// reset is alone.
     pub(super) fn take_batch(&self, most: usize) -> Vec<QueuedChange> {
         let mut batch: Vec<QueuedChange> = Vec::new();
         let mut cancelled = HashSet::new();
@@ -177,8 +178,8 @@ impl Queue {
         batch
     }
 
-    /// Gives those of a batch their results, and those that are attached to them. What has none is put back: the stock
-    /// had changed under it. Returns how often one of these has been put back, at the most.
+    /// Gives those of a batch their results, and those that are attached to them. What has none is put back:
+    /// the stock had changed under it. Returns how often one of these has been put back, at the most.
     pub(super) fn settle(&self, batch: Vec<QueuedChange>, results: Vec<Option<ChangeResult>>) -> Option<u32> {
         let mut settled = Vec::with_capacity(batch.len());
         let mut most_retries = None;
@@ -222,8 +223,8 @@ impl Queue {
         }
     }
 
-    /// Whether the next change is likely to come within `linger`: the last one did, after the worker had found nothing
-    /// more to do, as it has now.
+    /// Whether the next change is likely to come within `linger`: the last one did, after the worker had
+    /// found nothing more to do, as it has now.
     pub(super) fn expects_more(&self, linger: Duration) -> bool {
         let mut state = self.lock();
         if state.waiting.is_empty() {
@@ -257,8 +258,8 @@ impl Queue {
         true
     }
 
-    /// Notes that the worker is gone in the middle of its work. What it had begun is lost, and of what is attached to that
-    /// nothing is known.
+    /// Notes that the worker is gone in the middle of its work. What it had begun is lost, and of what is
+    /// attached to that nothing is known.
     pub(super) fn abandon(&self) {
         let mut state = self.lock();
         let State { waiting, copies, .. } = &mut *state;

@@ -1,10 +1,11 @@
-//! The queues of one replica: one for each product that is ordered, each with a worker for as long as changes wait.
+//! The queues of one replica: one for each product that is ordered, each with a worker for as long as changes
+//! wait.
 //!
-//! A worker takes the product's lock, drains what waits into batches, has each executed in the
-//! [critical section](crate::critical_section), and goes on under the same hold until the queue is empty or `max_hold` is
-//! over. Nothing waits for a batch to fill: an idle service serves batches of one, and batches grow while a commit is in
-//! flight. The idea is flat combining (Hendler, Incze, Shavit, Tzafrir, 2010), with a distributed lock where the paper
-//! has a mutex.
+//! A worker takes the product's lock, drains what waits into batches, has each executed in the [critical
+//! section](crate::critical_section), and goes on under the same hold until the queue is empty or `max_hold`
+//! is over. Nothing waits for a batch to fill: an idle service serves batches of one, and batches grow while
+//! a commit is in flight. The idea is flat combining (Hendler, Incze, Shavit, Tzafrir, 2010), with a
+//! distributed lock where the paper has a mutex.
 //!
 //! Under the strategy that does not combine, everything runs at once and on its own.
 
@@ -83,8 +84,8 @@ impl Queues {
         &self.shared.section
     }
 
-    /// Joins the queue of a product that exists. Returns the ticket, and whether it is attached to another request's with
-    /// the same idempotency key. Refused at once when the queue is full or closed.
+    /// Joins the queue of a product that exists. Returns the ticket, and whether it is attached to another
+    /// request's with the same idempotency key. Refused at once when the queue is full or closed.
     pub(super) fn join(
         &self,
         sku: &Sku,
@@ -117,8 +118,8 @@ impl Queues {
         Ok((ticket, matches!(joined, Joined::Attached)))
     }
 
-    /// Spawns a task that is dropped in the middle of its work when the time for the stop is over: its lease is
-    /// then released, and its waiters are notified.
+    /// Spawns a task that is dropped in the middle of its work when the time for the stop is over: its lease
+    /// is then released, and its waiters are notified.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let out_of_time = self.out_of_time.clone();
         // Where it stays: what is spawned is moved several times, and this is large.

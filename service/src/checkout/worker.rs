@@ -65,8 +65,8 @@ pub(super) async fn work(queue: Arc<Queue>, shared: Arc<WorkerContext>) {
     std::mem::forget(leaving);
 }
 
-/// Waits for the lock for as long as a change waits, and refuses meanwhile those that have waited for too long: the place
-/// in the lock's queue is kept for the others.
+/// Waits for the lock for as long as a change waits, and refuses meanwhile those that have waited for too
+/// long: the place in the lock's queue is kept for the others.
 async fn acquire(queue: &Queue, shared: &WorkerContext) -> Option<(Entry, Lease)> {
     let lock_wait = shared.limits.lock_wait;
     let (mut begun, mut entry) = (Instant::now(), shared.section.begin(queue.sku()));
@@ -94,8 +94,8 @@ struct Served {
     pause: Option<Duration>,
 }
 
-/// Serves batches under one hold, until the queue is empty or the hold has lasted for long enough. The last release took
-/// `last_release`.
+/// Serves batches under one hold, until the queue is empty or the hold has lasted for long enough. The last
+/// release took `last_release`.
 async fn serve(
     queue: &Queue,
     shared: &WorkerContext,

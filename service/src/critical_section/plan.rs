@@ -127,7 +127,8 @@ impl Plan {
         self.planned.push(planned);
     }
 
-    /// A change other than an order that is made once the batch is written, and the answer that is kept for it.
+    /// A change other than an order that is made once the batch is written, and the answer that is kept for
+    /// it.
     fn made(&mut self, change: &Change, outcome: Outcome) -> Planned {
         self.batch.answers.extend(KeptAnswer::of(change.key(), || change.request(), &outcome));
         Planned::Result(Ok(outcome.into()))
@@ -139,8 +140,8 @@ impl Plan {
         std::mem::replace(&mut self.batch, nothing)
     }
 
-    /// Nothing was written, or it is not known whether: gives every change that was to be written the result `failed`, and `undecided`
-    /// to every one that was refused on account of those before it.
+    /// Nothing was written, or it is not known whether: gives every change that was to be written the result
+    /// `failed`, and `undecided` to every one that was refused on account of those before it.
     pub(super) fn fail(&mut self, failed: &ChangeError, undecided: &ChangeError) {
         for planned in &mut self.planned {
             match planned {

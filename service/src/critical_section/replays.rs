@@ -23,8 +23,8 @@ pub(super) async fn find(
     Ok(changes.iter().map(found).collect())
 }
 
-/// Turns refusals for want of stock into replays, where the idempotency key has an order. A sale needs no such
-/// search: the unique constraint on the key rejects it when it is written.
+/// Turns refusals for want of stock into replays, where the idempotency key has an order. A sale needs no
+/// such search: the unique constraint on the key rejects it when it is written.
 pub(super) async fn replace_refused(
     reader: &Reader,
     changes: &[&Change],
@@ -42,8 +42,8 @@ pub(super) async fn replace_refused(
     Ok(())
 }
 
-/// The result of a cancellation whose order is cancelled or gone: perhaps by the same request. `None` for other changes,
-/// and where the order can be cancelled after all.
+/// The result of a cancellation whose order is cancelled or gone: perhaps by the same request. `None` for
+/// other changes, and where the order can be cancelled after all.
 pub(super) async fn find_cancelled(reader: &Reader, change: &Change) -> Option<ChangeResult> {
     let Change::Cancellation(Order { id, .. }, ref key) = *change else { return None };
     match reader.kept_answers(key.as_ref().as_slice()).await {

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::docs::{AdminProblems, AuditProblems};
+use super::docs::{AdminProblems, AuditProblems, SkuPath};
 use super::extract::{Admin, Json, KeyHeader, Segment};
 use super::problem::Failure;
 use super::{AppState, replayed};
@@ -32,20 +32,26 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
 
 /// Create a product, or reset it.
 ///
-/// On a product that exists this deletes its orders and sets a fresh stock, and needs `admin.allow_reset`. With an
-/// `Idempotency-Key`, it may be sent again whatever the first answer was: the orders that came since are not deleted.
+/// On a product that exists this deletes its orders and sets a fresh stock, and needs `admin.allow_reset`.
+/// With an `Idempotency-Key`, it may be sent again whatever the first answer was: the orders that came since
+/// are not deleted.
 #[utoipa::path(
-    put, path = "/v1/admin/products/{sku}", operation_id = "putProduct", tag = "admin", request_body = PutProduct, security(("admin" = [])),
+    put, path = "/v1/admin/products/{sku}", operation_id = "putProduct", tag = "admin",
+    request_body = PutProduct, security(("admin" = [])),
     params(
-        ("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product"),
-        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt, with which it may be sent again; a reset does not forget it"),
+        SkuPath,
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "The client's name for this attempt, with which it may be sent again; a reset does \
+                not forget it"),
     ),
     responses(
         (status = 200, body = Product, description = "The product is reset", headers(
-            ("Idempotent-Replayed" = Option<String>, description = "`true` when the same request was made before"),
+            ("Idempotent-Replayed" = Option<String>,
+                description = "`true` when the same request was made before"),
         )),
         (status = 201, body = Product, description = "The product is created", headers(
-            ("Idempotent-Replayed" = Option<String>, description = "`true` when the same request was made before"),
+            ("Idempotent-Replayed" = Option<String>,
+                description = "`true` when the same request was made before"),
         )),
         AdminProblems,
     ),
@@ -70,13 +76,17 @@ async fn put_product(
 ///
 /// With an `Idempotency-Key`, it may be sent again whatever the first answer was: the units are added once.
 #[utoipa::path(
-    post, path = "/v1/admin/products/{sku}/restock", operation_id = "restockProduct", tag = "admin", request_body = Restock, security(("admin" = [])),
+    post, path = "/v1/admin/products/{sku}/restock", operation_id = "restockProduct", tag = "admin",
+    request_body = Restock, security(("admin" = [])),
     params(
-        ("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product"),
-        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt, with which it may be sent again; a reset does not forget it"),
+        SkuPath,
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "The client's name for this attempt, with which it may be sent again; a reset does \
+                not forget it"),
     ),
     responses((status = 201, body = Adjustment, description = "The units are in stock", headers(
-        ("Idempotent-Replayed" = Option<String>, description = "`true` when the same request was made before"),
+        ("Idempotent-Replayed" = Option<String>,
+                description = "`true` when the same request was made before"),
     )), AdminProblems),
 )]
 async fn restock(
@@ -93,9 +103,13 @@ async fn restock(
 
 /// Audit a product.
 #[utoipa::path(
-    get, path = "/v1/admin/products/{sku}/audit", operation_id = "auditProduct", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
-    responses((status = 200, body = Audit, description = "The audit, read in one transaction"), AuditProblems),
+    get, path = "/v1/admin/products/{sku}/audit", operation_id = "auditProduct", tag = "admin",
+    security(("admin" = [])),
+    params(SkuPath),
+    responses(
+        (status = 200, body = Audit, description = "The audit, read in one transaction"),
+        AuditProblems,
+    ),
 )]
 async fn audit(
     _: Admin,
@@ -108,9 +122,13 @@ async fn audit(
 
 /// List a product's restocks and cancellations.
 #[utoipa::path(
-    get, path = "/v1/admin/products/{sku}/adjustments", operation_id = "listAdjustments", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
-    responses((status = 200, body = AdjustmentList, description = "The adjustments, by version"), AuditProblems),
+    get, path = "/v1/admin/products/{sku}/adjustments", operation_id = "listAdjustments", tag = "admin",
+    security(("admin" = [])),
+    params(SkuPath),
+    responses(
+        (status = 200, body = AdjustmentList, description = "The adjustments, by version"),
+        AuditProblems,
+    ),
 )]
 async fn adjustments(
     _: Admin,
@@ -123,9 +141,13 @@ async fn adjustments(
 
 /// See who has a product's lock and how many wait for it.
 #[utoipa::path(
-    get, path = "/v1/admin/products/{sku}/lock", operation_id = "getLock", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
-    responses((status = 200, body = LockCensus, description = "As far as this replica's lock can see"), AuditProblems),
+    get, path = "/v1/admin/products/{sku}/lock", operation_id = "getLock", tag = "admin",
+    security(("admin" = [])),
+    params(SkuPath),
+    responses(
+        (status = 200, body = LockCensus, description = "As far as this replica's lock can see"),
+        AuditProblems,
+    ),
 )]
 async fn lock(
     _: Admin,
@@ -145,11 +167,12 @@ async fn lock(
 
 /// See this replica's latest exclusive holds of a product's lock.
 ///
-/// Holds are recorded for the latest `checkout.holds_kept` that ended, and all that last. With the records of all
-/// replicas on a host it can be checked that no two holds overlapped.
+/// Holds are recorded for the latest `checkout.holds_kept` that ended, and all that last. With the records of
+/// all replicas on a host it can be checked that no two holds overlapped.
 #[utoipa::path(
-    get, path = "/v1/admin/products/{sku}/holds", operation_id = "listHolds", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
+    get, path = "/v1/admin/products/{sku}/holds", operation_id = "listHolds", tag = "admin",
+    security(("admin" = [])),
+    params(SkuPath),
     responses((status = 200, body = HoldRecord, description = "The holds, oldest first"), AuditProblems),
 )]
 async fn holds(

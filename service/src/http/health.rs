@@ -41,7 +41,8 @@ async fn livez() -> Json<Health> {
     get, path = "/readyz", operation_id = "getReadyz", tag = "operation",
     responses(
         (status = 200, body = Health, description = "Orders can be taken"),
-        (status = 503, body = Problem, content_type = "application/problem+json", description = "`dependency-down`, which names the dependency, or `shutting-down`"),
+        (status = 503, body = Problem, content_type = "application/problem+json",
+            description = "`dependency-down`, which names the dependency, or `shutting-down`"),
     ),
 )]
 async fn readyz(State(shared): State<Arc<AppState>>) -> Result<Json<Health>, Failure> {
@@ -59,7 +60,10 @@ async fn readyz(State(shared): State<Arc<AppState>>) -> Result<Json<Health>, Fai
 /// Show the metrics, for Prometheus.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "getMetrics", tag = "operation",
-    responses((status = 200, body = String, content_type = "application/openmetrics-text", description = "The metrics")),
+    responses(
+        (status = 200, body = String, content_type = "application/openmetrics-text",
+            description = "The metrics"),
+    ),
 )]
 async fn metrics(State(shared): State<Arc<AppState>>) -> impl IntoResponse {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

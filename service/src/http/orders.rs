@@ -29,11 +29,17 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
 /// Place an order.
 ///
 /// First come, first served, as far as the stock goes. With an `Idempotency-Key`, the order may be sent again
-/// whatever the first answer was: it is placed once, and once it is placed, a repetition is answered as the first time, also when
-/// it has been cancelled since. A refusal is not kept: sent again, the order is decided anew.
+/// whatever the first answer was: it is placed once, and once it is placed, a repetition is answered as the
+/// first time, also when it has been cancelled since. A refusal is not kept: sent again, the order is decided
+/// anew.
 #[utoipa::path(
     post, path = "/v1/orders", operation_id = "placeOrder", tag = "orders", request_body = NewOrder,
-    params(("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt: 1 to 255 visible ASCII characters. All clients share the names, so take random ones (UUIDs); a product that is reset forgets those of its orders")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "The client's name for this attempt: 1 to 255 visible ASCII characters. All \
+                clients share the names, so take random ones (UUIDs); a product that is reset forgets those of its \
+                orders"),
+    ),
     responses(
         (status = 201, body = Order, description = "The order is in the database", headers(
             ("Location" = String, description = "The order's address"),
@@ -93,16 +99,18 @@ async fn show(State(shared): State<Arc<AppState>>, Segment(id): Segment) -> Resu
 
 /// Cancel an order.
 ///
-/// Its units are back in stock. A second time, it is answered with `not-cancellable`, unless the `Idempotency-Key` is the
-/// same: then as the first time.
+/// Its units are back in stock. A second time, it is answered with `not-cancellable`, unless the
+/// `Idempotency-Key` is the same: then as the first time.
 #[utoipa::path(
     post, path = "/v1/orders/{id}/cancel", operation_id = "cancelOrder", tag = "orders",
     params(
         ("id" = Uuid, Path, description = "The order"),
-        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt, with which it may be sent again"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "The client's name for this attempt, with which it may be sent again"),
     ),
     responses((status = 200, body = Order, description = "The order is cancelled", headers(
-        ("Idempotent-Replayed" = Option<String>, description = "`true` when it was cancelled by the same request before"),
+        ("Idempotent-Replayed" = Option<String>,
+            description = "`true` when it was cancelled by the same request before"),
     )), CancelProblems),
 )]
 async fn cancel(

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
-use super::docs::ReadProblems;
+use super::docs::{ReadProblems, SkuPath};
 use super::extract::{Params, Segment};
 use super::problem::Failure;
 use crate::api::{Product, ProductList, Stock, StockQuery, StockRead};
@@ -33,7 +33,7 @@ async fn list(State(shared): State<Arc<AppState>>) -> Result<Body<ProductList>, 
 /// Show a product.
 #[utoipa::path(
     get, path = "/v1/products/{sku}", operation_id = "getProduct", tag = "products",
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
+    params(SkuPath),
     responses((status = 200, body = Product, description = "The product"), ReadProblems),
 )]
 async fn show(State(shared): State<Arc<AppState>>, Segment(sku): Segment) -> Result<Body<Product>, Failure> {
@@ -42,11 +42,12 @@ async fn show(State(shared): State<Arc<AppState>>, Segment(sku): Segment) -> Res
 
 /// Read a product's stock.
 ///
-/// `latest` is the last committed value. `locked` waits until it has the product's lock in shared mode: concurrently
-/// with other readers, never with a writer. Under the strategies none, row and optimistic there is no lock to take.
+/// `latest` is the last committed value. `locked` waits until it has the product's lock in shared mode:
+/// concurrently with other readers, never with a writer. Under the strategies none, row and optimistic there
+/// is no lock to take.
 #[utoipa::path(
     get, path = "/v1/products/{sku}/stock", operation_id = "getStock", tag = "products",
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product"), StockQuery),
+    params(SkuPath, StockQuery),
     responses((status = 200, body = Stock, description = "The stock"), ReadProblems),
 )]
 async fn stock(

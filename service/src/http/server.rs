@@ -1,5 +1,5 @@
-//! The connection loop under the router: bounded request heads, bounded idle time, and a stop that lets requests
-//! in flight be finished.
+//! The connection loop under the router: bounded request heads, bounded idle time, and a stop that lets
+//! requests in flight be finished.
 
 use std::time::Duration;
 

@@ -2,13 +2,13 @@
 //!
 //! - The record's identity, never used twice, is the fencing token.
 //! - A record has an expiry by the **database's** clock, which its holder renews; an expired one is taken
-//!   over in the transaction that finds it expired. With `lease = "never"` it stays until it is deleted; its holder
-//!   checks every second whether it is there.
+//!   over in the transaction that finds it expired. With `lease = "never"` it stays until it is deleted; its
+//!   holder checks every second whether it is there.
 //! - Those who wait queue with tickets: first come first served, readers together, and a newcomer does not
 //!   pass those who wait. A ticket lapses a second after its waiter stopped refreshing it, so a dead waiter
 //!   holds up no other for long.
-//! - What many ask for at the same time goes in one statement: claims of many keys are inserted together, and so are
-//!   they deleted and renewed. Each has its own outcome.
+//! - What many ask for at the same time goes in one statement: claims of many keys are inserted together, and
+//!   so are they deleted and renewed. Each has its own outcome.
 
 mod postgres;
 mod sqlite;
@@ -43,13 +43,13 @@ pub struct DatabaseLock {
     table: Arc<dyn LockTable>,
 }
 
-/// The statements of the lock table, in one database's dialect, each for many claims. Times are by that database's
-/// clock.
+/// The statements of the lock table, in one database's dialect, each for many claims. Times are by that
+/// database's clock.
 #[async_trait]
 trait LockTable: Send + Sync {
-    /// Inserts the records of those whose turn it is, and takes over what has expired. Each of the others has a ticket
-    /// afterwards: a new one, or the one that it had. Returns the token of each record. `step` is [`Step::First`] when
-    /// none of them has a ticket yet.
+    /// Inserts the records of those whose turn it is, and takes over what has expired. Each of the others has
+    /// a ticket afterwards: a new one, or the one that it had. Returns the token of each record. `step` is
+    /// [`Step::First`] when none of them has a ticket yet.
     async fn insert(&self, claims: &[Arc<Claim>], step: Step) -> Result<Vec<Option<Taken>>, sqlx::Error>;
 
     /// Says where a waiting claim stands, and changes nothing. Only where that is cheaper than to insert.
@@ -82,7 +82,8 @@ trait LockTable: Send + Sync {
     /// How many claims on a key wait.
     async fn waiters(&self, key: &str) -> Result<u64, sqlx::Error>;
 
-    /// How long to wait before the next attempt, with so many ahead. Jittered, so that waiters do not poll in step.
+    /// How long to wait before the next attempt, with so many ahead. Jittered, so that waiters do not poll in
+    /// step.
     fn pause(&self, ahead: u32) -> Duration;
 
     /// Whether an error says that others kept this one out for too long.
@@ -177,8 +178,8 @@ fn leased_lock(
     LeasedLock::new(Arc::new(backend), lease, true, holder, metrics)
 }
 
-/// How many claims one statement is for. One of them at a time, from each of many replicas, fits into the server's table of
-/// locks.
+/// How many claims one statement is for. One of them at a time, from each of many replicas, fits into the
+/// server's table of locks.
 const MOST_CLAIMS: usize = 128;
 
 /// A lock table as a backend: what many claims ask for at the same time is combined into few statements.

@@ -75,20 +75,20 @@ impl Lease {
         self.inner.token
     }
 
-    /// A number that has grown by exactly one since the last exclusive lease of the key, where the lock has such a
-    /// number: two leases whose numbers follow each other had no other between them.
+    /// A number that has grown by exactly one since the last exclusive lease of the key, where the lock has
+    /// such a number: two leases whose numbers follow each other had no other between them.
     pub fn sequence(&self) -> Option<i64> {
         self.inner.sequence
     }
 
-    /// What is noted about what the lock protects, where the lock has notes: as it was after the last exclusive holder,
-    /// or later.
+    /// What is noted about what the lock protects, where the lock has notes: as it was after the last
+    /// exclusive holder, or later.
     pub fn note(&self) -> Option<&str> {
         self.inner.note.as_deref()
     }
 
-    /// Whether others had the lock, or stood before this one, when it was asked for, as far as is known: they will want it
-    /// again.
+    /// Whether others had the lock, or stood before this one, when it was asked for, as far as is known: they
+    /// will want it again.
     pub fn is_contended(&self) -> bool {
         self.inner.is_contended
     }
@@ -258,9 +258,9 @@ impl Validity {
     }
 }
 
-/// Until when a lease of `length` is valid that the backend grants no earlier than `asked`, the instant before the
-/// request for it was sent: less than the backend will keep it, by what two clocks may drift apart (1%) and a thread may be
-/// late (2 ms).
+/// Until when a lease of `length` is valid that the backend grants no earlier than `asked`, the instant
+/// before the request for it was sent: less than the backend will keep it, by what two clocks may drift apart
+/// (1%) and a thread may be late (2 ms).
 pub(super) fn valid_until(asked: Instant, length: Duration) -> Instant {
     asked + (length - length / 100).saturating_sub(Duration::from_millis(2))
 }

@@ -2,10 +2,11 @@
 //!
 //! - Every attempt is an owner of its own. Whatever becomes of it, its release goes to the [`Releaser`], also
 //!   where the acquire seemed to fail: its reply may have been lost.
-//! - A lease is valid for less than the backend will wait, reckoned from before it was asked for; it is renewed
-//!   three times in its length, by the [`Renewer`], and declared lost as soon as it is not its owner's any more.
-//! - Those who wait try again when the backend announces a release of their key, and after a pause in any case: an
-//!   announcement is a hint.
+//! - A lease is valid for less than the backend will wait, reckoned from before it was asked for; it is
+//!   renewed three times in its length, by the [`Renewer`], and declared lost as soon as it is not its
+//!   owner's any more.
+//! - Those who wait try again when the backend announces a release of their key, and after a pause in any
+//!   case: an announcement is a hint.
 
 mod claim_release;
 mod renewer;
@@ -35,16 +36,16 @@ pub(super) const PLACE_TTL: Duration = Duration::from_secs(1);
 /// The operations of a backend that can hold leases. Every one may be repeated: its reply may have been lost.
 #[async_trait]
 pub(super) trait Backend: Send + Sync {
-    /// Takes the lock if it is free and no other stands before the claim; otherwise sees to it that the claim has a
-    /// place among those who wait, and keeps it.
+    /// Takes the lock if it is free and no other stands before the claim; otherwise sees to it that the claim
+    /// has a place among those who wait, and keeps it.
     async fn attempt(self: Arc<Self>, claim: Arc<Claim>, step: Step) -> Result<Attempt, BackendError>;
 
-    /// Extends the leases of these claims, or sees whether they are there, where they have no end. For each, `false`
-    /// when it has none any more.
+    /// Extends the leases of these claims, or sees whether they are there, where they have no end. For each,
+    /// `false` when it has none any more.
     async fn renew(&self, claims: &[Arc<Claim>]) -> Vec<Result<bool, BackendError>>;
 
-    /// Gives back whatever an owner has: the lock, or its place among those who wait. `note` is for the next exclusive
-    /// holder, where the backend keeps notes.
+    /// Gives back whatever an owner has: the lock, or its place among those who wait. `note` is for the next
+    /// exclusive holder, where the backend keeps notes.
     async fn release(&self, claim: &Arc<Claim>, note: Option<&str>) -> Result<(), BackendError>;
 
     /// Who has the lock on a key, and how many wait.
@@ -56,8 +57,8 @@ pub(super) trait Backend: Send + Sync {
     /// Where it announces that a lock that is waited for may have become free.
     fn wakeups(&self) -> &Arc<Wakeups>;
 
-    /// How long to wait before the next attempt without an announcement, with so many ahead. Jittered, so that waiters
-    /// do not poll in step.
+    /// How long to wait before the next attempt without an announcement, with so many ahead. Jittered, so
+    /// that waiters do not poll in step.
     fn pause(&self, ahead: u32) -> Duration;
 
     /// What it is called in errors.
@@ -146,7 +147,8 @@ impl Inner {
             holder: Arc::clone(&self.holder),
             lease: self.lease.duration(),
         });
-        // From here on the lock, or the place among those who wait, is given back, whatever becomes of this attempt.
+        // From here on the lock, or the place among those who wait, is given back, whatever becomes of this
+        // attempt.
         let mut release = self.releaser.pending(ClaimRelease::new(&self.backend, &claim));
         match self.wait(&claim, release.get_mut(), reply).await {
             Ok(granted) => {

@@ -9,7 +9,8 @@ use super::{Acquire, Lease, LockError, Waited};
 
 type Acquisition = Pin<Box<dyn Future<Output = Result<Lease, LockError>> + Send>>;
 
-/// An acquisition in flight: what a lock's [`begin`](super::Lock::begin) may return. Its drop drops the future.
+/// An acquisition in flight: what a lock's [`begin`](super::Lock::begin) may return. Its drop drops the
+/// future.
 pub struct PendingAcquire {
     /// `None` once it has come to its end.
     acquisition: Option<Acquisition>,

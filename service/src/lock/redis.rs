@@ -1,20 +1,22 @@
 //! The lock in Redis: a key that is set when absent, with an expiry, an owner and a fencing token.
 //!
-//! - Each operation is one script, so one round trip, and atomic: `SETNX` and `EXPIRE` can never be torn apart,
-//!   and only its owner deletes a lock. An uncontended cycle is two commands.
-//! - Those who wait have a queue in Redis (the course says that Redis has one; it has none until it is built): first come first served, readers together. A place lapses a second after its waiter's last attempt.
-//! - A release that another waits for is published, and wakes whose turn it is. The message is a hint; another attempt after a pause is
-//!   the backstop.
-//! - Who releases may leave a note about what the lock protects. The next holder gets it, unless another holder had the
-//!   lock in between: it is gone as soon as the lock is taken.
-//! - All commands of the lock go over one connection, in order: a cancelled attempt's release cannot overtake its
-//!   acquire.
-//! - The fencing token is a counter in Redis, which a server that is new, was flushed, evicts keys or has come back with
-//!   older data would begin anew. So the upper half of a token is a generation, which is kept with the orders: a new one
-//!   begins where the counter is gone or is another server's.
+//! - Each operation is one script, so one round trip, and atomic: `SETNX` and `EXPIRE` can never be torn
+//!   apart, and only its owner deletes a lock. An uncontended cycle is two commands.
+//! - Those who wait have a queue in Redis (the course says that Redis has one; it has none until it is
+//!   built): first come first served, readers together. A place lapses a second after its waiter's last
+//!   attempt.
+//! - A release that another waits for is published, and wakes whose turn it is. The message is a hint;
+//!   another attempt after a pause is the backstop.
+//! - Who releases may leave a note about what the lock protects. The next holder gets it, unless another
+//!   holder had the lock in between: it is gone as soon as the lock is taken.
+//! - All commands of the lock go over one connection, in order: a cancelled attempt's release cannot overtake
+//!   its acquire.
+//! - The fencing token is a counter in Redis, which a server that is new, was flushed, evicts keys or has
+//!   come back with older data would begin anew. So the upper half of a token is a generation, which is kept
+//!   with the orders: a new one begins where the counter is gone or is another server's.
 //!
-//! Redis 6.2 or later (`GETDEL`). One server; for what that means when it fails over to a replica, see the experiment `redis-failover` of the
-//! course, and the guard.
+//! Redis 6.2 or later (`GETDEL`). One server; for what that means when it fails over to a replica, see the
+//! experiment `redis-failover` of the course, and the guard.
 
 /// The name of a part of a lock. The braces keep all parts on one node of a cluster.
 macro_rules! key_of {
@@ -368,7 +370,8 @@ impl Backend for RedisBackend {
     }
 
     fn late_write_window(&self) -> Duration {
-        // Redis carries out what it has read, in no time; what it has not read by then it finds the connection closed.
+        // Redis carries out what it has read, in no time; what it has not read by then it finds the
+        // connection closed.
         COMMAND
     }
 
@@ -398,8 +401,8 @@ fn eviction_risk(info: &str) -> Option<String> {
     let policy = value(info, "maxmemory_policy").filter(|policy| *policy != "noeviction")?;
     let limit = value(info, "maxmemory").filter(|limit| *limit != "0")?;
     Some(format!(
-        "Redis evicts keys when its {limit} bytes are full (maxmemory-policy {policy}): also locks that are held, of \
-         which there are two holders then; set noeviction, or give the locks a Redis of their own"
+        "Redis evicts keys when its {limit} bytes are full (maxmemory-policy {policy}): also locks that are \
+         held, of which there are two holders then; set noeviction, or give the locks a Redis of their own"
     ))
 }
 

@@ -1,8 +1,8 @@
-//! The release of what an attempt or a lease leaves behind: at once, where its owner waits for that, or else by a
-//! task, one for each lock.
+//! The release of what an attempt or a lease leaves behind: at once, where its owner waits for that, or else
+//! by a task, one for each lock.
 //!
-//! What is left behind differs with the backend, and is a [`Release`]; that it is seen to whatever becomes of its
-//! owner is the part of the [`PendingRelease`] and the [`Releaser`].
+//! What is left behind differs with the backend, and is a [`Release`]; that it is seen to whatever becomes of
+//! its owner is the part of the [`PendingRelease`] and the [`Releaser`].
 
 use std::fmt;
 use std::time::Duration;
@@ -27,12 +27,12 @@ pub(super) trait Release: Send + Sync + 'static {
     /// Why a release failed.
     type Error: fmt::Display + Send;
 
-    /// Releases, in one go. May be repeated, and may be dropped half way. `note` is for the next exclusive holder, where
-    /// the backend keeps notes.
+    /// Releases, in one go. May be repeated, and may be dropped half way. `note` is for the next exclusive
+    /// holder, where the backend keeps notes.
     async fn release(&self, note: Option<&str>) -> Result<(), Self::Error>;
 
-    /// Does in the background what the owner has not: [releases until it is done](until_released), after and before
-    /// whatever else the backend requires.
+    /// Does in the background what the owner has not: [releases until it is done](until_released), after and
+    /// before whatever else the backend requires.
     async fn finish(self);
 }
 
@@ -47,8 +47,8 @@ pub(super) enum ReleaseError<E> {
     TimedOut,
 }
 
-/// Releases until it is done, each time for as long as `limit` at the most. `gives_up` is asked after a failure whether
-/// to leave it at that; it is given the time at which the release would be tried again.
+/// Releases until it is done, each time for as long as `limit` at the most. `gives_up` is asked after a
+/// failure whether to leave it at that; it is given the time at which the release would be tried again.
 pub(super) async fn until_released<R: Release>(
     release: &R,
     limit: Duration,
@@ -146,7 +146,8 @@ impl<R: Release> PendingRelease<R> {
 impl<R: Release> Drop for PendingRelease<R> {
     fn drop(&mut self) {
         if let Some(release) = self.release.take() {
-            // An error says that the process is about to end. What is left ends with its lease, or its session.
+            // An error says that the process is about to end. What is left ends with its lease, or its
+            // session.
             self.jobs.send(ReleaserJob::Finish(release.finish())).ok();
         }
     }

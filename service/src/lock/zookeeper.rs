@@ -1,16 +1,18 @@
-//! The lock in ZooKeeper: an ephemeral sequential node for each attempt; the lowest has the lock, and each of the
-//! others watches the last one that keeps it out (Hunt et al., "ZooKeeper: wait-free coordination", 2010, §2.4,
-//! locks without herd effect; read and write locks).
+//! The lock in ZooKeeper: an ephemeral sequential node for each attempt; the lowest has the lock, and each of
+//! the others watches the last one that keeps it out (Hunt et al., "ZooKeeper: wait-free coordination", 2010,
+//! §2.4, locks without herd effect; read and write locks).
 //!
 //! - One session for the process; its expiry is terminal, so the next attempt makes a new one.
-//! - A node is named by the attempt's UUID. Where the reply to its creation was lost, it is looked for by that name
-//!   and taken only if it is this session's; after a `sync`, since a server that is new to the client may not have heard of
-//!   it yet.
+//! - A node is named by the attempt's UUID. Where the reply to its creation was lost, it is looked for by
+//!   that name and taken only if it is this session's; after a `sync`, since a server that is new to the
+//!   client may not have heard of it yet.
 //! - A waiter that is woken lists again: its predecessor may just have given up.
-//! - A lease is valid for as long as the *leader* is known to keep the session, by what a quorum has answered: the client
-//!   learns of an expiry only after the ensemble has acted on it. The lease of a node that was deleted is lost.
-//! - The number of a node ends at 2³¹ − 1, after which further ones have the same. Long before, whoever finds the directory
-//!   empty removes it, and numbers begin anew; shortly before, no contender is let in until it is empty.
+//! - A lease is valid for as long as the *leader* is known to keep the session, by what a quorum has
+//!   answered: the client learns of an expiry only after the ensemble has acted on it. The lease of a node
+//!   that was deleted is lost.
+//! - The number of a node ends at 2³¹ − 1, after which further ones have the same. Long before, whoever finds
+//!   the directory empty removes it, and numbers begin anew; shortly before, no contender is let in until it
+//!   is empty.
 //! - The fencing token is the node's creation zxid, which grows with everything that the ensemble does.
 
 mod enqueue;
@@ -93,7 +95,8 @@ pub(super) async fn connect(
     Ok(ZookeeperLock { inner: Arc::new(inner) })
 }
 
-/// Whether one of the servers takes connections. The client would go on trying, and say no more than that it took too long.
+/// Whether one of the servers takes connections. The client would go on trying, and say no more than that it
+/// took too long.
 async fn reachable(hosts: &str) -> Result<(), String> {
     let mut refused = Vec::new();
     for host in hosts.split(',') {
@@ -214,8 +217,8 @@ impl Lock for ZookeeperLock {
 
     async fn shutdown(&self) {
         self.inner.releaser.flush().await;
-        // The last client's drop closes the session, and with it whatever is left. It is waited for: a session that
-        // is not closed keeps its nodes until its time-out.
+        // The last client's drop closes the session, and with it whatever is left. It is waited for: a
+        // session that is not closed keeps its nodes until its time-out.
         let Some(session) = self.inner.session.lock().await.take() else { return };
         let mut state = session.client.state_watcher();
         drop(session);

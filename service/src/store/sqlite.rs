@@ -40,8 +40,9 @@ pub struct SqliteStore {
     busy: Duration,
 }
 
-/// How long the writer's connection asks for the right to write before it is asked again. SQLite's own waits grow to a
-/// tenth of a second, in which a busy replica has come back many times: who waits so would hardly ever have its turn.
+/// How long the writer's connection asks for the right to write before it is asked again. SQLite's own waits
+/// grow to a tenth of a second, in which a busy replica has come back many times: who waits so would hardly
+/// ever have its turn.
 const ASKS: Duration = Duration::from_millis(5);
 
 impl SqliteStore {

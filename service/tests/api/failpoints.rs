@@ -43,7 +43,8 @@ async fn what_happens_while_a_reader_stalls_is_fenced() {
     let keys =
         [("failpoints.after_read", "stall 1s"), ("lock.wait", "10s"), ("server.request_timeout", "20s")];
     let mut shop = Shop::with(1, "database", 100_000, &keys).await;
-    // A replica that does not ask for the lock stands for one whose lease was over and who does not know it yet.
+    // A replica that does not ask for the lock stands for one whose lease was over and who does not know it
+    // yet.
     shop.add_replica("optimistic", &[]).await;
     let (slow, fast) = (&shop.replicas[0], &shop.replicas[1]);
     let (order, sold) = tokio::join!(slow.order("slow", 1), async {

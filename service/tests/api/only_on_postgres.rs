@@ -112,7 +112,8 @@ async fn an_outage_is_answered_clearly_and_survived() {
         shop.server().kill().await.expect("the server is killed");
         for buyer in ["first", "second"] {
             let (status, slug, outcome) = problem(shop.replica().order(buyer, 1).await).await;
-            // A commit in flight when the connection broke would be of unknown outcome; these never got so far.
+            // A commit in flight when the connection broke would be of unknown outcome; these never got so
+            // far.
             assert_eq!((status, outcome.as_deref()), (503, Some("not_executed")), "{strategy}: {slug}");
             assert_eq!(slug, "dependency-down", "{strategy}");
         }

@@ -1,4 +1,5 @@
-//! What acquire and release cost: an uncontended cycle, counted by the backends themselves, and contended hand-overs.
+//! What acquire and release cost: an uncontended cycle, counted by the backends themselves, and contended
+//! hand-overs.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -109,8 +110,8 @@ async fn a_contended_hold_is_three_round_trips_or_four_and_no_more_with_more_pro
     for backend in [Backend::new("redis").await, Backend::new("database on PostgreSQL").await] {
         for keys in [1, 4, 16] {
             let round_trips = round_trips_per_hold(&backend, keys).await;
-            // One to queue, one when it is woken, and one to release. Another where the announcement of the release
-            // before came when it was queueing already.
+            // One to queue, one when it is woken, and one to release. Another where the announcement of the
+            // release before came when it was queueing already.
             assert!(round_trips <= 4.1, "{}: {round_trips} with {keys} keys", backend.name);
         }
     }

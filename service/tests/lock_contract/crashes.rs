@@ -83,8 +83,8 @@ async fn a_backend_that_is_started_again_lets_no_other_in_while_it_is_held() {
         }
         backend.restart().await;
         let next = match timeout(LEASE * 4, &mut waiting).await {
-            // A Redis without its data knows of no holder, who learns of it by the end of his lease. Until then there
-            // are two, and the guard is what the stock relies on.
+            // A Redis without its data knows of no holder, who learns of it by the end of his lease. Until
+            // then there are two, and the guard is what the stock relies on.
             Ok(next) if backend.redis.is_some() => {
                 timeout(LEASE, lease.lost()).await.expect("the holder learns it");
                 next

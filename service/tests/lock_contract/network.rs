@@ -11,8 +11,8 @@ use crate::backend::{Backend, KEY, LEASE, after};
 /// How late a deadline may be kept.
 const LATE: Duration = Duration::from_millis(100);
 
-/// How long replies are on their way that are going to be lost: longer than it takes to see that the request has been
-/// carried out.
+/// How long replies are on their way that are going to be lost: longer than it takes to see that the request
+/// has been carried out.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
 
 /// Loses all replies that are on their way, with their connections.

@@ -16,8 +16,8 @@ use crate::backend::{Backend, KEY, after};
 /// When nothing was counted for so long, nothing is in flight.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// Lets so many wait for the lock, each in a session of its own, and pass it on; returns how many listings and
-/// announcements that took from the first release on.
+/// Lets so many wait for the lock, each in a session of its own, and pass it on; returns how many listings
+/// and announcements that took from the first release on.
 async fn herd(waiters: u64, watch: &str) -> (u64, u64) {
     let backend = Backend::new("zookeeper").await;
     let mut keys = backend.keys();

@@ -70,7 +70,8 @@ impl Participant {
     }
 }
 
-/// Lets several processes count together; answers what they came to, and the tokens in the order of their holds.
+/// Lets several processes count together; answers what they came to, and the tokens in the order of their
+/// holds.
 pub async fn count_together(keys: &[(String, String)], processes: u32) -> (u32, Vec<i64>) {
     let lab = Lab::new().expect("a directory");
     let (number, tokens) = (lab.file("number"), lab.file("tokens"));

@@ -1,5 +1,5 @@
-//! What the lock in ZooKeeper makes of servers that do not hear each other, of nodes that others delete, and of numbers
-//! that come to their end.
+//! What the lock in ZooKeeper makes of servers that do not hear each other, of nodes that others delete, and
+//! of numbers that come to their end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,8 +115,8 @@ async fn a_node_whose_creation_was_seen_late_is_found_and_not_made_a_second_time
     let far = connect(&backend, &[("lock.zookeeper.servers", &servers), long]).await;
     let near = connect(&backend, &[("lock.zookeeper.servers", &ensemble.address(leader)), long]).await;
     far.acquire(KEY, Mode::Exclusive, after(5_000)).await.expect("a lease").release().await;
-    // The leader has no other to agree with than a follower that hears of everything a second late, and so it hears of the
-    // creation after it has taken the session over.
+    // The leader has no other to agree with than a follower that hears of everything a second late, and so it
+    // hears of the creation after it has taken the session over.
     ensemble.pause(third).expect("it is paused");
     ensemble.link(follower, leader).delay(Direction::ToClient, Duration::from_secs(1));
     first.delay(Direction::ToClient, Duration::from_secs(30));

@@ -1,5 +1,5 @@
-//! The changes that came with an idempotency key which another one in the queue has: attached to that, they get its
-//! result.
+//! The changes that came with an idempotency key which another one in the queue has: attached to that, they
+//! get its result.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -37,8 +37,8 @@ impl Copies {
         }
     }
 
-    /// The one that takes the place of a change which leaves the queue without a result: the next with the same key that
-    /// is not over too. Those that are go to `over`.
+    /// The one that takes the place of a change which leaves the queue without a result: the next with the
+    /// same key that is not over too. Those that are go to `over`.
     pub(super) fn promote(
         &mut self,
         gone: &QueuedChange,
@@ -58,9 +58,10 @@ impl Copies {
         Some(next)
     }
 
-    /// Settles those that are attached to one with a result: the same request gets the same, and another one with the same
-    /// key is refused if the first was made, or else decided by itself. So is one that came after the first was `taken` from
-    /// the queue, where that was refused for want of stock: more may have been put in stock before it came.
+    /// Settles those that are attached to one with a result: the same request gets the same, and another one
+    /// with the same key is refused if the first was made, or else decided by itself. So is one that came
+    /// after the first was `taken` from the queue, where that was refused for want of stock: more may have
+    /// been put in stock before it came.
     ///
     /// Returns the one that is to be decided by itself. If there are several, the others are attached to it.
     pub(super) fn settle(

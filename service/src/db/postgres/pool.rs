@@ -1,5 +1,6 @@
-//! Connections that are used again. They cost nothing when they are given back, and a question only where they were idle
-//! for a while; whoever does not say that a connection is in order when it is done has it closed.
+//! Connections that are used again. They cost nothing when they are given back, and a question only where
+//! they were idle for a while; whoever does not say that a connection is in order when it is done has it
+//! closed.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -38,7 +39,8 @@ impl managed::Manager for Manager {
         loop {
             match self.0.connect().await {
                 Ok(connection) => return Ok(Idle { connection, since: Instant::now() }),
-                // It is on its way: whoever waits for a connection waits for that, and does not ask all the time.
+                // It is on its way: whoever waits for a connection waits for that, and does not ask all the
+                // time.
                 Err(error) if is_starting(&error) => {
                     let pause = rand::rng().random_range(50..100);
                     tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -70,8 +72,8 @@ fn is_starting(error: &Error) -> bool {
 }
 
 impl Pool {
-    /// A pool of at most so many connections, none of which is made before it is needed. One is waited for no longer than
-    /// `wait`, and may take as long to be made.
+    /// A pool of at most so many connections, none of which is made before it is needed. One is waited for no
+    /// longer than `wait`, and may take as long to be made.
     pub(crate) fn new(session: SessionSettings, connections: usize, wait: Duration) -> Self {
         let pool = managed::Pool::builder(Manager(session))
             .max_size(connections)
@@ -110,12 +112,13 @@ impl Pool {
     }
 }
 
-/// A connection in use. Its drop closes it, since it is not known in what state it is; so does an error that is not the
-/// statement's alone.
+/// A connection in use. Its drop closes it, since it is not known in what state it is; so does an error that
+/// is not the statement's alone.
 pub(crate) struct Connection(Option<Object<Manager>>);
 
 impl Connection {
-    /// Gives the connection back after a statement with this result, or closes it if that says that it is broken.
+    /// Gives the connection back after a statement with this result, or closes it if that says that it is
+    /// broken.
     pub(crate) fn finish<T>(mut self, result: Result<T, Error>) -> Result<T, Error> {
         if result.as_ref().map_or_else(|error| is_definite(error) && !is_outdated(error), |_| true)
             && let Some(mut object) = self.0.take()

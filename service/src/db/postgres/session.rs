@@ -1,4 +1,5 @@
-//! Sessions, and what is set in them: the server's defaults may have been changed, and are nothing to rely on.
+//! Sessions, and what is set in them: the server's defaults may have been changed, and are nothing to rely
+//! on.
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, Error};
@@ -39,17 +40,19 @@ const PARAMETERS: [&str; 18] = [
     "options",
 ];
 
-/// A commit is on the disk before it is confirmed. Who has demanded more (the standby's disk, or that it can be read there)
-/// gets more.
+/// A commit is on the disk before it is confirmed. Who has demanded more (the standby's disk, or that it can
+/// be read there) gets more.
 const DURABLE: &str = "select set_config(
     'synchronous_commit',
-    case current_setting('synchronous_commit') when 'off' then 'on' else current_setting('synchronous_commit') end,
+    case current_setting('synchronous_commit')
+        when 'off' then 'on' else current_setting('synchronous_commit')
+    end,
     false
 )";
 
 impl SessionSettings {
-    /// A session with the database that the configuration names. Statements, waits for rows and forgotten transactions
-    /// are ended by the server itself, should this process be gone or stopped.
+    /// A session with the database that the configuration names. Statements, waits for rows and forgotten
+    /// transactions are ended by the server itself, should this process be gone or stopped.
     pub(crate) fn of(store: &StoreSection) -> Result<Self, ConfigError> {
         let refuse = |why: &str| Err(ConfigError::new("store.url", why));
         if is_ambiguous(&store.url) {
@@ -104,7 +107,8 @@ impl SessionSettings {
         PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(store.timeout)
-            // A connection that was good a moment ago is not asked again, which would cost a round trip each time.
+            // A connection that was good a moment ago is not asked again, which would cost a round trip each
+            // time.
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {

@@ -23,8 +23,8 @@ use crate::lock::{FencingToken, Holder};
 /// The channel of the announcements.
 const CHANNEL: &str = "stocklock_released";
 
-/// How many connections the lock table has, besides the listener's: one for records that come and go, one for renewals, and one
-/// for everything else. Waiting for a lock takes none.
+/// How many connections the lock table has, besides the listener's: one for records that come and go, one for
+/// renewals, and one for everything else. Waiting for a lock takes none.
 const CONNECTIONS: usize = 3;
 
 /// How much longer than the server a statement is waited for, until its connection is taken for dead.
@@ -40,7 +40,8 @@ const GIVE: &str = "select stocklock_give($1, $2, $3, $4)";
 const EXCHANGE: &str =
     "select owner, token, note from stocklock_exchange($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
-/// Extends records. Under its key, as everything that locks rows of several keys: so that no two wait for each other.
+/// Extends records. Under its key, as everything that locks rows of several keys: so that no two wait for
+/// each other.
 const EXTEND: &str = "
     with alone as materialized (select stocklock_enter($1))
     update locks set expires_at = clock_timestamp() + $3 * interval '1 millisecond'
@@ -85,7 +86,8 @@ impl PostgresTable {
     }
 }
 
-/// Passes the announcements on. After every interruption it wakes all by itself: something may have been missed.
+/// Passes the announcements on. After every interruption it wakes all by itself: something may have been
+/// missed.
 async fn listen(pool: PgPool, wakeups: Arc<Wakeups>) {
     loop {
         if let Ok(mut listener) = PgListener::connect_with(&pool).await

@@ -35,8 +35,8 @@ impl ClaimRelease {
         Self { backend, claim, attempt: Mutex::default(), is_doubtful: false }
     }
 
-    /// Awaits an attempt. When that is dropped half way, the attempt may still succeed, over a connection that its
-    /// release does not share: so it is seen to its end before the release.
+    /// Awaits an attempt. When that is dropped half way, the attempt may still succeed, over a connection
+    /// that its release does not share: so it is seen to its end before the release.
     pub(super) async fn after(&mut self, attempt: AttemptInFlight) -> AttemptResult {
         let result = self.in_flight().insert(attempt).await;
         *self.in_flight() = None;
@@ -44,8 +44,8 @@ impl ClaimRelease {
         result
     }
 
-    /// Releases until it is done. What cannot be released while its lease lasts is left to the expiry; what has none is
-    /// tried for as long as the process lives.
+    /// Releases until it is done. What cannot be released while its lease lasts is left to the expiry; what
+    /// has none is tried for as long as the process lives.
     async fn until_released(&self) {
         let give_up = self.claim.lease.map(|lease| Instant::now() + lease);
         let gives_up = |next: Instant| give_up.is_some_and(|give_up| next >= give_up);

@@ -60,8 +60,8 @@ impl Renewer {
         Self { leases, task }
     }
 
-    /// Renews the claim's lease three times in its length, until it is another's or cannot be renewed in time; then
-    /// declares the lease lost.
+    /// Renews the claim's lease three times in its length, until it is another's or cannot be renewed in
+    /// time; then declares the lease lost.
     pub(super) fn renew(&self, claim: &Arc<Claim>, validity: &Validity) -> Renewal {
         let (claim, validity) = (Arc::clone(claim), validity.clone());
         let next = Some(Instant::now() + self.leases.interval());
@@ -113,7 +113,8 @@ impl Leases {
         }
     }
 
-    /// The leases to be renewed now, whose renewal is in flight from here on, and when to come back; `None`: when there is a lease.
+    /// The leases to be renewed now, whose renewal is in flight from here on, and when to come back; `None`:
+    /// when there is a lease.
     fn due(&self) -> (Vec<(u64, Arc<Claim>)>, Option<Instant>) {
         let now = Instant::now();
         // Those that would be due soon go with the others.

@@ -1,4 +1,5 @@
-//! What an attempt last heard from the ensemble: the reason that is given when it has no lock by its deadline.
+//! What an attempt last heard from the ensemble: the reason that is given when it has no lock by its
+//! deadline.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};
@@ -26,8 +27,8 @@ impl AttemptStatus {
         self.lock().take();
     }
 
-    /// Passes a result on, unless the connection failed, which is noted: `None` where the request is to be sent again,
-    /// since the session may well live.
+    /// Passes a result on, unless the connection failed, which is noted: `None` where the request is to be
+    /// sent again, since the session may well live.
     pub(super) fn unless_transient<T>(&self, result: Result<T, Error>) -> Option<Result<T, Error>> {
         match result {
             Err(error) if is_transient(&error) => {

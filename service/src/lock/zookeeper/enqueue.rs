@@ -1,4 +1,5 @@
-//! A claim's node and its way to the front of the queue: create it, list the directory, watch whoever keeps it out.
+//! A claim's node and its way to the front of the queue: create it, list the directory, watch whoever keeps
+//! it out.
 
 use std::sync::Arc;
 
@@ -53,7 +54,8 @@ impl From<Error> for EnqueueError {
 }
 
 impl Enqueue<'_> {
-    /// Creates the node, and returns when it is at the front. What is left behind until then is `releaser`'s to delete.
+    /// Creates the node, and returns when it is at the front. What is left behind until then is `releaser`'s
+    /// to delete.
     pub(super) async fn run(&self, releaser: &Releaser) -> Result<FrontNode, EnqueueError> {
         let Self { claim, session, .. } = self;
         let mut release = releaser.pending(NodeRelease::new(session, claim, &self.metrics.round_trips));
@@ -106,7 +108,8 @@ impl Enqueue<'_> {
         let options = CreateMode::EphemeralSequential.with_acls(session.acls());
         loop {
             self.status.reply.during(session.make_directory(&claim.directory)).await?;
-            // A session's requests are answered in their order. So one is sent behind the other, without waiting.
+            // A session's requests are answered in their order. So one is sent behind the other, without
+            // waiting.
             let sent = Instant::now();
             let creation = session.client.create(&prefix, self.holder.as_bytes(), &options);
             let both = async { tokio::join!(creation, self.list()) };

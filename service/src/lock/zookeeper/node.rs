@@ -45,8 +45,8 @@ fn mode_name(mode: Mode) -> &'static str {
 /// From this number on, the directory is removed when it is empty. Half of what there is.
 const WORN: i64 = 1 << 30;
 
-/// From this number on, no contender is let in. The server counts up to 2³¹ − 1, and from there on gives out the same number, or
-/// those below zero; until it does, there is room for all who wait at a time.
+/// From this number on, no contender is let in. The server counts up to 2³¹ − 1, and from there on gives out
+/// the same number, or those below zero; until it does, there is room for all who wait at a time.
 const USED_UP: i64 = (1 << 31) - (1 << 16);
 
 /// How far a directory's numbers are used up.
@@ -80,8 +80,8 @@ impl<'a> Contender<'a> {
 }
 
 impl<'a> Contenders<'a> {
-    /// The queue of the nodes with these names; others are not of this lock. Those whose numbers say nothing about their
-    /// order do not stand in it: they are about to be withdrawn.
+    /// The queue of the nodes with these names; others are not of this lock. Those whose numbers say nothing
+    /// about their order do not stand in it: they are about to be withdrawn.
     pub(super) fn of(names: impl Iterator<Item = &'a str>) -> Self {
         let contenders = names.filter_map(Contender::parse);
         let mut contenders: Vec<_> = contenders.filter(|contender| contender.number < USED_UP).collect();
@@ -89,8 +89,8 @@ impl<'a> Contenders<'a> {
         Self(contenders)
     }
 
-    /// The last one before `name` that keeps it out: any contender for a writer, the last writer for a reader.
-    /// `None`: there is no such node. `Some(None)`: nobody keeps it out.
+    /// The last one before `name` that keeps it out: any contender for a writer, the last writer for a
+    /// reader. `None`: there is no such node. `Some(None)`: nobody keeps it out.
     pub(super) fn before(&self, name: &str, mode: Mode) -> Option<Option<&Contender<'a>>> {
         let place = self.0.iter().position(|contender| contender.name == name)?;
         let keeps_out = |other: &&Contender<'_>| mode == Mode::Exclusive || other.mode == Mode::Exclusive;

@@ -69,8 +69,8 @@ impl NodeRelease {
 impl Release for NodeRelease {
     type Error = Error;
 
-    /// Requests of a session are answered in order, and `sync` waits for what other servers still do for it: where the
-    /// creation was in flight, it is over when the directory is listed.
+    /// Requests of a session are answered in order, and `sync` waits for what other servers still do for it:
+    /// where the creation was in flight, it is over when the directory is listed.
     async fn release(&self, _: Option<&str>) -> Result<(), Error> {
         let paths = match &self.path {
             Some(path) if !self.is_doubtful => vec![path.clone()],

@@ -1,11 +1,12 @@
 //! A session with the ensemble, and until when the ensemble is known to keep it.
 //!
-//! The **leader** ends sessions, and a client's server may have lost touch with it without knowing. So nothing counts as a
-//! heartbeat but a write, which only a quorum can answer; not even `sync`, which a deposed leader answers. Nor does such an
-//! answer say that the leader counts the session's time from that write on: a server tells the leader whom it heard from in
-//! its replies to the leader's pings, twice in a tick. What *is* known: a request that was answered longer than that before a
-//! write was sent, which then was answered, too, was known to the leader when it took the write. A session lasts at least
-//! two ticks, so between two pings is at most a quarter of it.
+//! The **leader** ends sessions, and a client's server may have lost touch with it without knowing. So
+//! nothing counts as a heartbeat but a write, which only a quorum can answer; not even `sync`, which a
+//! deposed leader answers. Nor does such an answer say that the leader counts the session's time from that
+//! write on: a server tells the leader whom it heard from in its replies to the leader's pings, twice in a
+//! tick. What *is* known: a request that was answered longer than that before a write was sent, which then
+//! was answered, too, was known to the leader when it took the write. A session lasts at least two ticks, so
+//! between two pings is at most a quarter of it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -24,8 +25,8 @@ use crate::telemetry::LockMetrics;
 /// How many heartbeats there are in a session's time-out.
 const BEATS: u32 = 6;
 
-/// Of a session's time-out, how much earlier than a write something has to be answered in order to be known to the leader:
-/// a quarter, and a little for what is late.
+/// Of a session's time-out, how much earlier than a write something has to be answered in order to be known
+/// to the leader: a quarter, and a little for what is late.
 const KNOWN_AFTER: f64 = 0.3;
 
 /// How long the removal of a directory may take.
@@ -155,7 +156,8 @@ impl Drop for Session {
 /// How long a connection may take to come about, at least: also where sessions are short.
 const CONNECTING: Duration = Duration::from_secs(1);
 
-/// Makes a node and those above it that are not there. Nothing is asked of those that are: they may be others'.
+/// Makes a node and those above it that are not there. Nothing is asked of those that are: they may be
+/// others'.
 async fn make_path(client: &Client, path: &str, acls: Acls<'static>) -> Result<(), Error> {
     let mut missing = vec![path];
     while let Some(path) = missing.last().copied().filter(|path| !path.is_empty()) {
@@ -207,7 +209,8 @@ impl Contact {
         if answered.back().is_none_or(|last| sent > last.sent + step) {
             answered.push_back(Answered { sent, answered: Instant::now() });
         }
-        // The leader keeps a session for its time-out after it last heard of it: after what is known was sent, at the earliest.
+        // The leader keeps a session for its time-out after it last heard of it: after what is known was
+        // sent, at the earliest.
         if let Some(known) = known {
             let until = valid_until(known, self.agreed);
             if self.validity.end().is_none_or(|end| end < until) {
@@ -273,7 +276,8 @@ struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Writes six times in a time-out, and sees whether the nodes are there that are held, until the session is over.
+    /// Writes six times in a time-out, and sees whether the nodes are there that are held, until the session
+    /// is over.
     async fn beat(self) {
         let agreed = self.contact.agreed;
         let pause = agreed / BEATS;
@@ -312,7 +316,8 @@ impl Heartbeat {
 
     /// Those of the nodes that are not there any more.
     async fn missing(&self, held: Vec<(String, Validity)>) -> Vec<Validity> {
-        // A session's requests are answered in their order: these are sent behind each other, without waiting.
+        // A session's requests are answered in their order: these are sent behind each other, without
+        // waiting.
         let asked: Vec<_> =
             held.into_iter().map(|(path, validity)| (self.client.check_stat(&path), validity)).collect();
         let mut missing = Vec::new();
