@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use lab::Postgres;
-
 use order_service::api::{Audit, Order};
 use order_service::app::{App, token_generations};
 use order_service::config::{Config, Sources, StoreSection};
@@ -17,11 +16,28 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::STORE;
+
 pub const SKU: &str = "hair-dryer";
-/// The store of this test program.
-pub const STORE: &str = if ON_POSTGRES { "postgres" } else { "sqlite" };
-const ON_POSTGRES: bool = env!("CARGO_CRATE_NAME").len() == "api_on_postgres".len();
 pub const TOKEN: &str = "secret";
+
+/// The stores that the suite runs on. Each test program has one, in its `STORE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each test program has one of them")]
+pub enum StoreKind {
+    Sqlite,
+    Postgres,
+}
+
+impl StoreKind {
+    /// What the service calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+}
 
 /// Replicas that share a store.
 pub struct Shop {
@@ -54,11 +70,12 @@ impl Shop {
 
     /// Replicas under `strategy` with `stock` hair dryers and further keys of the configuration.
     pub async fn with(replicas: usize, strategy: &str, stock: i64, keys: &[(&str, &str)]) -> Self {
-        let store = if ON_POSTGRES {
-            let server = server().await;
-            Store::Database(create_database(&server).await, server)
-        } else {
-            Store::File(tempfile::tempdir().expect("a temporary directory"))
+        let store = match STORE {
+            StoreKind::Sqlite => Store::File(tempfile::tempdir().expect("a temporary directory")),
+            StoreKind::Postgres => {
+                let server = server().await;
+                Store::Database(create_database(&server).await, server)
+            }
         };
         Self::on(store, replicas, strategy, stock, keys).await
     }

@@ -16,7 +16,7 @@ async fn a_replica_says_what_it_is_and_that_it_is_ready() {
     let info: Info = replica.get("/v1/info").await.json().await.unwrap();
     assert_eq!(
         (info.strategy.as_str(), info.guard.as_str(), info.store.as_str()),
-        ("optimistic", "version", crate::helpers::STORE)
+        ("optimistic", "version", crate::STORE.name())
     );
     assert_eq!((info.replica.as_str(), info.max_batch, info.lease_ms), ("replica-1", 256, None));
 }
