@@ -37,8 +37,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     params(
         ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
             description = "The client's name for this attempt: 1 to 255 visible ASCII characters. All \
-                clients share the names, so take random ones (UUIDs); a product that is reset forgets those of its \
-                orders"),
+                clients share the names, so take random ones (UUIDs); a product that is reset forgets those \
+                of its orders"),
     ),
     responses(
         (status = 201, body = Order, description = "The order is in the database", headers(

@@ -9,7 +9,7 @@ use zookeeper_client::{CreateMode, Error, OneshotWatcher};
 use super::PAUSE;
 use super::attempt_status::AttemptStatus;
 use super::error::is_transient;
-use super::node::{self, Contender, Contenders, NodeClaim, Wear};
+use super::node::{self, Contenders, NodeClaim, Turn, Wear};
 use super::node_release::NodeRelease;
 use super::session::Session;
 use crate::config::Watch;
@@ -82,14 +82,13 @@ impl Enqueue<'_> {
                     let listed = listed?;
                     self.status.recovered();
                     let queue = Contenders::of(listed.names.iter().map(String::as_str));
-                    match queue.before(&node.name, claim.mode) {
+                    match queue.turn(&node.name, claim.mode) {
                         // Gone: with its session, or deleted by an operator.
-                        None => return Err(Error::SessionExpired.into()),
-                        Some(None) => return Ok(front),
-                        Some(Some(predecessor)) => {
+                        Turn::Absent => return Err(Error::SessionExpired.into()),
+                        Turn::Now => return Ok(front),
+                        Turn::After(predecessor) => {
                             front.is_contended = true;
-                            let change = listed.change;
-                            self.changed(predecessor, change).await?;
+                            self.changed(predecessor.name, listed.change).await?;
                         }
                     }
                 }
@@ -180,16 +179,12 @@ impl Enqueue<'_> {
     }
 
     /// Waits until there is reason to list again: until `change` happens, or else to the predecessor.
-    async fn changed(
-        &self,
-        predecessor: &Contender<'_>,
-        change: Option<OneshotWatcher>,
-    ) -> Result<(), Error> {
+    async fn changed(&self, predecessor: &str, change: Option<OneshotWatcher>) -> Result<(), Error> {
         let Self { claim, session, .. } = self;
         let watcher = match change {
             Some(change) => Ok(change),
             None => {
-                let path = format!("{}/{}", claim.directory, predecessor.name);
+                let path = format!("{}/{predecessor}", claim.directory);
                 self.metrics.round_trips.inc();
                 let watch = self.status.reply.during(session.client.get_and_watch_data(&path)).await;
                 watch.map(|(_, _, watcher)| watcher)

@@ -15,6 +15,17 @@ pub(super) struct Contender<'a> {
 /// All who have or await a lock, in order.
 pub(super) struct Contenders<'a>(Vec<Contender<'a>>);
 
+/// When a node has the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn<'a> {
+    /// Now: no other keeps it out.
+    Now,
+    /// Not before this one, the last that keeps it out: any contender for a writer, the last writer for a reader.
+    After(Contender<'a>),
+    /// Never: there is no such node.
+    Absent,
+}
+
 /// What an attempt's node will be called, and where it will be.
 pub(super) struct NodeClaim {
     pub(super) directory: String,
@@ -89,12 +100,12 @@ impl<'a> Contenders<'a> {
         Self(contenders)
     }
 
-    /// The last one before `name` that keeps it out: any contender for a writer, the last writer for a
-    /// reader. `None`: there is no such node. `Some(None)`: nobody keeps it out.
-    pub(super) fn before(&self, name: &str, mode: Mode) -> Option<Option<&Contender<'a>>> {
-        let place = self.0.iter().position(|contender| contender.name == name)?;
+    /// Whether it is the turn of the node `name`.
+    pub(super) fn turn(&self, name: &str, mode: Mode) -> Turn<'a> {
+        let place = self.0.iter().position(|contender| contender.name == name);
+        let Some(place) = place else { return Turn::Absent };
         let keeps_out = |other: &&Contender<'_>| mode == Mode::Exclusive || other.mode == Mode::Exclusive;
-        Some(self.0[..place].iter().rev().find(keeps_out))
+        self.0[..place].iter().rev().find(keeps_out).map_or(Turn::Now, |other| Turn::After(*other))
     }
 
     /// Those at the front: one writer, or readers.
@@ -119,13 +130,16 @@ mod tests {
     #[test]
     fn a_writer_waits_for_the_last_before_it_and_a_reader_for_the_last_writer() {
         let queue = Contenders::of(NAMES.into_iter());
-        let before = |name, mode| queue.before(name, mode).map(|other| other.map(|other| other.name));
-        assert_eq!(before("c-write-0000000001", Mode::Exclusive), Some(None));
-        assert_eq!(before("b-read-0000000002", Mode::Shared), Some(Some("c-write-0000000001")));
+        let before = |name, mode| match queue.turn(name, mode) {
+            Turn::After(other) => other.name,
+            turn => panic!("{name}: {turn:?}"),
+        };
+        assert_eq!(queue.turn("c-write-0000000001", Mode::Exclusive), Turn::Now);
+        assert_eq!(before("b-read-0000000002", Mode::Shared), "c-write-0000000001");
         // The first edition of the course had 3 and 4 both watch 2, and go together.
-        assert_eq!(before("a-write-0000000003", Mode::Exclusive), Some(Some("b-read-0000000002")));
-        assert_eq!(before("d-write-0000000004", Mode::Exclusive), Some(Some("a-write-0000000003")));
-        assert_eq!(before("gone-write-0000000000", Mode::Exclusive), None);
+        assert_eq!(before("a-write-0000000003", Mode::Exclusive), "b-read-0000000002");
+        assert_eq!(before("d-write-0000000004", Mode::Exclusive), "a-write-0000000003");
+        assert_eq!(queue.turn("gone-write-0000000000", Mode::Exclusive), Turn::Absent);
     }
 
     #[test]
@@ -143,9 +157,9 @@ mod tests {
             let name = format!("a-write-{number}");
             assert_eq!(wear(&name), expected, "{name}");
             let queue = Contenders::of([&*name, "b-write-0000000007"].into_iter());
-            let is_in_it = queue.before(&name, Mode::Exclusive).is_some();
+            let is_in_it = queue.turn(&name, Mode::Exclusive) != Turn::Absent;
             assert_eq!(is_in_it, expected != Wear::UsedUp, "{name}");
-            assert!(queue.before("b-write-0000000007", Mode::Exclusive).is_some());
+            assert_ne!(queue.turn("b-write-0000000007", Mode::Exclusive), Turn::Absent);
         }
         // Two of the same number, and one below zero: none of them.
         let names = ["a-write-2147483647", "b-write-2147483647", "c-write--2147483648"];
