@@ -13,13 +13,13 @@ use crate::order::{IdempotencyKey, OrderRequest, ProductRequest, RestockRequest,
 /// A change of a product's stock.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Sell.
+    /// An order: sells units.
     Purchase(OrderRequest),
-    /// Cancel an order, whose units go back.
+    /// Cancels an order, whose units go back into stock.
     Cancellation(Order, Option<IdempotencyKey>),
-    /// Add units.
+    /// Adds units to the stock.
     Restock(RestockRequest),
-    /// Reset the product: its orders are deleted.
+    /// Resets the product: its orders are deleted.
     Reset(ProductRequest),
 }
 
@@ -76,7 +76,7 @@ pub fn product_put(product: &ProductRequest) -> String {
 /// What was answered to a change other than an order, by its idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptAnswer {
-    /// The key.
+    /// The key that the change came with.
     pub key: IdempotencyKey,
     /// What was asked for.
     pub request: String,

@@ -57,7 +57,7 @@ pub(crate) enum WriteError {
     /// It was rejected; nothing of it was written.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// The commit failed.
+    /// The commit failed: nothing was written, or it is not known.
     #[error(transparent)]
     Failed(#[from] CommitError),
 }

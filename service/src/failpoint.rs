@@ -11,7 +11,7 @@ use rand::RngExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The longest stall.
+/// The longest stall that may be configured.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A place where something may go wrong; by default nothing does.

@@ -35,7 +35,7 @@ pub use docs::openapi_yaml;
 
 /// What the handlers share.
 pub struct AppState {
-    /// The use cases.
+    /// For everything that changes stock.
     pub checkout: Checkout,
     /// For reads, which need no lock.
     pub store: Arc<dyn Store>,
@@ -49,13 +49,13 @@ pub struct AppState {
     pub admin: AdminSection,
     /// What this replica is.
     pub info: Info,
-    /// What it counts.
+    /// What this replica counts, for `/metrics`.
     pub metrics: Metrics,
     /// Whether it is about to stop.
     pub stopping: CancellationToken,
 }
 
-/// All routes.
+/// The router of a replica: all routes, with what happens around each request.
 pub fn router(shared: Arc<AppState>) -> Router {
     let (routes, openapi) = routes().split_for_parts();
     routes

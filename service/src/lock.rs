@@ -119,19 +119,29 @@ pub enum Mode {
     Shared,
 }
 
+impl Mode {
+    /// The mode's name, in the lock's backend and in answers: `exclusive` or `shared`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exclusive => "exclusive",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// Who has a lock and who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Census {
-    /// Who has it.
+    /// The holders: one that excludes all others, or several that share.
     pub holders: Vec<Holder>,
-    /// How many wait.
+    /// How many attempts wait for it.
     pub waiting: u64,
 }
 
 /// A holder of a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// What is locked.
+    /// The key that is locked.
     pub key: String,
     /// Whether it is locked exclusively.
     pub mode: Mode,
@@ -152,9 +162,9 @@ pub enum LockError {
     /// The backend did not answer, or answered with an error.
     #[error("the lock's backend, {dependency}, is not available: {reason}")]
     Unavailable {
-        /// Which backend.
+        /// The backend's name.
         dependency: &'static str,
-        /// What it said.
+        /// The error that it gave, or that there was no answer.
         reason: String,
     },
 }

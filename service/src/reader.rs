@@ -66,7 +66,7 @@ impl Reader {
         Ok(in_time(self.timeout, self.store.kept_answers(keys)).await?)
     }
 
-    /// An order.
+    /// The order with this identity; `None` where there is none.
     pub(crate) async fn order(&self, id: Uuid) -> Result<Option<Order>, ChangeError> {
         Ok(in_time(self.timeout, self.store.order(id)).await?)
     }

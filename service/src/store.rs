@@ -43,13 +43,13 @@ pub trait Store: Send + Sync {
     /// What was answered to changes with these idempotency keys, of those that have an answer.
     async fn kept_answers(&self, keys: &[&IdempotencyKey]) -> Result<Vec<KeptAnswer>, StoreError>;
 
-    /// A product.
+    /// The product as it was last committed; `None` where there is none.
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError>;
 
     /// All products, by SKU.
     async fn products(&self) -> Result<Vec<Product>, StoreError>;
 
-    /// An order.
+    /// The order with this identity; `None` where there is none.
     async fn order(&self, id: Uuid) -> Result<Option<Order>, StoreError>;
 
     /// Orders with their idempotency keys, of those among `keys` that have one.
@@ -82,10 +82,10 @@ pub trait Store: Send + Sync {
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Ends all connections.
+    /// Ends all connections; what is asked afterwards fails.
     async fn close(&self);
 
-    /// `sqlite` or `postgres`.
+    /// What the store is called in `/v1/info`: `sqlite` or `postgres`.
     fn kind(&self) -> &'static str;
 }
 
@@ -135,7 +135,7 @@ pub enum RowLevel {
 /// What is to be written for one product: what was decided on one reading of its level.
 #[derive(Debug)]
 pub struct WriteBatch {
-    /// The product.
+    /// The product to write.
     pub sku: Sku,
     /// The version that the product must still have; `None` writes whatever became of it.
     pub guarded: Option<i64>,
@@ -147,9 +147,9 @@ pub struct WriteBatch {
     pub supplied: i64,
     /// Orders to insert, with their idempotency keys.
     pub orders: Vec<(Order, Option<IdempotencyKey>)>,
-    /// Orders to cancel.
+    /// Orders to cancel, all of which must be confirmed.
     pub cancelled: Vec<Uuid>,
-    /// Adjustments to insert.
+    /// Adjustments to insert: one for each restock and cancellation.
     pub adjustments: Vec<Adjustment>,
     /// Answers to keep under their idempotency keys.
     pub answers: Vec<KeptAnswer>,
@@ -225,7 +225,7 @@ pub enum StoreError {
     /// Others kept it from answering in time.
     #[error("the store is busy: {0}")]
     Busy(String),
-    /// It failed.
+    /// It failed, or could not be reached.
     #[error("the store is not available: {0}")]
     Unavailable(String),
 }
@@ -247,9 +247,9 @@ pub enum OpenError {
     /// It cannot be reached.
     #[error("{url}: {reason}")]
     Unavailable {
-        /// Which store.
+        /// The URL of the store, without a password.
         url: String,
-        /// What it said.
+        /// The error that it gave, or that there was no answer.
         reason: String,
     },
 }

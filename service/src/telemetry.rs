@@ -30,11 +30,11 @@ pub fn start_logging() {
 /// The metrics of one replica. Clones count into the same registry.
 #[derive(Clone)]
 pub struct Metrics {
-    /// Of the locks.
+    /// What the lock counts.
     pub lock: LockMetrics,
-    /// Of the checkout.
+    /// What the checkout counts.
     pub checkout: CheckoutMetrics,
-    /// Of the HTTP requests.
+    /// What the HTTP server counts.
     pub http: HttpMetrics,
     registry: Arc<Registry>,
 }
@@ -50,7 +50,7 @@ pub struct LockMetrics {
     pub holds: Counter,
     /// Leases that were over before they were released.
     pub lost_leases: Counter,
-    /// Deadlines that passed.
+    /// Deadlines that passed while the lock was waited for.
     pub timeouts: Counter,
     /// Failures of the backend.
     pub errors: Counter,
@@ -80,7 +80,7 @@ pub struct CheckoutMetrics {
 /// What the HTTP server counts.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
-    /// Answers.
+    /// Answers, by method, route and status.
     pub requests: Family<RequestLabels, Counter>,
     /// Seconds from a request's head to its answer's.
     pub request_seconds: Histogram,
@@ -89,11 +89,11 @@ pub struct HttpMetrics {
 /// What an answer was to.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct RequestLabels {
-    /// The method.
+    /// The HTTP method, or `other`.
     pub method: &'static str,
     /// The route as declared, so that it is bounded.
     pub route: String,
-    /// The answer's status.
+    /// The HTTP status of the answer.
     pub status: u16,
 }
 

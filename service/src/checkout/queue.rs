@@ -89,7 +89,7 @@ impl Queue {
         Self { sku, state: Mutex::new(state), joined: Notify::new() }
     }
 
-    /// The product.
+    /// The product whose queue it is.
     pub(super) fn sku(&self) -> &Sku {
         &self.sku
     }

@@ -18,7 +18,7 @@ const WITHDRAWN: u8 = 2;
 /// A change in a queue.
 #[derive(Debug)]
 pub(super) struct QueuedChange {
-    /// The change.
+    /// What is to be made.
     pub(super) change: Change,
     /// When it joined the queue.
     pub(super) since: Instant,

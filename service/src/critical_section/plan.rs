@@ -25,7 +25,7 @@ pub(super) struct Plan {
 enum Planned {
     /// The next order of the batch.
     Order,
-    /// This.
+    /// This result, of which something has to be written.
     Result(ChangeResult),
     /// This, of which nothing has to be written.
     Refused(ChangeError),

@@ -17,7 +17,6 @@ use crate::api::{
     Adjustment, AdjustmentList, Audit, HoldRecord, LockCensus, LockHolder, Product, PutProduct, Restock,
 };
 use crate::checkout::Put;
-use crate::lock::Mode;
 use crate::order::{ProductRequest, RestockRequest, Sku};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
@@ -155,9 +154,8 @@ async fn lock(
     Segment(sku): Segment,
 ) -> Result<Body<LockCensus>, Failure> {
     let census = shared.lock.census(parse(&sku)?.as_str()).await?;
-    let mode = |mode| if mode == Mode::Shared { "shared" } else { "exclusive" };
     let holders = census.holders.into_iter().map(|holder| LockHolder {
-        mode: mode(holder.mode).into(),
+        mode: holder.mode.name().into(),
         fencing_token: holder.token.map(|token| token.0),
         replica: holder.replica,
         expired: holder.expired,

@@ -73,7 +73,7 @@ trait LockTable: Send + Sync {
         (self.delete(given).await, self.insert(asked, step).await)
     }
 
-    /// All records.
+    /// All records, of every key, expired ones too; by their tokens.
     async fn holders(&self) -> Result<Vec<Holder>, sqlx::Error>;
 
     /// Deletes a record, whoever has it.
@@ -92,7 +92,7 @@ trait LockTable: Send + Sync {
     /// How long the server may go on with a statement whose connection is broken.
     fn late_write_window(&self) -> Duration;
 
-    /// Ends all connections.
+    /// Ends all connections; what is asked afterwards fails.
     async fn close(&self);
 }
 
@@ -122,7 +122,7 @@ impl DatabaseLock {
         Ok(Self { lock, table })
     }
 
-    /// All records.
+    /// All records, of every key, expired ones too; by their tokens.
     pub async fn holders(&self) -> Result<Vec<Holder>, LockError> {
         self.table.holders().await.map_err(unavailable)
     }
@@ -346,13 +346,6 @@ impl From<FlightLost> for BackendError {
 
 /// What the lock table is called in errors.
 const NAME: &str = "lock table";
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Exclusive => "exclusive",
-        Mode::Shared => "shared",
-    }
-}
 
 fn mode_from(name: &str) -> Mode {
     if name == "shared" { Mode::Shared } else { Mode::Exclusive }

@@ -16,7 +16,7 @@ pub struct InstrumentedLock {
 }
 
 impl InstrumentedLock {
-    /// Measures `inner`.
+    /// A lock like `inner` that counts into `metrics`.
     pub fn new(inner: Arc<dyn Lock>, metrics: LockMetrics) -> Self {
         Self { inner, metrics }
     }

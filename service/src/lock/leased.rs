@@ -67,7 +67,7 @@ pub(super) trait Backend: Send + Sync {
     /// How long after a broken connection what was sent over it may still be carried out.
     fn late_write_window(&self) -> Duration;
 
-    /// Ends all connections.
+    /// Ends all connections; what is asked afterwards fails.
     async fn close(&self);
 }
 

@@ -59,7 +59,7 @@ const NOTE_TTL: Duration = Duration::from_secs(10);
 /// How long one command may take.
 const COMMAND: Duration = Duration::from_secs(2);
 
-/// Connects to Redis.
+/// Connects to Redis. Fails where the server cannot be reached, or the URL is no Redis URL.
 pub(super) async fn connect(
     config: &RedisSection,
     holder: &str,
@@ -220,7 +220,7 @@ impl RedisBackend {
         let mut call =
             self.scripts.acquire.call(&claim.key, &["lock", "readers", "waiting", "places", "token", "note"]);
         call.write_arg_fmt(claim.owner.as_simple());
-        call.arg(mode_name(claim.mode)).arg(claim.lease.map_or(0, millis)).arg(millis(PLACE_TTL));
+        call.arg(claim.mode.name()).arg(claim.lease.map_or(0, millis)).arg(millis(PLACE_TTL));
         call.arg(generation.base()).arg(i32::from(generation.is_new)).arg(&*claim.holder);
         let (outcome, number, note): (i32, i64, Option<String>) =
             self.scripts.acquire.run(&call, &mut self.connection.clone()).await?;
@@ -404,13 +404,6 @@ fn eviction_risk(info: &str) -> Option<String> {
         "Redis evicts keys when its {limit} bytes are full (maxmemory-policy {policy}): also locks that are \
          held, of which there are two holders then; set noeviction, or give the locks a Redis of their own"
     ))
-}
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Exclusive => "exclusive",
-        Mode::Shared => "shared",
-    }
 }
 
 fn millis(duration: Duration) -> i64 {

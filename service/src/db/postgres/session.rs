@@ -12,9 +12,9 @@ use crate::config::{ConfigError, StoreSection, address_of, is_ambiguous};
 #[derive(Clone)]
 pub(crate) struct SessionSettings {
     options: PgConnectOptions,
-    /// For people.
+    /// The server and the database, without a password: for errors.
     address: String,
-    /// Names and values.
+    /// Names and values of the server's settings, of which the last of a name counts.
     settings: Vec<(&'static str, String)>,
 }
 
@@ -94,7 +94,7 @@ impl SessionSettings {
         self
     }
 
-    /// Makes a connection.
+    /// Opens a connection and applies the settings.
     pub(crate) async fn connect(&self) -> Result<PgConnection, Error> {
         let mut connection = PgConnection::connect_with(&self.options).await?;
         self.prepare(&mut connection).await?;

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{LockTable, Taken, mode_from, mode_name};
+use super::{LockTable, Taken, mode_from};
 use crate::config::{ConfigError, StoreSection};
 use crate::db::postgres::{Pool, SessionSettings, is_definite};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
@@ -214,7 +214,7 @@ struct ClaimColumns<'a> {
 impl<'a> ClaimColumns<'a> {
     fn of(claims: &'a [Arc<Claim>]) -> Self {
         let (keys, owners) = keys_and_owners(claims);
-        let modes = claims.iter().map(|claim| mode_name(claim.mode)).collect();
+        let modes = claims.iter().map(|claim| claim.mode.name()).collect();
         let (holder, lease) = claims.first().map_or(("", None), |claim| (&*claim.holder, claim.lease));
         Self { keys, modes, owners, holder, lease: lease.map(millis) }
     }

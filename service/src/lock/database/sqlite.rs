@@ -10,7 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{Connection as _, Error, Row as _, SqliteExecutor};
 
-use super::{LockTable, Outlook, Taken, mode_from, mode_name, unavailable};
+use super::{LockTable, Outlook, Taken, mode_from, unavailable};
 use crate::config::StoreSection;
 use crate::db::sqlite::{DatabaseFile, options, pool};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
@@ -149,7 +149,7 @@ fn without<'c>(claims: &[&'c Claim], taken: &HashMap<String, FencingToken>) -> V
 
 /// Claims in JSON: an array of key, mode and owner for each.
 fn asked(claims: &[&Claim]) -> String {
-    json(claims.iter().map(|claim| (&*claim.key, mode_name(claim.mode), claim.owner)))
+    json(claims.iter().map(|claim| (&*claim.key, claim.mode.name(), claim.owner)))
 }
 
 /// Something of each claim, in JSON.

@@ -4,7 +4,7 @@
 use deadpool_redis::redis::aio::ConnectionLike;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisResult, RedisWrite, ServerErrorKind};
 
-/// A script.
+/// A Lua script, which the server keeps by the hash of its source.
 pub(super) struct Script {
     source: &'static str,
     hash: String,
