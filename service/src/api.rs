@@ -228,7 +228,7 @@ pub struct AdjustmentList {
 
 /// Who has a product's lock and who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LockCensus {
+pub struct LockStatus {
     /// Who has it.
     pub holders: Vec<LockHolder>,
     /// How many wait.

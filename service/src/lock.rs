@@ -80,7 +80,7 @@ pub trait Lock: Send + Sync {
 
     /// Who has the lock on `key` and how many wait for it, as far as this lock can see: `local` sees its own
     /// process, and what has no lock sees no holder.
-    async fn census(&self, key: &str) -> Result<Census, LockError>;
+    async fn state(&self, key: &str) -> Result<LockState, LockError>;
 
     /// Finishes the pending releases, and ends all connections.
     async fn shutdown(&self);
@@ -131,7 +131,7 @@ impl Mode {
 
 /// Who has a lock and who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Census {
+pub struct LockState {
     /// The holders: one that excludes all others, or several that share.
     pub holders: Vec<Holder>,
     /// How many attempts wait for it.

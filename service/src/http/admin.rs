@@ -14,7 +14,7 @@ use super::extract::{Admin, Json, KeyHeader, Segment};
 use super::problem::Failure;
 use super::{AppState, replayed};
 use crate::api::{
-    Adjustment, AdjustmentList, Audit, HoldRecord, LockCensus, LockHolder, Product, PutProduct, Restock,
+    Adjustment, AdjustmentList, Audit, HoldRecord, LockHolder, LockStatus, Product, PutProduct, Restock,
 };
 use crate::checkout::Put;
 use crate::order::{ProductRequest, RestockRequest, Sku};
@@ -144,7 +144,7 @@ async fn adjustments(
     security(("admin" = [])),
     params(SkuPath),
     responses(
-        (status = 200, body = LockCensus, description = "As far as this replica's lock can see"),
+        (status = 200, body = LockStatus, description = "As far as this replica's lock can see"),
         AuditProblems,
     ),
 )]
@@ -152,15 +152,15 @@ async fn lock(
     _: Admin,
     State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
-) -> Result<Body<LockCensus>, Failure> {
-    let census = shared.lock.census(parse(&sku)?.as_str()).await?;
-    let holders = census.holders.into_iter().map(|holder| LockHolder {
+) -> Result<Body<LockStatus>, Failure> {
+    let state = shared.lock.state(parse(&sku)?.as_str()).await?;
+    let holders = state.holders.into_iter().map(|holder| LockHolder {
         mode: holder.mode.name().into(),
         fencing_token: holder.token.map(|token| token.0),
         replica: holder.replica,
         expired: holder.expired,
     });
-    Ok(Body(LockCensus { holders: holders.collect(), waiting: census.waiting }))
+    Ok(Body(LockStatus { holders: holders.collect(), waiting: state.waiting }))
 }
 
 /// See this replica's latest exclusive holds of a product's lock.

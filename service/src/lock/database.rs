@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use prometheus_client::metrics::counter::Counter;
 
 use super::leased::{Attempt, Backend, BackendError, Claim, LeasedLock, Step, Wakeups};
-use super::{Acquire, Census, FencingToken, Holder, Lock, LockError, Mode, Note};
+use super::{Acquire, FencingToken, Holder, Lock, LockError, LockState, Mode, Note};
 use crate::combine::{FlightLimits, FlightLost, Requests};
 use crate::config::{ConfigError, LeaseTime, StoreSection, StrategyName};
 use crate::db::DatabaseKind;
@@ -148,8 +148,8 @@ impl Lock for DatabaseLock {
         self.lock.ping().await
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
-        self.lock.census(key).await
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
+        self.lock.state(key).await
     }
 
     async fn shutdown(&self) {
@@ -304,13 +304,13 @@ impl Backend for Table {
         self.jobs.submit(TableJob::Delete(Arc::clone(claim))).await?.map(drop)
     }
 
-    async fn census(&self, key: &str) -> Result<Census, BackendError> {
-        let census = async {
+    async fn state(&self, key: &str) -> Result<LockState, BackendError> {
+        let state = async {
             let mut holders = self.asked.once().holders().await?;
             holders.retain(|holder| holder.key == key);
-            Ok(Census { holders, waiting: self.asked.once().waiters(key).await? })
+            Ok(LockState { holders, waiting: self.asked.once().waiters(key).await? })
         };
-        census.await.map_err(|error| self.asked.error(error))
+        state.await.map_err(|error| self.asked.error(error))
     }
 
     async fn ping(&self) -> Result<(), BackendError> {

@@ -26,7 +26,7 @@ use super::lease::valid_until;
 use super::pending_acquire::PendingAcquire;
 use super::pending_reply::PendingReply;
 use super::releaser::{PendingRelease, Releaser};
-use super::{Acquire, Census, FencingToken, Hold, Lease, Lock, LockError, Mode, Note, Validity};
+use super::{Acquire, FencingToken, Hold, Lease, Lock, LockError, LockState, Mode, Note, Validity};
 use crate::config::LeaseTime;
 use crate::telemetry::LockMetrics;
 
@@ -49,7 +49,7 @@ pub(super) trait Backend: Send + Sync {
     async fn release(&self, claim: &Arc<Claim>, note: Option<&str>) -> Result<(), BackendError>;
 
     /// Who has the lock on a key, and how many wait.
-    async fn census(&self, key: &str) -> Result<Census, BackendError>;
+    async fn state(&self, key: &str) -> Result<LockState, BackendError>;
 
     /// Whether the backend answers.
     async fn ping(&self) -> Result<(), BackendError>;
@@ -225,9 +225,9 @@ impl Lock for LeasedLock {
         backend.ping().await.map_err(|error| self.inner.unavailable(error))
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
         let Inner { backend, .. } = &*self.inner;
-        backend.census(key).await.map_err(|error| self.inner.unavailable(error))
+        backend.state(key).await.map_err(|error| self.inner.unavailable(error))
     }
 
     async fn shutdown(&self) {

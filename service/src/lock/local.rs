@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::pending_acquire::PendingAcquire;
-use super::{Acquire, Census, Hold, Holder, Lease, Lock, LockError, Mode, Note};
+use super::{Acquire, Hold, Holder, Lease, Lock, LockError, LockState, Mode, Note};
 
 /// One read-write lock for each key. Tokio's is fair: first come first served, readers together.
 ///
@@ -42,7 +42,7 @@ impl Lock for LocalLock {
         Ok(())
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
         let used = KeyInUse::begin(&self.keys, key);
         let KeyLock { lock, waiting, .. } = &*used.entry;
         let held = |mode| Holder { key: key.into(), mode, token: None, replica: None, expired: false };
@@ -53,7 +53,7 @@ impl Lock for LocalLock {
         } else {
             None
         };
-        Ok(Census { holders: holder.into_iter().collect(), waiting: waiting.load(Ordering::Relaxed) })
+        Ok(LockState { holders: holder.into_iter().collect(), waiting: waiting.load(Ordering::Relaxed) })
     }
 
     async fn shutdown(&self) {}
@@ -154,7 +154,7 @@ mod tests {
         let lock = LocalLock::default();
         let held = lock.acquire("a", Mode::Exclusive, in_one_second()).await.unwrap();
         assert!(lock.acquire("a", Mode::Exclusive, at_once()).await.is_err());
-        assert_eq!(lock.census("a").await.unwrap().holders.len(), 1);
+        assert_eq!(lock.state("a").await.unwrap().holders.len(), 1);
         held.release().await;
         assert!(lock.keys.lock().unwrap().is_empty());
     }

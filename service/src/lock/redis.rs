@@ -46,7 +46,7 @@ use uuid::Uuid;
 
 use self::script::Script;
 use super::leased::{Attempt, Backend, BackendError, Claim, LeasedLock, PLACE_TTL, Step, Wakeups};
-use super::{Census, ConnectError, FencingToken, Generation, Holder, LockError, Mode, TokenGenerations};
+use super::{ConnectError, FencingToken, Generation, Holder, LockError, LockState, Mode, TokenGenerations};
 use crate::config::{ConfigError, LeaseTime, RedisSection, address_of};
 use crate::telemetry::LockMetrics;
 
@@ -324,7 +324,7 @@ impl Backend for RedisBackend {
         self.scripts.release.run(&call, &mut self.connection.clone()).await.map_err(failed)
     }
 
-    async fn census(&self, key: &str) -> Result<Census, BackendError> {
+    async fn state(&self, key: &str) -> Result<LockState, BackendError> {
         let mut connection = self.pool.get().await.map_err(failed)?;
         let [lock, readers, waiting] =
             ["lock", "readers", "waiting"].map(|part| key_of!(key, part).to_string());
@@ -349,7 +349,7 @@ impl Backend for RedisBackend {
         };
         let writer = token.map(|token| holder_of(Mode::Exclusive, Some(token), holder));
         let readers = readers.into_iter().map(|_| holder_of(Mode::Shared, None, None));
-        Ok(Census { holders: writer.into_iter().chain(readers).collect(), waiting })
+        Ok(LockState { holders: writer.into_iter().chain(readers).collect(), waiting })
     }
 
     async fn ping(&self) -> Result<(), BackendError> {

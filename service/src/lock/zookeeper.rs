@@ -39,7 +39,7 @@ use self::node::{Contenders, NodeClaim, directory};
 use self::session::{HeldNodeGuard, Session};
 use super::pending_acquire::PendingAcquire;
 use super::releaser::Releaser;
-use super::{Acquire, Census, FencingToken, Hold, Holder, Lease, Lock, LockError, Mode, Note};
+use super::{Acquire, FencingToken, Hold, Holder, Lease, Lock, LockError, LockState, Mode, Note};
 use crate::config::ZookeeperSection;
 use crate::telemetry::LockMetrics;
 
@@ -190,12 +190,12 @@ impl Lock for ZookeeperLock {
         session.ping().await.map_err(unavailable)
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
         let session = self.inner.session().await.map_err(unavailable)?;
         let directory = directory(&self.inner.root, key);
         let children = match session.client.list_children(&directory).await {
             Ok(children) => children,
-            Err(Error::NoNode) => return Ok(Census::default()),
+            Err(Error::NoNode) => return Ok(LockState::default()),
             Err(error) => return Err(unavailable(error)),
         };
         let queue = Contenders::of(children.iter().map(String::as_str));
@@ -212,7 +212,7 @@ impl Lock for ZookeeperLock {
                 });
             }
         }
-        Ok(Census { holders, waiting: (queue.len() - queue.holders().count()) as u64 })
+        Ok(LockState { holders, waiting: (queue.len() - queue.holders().count()) as u64 })
     }
 
     async fn shutdown(&self) {

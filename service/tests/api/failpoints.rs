@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use order_service::api::{HoldRecord, LockCensus};
+use order_service::api::{HoldRecord, LockStatus};
 use reqwest::Method;
 
 use crate::helpers::{Shop, problem};
@@ -27,8 +27,8 @@ async fn an_order_stalls_where_the_failpoint_says() {
         while shop.audit().await.orders != written {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let lock: LockCensus =
-            shop.replica().admin(Method::GET, "/lock", None).await.json().await.expect("a census");
+        let lock: LockStatus =
+            shop.replica().admin(Method::GET, "/lock", None).await.json().await.expect("the lock state");
         assert_eq!(lock.holders.len(), 1, "{point}");
         let record: HoldRecord =
             shop.replica().admin(Method::GET, "/holds", None).await.json().await.expect("a record");

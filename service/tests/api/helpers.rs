@@ -271,8 +271,9 @@ impl Replica {
     /// Waits until the product's lock is held.
     pub async fn until_locked(&self) {
         for _ in 0..1_000 {
-            let census: Value = self.admin(Method::GET, "/lock", None).await.json().await.expect("a census");
-            if census["holders"] != json!([]) {
+            let state: Value =
+                self.admin(Method::GET, "/lock", None).await.json().await.expect("the lock state");
+            if state["holders"] != json!([]) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -79,9 +79,9 @@ async fn a_stop_in_the_middle_of_a_long_order_ends_in_time_and_releases_a_lock_w
     assert!(begun.elapsed() < Duration::from_secs(4), "it took {:?}", begun.elapsed());
     let answer = order.await.expect("no panic").expect("an answer");
     assert_eq!(problem(answer).await, (504, "outcome-unknown".into(), Some("unknown".into())));
-    let census = shop.replica().admin(reqwest::Method::GET, "/lock", None).await;
-    let census: serde_json::Value = census.json().await.expect("a census");
-    assert_eq!(census["holders"], serde_json::json!([]));
+    let state = shop.replica().admin(reqwest::Method::GET, "/lock", None).await;
+    let state: serde_json::Value = state.json().await.expect("the lock state");
+    assert_eq!(state["holders"], serde_json::json!([]));
     assert_eq!(shop.audit().await.orders, 0);
 }
 

@@ -148,7 +148,7 @@ async fn an_acquire_keeps_its_place_while_overdue_orders_are_refused() {
     }
     tokio::time::sleep(Duration::from_millis(850)).await;
     // However many were refused, one acquire waits, and it has waited from the beginning.
-    assert_eq!(stranger.census(SKU).await.expect("the lock state").waiting, 1);
+    assert_eq!(stranger.state(SKU).await.expect("the lock state").waiting, 1);
     let second = shop.replicas[1].order("B", 1);
     let (answers, second, ()) = tokio::join!(orders.join_all(), second, async {
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lab::Redis;
 use order_service::lock::{
-    Acquire, Census, Hold, Lease, Lock, LockError, Mode, Note, PendingAcquire, Validity,
+    Acquire, Hold, Lease, Lock, LockError, LockState, Mode, Note, PendingAcquire, Validity,
 };
 use tokio::time::{Instant, sleep, timeout_at};
 use zookeeper_client::{Acls, Client, CreateMode};
@@ -48,7 +48,7 @@ async fn a_waiter_that_gives_up_lets_no_other_in(
     let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
     let until_waiting = async |waiting: u64| {
         let give_up = after(5_000);
-        while holder.census(KEY).await.expect("a census").waiting < waiting {
+        while holder.state(KEY).await.expect("the lock state").waiting < waiting {
             assert!(Instant::now() < give_up, "{waiting} do not wait");
             sleep(Duration::from_millis(2)).await;
         }
@@ -113,7 +113,7 @@ async fn a_waiter_that_gives_up_is_passed_over_and_a_watch_without_a_second_list
         let (a, b) = (backend.participant().await, backend.participant().await);
         let servers = backend.zookeeper.as_ref().expect("the server").servers();
         let client = Client::connect(&servers).await.expect("a session");
-        let broken = Arc::new(LooksOnce { client, census: Arc::clone(&a) });
+        let broken = Arc::new(LooksOnce { client, state: Arc::clone(&a) });
         assert!(!passes(a_waiter_that_gives_up_lets_no_other_in(a, b, broken)).await, "it was not noticed");
     }
 }
@@ -154,8 +154,8 @@ impl Lock for ReleasesOthers {
         self.inner.ping().await
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
-        self.inner.census(key).await
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
+        self.inner.state(key).await
     }
 
     async fn shutdown(&self) {
@@ -166,7 +166,7 @@ impl Lock for ReleasesOthers {
 /// A lock in ZooKeeper that takes the end of its predecessor for its own turn.
 struct LooksOnce {
     client: Client,
-    census: Arc<dyn Lock>,
+    state: Arc<dyn Lock>,
 }
 
 struct Node {
@@ -211,8 +211,8 @@ impl Lock for LooksOnce {
         Ok(())
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
-        self.census.census(key).await
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
+        self.state.state(key).await
     }
 
     async fn shutdown(&self) {}

@@ -78,7 +78,7 @@ async fn a_backend_that_is_started_again_lets_no_other_in_while_it_is_held() {
                 }
             }
         });
-        while holder.census(KEY).await.expect("a census").waiting == 0 {
+        while holder.state(KEY).await.expect("the lock state").waiting == 0 {
             sleep(Duration::from_millis(2)).await;
         }
         backend.restart().await;

@@ -77,7 +77,7 @@ async fn a_lost_reply_of_a_release_does_not_release_the_next_one_s_lock() {
             "{}: it was not its to release",
             backend.name
         );
-        assert_eq!(near.census(KEY).await.expect("a census").holders.len(), 1, "{}", backend.name);
+        assert_eq!(near.state(KEY).await.expect("the lock state").holders.len(), 1, "{}", backend.name);
         next.release().await;
         backend.assert_free(&*near).await;
     }

@@ -73,7 +73,7 @@ async fn on_postgresql_a_holder_gets_a_note_of_what_was_written_before_it_acquir
     assert_eq!(lease.note(), None, "there is no such product");
     let (other, waits) = (Arc::clone(&lock), after(5_000));
     let waiting = tokio::spawn(async move { other.acquire(KEY, Mode::Exclusive, waits).await });
-    while lock.census(KEY).await.expect("a census").waiting == 0 {
+    while lock.state(KEY).await.expect("the lock state").waiting == 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let product = format!("insert into products values ('{KEY}', 'Hair dryer', 3, 4, 5, now())");
@@ -103,7 +103,7 @@ async fn a_release_that_cannot_be_announced_is_made_all_the_same() {
     let (holder, next) = (backend.connect(&keys).await, backend.connect(&keys).await);
     let held = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
     let waiting = tokio::spawn(async move { next.acquire(KEY, Mode::Exclusive, after(5_000)).await });
-    while holder.census(KEY).await.expect("a census").waiting == 0 {
+    while holder.state(KEY).await.expect("the lock state").waiting == 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let released = Instant::now();

@@ -49,7 +49,7 @@ async fn herd(waiters: u64, watch: &str) -> (u64, u64) {
             lock
         });
     }
-    while holder.census(KEY).await.expect("a census").waiting < waiters {
+    while holder.state(KEY).await.expect("the lock state").waiting < waiters {
         sleep(QUIET).await;
     }
     let (listed, notified) = all_have_noticed().await;

@@ -133,7 +133,7 @@ async fn a_node_whose_creation_was_seen_late_is_found_and_not_made_a_second_time
     first.refuse();
     let (far, lease) = asking.await.expect("the participant lives");
     let lease = lease.expect("it finds its node");
-    assert_eq!(near.census(KEY).await.expect("a census").waiting, 0, "there is a second node");
+    assert_eq!(near.state(KEY).await.expect("the lock state").waiting, 0, "there is a second node");
     lease.release().await;
     ensemble.link(follower, leader).heal();
     ensemble.resume(third).expect("it goes on");
