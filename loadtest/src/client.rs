@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use order_service::api::{
-    Adjustment, AdjustmentList, Audit, HoldRecord, IDEMPOTENCY_KEY, Info, LockCensus, NewOrder, Order,
+    Adjustment, AdjustmentList, Audit, HoldRecord, IDEMPOTENCY_KEY, Info, LockStatus, NewOrder, Order,
     OrderOutcome, OrderPage, Problem, Product, PutProduct, Restock, Stock,
 };
 use serde::Serialize;
@@ -157,7 +157,7 @@ impl Client {
     }
 
     /// Who has a product's lock.
-    pub async fn lock(&self, sku: &str) -> Result<LockCensus, CallError> {
+    pub async fn lock(&self, sku: &str) -> Result<LockStatus, CallError> {
         self.get(&format!("/v1/admin/products/{sku}/lock")).await
     }
 

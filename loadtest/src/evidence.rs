@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use order_service::api::{Adjustment, Audit, Clock, HoldRecord, LockCensus, Order};
+use order_service::api::{Adjustment, Audit, Clock, HoldRecord, LockStatus, Order};
 use order_service::holds::now_ns;
 use tokio::time::sleep;
 
@@ -36,7 +36,7 @@ pub struct Evidence {
     /// What the database says; `Err` says why that cannot be seen.
     pub database: Result<Database, String>,
     /// Who still has the lock afterwards; `Err` says why that cannot be seen.
-    pub lock: Result<LockCensus, String>,
+    pub lock: Result<LockStatus, String>,
     /// Who had it when.
     pub holds: Holds,
 }
@@ -244,7 +244,7 @@ async fn read(client: &Client, sku: &str) -> Result<Database, CallError> {
 }
 
 /// Who has the lock, once its last release, which no answer waits for, has had the time to arrive.
-async fn free(client: &Client, sku: &str) -> Result<LockCensus, String> {
+async fn free(client: &Client, sku: &str) -> Result<LockStatus, String> {
     let mut census = client.lock(sku).await.map_err(|error| error.to_string())?;
     for _ in 1..READINGS {
         if census.holders.is_empty() && census.waiting == 0 {

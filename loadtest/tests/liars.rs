@@ -19,8 +19,8 @@ use loadtest::run::{self, FaultSource};
 use loadtest::scenario::{Amount, Scenario};
 use loadtest::verdict::{Status, Verdict};
 use order_service::api::{
-    Adjustment, AdjustmentList, Audit, Clock, HoldRecord, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, LockCensus,
-    LockEvidence, LockHold, NewOrder, Order, OrderPage, OrderStatus, Product, PutProduct, Restock, Stock,
+    Adjustment, AdjustmentList, Audit, Clock, HoldRecord, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, LockEvidence,
+    LockHold, LockStatus, NewOrder, Order, OrderPage, OrderStatus, Product, PutProduct, Restock, Stock,
 };
 use order_service::holds::now_ns;
 use serde_json::json;
@@ -434,8 +434,8 @@ async fn holds(State(replica): State<Replica>) -> Json<HoldRecord> {
     Json(HoldRecord { replica, clock: Clock::Host, since_ns: 1, dropped: 0, now_ns, holds })
 }
 
-async fn census(State(replica): State<Replica>) -> Json<LockCensus> {
-    Json(LockCensus { holders: Vec::new(), waiting: u64::from(replica.lies(Lie::LockIsLeft)) })
+async fn census(State(replica): State<Replica>) -> Json<LockStatus> {
+    Json(LockStatus { holders: Vec::new(), waiting: u64::from(replica.lies(Lie::LockIsLeft)) })
 }
 
 async fn info(State(replica): State<Replica>) -> Json<serde_json::Value> {

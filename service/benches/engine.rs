@@ -1,5 +1,5 @@
-//! What an order costs apart from networks and databases: its parts, and the whole way from the checkout to the commit
-//! over a store that is as fast as memory.
+//! What an order costs apart from networks and databases: its parts, and the whole way from the checkout to
+//! the commit over a store that is as fast as memory.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -47,7 +47,7 @@ impl Transaction for FakeTransaction {
         _: bool,
         may_write: &(dyn Fn(usize) -> bool + Sync),
     ) -> Result<Vec<Result<(), Rejected>>, CommitError> {
-        let mut levels = self.levels.lock().expect("nobody panics");
+        let mut levels = self.levels.lock().expect("no task panics");
         let write = |(number, batch): (usize, &&WriteBatch)| {
             let level = levels.get_mut(&batch.sku).expect("it is there");
             if !may_write(number) || batch.guarded.is_some_and(|version| version != level.version) {
@@ -64,7 +64,7 @@ impl Transaction for FakeTransaction {
 #[async_trait]
 impl Store for FakeStore {
     async fn levels(&self, skus: &[Sku]) -> Result<Vec<Option<StockLevel>>, StoreError> {
-        let levels = self.levels.lock().expect("nobody panics");
+        let levels = self.levels.lock().expect("no task panics");
         Ok(skus.iter().map(|sku| levels.get(sku).copied()).collect())
     }
 
@@ -85,7 +85,7 @@ impl Store for FakeStore {
     }
 
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError> {
-        let level = self.levels.lock().expect("nobody panics").get(sku).copied();
+        let level = self.levels.lock().expect("no task panics").get(sku).copied();
         let now = jiff::Timestamp::now();
         Ok(level.map(|StockLevel { stock, version, supply }| Product {
             sku: sku.as_str().into(),

@@ -121,7 +121,7 @@ pub struct Product {
     pub version: i64,
     /// Units ever put in stock.
     pub supply: i64,
-    /// When it was made, or last reset.
+    /// When it was created, or last reset.
     pub created_at: Timestamp,
 }
 
@@ -139,7 +139,7 @@ pub enum StockRead {
     /// The last committed value, without any lock.
     #[default]
     Latest,
-    /// Under a shared lock: beside other readers, never beside a writer.
+    /// Under a shared lock: concurrently with other readers, never with a writer.
     Locked,
 }
 
@@ -228,14 +228,14 @@ pub struct AdjustmentList {
 
 /// Who has a product's lock and who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LockCensus {
+pub struct LockStatus {
     /// Who has it.
     pub holders: Vec<LockHolder>,
     /// How many wait.
     pub waiting: u64,
 }
 
-/// Somebody who has a lock.
+/// A holder of a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LockHolder {
     /// `exclusive` or `shared`.
@@ -250,7 +250,7 @@ pub struct LockHolder {
 
 /// What a replica remembers of its latest exclusive holds of a product's lock.
 ///
-/// The records of replicas on one host can be laid side by side: where the clock is `host`, all times are of one
+/// The records of replicas on one host can be compared: where the clock is `host`, all times are of one
 /// clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HoldRecord {
@@ -287,12 +287,13 @@ pub struct LockHold {
     pub fencing_token: Option<i64>,
     /// When the lock was asked for.
     pub asked_ns: u64,
-    /// When it was had.
+    /// When it was acquired.
     pub acquired_ns: u64,
     /// When its release was sent; null while it is held.
     pub released_ns: Option<u64>,
-    /// The first and the last version of every run of versions that was committed under the hold, in the order of
-    /// the commits. A commit whose outcome is not known is not among them. Of very many runs, the last covers the rest.
+    /// The first and the last version of every run of versions that was committed under the hold, in the
+    /// order of the commits. A commit whose outcome is not known is not among them. Of very many runs, the
+    /// last covers the rest.
     pub written: Vec<[i64; 2]>,
     /// How many writes under the hold the guard refused.
     pub stale: u32,
@@ -300,7 +301,7 @@ pub struct LockHold {
     pub lost: bool,
 }
 
-/// The books of a product, read in one transaction.
+/// The audit of a product: what was put in stock, sold and left, read in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Audit {
     /// Units ever put in stock.

@@ -1,4 +1,4 @@
-//! Builds the service from its configuration, and runs it until it is told to stop.
+//! Builds the service from its configuration, and runs it until it is signalled to stop.
 
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Info;
 use crate::checkout::Checkout;
 use crate::config::{Config, ConfigError};
-use crate::http::{self, Shared};
+use crate::http::{self, AppState};
 use crate::lock::{self, Generation, TokenGenerations};
 use crate::store::{self, CommitError, OpenError, Store};
 use crate::telemetry::Metrics;
@@ -29,8 +29,9 @@ const STORE_SHUTDOWN: Duration = Duration::from_secs(2);
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
-    shared: Arc<Shared>,
-    patience: Duration,
+    shared: Arc<AppState>,
+    /// How long a stop waits for the requests in flight.
+    request_timeout: Duration,
     drain: Duration,
 }
 
@@ -43,7 +44,7 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("store.url: {0}")]
     Open(OpenError),
-    /// The lock cannot be had.
+    /// The lock cannot be connected to.
     #[error(transparent)]
     Lock(#[from] lock::ConnectError),
     /// The catalogue cannot be written.
@@ -62,7 +63,7 @@ pub fn runtime(config: &Config) -> std::io::Result<Runtime> {
 }
 
 impl App {
-    /// Opens the store, connects the lock, makes the products of the catalogue and listens.
+    /// Opens the store, connects the lock, creates the products of the catalogue and listens.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
         if config.failpoints.any() {
             tracing::warn!("failpoints are set: this replica fails on purpose");
@@ -79,7 +80,7 @@ impl App {
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
-        let shared = Shared {
+        let shared = AppState {
             info: info(config, store.kind()),
             lock: Arc::clone(&lock),
             checkout: Checkout::new(config, Arc::clone(&store), lock, &metrics),
@@ -90,8 +91,8 @@ impl App {
             metrics,
             stopping: CancellationToken::new(),
         };
-        let (patience, drain) = (config.server.request_timeout, config.server.drain);
-        Ok(Self { listener, address, shared: Arc::new(shared), patience, drain })
+        let (request_timeout, drain) = (config.server.request_timeout, config.server.drain);
+        Ok(Self { listener, address, shared: Arc::new(shared), request_timeout, drain })
     }
 
     /// The address that it listens on.
@@ -104,8 +105,9 @@ impl App {
         &self.shared.info
     }
 
-    /// Answers requests until `stop` completes, and for `server.drain` after it; then takes no more, finishes what waits, releases
-    /// the locks and returns. What cannot be finished within the request time-out is refused as `shutting-down`.
+    /// Answers requests until `stop` completes, and for `server.drain` after it; then takes no more, finishes
+    /// what waits, releases the locks and returns. What cannot be finished within the request time-out is
+    /// refused as `shutting-down`.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let router = http::router(Arc::clone(&self.shared));
         let drained = CancellationToken::new();
@@ -117,7 +119,7 @@ impl App {
             tokio::time::sleep(self.drain).await;
             drained.cancel();
         });
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.request_timeout;
         let (_, in_time) = tokio::join!(
             self.shared.checkout.close(deadline),
             timeout_at(deadline + Duration::from_secs(1), connections.shutdown())
@@ -148,8 +150,8 @@ pub fn token_generations(store: &Arc<dyn Store>) -> Arc<dyn TokenGenerations> {
     Arc::new(Kept(Arc::clone(store)))
 }
 
-/// Completes when the process is told to stop, by SIGTERM or Ctrl-C. From the call on, neither ends the process by itself:
-/// to be called before anybody is told that the process is there.
+/// Completes when the process is signalled to stop, by SIGTERM or Ctrl-C. From the call on, neither ends the
+/// process by itself: to be called before the process says that it is there.
 #[cfg(unix)]
 pub fn stop_signal() -> impl Future<Output = ()> + Send {
     use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -168,7 +170,7 @@ pub fn stop_signal() -> impl Future<Output = ()> + Send {
     }
 }
 
-/// Completes when the process is told to stop, by Ctrl-C.
+/// Completes when the process is signalled to stop, by Ctrl-C.
 #[cfg(not(unix))]
 pub fn stop_signal() -> impl Future<Output = ()> + Send {
     async { drop(tokio::signal::ctrl_c().await) }

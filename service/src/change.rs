@@ -1,5 +1,5 @@
-//! What the checkout, the critical section and the commit say to each other: changes of a product's stock, and what
-//! comes of them.
+//! What the checkout, the critical section and the commit say to each other: changes of a product's stock,
+//! and what comes of them.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::order::{IdempotencyKey, OrderRequest, ProductRequest, RestockRequest,
 /// A change of a product's stock.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Sell.
+    /// An order: sells units.
     Purchase(OrderRequest),
-    /// Cancel an order, whose units go back.
+    /// Cancels an order, whose units go back into stock.
     Cancellation(Order, Option<IdempotencyKey>),
-    /// Add units.
+    /// Adds units to the stock.
     Restock(RestockRequest),
-    /// Reset the product: its orders are deleted.
+    /// Resets the product: its orders are deleted.
     Reset(ProductRequest),
 }
 
@@ -43,7 +43,8 @@ impl Change {
     pub fn request(&self) -> String {
         let request = match self {
             Self::Purchase(order) => {
-                json!({"order": order.sku.as_str(), "quantity": order.quantity.units(), "buyer": order.buyer.as_str()})
+                let (sku, buyer) = (order.sku.as_str(), order.buyer.as_str());
+                json!({"order": sku, "quantity": order.quantity.units(), "buyer": buyer})
             }
             Self::Cancellation(order, _) => return cancellation(order.id),
             Self::Restock(restock) => json!({
@@ -75,7 +76,7 @@ pub fn product_put(product: &ProductRequest) -> String {
 /// What was answered to a change other than an order, by its idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptAnswer {
-    /// The key.
+    /// The key that the change came with.
     pub key: IdempotencyKey,
     /// What was asked for.
     pub request: String,
@@ -187,8 +188,8 @@ pub enum ChangeError {
     ShuttingDown,
     /// The store failed during the commit.
     #[error(
-        "the commit's fate is not known; a request that had an idempotency key may be sent again with the same, and is made \
-         once; without one, look before it is sent again"
+        "the commit's fate is not known; a request that had an idempotency key may be sent again with \
+         the same, and is made once; without one, look for the change before it is sent again"
     )]
     OutcomeUnknown,
     /// The product exists, and this replica may not reset it.

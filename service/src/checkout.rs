@@ -1,7 +1,7 @@
 //! The use cases: place an order, cancel one, restock a product, reset one.
 //!
-//! Each puts its change into the [queue](queues) of its product and waits for the result, until the request's time is
-//! over. All that happens under a lock is in the [critical section](crate::critical_section).
+//! Each puts its change into the [queue](queues) of its product and waits for the result, until the request's
+//! time is over. All that happens under a lock is in the [critical section](crate::critical_section).
 
 mod pace;
 mod queue;
@@ -38,7 +38,7 @@ pub struct Checkout {
 
 /// What is in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Done<T> {
+pub struct Completed<T> {
     /// What was made, as it was answered the first time.
     pub value: T,
     /// Whether it was there before: the idempotency key had been used for the same request.
@@ -65,7 +65,7 @@ impl Checkout {
 
     /// Places an order: first come, first served, as far as the stock goes. An answer says that the order is
     /// in the database. Dropping the future before its batch begins withdraws the order.
-    pub async fn place(&self, order: OrderRequest) -> Result<Done<Order>, ChangeError> {
+    pub async fn place(&self, order: OrderRequest) -> Result<Completed<Order>, ChangeError> {
         let sku = order.sku.clone();
         done(self.submit(&sku, Change::Purchase(order)).await?, |outcome| match outcome {
             Outcome::Ordered(order) => Some(order),
@@ -74,7 +74,11 @@ impl Checkout {
     }
 
     /// Cancels an order and puts its units back.
-    pub async fn cancel(&self, id: Uuid, key: Option<IdempotencyKey>) -> Result<Done<Order>, ChangeError> {
+    pub async fn cancel(
+        &self,
+        id: Uuid,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Completed<Order>, ChangeError> {
         let cancelled = |outcome| match outcome {
             Outcome::Cancelled(order) => Some(order),
             _ => None,
@@ -97,7 +101,7 @@ impl Checkout {
     }
 
     /// Adds units to a product's stock.
-    pub async fn restock(&self, restock: RestockRequest) -> Result<Done<Adjustment>, ChangeError> {
+    pub async fn restock(&self, restock: RestockRequest) -> Result<Completed<Adjustment>, ChangeError> {
         let sku = restock.sku.clone();
         done(self.submit(&sku, Change::Restock(restock)).await?, |outcome| match outcome {
             Outcome::Restocked(adjustment) => Some(adjustment),
@@ -106,7 +110,7 @@ impl Checkout {
     }
 
     /// Creates a product, or resets the one that exists, if `may_reset`: its orders are deleted.
-    pub async fn put(&self, product: ProductRequest, may_reset: bool) -> Result<Done<Put>, ChangeError> {
+    pub async fn put(&self, product: ProductRequest, may_reset: bool) -> Result<Completed<Put>, ChangeError> {
         let put = |outcome| match outcome {
             Outcome::Created(product) => Some(Put::Created(product)),
             Outcome::Reset(product) => Some(Put::Reset(product)),
@@ -120,7 +124,7 @@ impl Checkout {
         match created
             .unwrap_or(Err(CommitError::Unknown(StoreError::Unavailable("no answer in time".into()))))
         {
-            Ok(Creation::Created(product)) => Ok(Done { value: Put::Created(product), replayed: false }),
+            Ok(Creation::Created(product)) => Ok(Completed { value: Put::Created(product), replayed: false }),
             Ok(Creation::KeyTaken) => {
                 let made = self.repeated(product.key.as_ref(), || change::product_put(&product)).await?;
                 done(made.ok_or(ChangeError::KeyInFlight)?, put)
@@ -192,8 +196,8 @@ impl Checkout {
 }
 
 /// What was made, of the kind that was asked for.
-fn done<T>(made: Made, value: impl FnOnce(Outcome) -> Option<T>) -> Result<Done<T>, ChangeError> {
+fn done<T>(made: Made, value: impl FnOnce(Outcome) -> Option<T>) -> Result<Completed<T>, ChangeError> {
     // A key that was used for a request of another kind.
     let value = value(made.outcome).ok_or(ChangeError::KeyReused)?;
-    Ok(Done { value, replayed: made.replayed })
+    Ok(Completed { value, replayed: made.replayed })
 }

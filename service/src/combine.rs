@@ -1,7 +1,8 @@
 //! Combining: while some work is in flight, all that arrives gathers, and goes together in the next flight.
 //!
-//! Nothing waits for a flight to fill: a job that comes alone goes alone, at once, and flights grow with the load. The
-//! idea is flat combining (Hendler, Incze, Shavit, Tzafrir, 2010), and what databases do as group commit.
+//! Nothing waits for a flight to fill: a job that comes alone goes alone, at once, and flights grow with the
+//! load. The idea is flat combining (Hendler, Incze, Shavit, Tzafrir, 2010), and what databases do as group
+//! commit.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,17 +14,17 @@ use std::task::Poll;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-type Flight = Pin<Box<dyn Future<Output = ()> + Send>>;
+type FlightFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Carries out jobs together.
 pub(crate) struct Combiner<J> {
-    shared: Arc<Shared<J>>,
+    shared: Arc<Inner<J>>,
 }
 
-struct Shared<J> {
+struct Inner<J> {
     state: Mutex<State<J>>,
-    limits: Limits,
-    fly: Box<dyn Fn(Vec<J>) -> Flight + Send + Sync>,
+    limits: FlightLimits,
+    fly: Box<dyn Fn(Vec<J>) -> FlightFuture + Send + Sync>,
     flights: TaskTracker,
 }
 
@@ -34,7 +35,7 @@ struct State<J> {
 
 /// How much may be done at once.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct FlightLimits {
     /// Flights at the same time.
     pub flights: usize,
     /// Jobs in one of them.
@@ -42,13 +43,13 @@ pub(crate) struct Limits {
 }
 
 impl<J: Send + 'static> Combiner<J> {
-    /// A combiner whose flights are what `fly` makes of their jobs. A flight answers its jobs by itself; it is a task of
-    /// its own, and nothing that becomes of those who wait for it ends it.
-    pub(crate) fn new<F>(limits: Limits, fly: impl Fn(Vec<J>) -> F + Send + Sync + 'static) -> Self
+    /// A combiner whose flights are what `fly` makes of their jobs. A flight answers its jobs by itself; it
+    /// is a task of its own, and nothing that becomes of those who wait for it ends it.
+    pub(crate) fn new<F>(limits: FlightLimits, fly: impl Fn(Vec<J>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let shared = Shared {
+        let shared = Inner {
             state: Mutex::new(State { gathered: VecDeque::new(), in_flight: 0 }),
             limits,
             fly: Box::new(move |jobs| Box::pin(fly(jobs))),
@@ -76,10 +77,11 @@ impl<J: Send + 'static> Combiner<J> {
 }
 
 /// One flight after the other, until nothing has gathered.
-async fn fly<J: Send + 'static>(shared: Arc<Shared<J>>) {
+async fn fly<J: Send + 'static>(shared: Arc<Inner<J>>) {
     while let Some(jobs) = shared.next_flight() {
         let mut flight = (shared.fly)(jobs);
-        // One that panics takes its own jobs with it, whose callers see that; those who gathered meanwhile go on.
+        // One that panics takes its own jobs with it, whose callers see that; those who gathered meanwhile go
+        // on.
         let landed =
             poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| flight.as_mut().poll(context))) {
                 Ok(poll) => poll.map(Ok),
@@ -91,7 +93,7 @@ async fn fly<J: Send + 'static>(shared: Arc<Shared<J>>) {
     }
 }
 
-impl<J> Shared<J> {
+impl<J> Inner<J> {
     /// The jobs of the next flight; `None` when there are none, which ends the task that asks.
     fn next_flight(&self) -> Option<Vec<J>> {
         let mut state = self.lock();
@@ -127,7 +129,7 @@ where
     E: Clone + From<FlightLost> + Send + 'static,
 {
     /// Requests whose flights are made by `fly`: it is given at least one job, and returns as many results.
-    pub(crate) fn new<F>(limits: Limits, fly: impl Fn(Vec<J>) -> F + Send + Sync + 'static) -> Self
+    pub(crate) fn new<F>(limits: FlightLimits, fly: impl Fn(Vec<J>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Vec<R>, E>> + Send + 'static,
     {
@@ -139,11 +141,11 @@ where
         Self { jobs }
     }
 
-    /// Carries out a job in the next flight, and waits for its result. The failure of a flight is the failure of each
-    /// of its jobs.
+    /// Carries out a job in the next flight, and waits for its result. The failure of a flight is the failure
+    /// of each of its jobs.
     ///
-    /// The job is handed over by the call itself: it is carried out even when the future is dropped, or never polled.
-    /// Jobs leave in the order of the calls.
+    /// The job is handed over by the call itself: it is carried out even when the future is dropped, or never
+    /// polled. Jobs leave in the order of the calls.
     pub(crate) fn submit(&self, job: J) -> impl Future<Output = Result<R, E>> + Send + use<J, R, E> {
         let (reply, result) = oneshot::channel();
         self.jobs.submit((job, reply));
@@ -172,7 +174,7 @@ mod tests {
     use super::*;
 
     /// Flights that report their jobs and then wait for a permit.
-    fn reporting(limits: Limits) -> (Combiner<u32>, mpsc::UnboundedReceiver<Vec<u32>>, Arc<Semaphore>) {
+    fn reporting(limits: FlightLimits) -> (Combiner<u32>, mpsc::UnboundedReceiver<Vec<u32>>, Arc<Semaphore>) {
         let (report, reports) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(0));
         let wait_for = Arc::clone(&permits);
@@ -188,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_arrives_during_a_flight_goes_together_in_the_next() {
-        let (combiner, mut reports, permits) = reporting(Limits { flights: 2, jobs: 3 });
+        let (combiner, mut reports, permits) = reporting(FlightLimits { flights: 2, jobs: 3 });
         combiner.submit(1);
         assert_eq!(reports.recv().await, Some(vec![1]));
         combiner.submit(2);
@@ -213,7 +215,7 @@ mod tests {
     type Flights = Arc<Mutex<Vec<Vec<u32>>>>;
 
     /// A combiner that doubles, a second for each flight; and the jobs of its flights.
-    fn doubling(limits: Limits) -> (Requests<u32, u32, Failed>, Flights) {
+    fn doubling(limits: FlightLimits) -> (Requests<u32, u32, Failed>, Flights) {
         let flights = Flights::default();
         let flown = Arc::clone(&flights);
         let combiner = Requests::new(limits, move |jobs: Vec<u32>| {
@@ -232,7 +234,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn as_many_flights_are_under_way_as_are_allowed() {
-        let (combiner, flights) = doubling(Limits { flights: 2, jobs: 10 });
+        let (combiner, flights) = doubling(FlightLimits { flights: 2, jobs: 10 });
         let mut jobs = JoinSet::new();
         for job in 0..10 {
             jobs.spawn(combiner.submit(job));
@@ -246,7 +248,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_job_whose_caller_has_gone_is_carried_out() {
-        let (combiner, flights) = doubling(Limits { flights: 1, jobs: 10 });
+        let (combiner, flights) = doubling(FlightLimits { flights: 1, jobs: 10 });
         drop(combiner.submit(1));
         drop(combiner.submit(2));
         assert_eq!(combiner.submit(3).await, Ok(6));
@@ -256,7 +258,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flight_that_fails_or_panics_fails_all_its_jobs_and_no_others() {
         for (unlucky, error) in [(13, Failed("unlucky")), (14, Failed("lost"))] {
-            let (combiner, _) = doubling(Limits { flights: 1, jobs: 2 });
+            let (combiner, _) = doubling(FlightLimits { flights: 1, jobs: 2 });
             let together = [combiner.submit(unlucky), combiner.submit(1)];
             for job in together {
                 assert_eq!(job.await, Err(error.clone()));

@@ -1,7 +1,8 @@
 //! The committer: what was decided for many products is written by one commit.
 //!
-//! Whoever holds a product's lock hands over what was decided under it. While one commit is in flight, all that is
-//! handed over gathers for the next. A product whose version has moved is rejected alone; the others are written.
+//! Whoever holds a product's lock hands over what was decided under it. While one commit is in flight, all
+//! that is handed over gathers for the next. A product whose version has moved is rejected alone; the others
+//! are written.
 //!
 //! In textbook mode, and under the strategy that combines nothing, each product has a commit of its own.
 
@@ -12,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::change::ChangeError;
-use crate::combine::{Combiner, Limits};
+use crate::combine::{Combiner, FlightLimits};
 use crate::inventory::StockLevel;
 use crate::lock::Lease;
 use crate::order::Sku;
@@ -21,9 +22,9 @@ use crate::store::{CommitError, Rejected, RowLevel, Store, StoreError, WriteBatc
 /// The most products in one commit.
 const PRODUCTS: usize = 512;
 
-/// How many commits of one product each may be in flight at the same time: those that are not combined, and those that
-/// wait for a row which another transaction has locked. Fewer than the store has connections, so that these are never
-/// all taken.
+/// How many commits of one product each may be in flight at the same time: those that are not combined, and
+/// those that wait for a row which another transaction has locked. Fewer than the store has connections, so
+/// that these are never all taken.
 const ALONE: usize = 12;
 
 /// Writes together what was decided at the same time.
@@ -56,12 +57,12 @@ pub(crate) enum WriteError {
     /// It was rejected; nothing of it was written.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// The commit failed.
+    /// The commit failed: nothing was written, or it is not known.
     #[error(transparent)]
     Failed(#[from] CommitError),
 }
 
-/// A wish to decide on a product whose row is locked.
+/// A request to decide on a product while its row is locked.
 struct RowRequest {
     sku: Sku,
     level: oneshot::Sender<Result<StockLevel, ChangeError>>,
@@ -77,11 +78,11 @@ pub(crate) struct LockedRow {
 }
 
 impl Committer {
-    /// A committer to `store`. `combines`: products share commits. A row that another transaction has locked is waited
-    /// for no longer than `lock_wait`.
+    /// A committer to `store`. `combines`: products share commits. A row that another transaction has locked
+    /// is waited for no longer than `lock_wait`.
     pub(crate) fn new(store: &Arc<dyn Store>, combines: bool, lock_wait: Duration) -> Self {
-        let single = Limits { flights: ALONE, jobs: 1 };
-        let limits = |flights| if combines { Limits { flights, jobs: PRODUCTS } } else { single };
+        let single = FlightLimits { flights: ALONE, jobs: 1 };
+        let limits = |flights| if combines { FlightLimits { flights, jobs: PRODUCTS } } else { single };
         let waiting = Arc::clone(store);
         let waiting_rows = Arc::clone(store);
         let alone = Arc::new(Alone {
@@ -101,8 +102,8 @@ impl Committer {
         Self { decided, rows, alone }
     }
 
-    /// Writes a batch that was decided under `lease`; returns when its fate is known. The commit goes on when the future
-    /// is dropped, and the lease is held until it has come to its end.
+    /// Writes a batch that was decided under `lease`; returns when its fate is known. The commit goes on when
+    /// the future is dropped, and the lease is held until it has come to its end.
     pub(crate) async fn commit(&self, batch: WriteBatch, lease: &Lease) -> Committed {
         let (done, committed) = oneshot::channel();
         self.decided.submit(Decided { batch, lease: lease.enter(), done });
@@ -145,8 +146,8 @@ async fn fate(committed: oneshot::Receiver<Committed>) -> Committed {
     committed.await.map_err(lost)?
 }
 
-/// Writes in one commit. With `alone`, no row is waited for that another transaction has locked: what has to be, goes
-/// there.
+/// Writes in one commit. With `alone`, no row is waited for that another transaction has locked: what has to
+/// be, goes there.
 async fn write(store: Arc<dyn Store>, jobs: Vec<Decided>, alone: Option<Arc<Alone>>) {
     let batches: Vec<_> = jobs.iter().map(|job| &job.batch).collect();
     // Without the guard, what was decided is written whatever happened.

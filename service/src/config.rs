@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::failpoint::Failpoint;
 use crate::order::ProductRequest;
 
-pub use keys::{Key, keys, reference};
+pub use keys::{ConfigKey, keys, reference};
 pub use lock::{DatabaseSection, LeaseTime, LockConfig, LockSection, RedisSection, Watch, ZookeeperSection};
 pub(crate) use secrets::{address_of, is_ambiguous};
 pub use strategy::{GuardRule, LockServer, Scope, StrategyName};
@@ -48,7 +48,7 @@ pub struct Config {
     pub admin: AdminSection,
     /// Faults on purpose, for experiments and tests.
     pub failpoints: FailpointsSection,
-    /// Products that are made at start when they are absent (only in the file: `[[catalog]]`).
+    /// Products that are created at start when they are absent (only in the file: `[[catalog]]`).
     pub catalog: Vec<CatalogEntry>,
 }
 
@@ -61,17 +61,19 @@ pub struct ServerSection {
     pub listen: SocketAddr,
     /// The name of this replica, kept with every order; "<hostname>-<pid>" when empty.
     pub replica: String,
-    /// The longest time from an order's arrival to its answer; also how long a stop waits for work in hand.
+    /// The longest time from an order's arrival to its answer; also how long a stop waits for requests in
+    /// flight.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub request_timeout: Duration,
-    /// How long a replica that is told to stop goes on taking requests while /readyz says that it is stopping, so
-    /// that a balancer turns to the others before connections end.
+    /// How long a replica that is signalled to stop goes on taking requests while /readyz says that it is
+    /// stopping, so that a balancer turns to the others before connections end.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub drain: Duration,
-    /// How many threads serve; when unset, half as many as there are processors, rounded up: the other half is for the
-    /// kernel's part and for the servers that the orders wait for, and each thread has less to share.
+    /// How many threads serve; when unset, half as many as there are processors, rounded up: the other half
+    /// is for the kernel's part and for the servers that the orders wait for, and each thread has less to
+    /// share.
     pub worker_threads: Option<usize>,
 }
 
@@ -91,7 +93,8 @@ impl Default for ServerSection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSection {
-    /// "sqlite://FILE", which several replicas on one machine may share, or "postgres://USER:PASSWORD@HOST/DATABASE".
+    /// "sqlite://FILE", which several replicas on one machine may share, or
+    /// "postgres://USER:PASSWORD@HOST/DATABASE".
     pub url: String,
     /// The longest time that one operation of the store may take.
     #[serde(with = "humantime_serde")]
@@ -115,8 +118,8 @@ pub struct CheckoutSection {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub max_hold: Duration,
-    /// How long a hold that has served all orders waits for the next one, where that is likely: after the last ones, it
-    /// came as soon. Within max_hold, and not in textbook mode; 0 is not at all.
+    /// How long a hold that has served all orders waits for the next one, where that is likely: after the
+    /// last ones, it came as soon. Within max_hold, and not in textbook mode; 0 is not at all.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub linger: Duration,
@@ -129,8 +132,8 @@ pub struct CheckoutSection {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub think_time: Duration,
-    /// The most lock holds that are remembered for /v1/admin/products/SKU/holds, of all products together; 0 is
-    /// none.
+    /// The most lock holds that are remembered for /v1/admin/products/SKU/holds, of all products together; 0
+    /// is none.
     pub holds_kept: usize,
 }
 
@@ -152,7 +155,8 @@ impl Default for CheckoutSection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Guard {
-    /// The write is refused when the product's version is not the one that was read, or when the lease is lost.
+    /// The write is refused when the product's version is not the one that was read, or when the lease is
+    /// lost.
     Version,
     /// Nothing: the write happens whatever happened.
     Off,
@@ -206,20 +210,21 @@ pub struct AdminSection {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FailpointsSection {
-    /// For experiments and tests: "abort" ends the process, as by kill -9, when the lock was handed out; "stall 2s"
-    /// waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
+    /// For experiments and tests: "abort" ends the process, as by kill -9, when the lock was handed out;
+    /// "stall 2s" waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
     pub after_lock: Failpoint,
-    /// For experiments and tests: "abort" ends the process, as by kill -9, when the stock was read; "stall 2s"
-    /// waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
+    /// For experiments and tests: "abort" ends the process, as by kill -9, when the stock was read; "stall
+    /// 2s" waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
     pub after_read: Failpoint,
-    /// For experiments and tests: "abort" ends the process, as by kill -9, just before a write is sent; "stall 2s"
-    /// waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
+    /// For experiments and tests: "abort" ends the process, as by kill -9, just before a write is sent;
+    /// "stall 2s" waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
     pub before_commit: Failpoint,
-    /// For experiments and tests: "abort" ends the process, as by kill -9, when a write is committed and unanswered;
-    /// "stall 2s" waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
+    /// For experiments and tests: "abort" ends the process, as by kill -9, when a write is committed and
+    /// unanswered; "stall 2s" waits there, while everything else goes on; "5% abort" does so in 5 of 100
+    /// cases.
     pub after_commit: Failpoint,
-    /// For experiments and tests: "abort" ends the process, as by kill -9, when all are answered and the lock is held;
-    /// "stall 2s" waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
+    /// For experiments and tests: "abort" ends the process, as by kill -9, when all are answered and the lock
+    /// is held; "stall 2s" waits there, while everything else goes on; "5% abort" does so in 5 of 100 cases.
     pub before_release: Failpoint,
 }
 

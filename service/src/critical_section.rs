@@ -1,20 +1,21 @@
-//! The critical section: take the lock, read, decide, commit, release. The same under every strategy; only the lock
-//! differs.
+//! The critical section: take the lock, read, decide, commit, release. The same under every strategy; only
+//! the lock differs.
 
-use std::collections::HashMap;
+mod plan;
+mod replays;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
-use crate::change::{Change, ChangeError, ChangeResult, KeptAnswer, Made, Outcome};
+use self::plan::{Evidence, Plan};
+use crate::change::{Change, ChangeError, ChangeResult};
 use crate::commit::{Committer, LockedRow, WriteError};
 use crate::config::{Config, FailpointsSection, Guard};
 use crate::holds::{self, Holds, Recording};
-use crate::inventory::{Decision, Operation, StockLevel, decide};
+use crate::inventory::StockLevel;
 use crate::lock::{Acquire, Lease, Lock, LockError, Mode, Waited};
 use crate::order::Sku;
 use crate::reader::Reader;
@@ -58,14 +59,14 @@ pub(crate) enum Entered {
 
 /// What a replica knows of a product that it has written last.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Memory {
+pub(crate) struct KnownLevel {
     level: StockLevel,
     /// The number of the lease under which it was written, where leases of a key are numbered.
     sequence: Option<i64>,
 }
 
 /// A product whose lock is held.
-pub(crate) struct Section<'a> {
+pub(crate) struct OpenSection<'a> {
     shared: &'a CriticalSection,
     sku: &'a Sku,
     lease: Lease,
@@ -106,8 +107,8 @@ impl CriticalSection {
         &self.holds
     }
 
-    /// Whether others have to be given way after a long hold: with neither a lock nor a locked row, whoever has written
-    /// last knows the level first, and would go on winning.
+    /// Whether others have to be given way after a long hold: with neither a lock nor a locked row, whoever
+    /// has written last knows the level first, and would go on winning.
     pub(crate) fn gives_way(&self) -> bool {
         !self.has_lock && !self.locks_rows
     }
@@ -123,17 +124,17 @@ impl CriticalSection {
         sku: &'a Sku,
         entry: Entry,
         lease: Lease,
-        memory: Option<Memory>,
-    ) -> Section<'a> {
+        memory: Option<KnownLevel>,
+    ) -> OpenSection<'a> {
         let recording = self.holds.begin(sku, entry.asked_ns, &lease);
         self.failpoints.after_lock.hit().await;
         let known = self.known(memory, &lease);
-        Section { shared: self, sku, lease, recording, known }
+        OpenSection { shared: self, sku, lease, recording, known }
     }
 
-    /// What is known of a product without reading it. It must be so still, since nobody had the lock since it was noted;
-    /// or there is no lock; and if it is not so, the guard will notice.
-    fn known(&self, memory: Option<Memory>, lease: &Lease) -> Option<StockLevel> {
+    /// What is known of a product without reading it. It must be so still, since no other holder had the lock
+    /// since it was noted; or there is no lock; and if it is not so, the guard will notice.
+    fn known(&self, memory: Option<KnownLevel>, lease: &Lease) -> Option<StockLevel> {
         if !self.notes_levels() {
             return None;
         }
@@ -143,7 +144,8 @@ impl CriticalSection {
         memory.map(|memory| memory.level).or_else(noted)
     }
 
-    /// Whether levels may be known without reading: there is the guard, and a row that is locked need not be read.
+    /// Whether levels may be known without reading: there is the guard, and a row that is locked need not be
+    /// read.
     fn notes_levels(&self) -> bool {
         self.guard == Guard::Version && !self.locks_rows
     }
@@ -184,10 +186,10 @@ enum Round {
     Stale,
 }
 
-impl<'s> Section<'s> {
-    /// Makes changes in one commit. Returns the result of each, after the commit; `None` where what was read had changed
-    /// by then: nothing was written, and the lock has to be taken again. When the future is dropped, a commit that is in
-    /// flight goes on.
+impl<'s> OpenSection<'s> {
+    /// Makes changes in one commit. Returns the result of each, after the commit; `None` where what was read
+    /// had changed by then: nothing was written, and the lock has to be taken again. When the future is
+    /// dropped, a commit that is in flight goes on.
     pub(crate) async fn execute(&mut self, changes: &[&Change]) -> Vec<Option<ChangeResult>> {
         let mut results: Vec<Option<ChangeResult>> = vec![None; changes.len()];
         for _ in 0..MAX_ROUNDS {
@@ -221,9 +223,9 @@ impl<'s> Section<'s> {
     }
 
     /// Leaves: returns what is known of the product, and the release of the lock, to be waited for.
-    pub(crate) fn leave(self) -> (Option<Memory>, impl Future<Output = ()> + use<'s>) {
+    pub(crate) fn leave(self) -> (Option<KnownLevel>, impl Future<Output = ()> + use<'s>) {
         let sequence = self.lease.sequence();
-        let memory = self.known.map(|level| Memory { level, sequence });
+        let memory = self.known.map(|level| KnownLevel { level, sequence });
         if let Some(level) = self.known {
             self.lease.leave_note(level.to_string());
         }
@@ -258,7 +260,7 @@ impl<'s> Section<'s> {
                 return Round::Stale;
             }
             Err(WriteError::Rejected(Rejected::KeyTaken)) => {
-                return match self.find_replays(&open_changes).await {
+                return match replays::find(&self.shared.reader, &open_changes).await {
                     Ok(replays) => {
                         for (index, replay) in open.iter().zip(replays) {
                             results[*index] = replay;
@@ -270,7 +272,7 @@ impl<'s> Section<'s> {
             }
             Err(WriteError::Rejected(Rejected::NotCancellable)) => {
                 for index in open {
-                    results[index] = self.find_not_cancellable(changes[index]).await;
+                    results[index] = replays::find_cancelled(&self.shared.reader, changes[index]).await;
                 }
                 return Round::Again;
             }
@@ -284,15 +286,15 @@ impl<'s> Section<'s> {
             }
         }
         let mut decided = plan.into_results();
-        if let Err(error) = self.replay_refused(&open_changes, &mut decided).await {
+        if let Err(error) = replays::replace_refused(&self.shared.reader, &open_changes, &mut decided).await {
             return set_refused(results, &open, decided, &error);
         }
         open.into_iter().zip(decided).for_each(|(index, result)| results[index] = Some(result));
         Round::Over
     }
 
-    /// Decides on what is known of the product, or else on what is read. Nobody is refused on what is only known: a sale
-    /// is guarded, a refusal is not.
+    /// Decides on what is known of the product, or else on what is read. No change is refused on what is only
+    /// known: a sale is guarded, a refusal is not.
     async fn decide(&mut self, changes: &[&Change]) -> Result<(Plan, Option<LockedRow>), ChangeError> {
         if let Some(level) = self.known {
             self.shared.failpoints.after_read.hit().await;
@@ -331,76 +333,17 @@ impl<'s> Section<'s> {
 
     /// What to write, and the results once it is written.
     fn plan(&self, level: StockLevel, changes: &[&Change]) -> Plan {
-        let operations: Vec<_> = changes.iter().map(|change| operation(change)).collect();
-        let (decisions, after) = decide(level, &operations);
-        let batch = WriteBatch {
-            guarded: (self.shared.guard == Guard::Version).then_some(level.version),
-            stock_after: after.stock,
-            versions: after.version - level.version,
-            ..WriteBatch::empty(self.sku.clone())
-        };
-        let planned = Vec::with_capacity(changes.len());
-        let mut plan = Plan { batch, before: level.version, after, planned, refuses: false };
         let evidence = Evidence {
             strategy: self.shared.strategy,
             token: self.lease.token().map(|token| token.0),
             replica: &self.shared.replica,
             now: now(),
         };
-        for (change, decision) in changes.iter().zip(decisions) {
-            plan.add(&evidence, change, decision);
-        }
-        plan
-    }
-
-    /// Turns refusals for want of stock into replays, where the idempotency key has an order. A sale needs no such
-    /// look-up: the unique constraint on the key rejects it when it is written.
-    async fn replay_refused(
-        &self,
-        changes: &[&Change],
-        results: &mut [ChangeResult],
-    ) -> Result<(), ChangeError> {
-        let refused = |result: &ChangeResult| matches!(result, Err(ChangeError::InsufficientStock { .. }));
-        let keys = changes.iter().zip(&*results).filter(|(_, result)| refused(result));
-        let keys = keys.filter_map(|(change, _)| change.key().cloned()).collect();
-        let orders = self.shared.reader.orders(keys).await?;
-        for (change, result) in changes.iter().zip(results).filter(|(_, result)| refused(result)) {
-            if let Some(replayed) = replayed(change, &orders) {
-                *result = replayed;
-            }
-        }
-        Ok(())
-    }
-
-    /// The results of those changes whose idempotency keys have orders.
-    async fn find_replays(&self, changes: &[&Change]) -> Result<Vec<Option<ChangeResult>>, ChangeError> {
-        let keys =
-            changes.iter().filter(|change| change.is_purchase()).filter_map(|change| change.key().cloned());
-        let orders = self.shared.reader.orders(keys.collect()).await?;
-        let keys = changes.iter().filter(|change| !change.is_purchase()).filter_map(|change| change.key());
-        let kept = self.shared.reader.kept_answers(&keys.collect::<Vec<_>>()).await?;
-        let found = |change: &&Change| match change.is_purchase() {
-            true => replayed(change, &orders),
-            false => repeated(change, &kept),
+        let batch = WriteBatch {
+            guarded: (self.shared.guard == Guard::Version).then_some(level.version),
+            ..WriteBatch::empty(self.sku.clone())
         };
-        Ok(changes.iter().map(found).collect())
-    }
-
-    /// The result of a cancellation whose order is cancelled or gone: perhaps by the same request.
-    async fn find_not_cancellable(&self, change: &Change) -> Option<ChangeResult> {
-        let Change::Cancellation(Order { id, .. }, ref key) = *change else { return None };
-        match self.shared.reader.kept_answers(key.as_ref().as_slice()).await {
-            Ok(kept) if !kept.is_empty() => return repeated(change, &kept),
-            Ok(_) => {}
-            Err(error) => return Some(Err(error)),
-        }
-        let order = self.shared.reader.order(id).await;
-        match order {
-            Ok(Some(order)) if order.status == OrderStatus::Confirmed => None,
-            Ok(Some(_)) => Some(Err(ChangeError::NotCancellable(id))),
-            Ok(None) => Some(Err(ChangeError::NoSuchOrder(id))),
-            Err(error) => Some(Err(error)),
-        }
+        Plan::new(batch, level, changes, &evidence)
     }
 }
 
@@ -418,171 +361,6 @@ fn set_refused(
     Round::Over
 }
 
-/// What to write, and the results once it is written.
-struct Plan {
-    batch: WriteBatch,
-    /// The version that was decided on.
-    before: i64,
-    after: StockLevel,
-    planned: Vec<Planned>,
-    /// Whether a change is refused for want of stock.
-    refuses: bool,
-}
-
-/// The result of a change, once what was planned is written.
-enum Planned {
-    /// The next order of the batch.
-    Order,
-    /// This.
-    Result(ChangeResult),
-    /// This, of which nothing has to be written.
-    Refused(ChangeError),
-}
-
-/// What every order says about the hold under which it was written.
-struct Evidence<'a> {
-    strategy: &'static str,
-    token: Option<i64>,
-    replica: &'a str,
-    now: Timestamp,
-}
-
-impl Plan {
-    fn add(&mut self, evidence: &Evidence<'_>, change: &Change, decision: Decision) {
-        let (stock_before, stock_after, version) = match decision {
-            Decision::Done { stock_before, stock_after, version } => (stock_before, stock_after, version),
-            Decision::Insufficient { available, version } => {
-                let Operation::Sell(requested) = operation(change) else {
-                    unreachable!("only a purchase needs stock")
-                };
-                self.refuses = true;
-                let refused = ChangeError::InsufficientStock { requested, available, version };
-                self.planned.push(Planned::Refused(refused));
-                return;
-            }
-        };
-        let adjustment = |sku: &str, delta: i64, reason: String| Adjustment {
-            id: Uuid::now_v7(),
-            sku: sku.into(),
-            delta,
-            reason,
-            version,
-            created_at: evidence.now,
-        };
-        let planned = match change {
-            Change::Purchase(request) => {
-                let order = Order {
-                    id: Uuid::now_v7(),
-                    sku: request.sku.as_str().into(),
-                    buyer: request.buyer.as_str().into(),
-                    quantity: request.quantity.units(),
-                    status: OrderStatus::Confirmed,
-                    stock_before,
-                    stock_after,
-                    version,
-                    lock: LockEvidence { strategy: evidence.strategy.into(), fencing_token: evidence.token },
-                    replica: evidence.replica.into(),
-                    created_at: evidence.now,
-                };
-                self.batch.orders.push((order, request.key.clone()));
-                Planned::Order
-            }
-            Change::Cancellation(order, _) => {
-                self.batch.cancelled.push(order.id);
-                let reason = format!("cancelled {}", order.id);
-                self.batch.adjustments.push(adjustment(&order.sku, order.quantity, reason));
-                let cancelled = Order { status: OrderStatus::Cancelled, ..order.clone() };
-                self.made(change, Outcome::Cancelled(cancelled))
-            }
-            Change::Restock(restock) => {
-                let units = restock.quantity.units();
-                let adjustment = adjustment(restock.sku.as_str(), units, restock.reason.as_str().into());
-                self.batch.supplied += units;
-                self.batch.adjustments.push(adjustment.clone());
-                self.made(change, Outcome::Restocked(adjustment))
-            }
-            Change::Reset(product) => {
-                let product = Product {
-                    sku: product.sku.as_str().into(),
-                    name: product.name.as_str().into(),
-                    stock: product.stock,
-                    version,
-                    supply: product.stock,
-                    created_at: evidence.now,
-                };
-                self.batch.reset = Some(product.clone());
-                self.made(change, Outcome::Reset(product))
-            }
-        };
-        self.planned.push(planned);
-    }
-
-    /// A change other than an order that is made once the batch is written, and the answer that is kept for it.
-    fn made(&mut self, change: &Change, outcome: Outcome) -> Planned {
-        self.batch.answers.extend(KeptAnswer::of(change.key(), || change.request(), &outcome));
-        Planned::Result(Ok(outcome.into()))
-    }
-
-    /// The batch, to be written; its place is taken by an empty one.
-    fn take_batch(&mut self) -> WriteBatch {
-        let nothing = WriteBatch::empty(self.batch.sku.clone());
-        std::mem::replace(&mut self.batch, nothing)
-    }
-
-    /// Nothing was written, or nobody knows: gives every change that was to be written the result `failed`, and `undecided`
-    /// to every one that was refused on account of those before it.
-    fn fail(&mut self, failed: &ChangeError, undecided: &ChangeError) {
-        for planned in &mut self.planned {
-            match planned {
-                Planned::Refused(ChangeError::InsufficientStock { version, .. })
-                    if *version == self.before => {}
-                Planned::Refused(_) => *planned = Planned::Result(Err(undecided.clone())),
-                Planned::Order | Planned::Result(_) => *planned = Planned::Result(Err(failed.clone())),
-            }
-        }
-    }
-
-    /// The result of each change, now that the batch is written.
-    fn into_results(self) -> Vec<ChangeResult> {
-        let mut orders = self.batch.orders.into_iter().map(|(order, _)| order);
-        let result = |planned| match planned {
-            Planned::Order => {
-                Ok(Outcome::Ordered(orders.next().expect("each has its order in the batch")).into())
-            }
-            Planned::Result(result) => result,
-            Planned::Refused(error) => Err(error),
-        };
-        self.planned.into_iter().map(result).collect()
-    }
-}
-
-fn operation(change: &Change) -> Operation {
-    match change {
-        Change::Purchase(order) => Operation::Sell(order.quantity.units()),
-        Change::Cancellation(order, _) => Operation::Return(order.quantity),
-        Change::Restock(restock) => Operation::Add(restock.quantity.units()),
-        Change::Reset(product) => Operation::Reset(product.stock),
-    }
-}
-
-/// The result of a purchase whose idempotency key is among `orders`.
-fn replayed(change: &Change, orders: &HashMap<String, Order>) -> Option<ChangeResult> {
-    let Change::Purchase(request) = change else { return None };
-    let order = orders.get(request.key.as_ref()?.as_str())?;
-    if !request.asked_for(order) {
-        return Some(Err(ChangeError::KeyReused));
-    }
-    // The same result as the first time, whatever became of the order since.
-    let outcome = Outcome::Ordered(Order { status: OrderStatus::Confirmed, ..order.clone() });
-    Some(Ok(Made { outcome, replayed: true }))
-}
-
-/// The result of a change other than a purchase whose idempotency key is among `kept`.
-fn repeated(change: &Change, kept: &[KeptAnswer]) -> Option<ChangeResult> {
-    let key = change.key()?;
-    kept.iter().find(|kept| kept.key == *key).map(|kept| change.replayed(kept))
-}
-
 /// The present, as exactly as the stores keep it.
 fn now() -> Timestamp {
     let micros = Timestamp::now().as_microsecond();
@@ -594,35 +372,6 @@ impl From<LockError> for ChangeError {
         match error {
             LockError::Timeout => Self::LockTimeout,
             LockError::Unavailable { .. } => Self::DependencyDown(error.to_string()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_for_what_was_not_written_is_not_told() {
-        let refused = |version| {
-            Planned::Refused(ChangeError::InsufficientStock { requested: 2, available: 1, version })
-        };
-        let sku = Sku::parse("comb").expect("a name");
-        let after = StockLevel { stock: 0, version: 8, supply: 1 };
-        for failed in [ChangeError::OutcomeUnknown, ChangeError::DependencyDown("failed".into())] {
-            let undecided = ChangeError::DependencyDown("undecided".into());
-            let mut plan = Plan {
-                batch: WriteBatch::empty(sku.clone()),
-                before: 7,
-                after,
-                // The first found too few; the third would have, had the second been written.
-                planned: vec![refused(7), Planned::Order, refused(8)],
-                refuses: true,
-            };
-            plan.fail(&failed, &undecided);
-            let results: Vec<_> = plan.into_results().into_iter().map(|result| result.map(drop)).collect();
-            let truly = ChangeError::InsufficientStock { requested: 2, available: 1, version: 7 };
-            assert_eq!(results, [Err(truly), Err(failed), Err(undecided)]);
         }
     }
 }

@@ -11,7 +11,7 @@ use rand::RngExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The longest stall.
+/// The longest stall that may be configured.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A place where something may go wrong; by default nothing does.
@@ -66,8 +66,8 @@ impl FromStr for Failpoint {
         Fault::parse(text).map(|fault| Self(Some(fault))).ok_or_else(|| {
             let longest = humantime::format_duration(LONGEST);
             format!(
-                "expected \"abort\" or \"stall 2s\" (at most {longest}), with a share such as \"5% \" before it \
-                 unless it is to happen always, or nothing; not {text:?}"
+                "expected \"abort\" or \"stall 2s\" (at most {longest}), with a share such as \"5% \" before \
+                 it unless it is to happen always, or nothing; not {text:?}"
             )
         })
     }

@@ -1,8 +1,9 @@
-//! The record of the latest exclusive lock holds: from when to when each lasted, and what was written meanwhile.
+//! The record of the latest exclusive lock holds: from when to when each lasted, and what was written
+//! meanwhile.
 //!
-//! A lock can be judged by what became of the stock; whether it excluded can only be judged by its holds. With the
-//! records of all replicas on a host somebody can check afterwards that no two holds of a product's lock
-//! overlapped, and if two did, whether the guard refused what the late one wrote.
+//! A lock can be judged by what became of the stock; whether it excluded can only be judged by its holds.
+//! With the records of all replicas on a host it can be checked afterwards that no two holds of a product's
+//! lock overlapped, and if two did, whether the guard refused what the late one wrote.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -24,13 +25,13 @@ pub struct Holds {
 struct Inner {
     begun: u64,
     /// By number, so that they are in the order in which they began.
-    lasting: BTreeMap<u64, Hold>,
-    ended: VecDeque<Hold>,
+    lasting: BTreeMap<u64, RecordedHold>,
+    ended: VecDeque<RecordedHold>,
     dropped: u64,
     complete_since_ns: u64,
 }
 
-struct Hold {
+struct RecordedHold {
     sku: Sku,
     token: Option<FencingToken>,
     asked_ns: u64,
@@ -66,7 +67,7 @@ impl Holds {
             let number = inner.begun;
             inner.lasting.insert(
                 number,
-                Hold {
+                RecordedHold {
                     sku: sku.clone(),
                     token: lease.token(),
                     asked_ns,
@@ -93,13 +94,14 @@ impl Holds {
             since_ns: if self.kept > 0 { inner.complete_since_ns } else { now_ns },
             dropped: inner.dropped,
             now_ns,
-            // The holds of one product come one after the other: none that has ended began after one that lasts.
+            // The holds of one product come one after the other: none that has ended began after one that
+            // lasts.
             holds: inner
                 .ended
                 .iter()
                 .chain(inner.lasting.values())
                 .filter(|hold| hold.sku == *sku)
-                .map(Hold::to_api)
+                .map(RecordedHold::to_api)
                 .collect(),
         }
     }
@@ -131,7 +133,7 @@ impl Recording<'_> {
     /// Records that the lock is released now.
     pub fn end(self) {}
 
-    fn update(&self, change: impl FnOnce(&mut Hold)) {
+    fn update(&self, change: impl FnOnce(&mut RecordedHold)) {
         let Some(number) = self.number else { return };
         if let Some(hold) = self.holds.lock().lasting.get_mut(&number) {
             change(hold);
@@ -152,11 +154,11 @@ impl Drop for Recording<'_> {
             inner.dropped += 1;
             inner.complete_since_ns = inner.complete_since_ns.max(oldest.released_ns.unwrap_or_default());
         }
-        inner.ended.push_back(Hold { released_ns: Some(released_ns), lost, ..hold });
+        inner.ended.push_back(RecordedHold { released_ns: Some(released_ns), lost, ..hold });
     }
 }
 
-impl Hold {
+impl RecordedHold {
     fn wrote(&mut self, first: i64, last: i64) {
         let full = self.written_later.len() + 1 >= MAX_RUNS;
         match self.written_later.last_mut().or(self.written.as_mut()) {

@@ -34,8 +34,8 @@ use crate::telemetry::{Metrics, RequestLabels};
 pub use docs::openapi_yaml;
 
 /// What the handlers share.
-pub struct Shared {
-    /// The use cases.
+pub struct AppState {
+    /// For everything that changes stock.
     pub checkout: Checkout,
     /// For reads, which need no lock.
     pub store: Arc<dyn Store>,
@@ -49,14 +49,14 @@ pub struct Shared {
     pub admin: AdminSection,
     /// What this replica is.
     pub info: Info,
-    /// What it counts.
+    /// What this replica counts, for `/metrics`.
     pub metrics: Metrics,
     /// Whether it is about to stop.
     pub stopping: CancellationToken,
 }
 
-/// All routes.
-pub fn router(shared: Arc<Shared>) -> Router {
+/// The router of a replica: all routes, with what happens around each request.
+pub fn router(shared: Arc<AppState>) -> Router {
     let (routes, openapi) = routes().split_for_parts();
     routes
         .with_state(Arc::clone(&shared))
@@ -72,7 +72,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         ))
 }
 
-fn routes() -> OpenApiRouter<Arc<Shared>> {
+fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::with_openapi(docs::description())
         .merge(orders::routes())
         .merge(products::routes())
@@ -90,7 +90,7 @@ fn replayed(is_replayed: bool) -> HeaderMap {
 }
 
 /// Counts and times every request, and sees to it that every error is a problem document.
-async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn observe(State(shared): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -104,8 +104,9 @@ async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next
     response
 }
 
-/// Bounds reads, whatever their dependencies do. A change bounds itself, since it has to say what became of it.
-async fn bounded(shared: &Shared, method: &str, request: Request, next: Next) -> Response {
+/// Bounds reads, whatever their dependencies do. A change bounds itself, since it has to say what became of
+/// it.
+async fn bounded(shared: &AppState, method: &str, request: Request, next: Next) -> Response {
     if problem::is_change(method) {
         return next.run(request).await;
     }
@@ -115,7 +116,7 @@ async fn bounded(shared: &Shared, method: &str, request: Request, next: Next) ->
     }
 }
 
-/// The method's name; those that anybody can make up count together.
+/// The method's name; those that are not known count together, since clients can make up any number of them.
 fn known(method: &Method) -> &'static str {
     let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"];
     known.into_iter().find(|name| *name == method.as_str()).unwrap_or("other")

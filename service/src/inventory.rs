@@ -72,7 +72,8 @@ pub enum Decision {
     },
 }
 
-/// Decides the operations in their order, each on what the ones before it left; returns the decision of each, and what the product row has to become.
+/// Decides the operations in their order, each on what the ones before it left; returns the decision of each,
+/// and what the product row has to become.
 ///
 /// Every change makes a version of its own, so versions put the changes of a product in one order.
 pub fn decide(mut level: StockLevel, operations: &[Operation]) -> (Vec<Decision>, StockLevel) {
@@ -141,26 +142,38 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_sells_more_than_the_stock(stock in 0..200_i64, operations in prop::collection::vec(1..20_i64, 0..100)) {
+        fn never_sells_more_than_the_stock(
+            stock in 0..200_i64,
+            operations in prop::collection::vec(1..20_i64, 0..100),
+        ) {
             let operations: Vec<_> = operations.into_iter().map(Operation::Sell).collect();
             let (decisions, after) = decide(level(stock), &operations);
-            let sold: i64 = decisions.iter().zip(&operations).map(|(decision, operation)| match (decision, operation) {
+            let units = |(decision, operation): (&Decision, &Operation)| match (decision, operation) {
                 (Decision::Done { .. }, Operation::Sell(units)) => *units,
                 _ => 0,
-            }).sum();
+            };
+            let sold: i64 = decisions.iter().zip(&operations).map(units).sum();
             prop_assert!(sold <= stock);
             prop_assert_eq!(after.stock, stock - sold);
         }
 
         #[test]
-        fn a_refusal_is_true_at_its_moment_and_a_sale_is_accounted_for(stock in 0..200_i64, operations in prop::collection::vec(operation(), 0..100)) {
+        fn a_refusal_is_true_at_its_moment_and_a_sale_is_accounted_for(
+            stock in 0..200_i64,
+            operations in prop::collection::vec(operation(), 0..100),
+        ) {
             let (decisions, _) = decide(level(stock), &operations);
             let mut now = level(stock);
             for (decision, operation) in decisions.iter().zip(&operations) {
-                let delta = match *operation { Operation::Sell(units) => -units, Operation::Return(units) | Operation::Add(units) => units, Operation::Reset(_) => unreachable!("not generated") };
+                let delta = match *operation {
+                    Operation::Sell(units) => -units,
+                    Operation::Return(units) | Operation::Add(units) => units,
+                    Operation::Reset(_) => unreachable!("not generated"),
+                };
                 match *decision {
                     Decision::Done { stock_before, stock_after, version } => {
-                        prop_assert_eq!((stock_before, stock_after, version), (now.stock, now.stock + delta, now.version + 1));
+                        let expected = (now.stock, now.stock + delta, now.version + 1);
+                        prop_assert_eq!((stock_before, stock_after, version), expected);
                         prop_assert!(stock_after >= 0);
                         now.stock = stock_after;
                         now.version = version;
@@ -174,7 +187,11 @@ mod tests {
         }
 
         #[test]
-        fn any_split_into_batches_decides_the_same(stock in 0..200_i64, operations in prop::collection::vec(operation(), 0..100), cut in 0..100_usize) {
+        fn any_split_into_batches_decides_the_same(
+            stock in 0..200_i64,
+            operations in prop::collection::vec(operation(), 0..100),
+            cut in 0..100_usize,
+        ) {
             let cut = cut.min(operations.len());
             let (mut first, between) = decide(level(stock), &operations[..cut]);
             let (second, after) = decide(between, &operations[cut..]);

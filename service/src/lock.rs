@@ -1,16 +1,31 @@
-//! The locks. One is chosen, in [`connect`]; everything else sees a [`Lock`]. A lock knows neither the store nor the
-//! checkout.
+//! The locks. One is chosen, in [`connect`]; everything else sees a [`Lock`]. A lock knows neither the store
+//! nor the checkout.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `instrumented` | the wrapper around every lock, which measures it |
+//! | `none` | no lock, for the strategies that have none |
+//! | `local` | a lock inside one process |
+//! | `database` | the lock table, in the dialects of SQLite and PostgreSQL: a `leased` backend |
+//! | `redis` | the lock in Redis: a `leased` backend |
+//! | `leased` | what these two have in common: owners, waiting, renewal, release |
+//! | `zookeeper` | the lock in ZooKeeper, whose leases are those of one session |
+//! | `releaser` | the release of what an owner leaves behind, for `leased` and `zookeeper` |
+//! | `pending_acquire` | an acquisition that outlasts the deadlines of those who wait for it |
+//! | `pending_reply` | since when a backend has not replied |
+//! | `lease` | the lease, and for how long it is valid |
 
-mod database;
 mod instrumented;
-mod lease;
-mod leased;
-mod local;
 mod none;
-mod pending;
-mod pending_reply;
+mod local;
+mod database;
 mod redis;
+mod leased;
 mod zookeeper;
+mod releaser;
+mod pending_acquire;
+mod pending_reply;
+mod lease;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,17 +38,17 @@ use crate::telemetry::Metrics;
 
 pub use database::DatabaseLock;
 pub use lease::{Hold, Lease, Lost, Validity};
-pub use pending::Pending;
+pub use pending_acquire::PendingAcquire;
 
 pub use crate::token::{FencingToken, Generation};
 
 /// A lock: of many processes that ask for the same key, one has it, or several that only read.
 ///
 /// # Contract
-/// - **Exclusion**: an exclusive lease is alone; a shared one is beside shared ones only, for as long as the
-///   lease is valid. `none` does not keep this, `local` keeps it inside one process, and a Redis that loses its data
-///   forgets its holders, who learn of it by the end of their leases.
-/// - **Order**: a writer waits for all earlier requests, and no later reader passes it; nobody starves.
+/// - **Exclusion**: an exclusive lease is alone; a shared one is held concurrently with shared ones only, for
+///   as long as the lease is valid. `none` does not keep this, `local` keeps it inside one process, and a
+///   Redis that loses its data forgets its holders, who learn of it by the end of their leases.
+/// - **Order**: a writer waits for all earlier requests, and no later reader passes it; none starves.
 /// - **Tokens**: where leases have a [`FencingToken`], it grows with every exclusive lease of a key,
 ///   across processes and restarts.
 /// - **Deadline**: a wait returns by its deadline, whatever happens to the backend.
@@ -54,8 +69,8 @@ pub trait Lock: Send + Sync {
         }
     }
 
-    /// How long the backend keeps a lock that its holder does not renew: what it has granted, which may be another than
-    /// what was asked for. `None`: for ever, or there is nothing to renew.
+    /// How long the backend keeps a lock that its holder does not renew: what it has granted, which may be
+    /// another than what was asked for. `None`: for ever, or there is nothing to renew.
     fn lease(&self) -> Option<Duration> {
         None
     }
@@ -64,19 +79,19 @@ pub trait Lock: Send + Sync {
     async fn ping(&self) -> Result<(), LockError>;
 
     /// Who has the lock on `key` and how many wait for it, as far as this lock can see: `local` sees its own
-    /// process, and what has no lock sees nobody.
-    async fn census(&self, key: &str) -> Result<Census, LockError>;
+    /// process, and what has no lock sees no holder.
+    async fn state(&self, key: &str) -> Result<LockState, LockError>;
 
-    /// Finishes the releases that are under way.
+    /// Finishes the pending releases, and ends all connections.
     async fn shutdown(&self);
 }
 
-/// A lock that was asked for. Its drop withdraws: the place in the lock's queue is given up, and a lease that comes all
-/// the same is released in the background.
+/// A lock that was asked for. Its drop withdraws: the place in the lock's queue is given up, and a lease that
+/// comes all the same is released in the background.
 #[async_trait]
 pub trait Acquire: Send {
-    /// Waits for the lease until `deadline`. May be called again after [`Waited::Pending`], and may be dropped at any
-    /// time: neither costs the place in the lock's queue.
+    /// Waits for the lease until `deadline`. May be called again after [`Waited::Pending`], and may be
+    /// dropped at any time: neither costs the place in the lock's queue.
     async fn wait(&mut self, deadline: Instant) -> Waited;
 }
 
@@ -91,31 +106,42 @@ pub enum Waited {
     Failed(LockError),
 }
 
-/// What is noted for the next holder of a lock about what the lock protects. The lock does not know what it means.
+/// What is noted for the next holder of a lock about what the lock protects. The lock does not know what it
+/// means.
 pub type Note = Box<str>;
 
-/// Whether a lease excludes everybody or only writers.
+/// Whether a lease excludes all others or only writers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Alone.
+    /// Excludes all others.
     Exclusive,
-    /// Beside other shared leases.
+    /// Concurrently with other shared leases.
     Shared,
+}
+
+impl Mode {
+    /// The mode's name, in the lock's backend and in answers: `exclusive` or `shared`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exclusive => "exclusive",
+            Self::Shared => "shared",
+        }
+    }
 }
 
 /// Who has a lock and who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Census {
-    /// Who has it.
+pub struct LockState {
+    /// The holders: one that excludes all others, or several that share.
     pub holders: Vec<Holder>,
-    /// How many wait.
+    /// How many attempts wait for it.
     pub waiting: u64,
 }
 
-/// Somebody who has a lock.
+/// A holder of a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// What is locked.
+    /// The key that is locked.
     pub key: String,
     /// Whether it is locked exclusively.
     pub mode: Mode,
@@ -136,14 +162,14 @@ pub enum LockError {
     /// The backend did not answer, or answered with an error.
     #[error("the lock's backend, {dependency}, is not available: {reason}")]
     Unavailable {
-        /// Which backend.
+        /// The backend's name.
         dependency: &'static str,
-        /// What it said.
+        /// The error that it gave, or that there was no answer.
         reason: String,
     },
 }
 
-/// Why a strategy cannot be had.
+/// Why a lock cannot be connected to.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The configuration does not allow it.
@@ -154,12 +180,13 @@ pub enum ConnectError {
     Lock(#[from] LockError),
 }
 
-/// What is kept about fencing tokens apart from the lock's backend, which may lose its data, and its count with it: the
-/// generation of the tokens, which is their upper half, as the epoch is of ZooKeeper's transaction numbers.
+/// What is kept about fencing tokens apart from the lock's backend, which may lose its data, and its count
+/// with it: the generation of the tokens, which is their upper half, as the epoch is of ZooKeeper's
+/// transaction numbers.
 #[async_trait]
 pub trait TokenGenerations: Send + Sync {
-    /// The generation of the tokens of `key`. A new one begins, after all that were before, where the last one was counted
-    /// by another `server`, or is the one that is `lost`.
+    /// The generation of the tokens of `key`. A new one begins, after all that were before, where the last
+    /// one was counted by another `server`, or is the one that is `lost`.
     async fn generation(&self, key: &str, server: &str, lost: Option<i64>) -> Result<Generation, String>;
 }
 
@@ -173,7 +200,7 @@ pub async fn connect(
         LockConfig::None | LockConfig::Row | LockConfig::Optimistic => Arc::new(none::NoLock),
         LockConfig::Local => Arc::new(local::LocalLock::default()),
         LockConfig::Database { lease } => {
-            Arc::new(DatabaseLock::measured(&config.store, lease, &config.replica(), &metrics.lock).await?)
+            Arc::new(database::connect(&config.store, lease, &config.replica(), &metrics.lock).await?)
         }
         LockConfig::Redis(section) => {
             Arc::new(redis::connect(&section, &config.replica(), generations, &metrics.lock).await?)

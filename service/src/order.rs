@@ -117,7 +117,7 @@ impl IdempotencyKey {
     }
 }
 
-/// An order that somebody wants to place.
+/// An order to place.
 #[derive(Debug, Clone)]
 pub struct OrderRequest {
     /// The product to buy.
@@ -157,7 +157,7 @@ impl OrderRequest {
     }
 }
 
-/// A product to make, or to start afresh.
+/// A product to create, or to reset.
 #[derive(Debug, Clone)]
 pub struct ProductRequest {
     /// The product.

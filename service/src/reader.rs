@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use crate::api::Order;
 use crate::change::{ChangeError, KeptAnswer};
-use crate::combine::{FlightLost, Limits, Requests};
+use crate::combine::{FlightLimits, FlightLost, Requests};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, Sku};
 use crate::store::{Store, StoreError};
 
 /// One statement of either kind at a time, and the most products, or requests for keys, in it.
-const LIMITS: Limits = Limits { flights: 1, jobs: 512 };
+const LIMITS: FlightLimits = FlightLimits { flights: 1, jobs: 512 };
 
 /// Orders by their idempotency keys.
 type OrdersByKey = HashMap<String, Order>;
@@ -66,7 +66,7 @@ impl Reader {
         Ok(in_time(self.timeout, self.store.kept_answers(keys)).await?)
     }
 
-    /// An order.
+    /// The order with this identity; `None` where there is none.
     pub(crate) async fn order(&self, id: Uuid) -> Result<Option<Order>, ChangeError> {
         Ok(in_time(self.timeout, self.store.order(id)).await?)
     }

@@ -26,8 +26,8 @@ use columns::{adjustments, orders, products};
 /// be, except when the drop meets the commit itself; whoever needs to know looks the order up.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Reads the stock levels of products, all at one moment: one entry for each, in their order, and `None` where there
-    /// is no such product.
+    /// Reads the stock levels of products, all at one moment: one entry for each, in their order, and `None`
+    /// where there is no such product.
     async fn levels(&self, skus: &[Sku]) -> Result<Vec<Option<StockLevel>>, StoreError>;
 
     /// How many transactions that [lock rows](Transaction::lock_rows) are worth having at the same time.
@@ -36,20 +36,20 @@ pub trait Store: Send + Sync {
     /// Begins what will be written by one commit.
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
 
-    /// Creates a product, unless there is one already, which is left as it is. In one commit with the answer that is kept
-    /// under the request's idempotency key, if it has one.
+    /// Creates a product, unless there is one already, which is left as it is. In one commit with the answer
+    /// that is kept under the request's idempotency key, if it has one.
     async fn create_product(&self, product: &ProductRequest) -> Result<Creation, CommitError>;
 
     /// What was answered to changes with these idempotency keys, of those that have an answer.
     async fn kept_answers(&self, keys: &[&IdempotencyKey]) -> Result<Vec<KeptAnswer>, StoreError>;
 
-    /// A product.
+    /// The product as it was last committed; `None` where there is none.
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError>;
 
     /// All products, by SKU.
     async fn products(&self) -> Result<Vec<Product>, StoreError>;
 
-    /// An order.
+    /// The order with this identity; `None` where there is none.
     async fn order(&self, id: Uuid) -> Result<Option<Order>, StoreError>;
 
     /// Orders with their idempotency keys, of those among `keys` that have one.
@@ -66,11 +66,12 @@ pub trait Store: Send + Sync {
     /// The adjustments of a product, by version.
     async fn adjustments(&self, sku: &Sku) -> Result<Vec<Adjustment>, StoreError>;
 
-    /// The books of a product, read in one transaction.
+    /// The audit of a product, read in one transaction; `None` where there is no such product.
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError>;
 
-    /// The generation of the fencing tokens of `key`. A new one begins where the last one was counted by another `server`,
-    /// or is the one that is `lost`; the first one comes after the tokens of the product's latest thousand orders.
+    /// The generation of the fencing tokens of `key`. A new one begins where the last one was counted by
+    /// another `server`, or is the one that is `lost`; the first one comes after the tokens of the product's
+    /// latest thousand orders.
     async fn token_generation(
         &self,
         key: &str,
@@ -81,14 +82,14 @@ pub trait Store: Send + Sync {
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Ends all connections.
+    /// Ends all connections; what is asked afterwards fails.
     async fn close(&self);
 
-    /// `sqlite` or `postgres`.
+    /// What the store is called in `/v1/info`: `sqlite` or `postgres`.
     fn kind(&self) -> &'static str;
 }
 
-/// What came of the wish to create a product.
+/// What came of the creation of a product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Creation {
     /// It is created.
@@ -102,16 +103,16 @@ pub enum Creation {
 /// What will be written by one commit. Its drop writes nothing.
 #[async_trait]
 pub trait Transaction: Send {
-    /// Reads stock levels and locks the products' rows until the commit. Without `wait`, a row that another transaction
-    /// has locked is not waited for: [`RowLevel::Busy`]. With, there may be only one product, or two transactions could
-    /// wait for each other.
+    /// Reads stock levels and locks the products' rows until the commit. Without `wait`, a row that another
+    /// transaction has locked is not waited for: [`RowLevel::Busy`]. With, there may be only one product, or
+    /// two transactions could wait for each other.
     async fn lock_rows(&mut self, skus: &[Sku], wait: bool) -> Result<Vec<RowLevel>, StoreError>;
 
-    /// Writes the batches, of which no two are of one product, and commits. Each is written whole or not at all, and one
-    /// that is rejected does not keep the others from being written.
+    /// Writes the batches, of which no two are of one product, and commits. Each is written whole or not at
+    /// all, and one that is rejected does not keep the others from being written.
     ///
-    /// `may_write` is asked for each batch as late as possible, and again before it is sent again; one that may not
-    /// is [`Rejected::Stale`].
+    /// `may_write` is asked for each batch as late as possible, and again before it is sent again; one that
+    /// may not is [`Rejected::Stale`].
     async fn commit(
         self: Box<Self>,
         batches: &[&WriteBatch],
@@ -134,7 +135,7 @@ pub enum RowLevel {
 /// What is to be written for one product: what was decided on one reading of its level.
 #[derive(Debug)]
 pub struct WriteBatch {
-    /// The product.
+    /// The product to write.
     pub sku: Sku,
     /// The version that the product must still have; `None` writes whatever became of it.
     pub guarded: Option<i64>,
@@ -146,9 +147,9 @@ pub struct WriteBatch {
     pub supplied: i64,
     /// Orders to insert, with their idempotency keys.
     pub orders: Vec<(Order, Option<IdempotencyKey>)>,
-    /// Orders to cancel.
+    /// Orders to cancel, all of which must be confirmed.
     pub cancelled: Vec<Uuid>,
-    /// Adjustments to insert.
+    /// Adjustments to insert: one for each restock and cancellation.
     pub adjustments: Vec<Adjustment>,
     /// Answers to keep under their idempotency keys.
     pub answers: Vec<KeptAnswer>,
@@ -195,7 +196,8 @@ pub enum Rejected {
     /// What was read has changed since, or is about to, or the lease is lost.
     #[error("what was read has changed")]
     Stale,
-    /// Another transaction has locked the product's row, and there is no version by which one could tell what it does.
+    /// Another transaction has locked the product's row, and there is no version that would show what it
+    /// does.
     #[error("the product's row is locked")]
     Busy,
     /// One of the idempotency keys has an order already.
@@ -223,7 +225,7 @@ pub enum StoreError {
     /// Others kept it from answering in time.
     #[error("the store is busy: {0}")]
     Busy(String),
-    /// It failed.
+    /// It failed, or could not be reached.
     #[error("the store is not available: {0}")]
     Unavailable(String),
 }
@@ -245,9 +247,9 @@ pub enum OpenError {
     /// It cannot be reached.
     #[error("{url}: {reason}")]
     Unavailable {
-        /// Which store.
+        /// The URL of the store, without a password.
         url: String,
-        /// What it said.
+        /// The error that it gave, or that there was no answer.
         reason: String,
     },
 }

@@ -30,11 +30,11 @@ pub fn start_logging() {
 /// The metrics of one replica. Clones count into the same registry.
 #[derive(Clone)]
 pub struct Metrics {
-    /// Of the locks.
+    /// What the lock counts.
     pub lock: LockMetrics,
-    /// Of the checkout.
+    /// What the checkout counts.
     pub checkout: CheckoutMetrics,
-    /// Of the HTTP requests.
+    /// What the HTTP server counts.
     pub http: HttpMetrics,
     registry: Arc<Registry>,
 }
@@ -42,15 +42,15 @@ pub struct Metrics {
 /// What a lock counts.
 #[derive(Clone, Debug)]
 pub struct LockMetrics {
-    /// Seconds from asking for a lease to having it.
+    /// Seconds from asking for a lease to its acquisition.
     pub wait_seconds: Histogram,
-    /// Seconds from having a lease to its release.
+    /// Seconds from the acquisition of a lease to its release.
     pub hold_seconds: Histogram,
-    /// Leases had.
+    /// Leases that were acquired.
     pub holds: Counter,
     /// Leases that were over before they were released.
     pub lost_leases: Counter,
-    /// Deadlines that passed.
+    /// Deadlines that passed while the lock was waited for.
     pub timeouts: Counter,
     /// Failures of the backend.
     pub errors: Counter,
@@ -80,7 +80,7 @@ pub struct CheckoutMetrics {
 /// What the HTTP server counts.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
-    /// Answers.
+    /// Answers, by method, route and status.
     pub requests: Family<RequestLabels, Counter>,
     /// Seconds from a request's head to its answer's.
     pub request_seconds: Histogram,
@@ -89,11 +89,11 @@ pub struct HttpMetrics {
 /// What an answer was to.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct RequestLabels {
-    /// The method.
+    /// The HTTP method, or `other`.
     pub method: &'static str,
     /// The route as declared, so that it is bounded.
     pub route: String,
-    /// The answer's status.
+    /// The HTTP status of the answer.
     pub status: u16,
 }
 
@@ -129,9 +129,9 @@ impl Metrics {
             [("strategy".into(), strategy.as_str().into())].into_iter(),
         );
         let mut add = Registrar(&mut registry);
-        add.metric("lock_wait_seconds", "From asking for a lease to having it", &lock.wait_seconds);
-        add.metric("lock_hold_seconds", "From having a lease to its release", &lock.hold_seconds);
-        add.metric("lock_holds", "Leases had", &lock.holds);
+        add.metric("lock_wait_seconds", "From asking for a lease to its acquisition", &lock.wait_seconds);
+        add.metric("lock_hold_seconds", "From the acquisition of a lease to its release", &lock.hold_seconds);
+        add.metric("lock_holds", "Leases acquired", &lock.holds);
         add.metric("lock_lost_leases", "Leases that were over before their release", &lock.lost_leases);
         add.metric("lock_timeouts", "Deadlines that passed while waiting for the lock", &lock.timeouts);
         add.metric("lock_errors", "Failures of the lock's backend", &lock.errors);

@@ -5,8 +5,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FencingToken(pub i64);
 
-/// The upper half of the tokens of a lock service that may lose its count, as the epoch is of ZooKeeper's transaction numbers:
-/// what is counted after the loss is in a later generation.
+/// The upper half of the tokens of a lock service that may lose its count, as the epoch is of ZooKeeper's
+/// transaction numbers: what is counted after the loss is in a later generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generation {
     /// Its number, from 0.

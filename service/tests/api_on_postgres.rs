@@ -22,3 +22,6 @@ mod orders;
 mod products;
 #[path = "api/queue.rs"]
 mod queue;
+
+/// What the suite runs on.
+const STORE: helpers::StoreKind = helpers::StoreKind::Postgres;

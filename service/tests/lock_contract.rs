@@ -1,7 +1,8 @@
 //! One suite that every lock has to pass, through the same trait. `none` is asserted not to exclude.
 //!
-//! A participant is a lock of its own with connections of its own; where it matters, it is in a process of its own,
-//! which is this program again. Only `local`, which promises nothing between processes, is one lock shared by all.
+//! A participant is a lock of its own with connections of its own; where it matters, it is in a process of
+//! its own, which is this program again. Only `local`, which promises nothing between processes, is one lock
+//! shared by all.
 
 #[path = "lock_contract/backend.rs"]
 mod backend;
@@ -56,14 +57,14 @@ async fn count_together(backend: &Backend) -> (u64, Vec<Option<i64>>) {
                 for _ in 0..10 {
                     let lease = lock.acquire(KEY, Mode::Exclusive, after(60_000)).await.expect("a lease");
                     add_one_slowly(&counter).await;
-                    tokens.lock().expect("nobody panics").push(lease.token().map(|token| token.0));
+                    tokens.lock().expect("no task panics").push(lease.token().map(|token| token.0));
                     lease.release().await;
                 }
             });
         }
     }
     contenders.join_all().await;
-    let tokens = tokens.lock().expect("nobody panics").clone();
+    let tokens = tokens.lock().expect("no task panics").clone();
     (counter.load(Ordering::Relaxed), tokens)
 }
 
@@ -156,13 +157,13 @@ async fn dropped_waiters_leave_nothing_behind() {
         let mut cancelled = JoinSet::new();
         for i in 0..500 {
             let lock = Arc::clone(&lock);
-            let (pause, patience) = (rand::rng().random_range(0..500), rand::rng().random_range(0..20_000));
+            let (pause, limit) = (rand::rng().random_range(0..500), rand::rng().random_range(0..20_000));
             let mode = if i % 3 == 0 { Mode::Shared } else { Mode::Exclusive };
             cancelled.spawn(async move {
                 sleep(Duration::from_millis(pause)).await;
                 let attempt = lock.acquire(KEY, mode, after(10_000));
                 // A lease that was got in time is dropped, too: that releases it.
-                drop(timeout(Duration::from_micros(patience), attempt).await);
+                drop(timeout(Duration::from_micros(limit), attempt).await);
             });
         }
         cancelled.join_all().await;

@@ -128,7 +128,7 @@ async fn pass_on(server: &Zookeeper, waiters: u64, watch: &str) -> anyhow::Resul
             anyhow::Ok(lock)
         });
     }
-    while holder.census(SKU).await?.waiting < waiters {
+    while holder.state(SKU).await?.waiting < waiters {
         sleep(QUIET).await;
     }
     let before = all_have_noticed().await;

@@ -64,7 +64,7 @@ async fn run() -> anyhow::Result<Observation> {
     let mut served = Vec::new();
     let watched = async {
         loop {
-            match observer.census(SKU).await {
+            match observer.state(SKU).await {
                 Ok(census) => most = most.max(census.holders.len()),
                 Err(error) => return error,
             }

@@ -154,7 +154,7 @@ pub(super) async fn until_holds(witness: &Client, replica: &str) -> anyhow::Resu
 pub(super) async fn until_census(lock: &dyn Lock, holding: usize, waiting: u64) -> anyhow::Result<()> {
     let give_up = Instant::now() + PATIENCE;
     loop {
-        let census = lock.census(SKU).await?;
+        let census = lock.state(SKU).await?;
         if census.holders.len() == holding && census.waiting == waiting {
             return Ok(());
         }

@@ -62,7 +62,7 @@ async fn run() -> anyhow::Result<Observation> {
     let (c_told, stock) = c.await??;
     // C has gone when she has looked; the two others share the lock for as long as they like.
     until_census(&*reader, 2, 1).await?;
-    let census = reader.census(SKU).await?;
+    let census = reader.state(SKU).await?;
     let sharing = census.holders.iter().filter(|holder| holder.mode == Mode::Shared).count();
     let b_waits = !b.is_finished() && census.waiting == 1;
     timeline.note(format!(

@@ -1,7 +1,7 @@
 //! Every check has to notice what it is there for: a good history is spoiled in one place at a time.
 
 use order_service::api::{
-    Adjustment, Audit, Clock, HoldRecord, LockCensus, LockEvidence, LockHold, LockHolder, Order, OrderStatus,
+    Adjustment, Audit, Clock, HoldRecord, LockEvidence, LockHold, LockHolder, LockStatus, Order, OrderStatus,
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -60,7 +60,7 @@ fn good() -> Evidence {
         faults: Faults::None,
         lease: Some(Duration::from_secs(1)),
         database: Ok(Database { audit, orders, adjustments: Vec::new() }),
-        lock: Ok(LockCensus { holders: Vec::new(), waiting: 0 }),
+        lock: Ok(LockStatus { holders: Vec::new(), waiting: 0 }),
         holds: Holds {
             begun_ns: 5,
             records: vec![Ok(holds("r1", 0)), Ok(holds("r2", 1))],
@@ -374,10 +374,10 @@ fn a_lock_that_is_left_behind_is_noticed() {
             replica: Some("r1".into()),
             expired: false,
         };
-        evidence.lock = Ok(LockCensus { holders: vec![holder], waiting: 0 });
+        evidence.lock = Ok(LockStatus { holders: vec![holder], waiting: 0 });
     });
     assert_caught("all-answered", |evidence, _| {
-        evidence.lock = Ok(LockCensus { holders: Vec::new(), waiting: 1 });
+        evidence.lock = Ok(LockStatus { holders: Vec::new(), waiting: 1 });
     });
 }
 

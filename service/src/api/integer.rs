@@ -1,4 +1,5 @@
-//! Integers as JSON has them: `1.0` is one, too (RFC 8259 knows one kind of number; JSON Schema says the same).
+//! Integers as JSON has them: `1.0` is one, too (RFC 8259 knows one kind of number; JSON Schema says the
+//! same).
 
 use serde::{Deserialize as _, Deserializer, de};
 use serde_json::Number;

@@ -1,9 +1,9 @@
-//! How fast a queue moves, as far as can be told from its last batches.
+//! How fast a queue moves, as far as its last batches show.
 
 use std::time::Duration;
 
-/// How much of the pace is the latest measurement: more where it goes faster, since whoever is shed for no reason is
-/// lost, and whoever is let in for no reason is refused when its time is over.
+/// How much of the pace is the latest measurement: more where it goes faster, since whoever is shed for no
+/// reason is lost, and whoever is let in for no reason is refused when its time is over.
 const FASTER: f64 = 0.5;
 const SLOWER: f64 = 0.2;
 
@@ -18,7 +18,8 @@ impl Pace {
     /// Notes how long a batch took.
     pub(super) fn note(&mut self, took: Duration) {
         let measured = took.as_secs_f64();
-        // The less of two: a single one that is slow, as the first is, since it makes connections, sheds nobody.
+        // The less of two: a single one that is slow, as the first is, since it makes connections, sheds
+        // none.
         let Some(before) = self.measured.replace(measured) else { return };
         let latest = measured.min(before);
         let weight = if latest < self.seconds { FASTER } else { SLOWER };

@@ -1,10 +1,11 @@
-//! The queues of one replica: one for each product that is ordered, each with a worker for as long as changes wait.
+//! The queues of one replica: one for each product that is ordered, each with a worker for as long as changes
+//! wait.
 //!
-//! A worker takes the product's lock, drains what waits into batches, has each executed in the
-//! [critical section](crate::critical_section), and goes on under the same hold until the queue is empty or `max_hold` is
-//! over. Nothing waits for a batch to fill: an idle service serves batches of one, and batches grow while a commit is in
-//! flight. The idea is flat combining (Hendler, Incze, Shavit, Tzafrir, 2010), with a distributed lock where the paper
-//! has a mutex.
+//! A worker takes the product's lock, drains what waits into batches, has each executed in the [critical
+//! section](crate::critical_section), and goes on under the same hold until the queue is empty or `max_hold`
+//! is over. Nothing waits for a batch to fill: an idle service serves batches of one, and batches grow while
+//! a commit is in flight. The idea is flat combining (Hendler, Incze, Shavit, Tzafrir, 2010), with a
+//! distributed lock where the paper has a mutex.
 //!
 //! Under the strategy that does not combine, everything runs at once and on its own.
 
@@ -17,16 +18,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::queue::{Joined, Limits, Queue};
-use super::ticket::{self, Ticket, Waiting};
-use super::worker::{self, Shared};
+use super::queue::{Joined, Queue, QueueLimits};
+use super::ticket::{self, QueuedChange, Ticket};
+use super::worker::{self, WorkerContext};
 use crate::change::{Change, ChangeError};
 use crate::config::Config;
 use crate::critical_section::{CriticalSection, Entered};
 use crate::order::Sku;
 use crate::telemetry::{CheckoutMetrics, Metrics};
 
-/// How long a queue is kept that nobody joins.
+/// How long a queue is kept that no change joins.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// How often it is looked for such queues.
@@ -34,7 +35,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 
 /// The queues of one replica.
 pub(super) struct Queues {
-    shared: Arc<Shared>,
+    shared: Arc<WorkerContext>,
     queues: Arc<Mutex<HashMap<Sku, Arc<Queue>>>>,
     combines: bool,
     /// How many may run at once under the strategy that does not combine.
@@ -47,12 +48,12 @@ pub(super) struct Queues {
 impl Queues {
     /// Queues whose batches are executed in `section`.
     pub(super) fn new(config: &Config, section: CriticalSection, metrics: &Metrics) -> Self {
-        let shared = Shared {
+        let shared = WorkerContext {
             section,
             metrics: metrics.checkout.clone(),
             max_hold: config.checkout.max_hold,
             linger: config.checkout.linger,
-            limits: Limits {
+            limits: QueueLimits {
                 queue: config.checkout.queue,
                 max_batch: config.checkout.max_batch,
                 lock_wait: config.lock.wait,
@@ -83,8 +84,8 @@ impl Queues {
         &self.shared.section
     }
 
-    /// Joins the queue of a product that exists. Returns the ticket, and whether it is attached to another request's with
-    /// the same idempotency key. Refused at once when the queue is full or closed.
+    /// Joins the queue of a product that exists. Returns the ticket, and whether it is attached to another
+    /// request's with the same idempotency key. Refused at once when the queue is full or closed.
     pub(super) fn join(
         &self,
         sku: &Sku,
@@ -117,8 +118,8 @@ impl Queues {
         Ok((ticket, matches!(joined, Joined::Attached)))
     }
 
-    /// Spawns a task that is dropped in the middle of its work when the time for the stop is over: its lease is
-    /// then released, and who waits is told.
+    /// Spawns a task that is dropped in the middle of its work when the time for the stop is over: its lease
+    /// is then released, and its waiters are notified.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let out_of_time = self.out_of_time.clone();
         // Where it stays: what is spawned is moved several times, and this is large.
@@ -126,7 +127,7 @@ impl Queues {
         self.workers.spawn(async move { out_of_time.run_until_cancelled(work).await });
     }
 
-    fn run_alone(&self, sku: &Sku, waiting: Waiting) -> Result<(), ChangeError> {
+    fn run_alone(&self, sku: &Sku, waiting: QueuedChange) -> Result<(), ChangeError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| ChangeError::overloaded("too many orders run at once"))?;
         let (sku, shared) = (sku.clone(), Arc::clone(&self.shared));
@@ -143,14 +144,14 @@ impl Queues {
     /// refused as `ShuttingDown`, and what has begun is answered as `OutcomeUnknown`.
     pub(super) async fn close(&self, deadline: Instant) {
         {
-            let _nobody_joins = lock(&self.queues);
+            let _no_change_joins = lock(&self.queues);
             self.closed.cancel();
         }
         self.workers.close();
         if tokio::time::timeout_at(deadline, self.workers.wait()).await.is_err() {
             tracing::warn!("orders were still waiting when the time for the stop was over");
             self.out_of_time.cancel();
-            // Whoever waits without a worker is told by the end of its queue.
+            // Whoever waits without a worker is notified by the end of its queue.
             lock(&self.queues).clear();
             self.workers.wait().await;
         }
@@ -159,7 +160,7 @@ impl Queues {
 }
 
 /// Executes one change on its own.
-async fn alone(sku: &Sku, shared: &Shared, waiting: Waiting) {
+async fn alone(sku: &Sku, shared: &WorkerContext, waiting: QueuedChange) {
     let mut entry = shared.section.begin(sku);
     let lease = match entry.wait(Instant::now() + shared.limits.lock_wait).await {
         Entered::Granted(lease) => lease,
@@ -173,7 +174,7 @@ async fn alone(sku: &Sku, shared: &Shared, waiting: Waiting) {
     section.leave().1.await;
 }
 
-/// Forgets the queues of products that nobody orders any more.
+/// Forgets the queues of products that are not ordered any more.
 async fn sweep(queues: Arc<Mutex<HashMap<Sku, Arc<Queue>>>>, metrics: CheckoutMetrics) {
     loop {
         tokio::time::sleep(SWEEP).await;
@@ -198,7 +199,7 @@ mod tests {
     use crate::config::StrategyName;
 
     #[tokio::test(start_paused = true)]
-    async fn queues_that_nobody_joins_are_forgotten() {
+    async fn queues_that_no_change_joins_are_forgotten() {
         let sku = Sku::parse("hair-dryer").unwrap();
         let queues = Arc::new(Mutex::new(HashMap::new()));
         lock(&queues).insert(sku.clone(), Arc::new(Queue::new(sku.clone(), Counter::default())));

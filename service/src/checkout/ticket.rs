@@ -17,8 +17,8 @@ const WITHDRAWN: u8 = 2;
 
 /// A change in a queue.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    /// The change.
+pub(super) struct QueuedChange {
+    /// What is to be made.
     pub(super) change: Change,
     /// When it joined the queue.
     pub(super) since: Instant,
@@ -38,15 +38,15 @@ pub(super) struct Ticket {
 }
 
 /// Both ends of a place in a queue.
-pub(super) fn pair(change: Change, due: Instant) -> (Waiting, Ticket) {
+pub(super) fn pair(change: Change, due: Instant) -> (QueuedChange, Ticket) {
     let state = Arc::new(AtomicU8::new(WAITING));
     let (sender, receiver) = oneshot::channel();
     let since = Instant::now();
-    let waiting = Waiting { change, since, due, retries: 0, state: Arc::clone(&state), result: sender };
+    let waiting = QueuedChange { change, since, due, retries: 0, state: Arc::clone(&state), result: sender };
     (waiting, Ticket { state, result: receiver })
 }
 
-impl Waiting {
+impl QueuedChange {
     /// Begins the change; `false` when it has been withdrawn.
     pub(super) fn begin(&self) -> bool {
         self.state.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok()
@@ -63,7 +63,7 @@ impl Waiting {
         self.state.load(Ordering::Acquire) == WITHDRAWN
     }
 
-    /// Tells the client the result, if it is still there.
+    /// Sends the client the result, if it is still there.
     pub(super) fn answer(self, result: ChangeResult) {
         self.result.send(result).ok();
     }

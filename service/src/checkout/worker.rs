@@ -6,9 +6,9 @@ use std::time::Duration;
 use rand::RngExt as _;
 use tokio::time::Instant;
 
-use super::queue::{Limits, Queue};
+use super::queue::{Queue, QueueLimits};
 use crate::change::{Change, ChangeError};
-use crate::critical_section::{CriticalSection, Entered, Entry, Section};
+use crate::critical_section::{CriticalSection, Entered, Entry, OpenSection};
 use crate::lock::Lease;
 use crate::telemetry::CheckoutMetrics;
 
@@ -16,18 +16,18 @@ use crate::telemetry::CheckoutMetrics;
 const WAY: Duration = Duration::from_millis(1);
 
 /// What the workers of a replica share.
-pub(super) struct Shared {
+pub(super) struct WorkerContext {
     pub(super) section: CriticalSection,
     pub(super) metrics: CheckoutMetrics,
     /// How long one hold takes further batches while changes wait.
     pub(super) max_hold: Duration,
     /// For how long at most a hold waits for another change.
     pub(super) linger: Duration,
-    pub(super) limits: Limits,
+    pub(super) limits: QueueLimits,
 }
 
 /// Serves a queue until it is empty.
-pub(super) async fn work(queue: Arc<Queue>, shared: Arc<Shared>) {
+pub(super) async fn work(queue: Arc<Queue>, shared: Arc<WorkerContext>) {
     let leaving = Leaving(&queue);
     let mut begun = Instant::now();
     let mut last_release = Duration::ZERO;
@@ -65,9 +65,9 @@ pub(super) async fn work(queue: Arc<Queue>, shared: Arc<Shared>) {
     std::mem::forget(leaving);
 }
 
-/// Waits for the lock for as long as a change waits, and refuses meanwhile those that have waited for too long: the place
-/// in the lock's queue is kept for the others.
-async fn acquire(queue: &Queue, shared: &Shared) -> Option<(Entry, Lease)> {
+/// Waits for the lock for as long as a change waits, and refuses meanwhile those that have waited for too
+/// long: the place in the lock's queue is kept for the others.
+async fn acquire(queue: &Queue, shared: &WorkerContext) -> Option<(Entry, Lease)> {
     let lock_wait = shared.limits.lock_wait;
     let (mut begun, mut entry) = (Instant::now(), shared.section.begin(queue.sku()));
     while let Some(deadline) = queue.next_overdue(lock_wait) {
@@ -94,9 +94,14 @@ struct Served {
     pause: Option<Duration>,
 }
 
-/// Serves batches under one hold, until the queue is empty or the hold has lasted for long enough. The last release took
-/// `last_release`.
-async fn serve(queue: &Queue, shared: &Shared, section: &mut Section<'_>, last_release: Duration) -> Served {
+/// Serves batches under one hold, until the queue is empty or the hold has lasted for long enough. The last
+/// release took `last_release`.
+async fn serve(
+    queue: &Queue,
+    shared: &WorkerContext,
+    section: &mut OpenSection<'_>,
+    last_release: Duration,
+) -> Served {
     let hold_until = Instant::now() + shared.max_hold;
     let is_textbook = shared.limits.max_batch == 1;
     let mut served = Served { batches: 0, pause: None };

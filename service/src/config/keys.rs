@@ -9,7 +9,7 @@ use super::{Config, ConfigError, RedisSection, Sources, ZookeeperSection};
 
 /// A key of the configuration.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Key {
+pub struct ConfigKey {
     /// `section.key`.
     pub path: String,
     /// Its doc comment.
@@ -21,7 +21,7 @@ pub struct Key {
 }
 
 /// All keys that have one value, in the order of the struct.
-pub fn keys() -> Vec<Key> {
+pub fn keys() -> Vec<ConfigKey> {
     let generator = SchemaSettings::default().with(|s| s.inline_subschemas = true).into_generator();
     let schema = generator.into_root_schema_for::<Config>();
     let mut with_all_sections = Config::default();
@@ -34,7 +34,7 @@ pub fn keys() -> Vec<Key> {
     keys
 }
 
-fn collect(prefix: &str, schema: &Value, shown: &Value, defaults: Option<&Value>, keys: &mut Vec<Key>) {
+fn collect(prefix: &str, schema: &Value, shown: &Value, defaults: Option<&Value>, keys: &mut Vec<ConfigKey>) {
     let Some(properties) = schema["properties"].as_object() else { return };
     for (name, property) in properties {
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
@@ -46,7 +46,7 @@ fn collect(prefix: &str, schema: &Value, shown: &Value, defaults: Option<&Value>
             collect(&path, inner, shown, defaults, keys);
         } else if property["type"] != "array" {
             let help = property["description"].as_str().unwrap_or_default().split_whitespace();
-            keys.push(Key {
+            keys.push(ConfigKey {
                 path,
                 help: help.collect::<Vec<_>>().join(" "),
                 default: (!shown.is_null()).then(|| shown.to_string()),
@@ -109,8 +109,9 @@ impl Args for Sources {
 
 impl FromArgMatches for Sources {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given =
-            |key: Key| matches.get_one::<String>(&key.path).map(|value| (key.path.clone(), value.clone()));
+        let given = |key: ConfigKey| {
+            matches.get_one::<String>(&key.path).map(|value| (key.path.clone(), value.clone()))
+        };
         let refuse = |error: ConfigError| clap::Error::raw(clap::error::ErrorKind::InvalidUtf8, error);
         Ok(Self {
             file: matches.get_one("config").cloned(),

@@ -3,14 +3,15 @@
 /// The sections in which there are passwords.
 const SECTIONS: [&str; 4] = ["admin", "store", "lock.redis", "lock.zookeeper"];
 
-/// Whether it is not certain which part of a URL is the password: one with `/`, `?` or `#` has to be percent-encoded.
+/// Whether it is not certain which part of a URL is the password: one with `/`, `?` or `#` has to be
+/// percent-encoded.
 pub(crate) fn is_ambiguous(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.find(['/', '?', '#']).is_some_and(|end| rest[end..].contains('@'))
 }
 
-/// A URL without user, password and parameters. Where it is not certain which part is the password (one with `@`, `/`, `?` or
-/// `#` that is not percent-encoded), nothing but its scheme.
+/// A URL without user, password and parameters. Where it is not certain which part is the password (one with
+/// `@`, `/`, `?` or `#` that is not percent-encoded), nothing but its scheme.
 pub(crate) fn address_of(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "…".into() };
     let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -75,7 +76,8 @@ mod tests {
         assert_eq!(without_value("lock.redis", error), shown);
         assert_eq!(without_value("lock.redis.url", error), shown);
         assert_eq!(without_value("lock.rediss", error), error);
-        let error = "TOML parse error at line 2, column 7\n  |\n2 | url = \"postgres://shop:secret@db\n  |       ^\ninvalid basic string\n";
+        let error = "TOML parse error at line 2, column 7\n  |\n2 | url = \"postgres://shop:secret@db\n  \
+                     |       ^\ninvalid basic string\n";
         assert_eq!(without_quotation(error), "TOML parse error at line 2, column 7: invalid basic string");
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 pub(crate) use pool::{Connection, Pool};
-pub(crate) use session::Session;
+pub(crate) use session::SessionSettings;
 
-/// For how long a connection that nobody used is taken to be alive. A commit that is sent over a dead one has an unknown
-/// outcome, so this is short; under load, no connection is idle for as long.
+/// For how long a connection that was not used is taken to be alive. A commit that is sent over a dead one
+/// has an unknown outcome, so this is short; under load, no connection is idle for as long.
 pub(super) const FRESH: Duration = Duration::from_millis(5);
 
 /// How long a connection may take to say that it is alive.
@@ -27,8 +27,8 @@ pub(crate) fn is_definite(error: &sqlx::Error) -> bool {
     only_an_error && error.code().is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08"))
 }
 
-/// Whether a statement that the connection had prepared does not fit the tables any more: somebody has changed them. A new
-/// connection prepares it anew.
+/// Whether a statement that the connection had prepared does not fit the tables any more, since these were
+/// changed. A new connection prepares it anew.
 fn is_outdated(error: &sqlx::Error) -> bool {
     // feature_not_supported, "cached plan must not change result type"
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("0A000"))

@@ -29,7 +29,8 @@ pub(crate) fn options(store: &StoreSection) -> Result<SqliteConnectOptions, Conf
 }
 
 /// A pool that does not hand out a connection whose last transaction came to no end: a full disk makes SQLite
-/// roll back by itself, which leaves the connection's bookkeeping behind. It is replaced. Nor one to another file than this.
+/// roll back by itself, which leaves the connection's bookkeeping behind. It is replaced. Nor one to another
+/// file than this.
 pub(crate) fn pool(store: &StoreSection, file: &Arc<DatabaseFile>, connections: u32) -> SqlitePoolOptions {
     let file = Arc::clone(file);
     SqlitePoolOptions::new()

@@ -9,18 +9,17 @@ use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::docs::{AdminProblems, AuditProblems};
-use super::extract::{Admin, Json, Key, Segment};
+use super::docs::{AdminProblems, AuditProblems, SkuPath};
+use super::extract::{Admin, Json, KeyHeader, Segment};
 use super::problem::Failure;
-use super::{Shared, replayed};
+use super::{AppState, replayed};
 use crate::api::{
-    Adjustment, AdjustmentList, Audit, HoldRecord, LockCensus, LockHolder, Product, PutProduct, Restock,
+    Adjustment, AdjustmentList, Audit, HoldRecord, LockHolder, LockStatus, Product, PutProduct, Restock,
 };
 use crate::checkout::Put;
-use crate::lock::Mode;
 use crate::order::{ProductRequest, RestockRequest, Sku};
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(put_product))
         .routes(routes!(restock))
@@ -32,29 +31,35 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 
 /// Create a product, or reset it.
 ///
-/// On a product that exists this deletes its orders and sets a fresh stock, and needs `admin.allow_reset`. With an
-/// `Idempotency-Key`, it may be sent again whatever the first answer was: the orders that came since are not deleted.
+/// On a product that exists this deletes its orders and sets a fresh stock, and needs `admin.allow_reset`.
+/// With an `Idempotency-Key`, it may be sent again whatever the first answer was: the orders that came since
+/// are not deleted.
 #[utoipa::path(
-    put, path = "/v1/admin/products/{sku}", operation_id = "putProduct", tag = "admin", request_body = PutProduct, security(("admin" = [])),
+    put, path = "/v1/admin/products/{sku}", operation_id = "putProduct", tag = "admin",
+    request_body = PutProduct, security(("admin" = [])),
     params(
-        ("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product"),
-        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt, with which it may be sent again; a reset does not forget it"),
+        SkuPath,
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "The client's name for this attempt, with which it may be sent again; a reset does \
+                not forget it"),
     ),
     responses(
         (status = 200, body = Product, description = "The product is reset", headers(
-            ("Idempotent-Replayed" = Option<String>, description = "`true` when the same request was made before"),
+            ("Idempotent-Replayed" = Option<String>,
+                description = "`true` when the same request was made before"),
         )),
         (status = 201, body = Product, description = "The product is created", headers(
-            ("Idempotent-Replayed" = Option<String>, description = "`true` when the same request was made before"),
+            ("Idempotent-Replayed" = Option<String>,
+                description = "`true` when the same request was made before"),
         )),
         AdminProblems,
     ),
 )]
 async fn put_product(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
-    Key(key): Key,
+    KeyHeader(key): KeyHeader,
     Json(body): Json<PutProduct>,
 ) -> Result<impl IntoResponse, Failure> {
     let product = ProductRequest::parse(&sku, body, key).map_err(Failure::validation)?;
@@ -70,20 +75,24 @@ async fn put_product(
 ///
 /// With an `Idempotency-Key`, it may be sent again whatever the first answer was: the units are added once.
 #[utoipa::path(
-    post, path = "/v1/admin/products/{sku}/restock", operation_id = "restockProduct", tag = "admin", request_body = Restock, security(("admin" = [])),
+    post, path = "/v1/admin/products/{sku}/restock", operation_id = "restockProduct", tag = "admin",
+    request_body = Restock, security(("admin" = [])),
     params(
-        ("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product"),
-        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt, with which it may be sent again; a reset does not forget it"),
+        SkuPath,
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "The client's name for this attempt, with which it may be sent again; a reset does \
+                not forget it"),
     ),
     responses((status = 201, body = Adjustment, description = "The units are in stock", headers(
-        ("Idempotent-Replayed" = Option<String>, description = "`true` when the same request was made before"),
+        ("Idempotent-Replayed" = Option<String>,
+                description = "`true` when the same request was made before"),
     )), AdminProblems),
 )]
 async fn restock(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
-    Key(key): Key,
+    KeyHeader(key): KeyHeader,
     Json(body): Json<Restock>,
 ) -> Result<impl IntoResponse, Failure> {
     let restock = RestockRequest::parse(&sku, body, key).map_err(Failure::validation)?;
@@ -91,15 +100,19 @@ async fn restock(
     Ok((StatusCode::CREATED, replayed(restocked.replayed), Body(restocked.value)))
 }
 
-/// Look at a product's books.
+/// Audit a product.
 #[utoipa::path(
-    get, path = "/v1/admin/products/{sku}/audit", operation_id = "auditProduct", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
-    responses((status = 200, body = Audit, description = "The books, read in one transaction"), AuditProblems),
+    get, path = "/v1/admin/products/{sku}/audit", operation_id = "auditProduct", tag = "admin",
+    security(("admin" = [])),
+    params(SkuPath),
+    responses(
+        (status = 200, body = Audit, description = "The audit, read in one transaction"),
+        AuditProblems,
+    ),
 )]
 async fn audit(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
 ) -> Result<Body<Audit>, Failure> {
     let sku = parse(&sku)?;
@@ -108,13 +121,17 @@ async fn audit(
 
 /// List a product's restocks and cancellations.
 #[utoipa::path(
-    get, path = "/v1/admin/products/{sku}/adjustments", operation_id = "listAdjustments", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
-    responses((status = 200, body = AdjustmentList, description = "The adjustments, by version"), AuditProblems),
+    get, path = "/v1/admin/products/{sku}/adjustments", operation_id = "listAdjustments", tag = "admin",
+    security(("admin" = [])),
+    params(SkuPath),
+    responses(
+        (status = 200, body = AdjustmentList, description = "The adjustments, by version"),
+        AuditProblems,
+    ),
 )]
 async fn adjustments(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
 ) -> Result<Body<AdjustmentList>, Failure> {
     let sku = find(&shared, &sku).await?;
@@ -123,45 +140,49 @@ async fn adjustments(
 
 /// See who has a product's lock and how many wait for it.
 #[utoipa::path(
-    get, path = "/v1/admin/products/{sku}/lock", operation_id = "getLock", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
-    responses((status = 200, body = LockCensus, description = "As far as this replica's lock can see"), AuditProblems),
+    get, path = "/v1/admin/products/{sku}/lock", operation_id = "getLock", tag = "admin",
+    security(("admin" = [])),
+    params(SkuPath),
+    responses(
+        (status = 200, body = LockStatus, description = "As far as this replica's lock can see"),
+        AuditProblems,
+    ),
 )]
 async fn lock(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
-) -> Result<Body<LockCensus>, Failure> {
-    let census = shared.lock.census(parse(&sku)?.as_str()).await?;
-    let mode = |mode| if mode == Mode::Shared { "shared" } else { "exclusive" };
-    let holders = census.holders.into_iter().map(|holder| LockHolder {
-        mode: mode(holder.mode).into(),
+) -> Result<Body<LockStatus>, Failure> {
+    let state = shared.lock.state(parse(&sku)?.as_str()).await?;
+    let holders = state.holders.into_iter().map(|holder| LockHolder {
+        mode: holder.mode.name().into(),
         fencing_token: holder.token.map(|token| token.0),
         replica: holder.replica,
         expired: holder.expired,
     });
-    Ok(Body(LockCensus { holders: holders.collect(), waiting: census.waiting }))
+    Ok(Body(LockStatus { holders: holders.collect(), waiting: state.waiting }))
 }
 
 /// See this replica's latest exclusive holds of a product's lock.
 ///
-/// Holds are recorded for the latest `checkout.holds_kept` that ended, and all that last. With the records of all
-/// replicas on a host it can be checked that no two holds overlapped.
+/// Holds are recorded for the latest `checkout.holds_kept` that ended, and all that last. With the records of
+/// all replicas on a host it can be checked that no two holds overlapped.
 #[utoipa::path(
-    get, path = "/v1/admin/products/{sku}/holds", operation_id = "listHolds", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
+    get, path = "/v1/admin/products/{sku}/holds", operation_id = "listHolds", tag = "admin",
+    security(("admin" = [])),
+    params(SkuPath),
     responses((status = 200, body = HoldRecord, description = "The holds, oldest first"), AuditProblems),
 )]
 async fn holds(
     _: Admin,
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
 ) -> Result<Body<HoldRecord>, Failure> {
     let sku = find(&shared, &sku).await?;
     Ok(Body(shared.checkout.holds().of(&sku)))
 }
 
-async fn find(shared: &Shared, sku: &str) -> Result<Sku, Failure> {
+async fn find(shared: &AppState, sku: &str) -> Result<Sku, Failure> {
     let sku = parse(sku)?;
     let product = shared.store.product(&sku).await?;
     product.map(|_| sku.clone()).ok_or_else(|| Failure::no_such_product(sku.as_str()))

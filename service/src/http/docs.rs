@@ -7,7 +7,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder, Responses,
 };
-use utoipa::{IntoResponses, Modify, OpenApi};
+use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::PROBLEM_JSON;
@@ -17,18 +17,19 @@ use crate::api::{Problem, StockRead};
 #[openapi(
     info(
         title = "StockLock order service",
-        description = "Sells the stock of a product under a locking strategy that is chosen in the configuration.\n\n\
-            Errors are problem documents (RFC 9457). Where something was to be changed, `outcome` says whether it \
-            may have been: `not_executed` or `unknown`.",
+        description = "Sells the stock of a product under a locking strategy that is chosen in the \
+            configuration.\n\n\
+            Errors are problem documents (RFC 9457). Where something was to be changed, `outcome` says \
+            whether it may have been: `not_executed` or `unknown`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(Problem, StockRead)),
     modifiers(&BearerToken),
     tags(
-        (name = "orders", description = "Buy"),
-        (name = "products", description = "Look"),
+        (name = "orders", description = "Place, read and cancel orders"),
+        (name = "products", description = "Read products and their stock"),
         (name = "admin", description = "Change products; with the bearer token of `admin.token`"),
-        (name = "operation", description = "Watch"),
+        (name = "operation", description = "Health, metrics and what a replica is"),
     ),
 )]
 struct Description;
@@ -60,6 +61,16 @@ pub fn openapi_yaml() -> String {
     super::routes().into_openapi().to_yaml().expect("the description can be written as YAML")
 }
 
+/// The product in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code, reason = "it is for the description; the handlers parse the path by themselves")]
+pub(super) struct SkuPath {
+    /// The product
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    sku: String,
+}
+
 /// The problems that any request may meet, and those in `STATUSES`.
 fn problems(statuses: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
     let always = [("400", "The request cannot be read: `malformed`")];
@@ -86,7 +97,8 @@ const CHANGE: [(&str, &str); 3] = [
     ),
     (
         "504",
-        "It is not known what was written: `outcome-unknown`. With an idempotency key, send it again with the same",
+        "It is not known what was written: `outcome-unknown`. With an idempotency key, send it again with \
+         the same",
     ),
 ];
 
@@ -127,7 +139,7 @@ impl IntoResponses for AdminProblems {
     }
 }
 
-/// What a look at the books of a product may meet.
+/// What the audit of a product may meet.
 pub(super) struct AuditProblems;
 
 impl IntoResponses for AuditProblems {

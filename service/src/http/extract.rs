@@ -11,7 +11,7 @@ use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 use tokio::time::timeout;
 
-use super::Shared;
+use super::AppState;
 use super::problem::Failure;
 use crate::api::{self, FieldError, as_integer};
 use crate::order::IdempotencyKey;
@@ -53,10 +53,10 @@ impl Wire for api::Restock {
     const FIELDS: &'static [(&'static str, Kind)] = &[("quantity", Kind::Integer), ("reason", Kind::Text)];
 }
 
-impl<T: Wire> FromRequest<Arc<Shared>> for Json<T> {
+impl<T: Wire> FromRequest<Arc<AppState>> for Json<T> {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Failure> {
+    async fn from_request(request: Request, shared: &Arc<AppState>) -> Result<Self, Failure> {
         let json = is_json(request.headers());
         let body = timeout(shared.request_timeout, read(request)).await.map_err(|_| {
             let title = "The request's body did not arrive in time";
@@ -161,9 +161,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 }
 
 /// The header `Idempotency-Key`, if it was sent.
-pub struct Key(pub Option<Result<IdempotencyKey, String>>);
+pub struct KeyHeader(pub Option<Result<IdempotencyKey, String>>);
 
-impl<S: Send + Sync> FromRequestParts<S> for Key {
+impl<S: Send + Sync> FromRequestParts<S> for KeyHeader {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
@@ -177,10 +177,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
 /// The right to change products.
 pub struct Admin;
 
-impl FromRequestParts<Arc<Shared>> for Admin {
+impl FromRequestParts<Arc<AppState>> for Admin {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<AppState>) -> Result<Self, Failure> {
         let token = shared.admin.token.reveal();
         if token.is_empty() {
             let title = "Admin calls are forbidden";

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Shared;
+use super::AppState;
 use super::problem::Failure;
 use crate::api::{Health, Info, Problem};
 use crate::change::ChangeError;
@@ -19,7 +19,7 @@ use crate::change::ChangeError;
 /// How long the dependencies have to answer.
 const READY_WITHIN: Duration = Duration::from_secs(1);
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(livez))
         .routes(routes!(readyz))
@@ -41,10 +41,11 @@ async fn livez() -> Json<Health> {
     get, path = "/readyz", operation_id = "getReadyz", tag = "operation",
     responses(
         (status = 200, body = Health, description = "Orders can be taken"),
-        (status = 503, body = Problem, content_type = "application/problem+json", description = "`dependency-down`, which names the dependency, or `shutting-down`"),
+        (status = 503, body = Problem, content_type = "application/problem+json",
+            description = "`dependency-down`, which names the dependency, or `shutting-down`"),
     ),
 )]
-async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Failure> {
+async fn readyz(State(shared): State<Arc<AppState>>) -> Result<Json<Health>, Failure> {
     if shared.stopping.is_cancelled() {
         return Err(ChangeError::ShuttingDown.into());
     }
@@ -59,9 +60,12 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Failu
 /// Show the metrics, for Prometheus.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "getMetrics", tag = "operation",
-    responses((status = 200, body = String, content_type = "application/openmetrics-text", description = "The metrics")),
+    responses(
+        (status = 200, body = String, content_type = "application/openmetrics-text",
+            description = "The metrics"),
+    ),
 )]
-async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+async fn metrics(State(shared): State<Arc<AppState>>) -> impl IntoResponse {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, content_type)], shared.metrics.encode())
 }
@@ -71,7 +75,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     get, path = "/v1/info", operation_id = "getInfo", tag = "operation",
     responses((status = 200, body = Info, description = "What this replica is")),
 )]
-async fn info(State(shared): State<Arc<Shared>>) -> Json<Info> {
+async fn info(State(shared): State<Arc<AppState>>) -> Json<Info> {
     // A lease is what the backend grants, and may be another after it was away.
     let lease = shared.lock.lease().map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
     Json(Info { lease_ms: lease, ..shared.info.clone() })

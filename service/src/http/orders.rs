@@ -11,9 +11,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::Shared;
+use super::AppState;
 use super::docs::{CancelProblems, OrderProblems, ReadProblems};
-use super::extract::{Json, Key, Params, Segment};
+use super::extract::{Json, KeyHeader, Params, Segment};
 use super::problem::Failure;
 use super::replayed;
 use crate::api::{FieldError, NewOrder, Order, OrderPage, OrderQuery};
@@ -22,18 +22,24 @@ use crate::order::{OrderRequest, Sku};
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1000;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(place, list)).routes(routes!(show)).routes(routes!(cancel))
 }
 
 /// Place an order.
 ///
 /// First come, first served, as far as the stock goes. With an `Idempotency-Key`, the order may be sent again
-/// whatever the first answer was: it is made once, and once it is made, a repetition is answered as the first time, also when
-/// it has been cancelled since. A refusal is not kept: sent again, the order is decided anew.
+/// whatever the first answer was: it is placed once, and once it is placed, a repetition is answered as the
+/// first time, also when it has been cancelled since. A refusal is not kept: sent again, the order is decided
+/// anew.
 #[utoipa::path(
     post, path = "/v1/orders", operation_id = "placeOrder", tag = "orders", request_body = NewOrder,
-    params(("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt: 1 to 255 visible ASCII characters. All clients share the names, so take random ones (UUIDs); a product that is reset forgets those of its orders")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "The client's name for this attempt: 1 to 255 visible ASCII characters. All \
+                clients share the names, so take random ones (UUIDs); a product that is reset forgets those \
+                of its orders"),
+    ),
     responses(
         (status = 201, body = Order, description = "The order is in the database", headers(
             ("Location" = String, description = "The order's address"),
@@ -46,8 +52,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     ),
 )]
 async fn place(
-    State(shared): State<Arc<Shared>>,
-    Key(key): Key,
+    State(shared): State<Arc<AppState>>,
+    KeyHeader(key): KeyHeader,
     Json(body): Json<NewOrder>,
 ) -> Result<impl IntoResponse, Failure> {
     let order = OrderRequest::parse(body, key).map_err(Failure::validation)?;
@@ -67,11 +73,11 @@ async fn place(
     responses((status = 200, body = OrderPage, description = "A page of orders"), ReadProblems),
 )]
 async fn list(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Params(query): Params<OrderQuery>,
 ) -> Result<Body<OrderPage>, Failure> {
     let page = Page::parse(&query).map_err(Failure::validation)?;
-    // One more than asked for tells whether there is a next page.
+    // One more than asked for says whether there is a next page.
     let mut orders = shared.store.orders(page.sku.as_ref(), page.after, page.limit + 1).await?;
     let more = orders.len() > page.limit as usize;
     orders.truncate(page.limit as usize);
@@ -85,7 +91,7 @@ async fn list(
     params(("id" = Uuid, Path, description = "The order")),
     responses((status = 200, body = Order, description = "The order"), ReadProblems),
 )]
-async fn show(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result<Body<Order>, Failure> {
+async fn show(State(shared): State<Arc<AppState>>, Segment(id): Segment) -> Result<Body<Order>, Failure> {
     let id = order_id(&id)?;
     let order = shared.store.order(id).await?;
     order.map(Body).ok_or_else(|| crate::change::ChangeError::NoSuchOrder(id).into())
@@ -93,22 +99,24 @@ async fn show(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result
 
 /// Cancel an order.
 ///
-/// Its units are back in stock. A second time, it is answered with `not-cancellable`, unless the `Idempotency-Key` is the
-/// same: then as the first time.
+/// Its units are back in stock. A second time, it is answered with `not-cancellable`, unless the
+/// `Idempotency-Key` is the same: then as the first time.
 #[utoipa::path(
     post, path = "/v1/orders/{id}/cancel", operation_id = "cancelOrder", tag = "orders",
     params(
         ("id" = Uuid, Path, description = "The order"),
-        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "The client's name for this attempt, with which it may be sent again"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "The client's name for this attempt, with which it may be sent again"),
     ),
     responses((status = 200, body = Order, description = "The order is cancelled", headers(
-        ("Idempotent-Replayed" = Option<String>, description = "`true` when it was cancelled by the same request before"),
+        ("Idempotent-Replayed" = Option<String>,
+            description = "`true` when it was cancelled by the same request before"),
     )), CancelProblems),
 )]
 async fn cancel(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(id): Segment,
-    Key(key): Key,
+    KeyHeader(key): KeyHeader,
 ) -> Result<impl IntoResponse, Failure> {
     let key = key.transpose().map_err(|detail| Failure::field("Idempotency-Key", detail))?;
     let cancelled = shared.checkout.cancel(order_id(&id)?, key).await?;

@@ -9,15 +9,15 @@ use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Shared;
-use super::docs::ReadProblems;
+use super::AppState;
+use super::docs::{ReadProblems, SkuPath};
 use super::extract::{Params, Segment};
 use super::problem::Failure;
 use crate::api::{Product, ProductList, Stock, StockQuery, StockRead};
 use crate::lock::Mode;
 use crate::order::Sku;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(stock))
 }
 
@@ -26,31 +26,32 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     get, path = "/v1/products", operation_id = "listProducts", tag = "products",
     responses((status = 200, body = ProductList, description = "All products, by SKU"), ReadProblems),
 )]
-async fn list(State(shared): State<Arc<Shared>>) -> Result<Body<ProductList>, Failure> {
+async fn list(State(shared): State<Arc<AppState>>) -> Result<Body<ProductList>, Failure> {
     Ok(Body(ProductList { products: shared.store.products().await? }))
 }
 
 /// Show a product.
 #[utoipa::path(
     get, path = "/v1/products/{sku}", operation_id = "getProduct", tag = "products",
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product")),
+    params(SkuPath),
     responses((status = 200, body = Product, description = "The product"), ReadProblems),
 )]
-async fn show(State(shared): State<Arc<Shared>>, Segment(sku): Segment) -> Result<Body<Product>, Failure> {
+async fn show(State(shared): State<Arc<AppState>>, Segment(sku): Segment) -> Result<Body<Product>, Failure> {
     Ok(Body(find(&shared, &sku).await?))
 }
 
 /// Read a product's stock.
 ///
-/// `latest` is the last committed value. `locked` waits until it has the product's lock in shared mode: beside
-/// other readers, never beside a writer. Under the strategies none, row and optimistic there is no lock to take.
+/// `latest` is the last committed value. `locked` waits until it has the product's lock in shared mode:
+/// concurrently with other readers, never with a writer. Under the strategies none, row and optimistic there
+/// is no lock to take.
 #[utoipa::path(
     get, path = "/v1/products/{sku}/stock", operation_id = "getStock", tag = "products",
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description = "The product"), StockQuery),
+    params(SkuPath, StockQuery),
     responses((status = 200, body = Stock, description = "The stock"), ReadProblems),
 )]
 async fn stock(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
     Params(query): Params<StockQuery>,
 ) -> Result<Body<Stock>, Failure> {
@@ -59,7 +60,7 @@ async fn stock(
         Some("locked") => StockRead::Locked,
         Some(_) => return Err(Failure::field("read", "must be latest or locked")),
     };
-    // Found before it is locked: nobody can make locks for products that do not exist.
+    // Found before it is locked: no request creates locks for products that do not exist.
     let mut as_of = Timestamp::now();
     let mut product = find(&shared, &sku).await?;
     if read == StockRead::Locked {
@@ -75,7 +76,7 @@ async fn stock(
     Ok(Body(Stock { sku, stock, version, as_of }))
 }
 
-async fn find(shared: &Shared, sku: &str) -> Result<Product, Failure> {
+async fn find(shared: &AppState, sku: &str) -> Result<Product, Failure> {
     let sku = Sku::parse(sku).map_err(|detail| Failure::field("sku", detail))?;
     shared.store.product(&sku).await?.ok_or_else(|| Failure::no_such_product(sku.as_str()))
 }

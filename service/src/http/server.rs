@@ -1,5 +1,5 @@
-//! The connection loop under the router: bounded heads, bounded silence, and a stop that lets work in hand
-//! be finished.
+//! The connection loop under the router: bounded request heads, bounded idle time, and a stop that lets
+//! requests in flight be finished.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Accepts connections until `stop`, and answers what they send through `router`. Returns what has to be
-/// [shut down](GracefulShutdown::shutdown) to let the requests in hand be finished.
+/// [shut down](GracefulShutdown::shutdown) to let the requests in flight be finished.
 pub async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) -> GracefulShutdown {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 * 1024);

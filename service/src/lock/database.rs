@@ -2,13 +2,13 @@
 //!
 //! - The record's identity, never used twice, is the fencing token.
 //! - A record has an expiry by the **database's** clock, which its holder renews; an expired one is taken
-//!   over in the transaction that finds it expired. With `lease = "never"` it stays until it is deleted; its holder
-//!   looks every second whether it is there.
+//!   over in the transaction that finds it expired. With `lease = "never"` it stays until it is deleted; its
+//!   holder checks every second whether it is there.
 //! - Those who wait queue with tickets: first come first served, readers together, and a newcomer does not
 //!   pass those who wait. A ticket lapses a second after its waiter stopped refreshing it, so a dead waiter
-//!   holds nobody up for long.
-//! - What many ask for at the same time goes in one statement: claims of many keys are inserted together, and so are
-//!   they deleted and renewed. Each has its own outcome.
+//!   holds up no other for long.
+//! - What many ask for at the same time goes in one statement: claims of many keys are inserted together, and
+//!   so are they deleted and renewed. Each has its own outcome.
 
 mod postgres;
 mod sqlite;
@@ -20,29 +20,40 @@ use async_trait::async_trait;
 use prometheus_client::metrics::counter::Counter;
 
 use super::leased::{Attempt, Backend, BackendError, Claim, LeasedLock, Step, Wakeups};
-use super::{Acquire, Census, FencingToken, Holder, Lock, LockError, Mode, Note};
-use crate::combine::{FlightLost, Limits, Requests};
+use super::{Acquire, FencingToken, Holder, Lock, LockError, LockState, Mode, Note};
+use crate::combine::{FlightLimits, FlightLost, Requests};
 use crate::config::{ConfigError, LeaseTime, StoreSection, StrategyName};
 use crate::db::DatabaseKind;
 use crate::telemetry::{LockMetrics, Metrics};
 
-/// A lock in a table of the store's database.
+/// Connects to the lock table in the store's database, whose migrations must have been run.
+pub(super) async fn connect(
+    store: &StoreSection,
+    lease: LeaseTime,
+    holder: &str,
+    metrics: &LockMetrics,
+) -> Result<LeasedLock, LockError> {
+    let (table, wakeups) = open(store).await?;
+    Ok(leased_lock(table, wakeups, lease, holder, metrics))
+}
+
+/// The lock of [`connect`] together with the records of all holders, for an operator.
 pub struct DatabaseLock {
     lock: LeasedLock,
     table: Arc<dyn LockTable>,
 }
 
-/// The statements of the lock table, in one database's dialect, each for many claims. Times are by that database's
-/// clock.
+/// The statements of the lock table, in one database's dialect, each for many claims. Times are by that
+/// database's clock.
 #[async_trait]
 trait LockTable: Send + Sync {
-    /// Inserts the records of those whose turn it is, and takes over what has expired. Each of the others has a ticket
-    /// afterwards: a new one, or the one that it had. Returns the token of each record. `step` is [`Step::First`] when
-    /// none of them has a ticket yet.
+    /// Inserts the records of those whose turn it is, and takes over what has expired. Each of the others has
+    /// a ticket afterwards: a new one, or the one that it had. Returns the token of each record. `step` is
+    /// [`Step::First`] when none of them has a ticket yet.
     async fn insert(&self, claims: &[Arc<Claim>], step: Step) -> Result<Vec<Option<Taken>>, sqlx::Error>;
 
     /// Says where a waiting claim stands, and changes nothing. Only where that is cheaper than to insert.
-    async fn look(&self, _claim: &Claim) -> Result<Outlook, sqlx::Error> {
+    async fn outlook(&self, _claim: &Claim) -> Result<Outlook, sqlx::Error> {
         Ok(Outlook::Insert)
     }
 
@@ -62,7 +73,7 @@ trait LockTable: Send + Sync {
         (self.delete(given).await, self.insert(asked, step).await)
     }
 
-    /// All records.
+    /// All records, of every key, expired ones too; by their tokens.
     async fn holders(&self) -> Result<Vec<Holder>, sqlx::Error>;
 
     /// Deletes a record, whoever has it.
@@ -71,7 +82,7 @@ trait LockTable: Send + Sync {
     /// How many claims on a key wait.
     async fn waiters(&self, key: &str) -> Result<u64, sqlx::Error>;
 
-    /// How long to wait before looking again, with so many ahead. Jittered, so that those who wait do not look in
+    /// How long to wait before the next attempt, with so many ahead. Jittered, so that waiters do not poll in
     /// step.
     fn pause(&self, ahead: u32) -> Duration;
 
@@ -81,7 +92,7 @@ trait LockTable: Send + Sync {
     /// How long the server may go on with a statement whose connection is broken.
     fn late_write_window(&self) -> Duration;
 
-    /// Ends all connections.
+    /// Ends all connections; what is asked afterwards fails.
     async fn close(&self);
 }
 
@@ -89,7 +100,7 @@ trait LockTable: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Taken {
     token: FencingToken,
-    /// What the table tells about what is locked.
+    /// What the table says about what is locked.
     note: Option<Note>,
 }
 
@@ -105,35 +116,19 @@ enum Outlook {
 impl DatabaseLock {
     /// Connects to the lock table in the store's database, whose migrations must have been run.
     pub async fn connect(store: &StoreSection, lease: LeaseTime, holder: &str) -> Result<Self, LockError> {
-        Self::measured(store, lease, holder, &Metrics::new(StrategyName::Database).lock).await
+        let (table, wakeups) = open(store).await?;
+        let metrics = Metrics::new(StrategyName::Database).lock;
+        let lock = leased_lock(Arc::clone(&table), wakeups, lease, holder, &metrics);
+        Ok(Self { lock, table })
     }
 
-    pub(super) async fn measured(
-        store: &StoreSection,
-        lease: LeaseTime,
-        holder: &str,
-        metrics: &LockMetrics,
-    ) -> Result<Self, LockError> {
-        let wakeups = Arc::new(Wakeups::default());
-        let table: Arc<dyn LockTable> = match DatabaseKind::of(store)? {
-            DatabaseKind::Sqlite => {
-                Arc::new(sqlite::SqliteTable::connect(store, Arc::clone(&wakeups)).await?)
-            }
-            DatabaseKind::Postgres => {
-                Arc::new(postgres::PostgresTable::connect(store, Arc::clone(&wakeups))?)
-            }
-        };
-        let backend = Table::new(Arc::clone(&table), wakeups, metrics.round_trips.clone());
-        Ok(Self { lock: LeasedLock::new(Arc::new(backend), lease, true, holder, metrics), table })
-    }
-
-    /// All records, for an operator.
+    /// All records, of every key, expired ones too; by their tokens.
     pub async fn holders(&self) -> Result<Vec<Holder>, LockError> {
         self.table.holders().await.map_err(unavailable)
     }
 
-    /// Deletes a record whose holder is known to be dead; answers whether there was one. For an operator: the
-    /// holder, if it lives, finds at its next renewal that it has lost the lock.
+    /// Deletes a record whose holder is known to be dead; returns whether there was one. The holder, if it
+    /// lives, finds at its next renewal that it has lost the lock.
     pub async fn delete_record(&self, token: FencingToken) -> Result<bool, LockError> {
         self.table.delete_record(token).await.map_err(unavailable)
     }
@@ -153,8 +148,8 @@ impl Lock for DatabaseLock {
         self.lock.ping().await
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
-        self.lock.census(key).await
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
+        self.lock.state(key).await
     }
 
     async fn shutdown(&self) {
@@ -162,19 +157,40 @@ impl Lock for DatabaseLock {
     }
 }
 
-/// How many claims one statement is for. One of them at a time, from each of many replicas, fits into the server's table of
-/// locks.
+/// Opens the table, and says what it announces releases to.
+async fn open(store: &StoreSection) -> Result<(Arc<dyn LockTable>, Arc<Wakeups>), LockError> {
+    let wakeups = Arc::new(Wakeups::default());
+    let table: Arc<dyn LockTable> = match DatabaseKind::of(store)? {
+        DatabaseKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store, Arc::clone(&wakeups)).await?),
+        DatabaseKind::Postgres => Arc::new(postgres::PostgresTable::connect(store, Arc::clone(&wakeups))?),
+    };
+    Ok((table, wakeups))
+}
+
+fn leased_lock(
+    table: Arc<dyn LockTable>,
+    wakeups: Arc<Wakeups>,
+    lease: LeaseTime,
+    holder: &str,
+    metrics: &LockMetrics,
+) -> LeasedLock {
+    let backend = Table::new(table, wakeups, metrics.round_trips.clone());
+    LeasedLock::new(Arc::new(backend), lease, true, holder, metrics)
+}
+
+/// How many claims one statement is for. One of them at a time, from each of many replicas, fits into the
+/// server's table of locks.
 const MOST_CLAIMS: usize = 128;
 
 /// A lock table as a backend: what many claims ask for at the same time is combined into few statements.
 struct Table {
-    asked: Asked,
+    asked: CountedTable,
     wakeups: Arc<Wakeups>,
-    jobs: Requests<Job, Result<Done, BackendError>, BackendError>,
+    jobs: Requests<TableJob, Result<TableJobDone, BackendError>, BackendError>,
 }
 
 /// What the table is asked for, together with others.
-enum Job {
+enum TableJob {
     /// To insert the claim's record, or to see to it that it has a ticket.
     Insert(Arc<Claim>, Step),
     /// To delete the claim's record, or its ticket.
@@ -182,14 +198,14 @@ enum Job {
 }
 
 /// What came of a job.
-enum Done {
+enum TableJobDone {
     Attempted(Attempt),
     Deleted,
 }
 
 /// A lock table that is counted.
 #[derive(Clone)]
-struct Asked {
+struct CountedTable {
     table: Arc<dyn LockTable>,
     /// How many operations the table was asked for; on PostgreSQL, each is one statement.
     round_trips: Counter,
@@ -197,9 +213,9 @@ struct Asked {
 
 impl Table {
     fn new(table: Arc<dyn LockTable>, wakeups: Arc<Wakeups>, round_trips: Counter) -> Self {
-        let asked = Asked { table, round_trips };
+        let asked = CountedTable { table, round_trips };
         let flying = asked.clone();
-        let jobs = Requests::new(Limits { flights: 1, jobs: MOST_CLAIMS }, move |jobs| {
+        let jobs = Requests::new(FlightLimits { flights: 1, jobs: MOST_CLAIMS }, move |jobs| {
             let asked = flying.clone();
             async move { Ok(asked.carry_out(jobs).await) }
         });
@@ -207,7 +223,7 @@ impl Table {
     }
 }
 
-impl Asked {
+impl CountedTable {
     /// The table, to be asked for one operation.
     fn once(&self) -> &dyn LockTable {
         self.round_trips.inc();
@@ -220,12 +236,12 @@ impl Asked {
     }
 
     /// Carries jobs out together: one result for each, in their order.
-    async fn carry_out(&self, jobs: Vec<Job>) -> Vec<Result<Done, BackendError>> {
+    async fn carry_out(&self, jobs: Vec<TableJob>) -> Vec<Result<TableJobDone, BackendError>> {
         let (mut given, mut asked, mut step) = (Vec::new(), Vec::new(), Step::First);
         for job in &jobs {
             match job {
-                Job::Delete(claim) => given.push(Arc::clone(claim)),
-                Job::Insert(claim, its_step) => {
+                TableJob::Delete(claim) => given.push(Arc::clone(claim)),
+                TableJob::Insert(claim, its_step) => {
                     asked.push(Arc::clone(claim));
                     if *its_step == Step::Again {
                         step = Step::Again;
@@ -250,9 +266,9 @@ impl Asked {
         };
         let deleted = deleted.map_err(|error| self.error(error));
         let mut attempts = attempts.into_iter();
-        let done = |job: &Job| match job {
-            Job::Delete(_) => deleted.clone().map(|()| Done::Deleted),
-            Job::Insert(..) => attempts.next().expect("one for each").map(Done::Attempted),
+        let done = |job: &TableJob| match job {
+            TableJob::Delete(_) => deleted.clone().map(|()| TableJobDone::Deleted),
+            TableJob::Insert(..) => attempts.next().expect("one for each").map(TableJobDone::Attempted),
         };
         jobs.iter().map(done).collect()
     }
@@ -263,13 +279,13 @@ impl Backend for Table {
     async fn attempt(self: Arc<Self>, claim: Arc<Claim>, step: Step) -> Result<Attempt, BackendError> {
         if step == Step::Again
             && let Outlook::Wait { ahead } =
-                self.asked.table.look(&claim).await.map_err(|e| self.asked.error(e))?
+                self.asked.table.outlook(&claim).await.map_err(|e| self.asked.error(e))?
         {
             return Ok(Attempt::Waits { ahead });
         }
-        match self.jobs.submit(Job::Insert(claim, step)).await?? {
-            Done::Attempted(attempt) => Ok(attempt),
-            Done::Deleted => unreachable!("an insertion deletes nothing"),
+        match self.jobs.submit(TableJob::Insert(claim, step)).await?? {
+            TableJobDone::Attempted(attempt) => Ok(attempt),
+            TableJobDone::Deleted => unreachable!("an insertion deletes nothing"),
         }
     }
 
@@ -285,16 +301,16 @@ impl Backend for Table {
     }
 
     async fn release(&self, claim: &Arc<Claim>, _: Option<&str>) -> Result<(), BackendError> {
-        self.jobs.submit(Job::Delete(Arc::clone(claim))).await?.map(drop)
+        self.jobs.submit(TableJob::Delete(Arc::clone(claim))).await?.map(drop)
     }
 
-    async fn census(&self, key: &str) -> Result<Census, BackendError> {
-        let census = async {
+    async fn state(&self, key: &str) -> Result<LockState, BackendError> {
+        let state = async {
             let mut holders = self.asked.once().holders().await?;
             holders.retain(|holder| holder.key == key);
-            Ok(Census { holders, waiting: self.asked.once().waiters(key).await? })
+            Ok(LockState { holders, waiting: self.asked.once().waiters(key).await? })
         };
-        census.await.map_err(|error| self.asked.error(error))
+        state.await.map_err(|error| self.asked.error(error))
     }
 
     async fn ping(&self) -> Result<(), BackendError> {
@@ -330,13 +346,6 @@ impl From<FlightLost> for BackendError {
 
 /// What the lock table is called in errors.
 const NAME: &str = "lock table";
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Exclusive => "exclusive",
-        Mode::Shared => "shared",
-    }
-}
 
 fn mode_from(name: &str) -> Mode {
     if name == "shared" { Mode::Shared } else { Mode::Exclusive }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Acquire, Census, Hold, Lock, LockError, Mode, Note, Validity, Waited};
+use super::{Acquire, Hold, Lock, LockError, LockState, Mode, Note, Validity, Waited};
 use crate::telemetry::LockMetrics;
 
 /// A wrapper that measures any lock.
@@ -16,7 +16,7 @@ pub struct InstrumentedLock {
 }
 
 impl InstrumentedLock {
-    /// Measures `inner`.
+    /// A lock like `inner` that counts into `metrics`.
     pub fn new(inner: Arc<dyn Lock>, metrics: LockMetrics) -> Self {
         Self { inner, metrics }
     }
@@ -37,8 +37,8 @@ impl Lock for InstrumentedLock {
         self.inner.ping().await
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
-        self.inner.census(key).await
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
+        self.inner.state(key).await
     }
 
     async fn shutdown(&self) {

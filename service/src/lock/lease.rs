@@ -4,6 +4,7 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -38,8 +39,8 @@ struct Inner {
 /// What a lock keeps for a lease. Its drop must release in the background, or leave it to the expiry.
 #[async_trait]
 pub trait Hold: Send + Sync {
-    /// Gives the lock back; returns when that is done or handed to somebody who will see to it.
-    /// The next exclusive holder gets the note, where the lock has notes and nobody else has had it in between.
+    /// Gives the lock back; returns when that is done or left to the releaser.
+    /// The next exclusive holder gets the note, where the lock has notes and no other holder came in between.
     async fn release(self: Box<Self>, note: Option<Note>);
 }
 
@@ -74,20 +75,20 @@ impl Lease {
         self.inner.token
     }
 
-    /// A number that has grown by exactly one since the last exclusive lease of the key, where the lock has such a
-    /// number: two leases whose numbers follow each other had no other between them.
+    /// A number that has grown by exactly one since the last exclusive lease of the key, where the lock has
+    /// such a number: two leases whose numbers follow each other had no other between them.
     pub fn sequence(&self) -> Option<i64> {
         self.inner.sequence
     }
 
-    /// What is noted about what the lock protects, where the lock has notes: as it was after the last exclusive holder,
-    /// or later.
+    /// What is noted about what the lock protects, where the lock has notes: as it was after the last
+    /// exclusive holder, or later.
     pub fn note(&self) -> Option<&str> {
         self.inner.note.as_deref()
     }
 
-    /// Whether others had the lock, or stood before this one, when it was asked for, as far as is known: they will want it
-    /// again.
+    /// Whether others had the lock, or stood before this one, when it was asked for, as far as is known: they
+    /// will want it again.
     pub fn is_contended(&self) -> bool {
         self.inner.is_contended
     }
@@ -166,7 +167,7 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// The lease is over: somebody else may have the lock.
+/// The lease is over: another holder may have the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the lease is lost")]
 pub struct Lost;
@@ -214,7 +215,7 @@ impl Validity {
         *self.shared.lock() = Some(until);
     }
 
-    /// Moves the end of what has not ended; `false` when it has: who had it may have been told.
+    /// Moves the end of what has not ended; `false` when it has: its holder may have noticed.
     pub fn renew(&self, until: Instant) -> bool {
         let mut end = self.shared.lock();
         let is_valid = self.shared.is_valid(*end);
@@ -257,6 +258,13 @@ impl Validity {
     }
 }
 
+/// Until when a lease of `length` is valid that the backend grants no earlier than `asked`, the instant
+/// before the request for it was sent: less than the backend will keep it, by what two clocks may drift apart
+/// (1%) and a thread may be late (2 ms).
+pub(super) fn valid_until(asked: Instant, length: Duration) -> Instant {
+    asked + (length - length / 100).saturating_sub(Duration::from_millis(2))
+}
+
 impl SharedValidity {
     fn end(&self) -> Option<Instant> {
         *self.lock()
@@ -290,8 +298,6 @@ impl SharedValidity {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     struct Count(Arc<Mutex<u32>>);
@@ -312,6 +318,14 @@ mod tests {
         assert_eq!(*released.lock().unwrap(), 0);
         inner.release().await;
         assert_eq!(*released.lock().unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_valid_for_less_than_the_backend_keeps_it() {
+        let asked = Instant::now();
+        let valid_for = |ms| valid_until(asked, Duration::from_millis(ms)) - asked;
+        assert_eq!(valid_for(10_000), Duration::from_millis(9_898));
+        assert_eq!(valid_for(1), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
@@ -343,7 +357,7 @@ mod tests {
         assert_eq!(validity.check(), Ok(()));
         validity.lost().await;
         assert_eq!(validity.check(), Err(Lost));
-        assert!(!validity.renew(Instant::now() + Duration::from_secs(1)), "its holder may have been told");
+        assert!(!validity.renew(Instant::now() + Duration::from_secs(1)), "its holder may have noticed");
         assert_eq!(validity.check(), Err(Lost));
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! - Every attempt is an owner of its own. Whatever becomes of it, its release goes to the [`Releaser`], also
 //!   where the acquire seemed to fail: its reply may have been lost.
-//! - A lease is valid for less than the backend will wait, reckoned from before it was asked for; it is renewed
-//!   three times in its length, by the [`Renewer`], and declared lost as soon as it is not its owner's any more.
-//! - Those who wait look again when the backend announces a release of their key, and after a pause in any case: an
-//!   announcement is a hint.
+//! - A lease is valid for less than the backend will wait, reckoned from before it was asked for; it is
+//!   renewed three times in its length, by the [`Renewer`], and declared lost as soon as it is not its
+//!   owner's any more.
+//! - Those who wait try again when the backend announces a release of their key, and after a pause in any
+//!   case: an announcement is a hint.
 
-mod releaser;
+mod claim_release;
 mod renewer;
 mod wakeups;
 
@@ -18,35 +19,37 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use self::releaser::{PendingRelease, Releaser};
-use self::renewer::{Renewal, Renewer, valid_until};
+use self::claim_release::ClaimRelease;
+use self::renewer::{Renewal, Renewer};
 pub(super) use self::wakeups::Wakeups;
-use super::pending::Pending;
+use super::lease::valid_until;
+use super::pending_acquire::PendingAcquire;
 use super::pending_reply::PendingReply;
-use super::{Acquire, Census, FencingToken, Hold, Lease, Lock, LockError, Mode, Note, Validity};
+use super::releaser::{PendingRelease, Releaser};
+use super::{Acquire, FencingToken, Hold, Lease, Lock, LockError, LockState, Mode, Note, Validity};
 use crate::config::LeaseTime;
 use crate::telemetry::LockMetrics;
 
-/// How long a waiter keeps its place that does not come back to look.
+/// How long a waiter keeps its place after its last attempt.
 pub(super) const PLACE_TTL: Duration = Duration::from_secs(1);
 
 /// The operations of a backend that can hold leases. Every one may be repeated: its reply may have been lost.
 #[async_trait]
 pub(super) trait Backend: Send + Sync {
-    /// Takes the lock if it is free and no other stands before the claim; otherwise sees to it that the claim has a
-    /// place among those who wait, and keeps it.
+    /// Takes the lock if it is free and no other stands before the claim; otherwise sees to it that the claim
+    /// has a place among those who wait, and keeps it.
     async fn attempt(self: Arc<Self>, claim: Arc<Claim>, step: Step) -> Result<Attempt, BackendError>;
 
-    /// Extends the leases of these claims, or sees whether they are there, where they have no end. For each, `false`
-    /// when it has none any more.
+    /// Extends the leases of these claims, or sees whether they are there, where they have no end. For each,
+    /// `false` when it has none any more.
     async fn renew(&self, claims: &[Arc<Claim>]) -> Vec<Result<bool, BackendError>>;
 
-    /// Gives back whatever an owner has: the lock, or its place among those who wait. `note` is for the next exclusive
-    /// holder, where the backend keeps notes.
+    /// Gives back whatever an owner has: the lock, or its place among those who wait. `note` is for the next
+    /// exclusive holder, where the backend keeps notes.
     async fn release(&self, claim: &Arc<Claim>, note: Option<&str>) -> Result<(), BackendError>;
 
     /// Who has the lock on a key, and how many wait.
-    async fn census(&self, key: &str) -> Result<Census, BackendError>;
+    async fn state(&self, key: &str) -> Result<LockState, BackendError>;
 
     /// Whether the backend answers.
     async fn ping(&self) -> Result<(), BackendError>;
@@ -54,8 +57,8 @@ pub(super) trait Backend: Send + Sync {
     /// Where it announces that a lock that is waited for may have become free.
     fn wakeups(&self) -> &Arc<Wakeups>;
 
-    /// How long to wait before looking again without an announcement, with so many ahead. Jittered, so that those who
-    /// wait do not look in step.
+    /// How long to wait before the next attempt without an announcement, with so many ahead. Jittered, so
+    /// that waiters do not poll in step.
     fn pause(&self, ahead: u32) -> Duration;
 
     /// What it is called in errors.
@@ -64,11 +67,11 @@ pub(super) trait Backend: Send + Sync {
     /// How long after a broken connection what was sent over it may still be carried out.
     fn late_write_window(&self) -> Duration;
 
-    /// Ends all connections.
+    /// Ends all connections; what is asked afterwards fails.
     async fn close(&self);
 }
 
-/// One attempt to have a lock.
+/// One attempt to acquire a lock.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) key: Arc<str>,
@@ -108,10 +111,10 @@ pub(super) enum BackendError {
 
 /// A lock on a backend that can hold leases.
 pub(super) struct LeasedLock {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
-struct Shared {
+struct Inner {
     backend: Arc<dyn Backend>,
     lease: LeaseTime,
     holder: Arc<str>,
@@ -129,13 +132,13 @@ impl LeasedLock {
         holder: &str,
         metrics: &LockMetrics,
     ) -> Self {
-        let releaser = Releaser::start(Arc::clone(&backend), lease);
+        let releaser = Releaser::start();
         let renewer = renews.then(|| Renewer::start(&backend, lease, metrics.renewals.clone()));
-        Self { shared: Arc::new(Shared { backend, lease, holder: holder.into(), releaser, renewer }) }
+        Self { inner: Arc::new(Inner { backend, lease, holder: holder.into(), releaser, renewer }) }
     }
 }
 
-impl Shared {
+impl Inner {
     async fn acquire(&self, key: Arc<str>, mode: Mode, reply: &PendingReply) -> Result<Lease, LockError> {
         let claim = Arc::new(Claim {
             key,
@@ -144,9 +147,10 @@ impl Shared {
             holder: Arc::clone(&self.holder),
             lease: self.lease.duration(),
         });
-        // From here on the lock, or the place among those who wait, is given back, whatever becomes of this attempt.
-        let mut release = self.releaser.pending(&claim);
-        match self.wait(&claim, &mut release, reply).await {
+        // From here on the lock, or the place among those who wait, is given back, whatever becomes of this
+        // attempt.
+        let mut release = self.releaser.pending(ClaimRelease::new(&self.backend, &claim));
+        match self.wait(&claim, release.get_mut(), reply).await {
             Ok(granted) => {
                 let lease = self.lease(&claim, release, granted);
                 // A reply that took longer than the lease brought nothing.
@@ -162,7 +166,7 @@ impl Shared {
     async fn wait(
         &self,
         claim: &Arc<Claim>,
-        release: &mut PendingRelease,
+        release: &mut ClaimRelease,
         reply: &PendingReply,
     ) -> Result<Granted, BackendError> {
         // Before the first attempt: whatever changes after it wakes this waiter.
@@ -182,14 +186,14 @@ impl Shared {
         }
     }
 
-    fn lease(&self, claim: &Arc<Claim>, release: PendingRelease, granted: Granted) -> Lease {
+    fn lease(&self, claim: &Arc<Claim>, release: PendingRelease<ClaimRelease>, granted: Granted) -> Lease {
         let Granted { token, note, asked, is_contended } = granted;
         let validity = match self.lease {
             LeaseTime::Never => Validity::unlimited(),
             LeaseTime::For(lease) => Validity::until(valid_until(asked, lease)),
         };
         let renewal = self.renewer.as_ref().map(|renewer| renewer.renew(claim, &validity));
-        let lease = Lease::new(Some(token), validity, Box::new(Held { release, renewal }));
+        let lease = Lease::new(Some(token), validity, Box::new(LeasedHold { release, renewal }));
         lease.with_note(note).contended(is_contended)
     }
 
@@ -202,10 +206,10 @@ impl Shared {
 impl Lock for LeasedLock {
     fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
         let reply = Arc::new(PendingReply::default());
-        let (shared, key, pending) = (Arc::clone(&self.shared), key.into(), Arc::clone(&reply));
+        let (shared, key, pending) = (Arc::clone(&self.inner), key.into(), Arc::clone(&reply));
         let acquisition = async move { shared.acquire(key, mode, &pending).await };
-        let shared = Arc::clone(&self.shared);
-        Box::new(Pending::new(acquisition, move || {
+        let shared = Arc::clone(&self.inner);
+        Box::new(PendingAcquire::new(acquisition, move || {
             reply.is_suspicious().map_or(LockError::Timeout, |pending| {
                 shared.unavailable(format_args!("no answer for {} ms", pending.as_millis()))
             })
@@ -213,22 +217,22 @@ impl Lock for LeasedLock {
     }
 
     fn lease(&self) -> Option<Duration> {
-        self.shared.lease.duration()
+        self.inner.lease.duration()
     }
 
     async fn ping(&self) -> Result<(), LockError> {
-        let Shared { backend, .. } = &*self.shared;
-        backend.ping().await.map_err(|error| self.shared.unavailable(error))
+        let Inner { backend, .. } = &*self.inner;
+        backend.ping().await.map_err(|error| self.inner.unavailable(error))
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
-        let Shared { backend, .. } = &*self.shared;
-        backend.census(key).await.map_err(|error| self.shared.unavailable(error))
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
+        let Inner { backend, .. } = &*self.inner;
+        backend.state(key).await.map_err(|error| self.inner.unavailable(error))
     }
 
     async fn shutdown(&self) {
-        self.shared.releaser.flush().await;
-        self.shared.backend.close().await;
+        self.inner.releaser.flush().await;
+        self.inner.backend.close().await;
     }
 }
 
@@ -243,13 +247,13 @@ struct Granted {
 }
 
 /// What a lease has to give back.
-struct Held {
-    release: PendingRelease,
+struct LeasedHold {
+    release: PendingRelease<ClaimRelease>,
     renewal: Option<Renewal>,
 }
 
 #[async_trait]
-impl Hold for Held {
+impl Hold for LeasedHold {
     async fn release(self: Box<Self>, note: Option<Note>) {
         let Self { release, renewal } = *self;
         drop(renewal);

@@ -1,4 +1,4 @@
-//! A lock inside one process: right on one server, and no lock at all between two.
+//! A lock inside one process. Between two processes it excludes nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,44 +7,44 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use super::pending::Pending;
-use super::{Acquire, Census, Hold, Holder, Lease, Lock, LockError, Mode, Note};
+use super::pending_acquire::PendingAcquire;
+use super::{Acquire, Hold, Holder, Lease, Lock, LockError, LockState, Mode, Note};
 
 /// One read-write lock for each key. Tokio's is fair: first come first served, readers together.
 ///
-/// Its leases have no fencing token: there is nobody above the processes who could count.
+/// Its leases have no fencing token: no counter is shared by all processes.
 #[derive(Debug, Default)]
 pub struct LocalLock {
-    keys: Arc<Keys>,
+    keys: Arc<KeyTable>,
 }
 
 /// The keys that are locked or waited for.
-type Keys = Mutex<HashMap<Arc<str>, Arc<Entry>>>;
+type KeyTable = Mutex<HashMap<Arc<str>, Arc<KeyLock>>>;
 
 #[async_trait]
 impl Lock for LocalLock {
     fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
-        let used = Used::begin(&self.keys, key);
+        let used = KeyInUse::begin(&self.keys, key);
         let acquisition = async move {
-            let waiting = Waiting::begin(&used.entry.waiting);
+            let waiting = WaiterCount::begin(&used.entry.waiting);
             let lock = Arc::clone(&used.entry.lock);
             let guard = match mode {
-                Mode::Exclusive => Guard::Exclusive(lock.write_owned().await),
-                Mode::Shared => Guard::Shared(lock.read_owned().await),
+                Mode::Exclusive => RwLockGuard::Exclusive(lock.write_owned().await),
+                Mode::Shared => RwLockGuard::Shared(lock.read_owned().await),
             };
             drop(waiting);
-            Ok(Lease::unlimited(Some(Box::new(Held { _guard: guard, _used: used }))))
+            Ok(Lease::unlimited(Some(Box::new(LocalHold { _guard: guard, _used: used }))))
         };
-        Box::new(Pending::new(acquisition, || LockError::Timeout))
+        Box::new(PendingAcquire::new(acquisition, || LockError::Timeout))
     }
 
     async fn ping(&self) -> Result<(), LockError> {
         Ok(())
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
-        let used = Used::begin(&self.keys, key);
-        let Entry { lock, waiting, .. } = &*used.entry;
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
+        let used = KeyInUse::begin(&self.keys, key);
+        let KeyLock { lock, waiting, .. } = &*used.entry;
         let held = |mode| Holder { key: key.into(), mode, token: None, replica: None, expired: false };
         let holder = if lock.try_read().is_err() {
             Some(held(Mode::Exclusive))
@@ -53,7 +53,7 @@ impl Lock for LocalLock {
         } else {
             None
         };
-        Ok(Census { holders: holder.into_iter().collect(), waiting: waiting.load(Ordering::Relaxed) })
+        Ok(LockState { holders: holder.into_iter().collect(), waiting: waiting.load(Ordering::Relaxed) })
     }
 
     async fn shutdown(&self) {}
@@ -61,7 +61,7 @@ impl Lock for LocalLock {
 
 /// The lock of one key, and how many wait for it.
 #[derive(Debug, Default)]
-struct Entry {
+struct KeyLock {
     lock: Arc<RwLock<()>>,
     waiting: Arc<AtomicU64>,
     /// Changed under the table's mutex only.
@@ -69,30 +69,30 @@ struct Entry {
 }
 
 /// Counts as waiting until it is dropped.
-struct Waiting(Arc<AtomicU64>);
+struct WaiterCount(Arc<AtomicU64>);
 
-impl Waiting {
+impl WaiterCount {
     fn begin(waiting: &Arc<AtomicU64>) -> Self {
         waiting.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(waiting))
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaiterCount {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A key in use. The last of its users removes it.
-struct Used {
-    keys: Arc<Keys>,
+struct KeyInUse {
+    keys: Arc<KeyTable>,
     key: Arc<str>,
-    entry: Arc<Entry>,
+    entry: Arc<KeyLock>,
 }
 
-impl Used {
-    fn begin(keys: &Arc<Keys>, key: &str) -> Self {
+impl KeyInUse {
+    fn begin(keys: &Arc<KeyTable>, key: &str) -> Self {
         let mut known = keys.lock().expect("nothing panics while it holds this");
         let (key, entry) = match known.get_key_value(key) {
             Some((key, entry)) => (Arc::clone(key), Arc::clone(entry)),
@@ -106,7 +106,7 @@ impl Used {
     }
 }
 
-impl Drop for Used {
+impl Drop for KeyInUse {
     fn drop(&mut self) {
         let mut known = self.keys.lock().expect("nothing panics while it holds this");
         if self.entry.users.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -116,19 +116,19 @@ impl Drop for Used {
 }
 
 /// The lock that is held; its drop is the release.
-struct Held {
+struct LocalHold {
     /// Before the key: what is removed is not locked.
-    _guard: Guard,
-    _used: Used,
+    _guard: RwLockGuard,
+    _used: KeyInUse,
 }
 
-enum Guard {
+enum RwLockGuard {
     Exclusive(#[allow(dead_code, reason = "its drop is the release")] OwnedRwLockWriteGuard<()>),
     Shared(#[allow(dead_code, reason = "its drop is the release")] OwnedRwLockReadGuard<()>),
 }
 
 #[async_trait]
-impl Hold for Held {
+impl Hold for LocalHold {
     async fn release(self: Box<Self>, _: Option<Note>) {}
 }
 
@@ -150,11 +150,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_that_nobody_uses_any_more_is_forgotten() {
+    async fn a_key_that_is_not_used_any_more_is_forgotten() {
         let lock = LocalLock::default();
         let held = lock.acquire("a", Mode::Exclusive, in_one_second()).await.unwrap();
         assert!(lock.acquire("a", Mode::Exclusive, at_once()).await.is_err());
-        assert_eq!(lock.census("a").await.unwrap().holders.len(), 1);
+        assert_eq!(lock.state("a").await.unwrap().holders.len(), 1);
         held.release().await;
         assert!(lock.keys.lock().unwrap().is_empty());
     }

@@ -1,9 +1,9 @@
-//! No lock: everybody has it at once.
+//! No lock: every request is granted at once.
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Acquire, Census, Lease, Lock, LockError, Mode, Waited};
+use super::{Acquire, Lease, Lock, LockError, LockState, Mode, Waited};
 
 /// The lock of the strategies that have none.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ impl Lock for NoLock {
         Ok(())
     }
 
-    async fn census(&self, _key: &str) -> Result<Census, LockError> {
-        Ok(Census::default())
+    async fn state(&self, _key: &str) -> Result<LockState, LockError> {
+        Ok(LockState::default())
     }
 
     async fn shutdown(&self) {}

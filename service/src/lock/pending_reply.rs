@@ -1,11 +1,13 @@
-//! Since when a backend's reply has been pending: what tells a lock that is held by others from a backend that is gone.
+//! Since when a backend's reply has been pending: what distinguishes a lock that others hold from a backend
+//! that is gone.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A backend whose reply has been pending for so long is taken for gone. Backends reply in a few milliseconds.
+/// A backend whose reply has been pending for so long is taken for gone. Backends reply in a few
+/// milliseconds.
 const SUSPICIOUS: Duration = Duration::from_millis(500);
 
 /// The reply that one attempt waits for.
@@ -21,8 +23,8 @@ impl PendingReply {
         reply
     }
 
-    /// For how long a reply has been pending, if that is too long. To be asked after whoever waited for it has
-    /// given up.
+    /// For how long a reply has been pending, if that is too long. To be asked after whoever waited for it
+    /// has given up.
     pub(super) fn is_suspicious(&self) -> Option<Duration> {
         let pending = self.since().map(|since| since.elapsed());
         pending.filter(|pending| *pending >= SUSPICIOUS)

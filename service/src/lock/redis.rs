@@ -1,20 +1,22 @@
 //! The lock in Redis: a key that is set when absent, with an expiry, an owner and a fencing token.
 //!
-//! - Each operation is one script, so one round trip, and atomic: `SETNX` and `EXPIRE` can never be torn apart,
-//!   and only its owner deletes a lock. An uncontended cycle is two commands.
-//! - Those who wait have a queue in Redis (the course says that Redis has one; it has none until it is built): first come first served, readers together. A place lapses a second after its waiter stopped looking.
-//! - A release that another waits for is published, and wakes whose turn it is. The message is a hint; looking again is
-//!   the backstop.
-//! - Who releases may leave a note about what the lock protects. The next holder gets it, unless somebody else had the
-//!   lock in between: it is gone as soon as the lock is taken.
-//! - All commands of the lock go over one connection, in order: a cancelled attempt's release cannot overtake its
-//!   acquire.
-//! - The fencing token is a counter in Redis, which a server that is new, was flushed, evicts keys or has come back with
-//!   older data would begin anew. So the upper half of a token is a generation, which is kept with the orders: a new one
-//!   begins where the counter is gone or is another server's.
+//! - Each operation is one script, so one round trip, and atomic: `SETNX` and `EXPIRE` can never be torn
+//!   apart, and only its owner deletes a lock. An uncontended cycle is two commands.
+//! - Those who wait have a queue in Redis (the course says that Redis has one; it has none until it is
+//!   built): first come first served, readers together. A place lapses a second after its waiter's last
+//!   attempt.
+//! - A release that another waits for is published, and wakes whose turn it is. The message is a hint;
+//!   another attempt after a pause is the backstop.
+//! - Who releases may leave a note about what the lock protects. The next holder gets it, unless another
+//!   holder had the lock in between: it is gone as soon as the lock is taken.
+//! - All commands of the lock go over one connection, in order: a cancelled attempt's release cannot overtake
+//!   its acquire.
+//! - The fencing token is a counter in Redis, which a server that is new, was flushed, evicts keys or has
+//!   come back with older data would begin anew. So the upper half of a token is a generation, which is kept
+//!   with the orders: a new one begins where the counter is gone or is another server's.
 //!
-//! Redis 6.2 or later (`GETDEL`). One server; for what that means when it fails over to a replica, see the experiment `redis-failover` of the
-//! course, and the guard.
+//! Redis 6.2 or later (`GETDEL`). One server; for what that means when it fails over to a replica, see the
+//! experiment `redis-failover` of the course, and the guard.
 
 /// The name of a part of a lock. The braces keep all parts on one node of a cluster.
 macro_rules! key_of {
@@ -44,7 +46,7 @@ use uuid::Uuid;
 
 use self::script::Script;
 use super::leased::{Attempt, Backend, BackendError, Claim, LeasedLock, PLACE_TTL, Step, Wakeups};
-use super::{Census, ConnectError, FencingToken, Generation, Holder, LockError, Mode, TokenGenerations};
+use super::{ConnectError, FencingToken, Generation, Holder, LockError, LockState, Mode, TokenGenerations};
 use crate::config::{ConfigError, LeaseTime, RedisSection, address_of};
 use crate::telemetry::LockMetrics;
 
@@ -57,7 +59,7 @@ const NOTE_TTL: Duration = Duration::from_secs(10);
 /// How long one command may take.
 const COMMAND: Duration = Duration::from_secs(2);
 
-/// Connects to Redis.
+/// Connects to Redis. Fails where the server cannot be reached, or the URL is no Redis URL.
 pub(super) async fn connect(
     config: &RedisSection,
     holder: &str,
@@ -218,7 +220,7 @@ impl RedisBackend {
         let mut call =
             self.scripts.acquire.call(&claim.key, &["lock", "readers", "waiting", "places", "token", "note"]);
         call.write_arg_fmt(claim.owner.as_simple());
-        call.arg(mode_name(claim.mode)).arg(claim.lease.map_or(0, millis)).arg(millis(PLACE_TTL));
+        call.arg(claim.mode.name()).arg(claim.lease.map_or(0, millis)).arg(millis(PLACE_TTL));
         call.arg(generation.base()).arg(i32::from(generation.is_new)).arg(&*claim.holder);
         let (outcome, number, note): (i32, i64, Option<String>) =
             self.scripts.acquire.run(&call, &mut self.connection.clone()).await?;
@@ -289,7 +291,7 @@ impl RedisBackend {
 impl Backend for RedisBackend {
     async fn attempt(self: Arc<Self>, claim: Arc<Claim>, _: Step) -> Result<Attempt, BackendError> {
         match self.acquire_counted(&claim).await {
-            // Its reply may be lost: asked again, the same owner is told of the same lease.
+            // Its reply may be lost: asked again, the same owner gets the same lease.
             Err(AcquireError::Redis(error)) if error.is_io_error() || error.is_timeout() => {
                 self.counts.interrupted();
                 self.acquire_counted(&claim).await.map_err(failed)
@@ -322,7 +324,7 @@ impl Backend for RedisBackend {
         self.scripts.release.run(&call, &mut self.connection.clone()).await.map_err(failed)
     }
 
-    async fn census(&self, key: &str) -> Result<Census, BackendError> {
+    async fn state(&self, key: &str) -> Result<LockState, BackendError> {
         let mut connection = self.pool.get().await.map_err(failed)?;
         let [lock, readers, waiting] =
             ["lock", "readers", "waiting"].map(|part| key_of!(key, part).to_string());
@@ -347,7 +349,7 @@ impl Backend for RedisBackend {
         };
         let writer = token.map(|token| holder_of(Mode::Exclusive, Some(token), holder));
         let readers = readers.into_iter().map(|_| holder_of(Mode::Shared, None, None));
-        Ok(Census { holders: writer.into_iter().chain(readers).collect(), waiting })
+        Ok(LockState { holders: writer.into_iter().chain(readers).collect(), waiting })
     }
 
     async fn ping(&self) -> Result<(), BackendError> {
@@ -368,7 +370,8 @@ impl Backend for RedisBackend {
     }
 
     fn late_write_window(&self) -> Duration {
-        // Redis carries out what it has read, in no time; what it has not read by then it finds the connection closed.
+        // Redis carries out what it has read, in no time; what it has not read by then it finds the
+        // connection closed.
         COMMAND
     }
 
@@ -398,16 +401,9 @@ fn eviction_risk(info: &str) -> Option<String> {
     let policy = value(info, "maxmemory_policy").filter(|policy| *policy != "noeviction")?;
     let limit = value(info, "maxmemory").filter(|limit| *limit != "0")?;
     Some(format!(
-        "Redis evicts keys when its {limit} bytes are full (maxmemory-policy {policy}): also locks that are held, of \
-         which there are two holders then; set noeviction, or give the locks a Redis of their own"
+        "Redis evicts keys when its {limit} bytes are full (maxmemory-policy {policy}): also locks that are \
+         held, of which there are two holders then; set noeviction, or give the locks a Redis of their own"
     ))
-}
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Exclusive => "exclusive",
-        Mode::Shared => "shared",
-    }
 }
 
 fn millis(duration: Duration) -> i64 {

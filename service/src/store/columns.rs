@@ -1,4 +1,5 @@
-//! The columns that are read, by their names: a table may have more of them, from the day on when somebody adds one.
+//! The columns that are read, by their names: a table may have more of them, from the day on when a later
+//! version adds one.
 
 /// The beginning of a query for products.
 macro_rules! products {

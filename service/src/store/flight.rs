@@ -67,7 +67,8 @@ impl<'a> Flight<'a> {
         });
     }
 
-    /// Whether a batch is to do something before its orders, which would have to be undone if these were rejected.
+    /// Whether a batch is to do something before its orders, which would have to be undone if these were
+    /// rejected.
     pub(super) fn is_mixed(&self) -> bool {
         self.accepted().any(|(_, batch)| !batch.orders.is_empty() && does_more_before_orders(batch))
     }
@@ -88,8 +89,9 @@ impl<'a> Flight<'a> {
         if left_traces { Uninserted::All } else { Uninserted::Orders(partly) }
     }
 
-    /// The orders to insert, with the numbers of their batches, in the order of their keys: keys are unique across
-    /// products, and two commits that share some must meet them in one order, or could wait for each other.
+    /// The orders to insert, with the numbers of their batches, in the order of their keys: keys are unique
+    /// across products, and two commits that share some must meet them in one order, or could wait for each
+    /// other.
     pub(super) fn orders(&self) -> Vec<(usize, &'a Order, Option<&'a IdempotencyKey>)> {
         let of = |(number, batch): (usize, &'a WriteBatch)| {
             batch.orders.iter().map(move |(order, key)| (number, order, key.as_ref()))
@@ -124,8 +126,8 @@ impl<'a> Flight<'a> {
         answers
     }
 
-    /// Rejects the batches of which not all answers are kept: of two with the same key, the one of the first is. Returns the
-    /// keys of those of their answers that are kept nevertheless.
+    /// Rejects the batches of which not all answers are kept: of two with the same key, the one of the first
+    /// is. Returns the keys of those of their answers that are kept nevertheless.
     pub(super) fn reject_unkept(&mut self, kept: &HashSet<String>) -> Vec<String> {
         let mut partly = Vec::new();
         let mut given = HashSet::new();

@@ -20,7 +20,7 @@ use super::{
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
 use crate::change::KeptAnswer;
 use crate::config::StoreSection;
-use crate::db::postgres::{Pool, Session};
+use crate::db::postgres::{Pool, SessionSettings};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
 use crate::token::Generation;
@@ -41,9 +41,9 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Connects, and brings the tables up to date; replicas that start together do that one after the other.
     pub async fn connect(store: &StoreSection) -> Result<Self, OpenError> {
-        // Plans are made once, by index, whatever the tables' statistics say: to plan the statement of a small commit
-        // anew takes longer than to execute it.
-        let session = Session::of(store)?.with([
+        // Plans are made once, by index, whatever the tables' statistics say: to plan the statement of a
+        // small commit anew takes longer than to execute it.
+        let session = SessionSettings::of(store)?.with([
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
             ("jit", "off"),
@@ -87,9 +87,9 @@ async fn create(connection: &mut PgConnection, product: &ProductRequest) -> Resu
     Ok(creation)
 }
 
-/// Brings the tables up to date over a connection of its own: a migration, and the wait for another replica's, may
-/// take longer than a statement of an order.
-async fn migrate(session: Session) -> Result<(), MigrateError> {
+/// Brings the tables up to date over a connection of its own: a migration, and the wait for another
+/// replica's, may take longer than a statement of an order.
+async fn migrate(session: SessionSettings) -> Result<(), MigrateError> {
     let mut connection = session.with([("statement_timeout", "0")]).connect().await?;
     sqlx::migrate!("../migrations/postgres").run(&mut connection).await?;
     connection.close().await?;
@@ -265,7 +265,8 @@ impl Store for PostgresStore {
             "insert into token_generations as known (lock_key, generation, server) values ($1, $3, $2)
              on conflict (lock_key) do update set
                  generation = greatest(known.generation + 1, excluded.generation), server = excluded.server
-             where known.generation = $4::bigint and (known.generation = $5::bigint or known.server <> excluded.server)
+             where known.generation = $4::bigint
+             and (known.generation = $5::bigint or known.server <> excluded.server)
              returning generation",
         );
         let begin = begin.bind(key).bind(server).bind(token.map_or(0, Generation::after));

@@ -30,8 +30,9 @@ use crate::token::Generation;
 /// Products and orders in a SQLite file.
 ///
 /// The file is in write-ahead mode, so readers and the writer do not wait for each other, and every commit is
-/// on the disk before it is answered. One connection writes: SQLite has one writer at a time, and inside the
-/// process those who wait for it should wait in order, not poll.
+/// on the disk before it is answered. One connection writes, since SQLite has one writer at a time: inside the
+/// process, those who wait for it wait in order. While another process writes, whoever has the connection asks
+/// for the right to write for a few milliseconds, and then goes to the end of the line.
 pub struct SqliteStore {
     file: Arc<DatabaseFile>,
     writer: SqlitePool,
@@ -40,8 +41,9 @@ pub struct SqliteStore {
     busy: Duration,
 }
 
-/// How long the writer's connection asks for the right to write before it is asked again. SQLite's own waits grow to a
-/// tenth of a second, in which a busy replica has come back many times: who waits so would hardly ever have its turn.
+/// How long the writer's connection asks for the right to write before it is asked again. SQLite's own waits
+/// grow to a tenth of a second, in which a busy replica has come back many times: who waits so would hardly
+/// ever have its turn.
 const ASKS: Duration = Duration::from_millis(5);
 
 impl SqliteStore {

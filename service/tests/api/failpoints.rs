@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use order_service::api::{HoldRecord, LockCensus};
+use order_service::api::{HoldRecord, LockStatus};
 use reqwest::Method;
 
 use crate::helpers::{Shop, problem};
 
 /// How long an order is given to be answered that is stalled and cannot be.
-const PATIENCE: Duration = Duration::from_millis(200);
+const CLIENT_TIMEOUT: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_stalls_where_the_failpoint_says() {
@@ -21,13 +21,14 @@ async fn an_order_stalls_where_the_failpoint_says() {
     ] {
         let shop = Shop::with(1, "database", 10, &[(point, "stall 1h")]).await;
         let order = shop.replica().order("A", 1);
-        let (order, ()) = tokio::join!(tokio::time::timeout(PATIENCE, order), shop.replica().until_locked());
+        let (order, ()) =
+            tokio::join!(tokio::time::timeout(CLIENT_TIMEOUT, order), shop.replica().until_locked());
         assert_eq!(order.is_ok_and(|answer| answer.status() == 201), answered, "{point}");
         while shop.audit().await.orders != written {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let lock: LockCensus =
-            shop.replica().admin(Method::GET, "/lock", None).await.json().await.expect("a census");
+        let lock: LockStatus =
+            shop.replica().admin(Method::GET, "/lock", None).await.json().await.expect("the lock state");
         assert_eq!(lock.holders.len(), 1, "{point}");
         let record: HoldRecord =
             shop.replica().admin(Method::GET, "/holds", None).await.json().await.expect("a record");
@@ -42,7 +43,8 @@ async fn what_happens_while_a_reader_stalls_is_fenced() {
     let keys =
         [("failpoints.after_read", "stall 1s"), ("lock.wait", "10s"), ("server.request_timeout", "20s")];
     let mut shop = Shop::with(1, "database", 100_000, &keys).await;
-    // A replica that does not ask for the lock stands for one whose lease was over and who does not know it yet.
+    // A replica that does not ask for the lock stands for one whose lease was over and who does not know it
+    // yet.
     shop.add_replica("optimistic", &[]).await;
     let (slow, fast) = (&shop.replicas[0], &shop.replicas[1]);
     let (order, sold) = tokio::join!(slow.order("slow", 1), async {

@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use lab::{Postgres, Server as _};
-
 use order_service::api::{Audit, Order};
 use order_service::app::{App, token_generations};
 use order_service::config::{Config, Sources, StoreSection};
@@ -17,11 +16,28 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::STORE;
+
 pub const SKU: &str = "hair-dryer";
-/// The store of this test program.
-pub const STORE: &str = if ON_POSTGRES { "postgres" } else { "sqlite" };
-const ON_POSTGRES: bool = env!("CARGO_CRATE_NAME").len() == "api_on_postgres".len();
 pub const TOKEN: &str = "secret";
+
+/// The stores that the suite runs on. Each test program has one, in its `STORE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each test program has one of them")]
+pub enum StoreKind {
+    Sqlite,
+    Postgres,
+}
+
+impl StoreKind {
+    /// What the service calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+}
 
 /// Replicas that share a store.
 pub struct Shop {
@@ -54,11 +70,12 @@ impl Shop {
 
     /// Replicas under `strategy` with `stock` hair dryers and further keys of the configuration.
     pub async fn with(replicas: usize, strategy: &str, stock: i64, keys: &[(&str, &str)]) -> Self {
-        let store = if ON_POSTGRES {
-            let server = server().await;
-            Store::Database(create_database(&server).await, server)
-        } else {
-            Store::File(tempfile::tempdir().expect("a temporary directory"))
+        let store = match STORE {
+            StoreKind::Sqlite => Store::File(tempfile::tempdir().expect("a temporary directory")),
+            StoreKind::Postgres => {
+                let server = server().await;
+                Store::Database(create_database(&server).await, server)
+            }
         };
         Self::on(store, replicas, strategy, stock, keys).await
     }
@@ -251,16 +268,17 @@ impl Replica {
         request.send().await.expect("an answer")
     }
 
-    /// Waits until somebody has the product's lock.
+    /// Waits until the product's lock is held.
     pub async fn until_locked(&self) {
         for _ in 0..1_000 {
-            let census: Value = self.admin(Method::GET, "/lock", None).await.json().await.expect("a census");
-            if census["holders"] != json!([]) {
+            let state: Value =
+                self.admin(Method::GET, "/lock", None).await.json().await.expect("the lock state");
+            if state["holders"] != json!([]) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        panic!("nobody took the lock");
+        panic!("the lock was not taken");
     }
 
     /// The value of a metric that has no label but the strategy.
@@ -271,7 +289,7 @@ impl Replica {
         line.rsplit(' ').next().expect("a value").parse().expect("a number")
     }
 
-    /// Tells the replica to stop, as SIGTERM does; the handle completes when it has.
+    /// Has the replica stop, as SIGTERM does; the handle completes when it has.
     pub fn stop(&mut self) -> &mut JoinHandle<()> {
         drop(self.stop.take());
         &mut self.running

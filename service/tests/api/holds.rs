@@ -78,7 +78,7 @@ async fn a_hold_waits_for_the_next_order_where_that_comes_soon_and_no_longer_tha
     };
     let (alone, _) = holds("0s").await;
     assert_eq!(alone, 8);
-    // After the first order nobody knows yet when another will come; the others are served under one hold.
+    // After the first order it is not known yet when another will come; the others are served under one hold.
     let (together, took) = holds("10s").await;
     assert_eq!(together, 2);
     assert!(took >= Duration::from_secs(1), "{took:?}");

@@ -110,7 +110,8 @@ async fn every_change_of_stock_is_made_once_per_key() {
         let order: Value = shop.replica().order("A", 3).await.json().await.expect("an order");
         let id = order["id"].as_str().expect("an id").to_owned();
         let restock = || json!({"quantity": 10, "reason": "delivery"});
-        // Many at once, over all replicas: one is the first, and the others are answered as it is, or told to wait.
+        // Many at once, over all replicas: one is the first, and the others are answered as it is, or asked
+        // to wait.
         let answers = join_all((0..30).map(|i| {
             shop.replicas[i % 3].admin_with(Method::POST, "/restock", Some(restock()), Some("restock"))
         }));

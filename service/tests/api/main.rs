@@ -13,3 +13,6 @@ mod operation;
 mod orders;
 mod products;
 mod queue;
+
+/// What the suite runs on.
+const STORE: helpers::StoreKind = helpers::StoreKind::Sqlite;

@@ -62,7 +62,7 @@ async fn the_defaults_of_the_database_change_nothing() {
     }
 }
 
-/// Somebody has the next version's columns added while this one is running.
+/// The next version's columns are added while this one is running.
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_that_are_added_while_it_runs_stop_no_replica() {
     for strategy in ["database", "row", "optimistic", "none"] {
@@ -112,7 +112,8 @@ async fn an_outage_is_answered_clearly_and_survived() {
         shop.server().kill().await.expect("the server is killed");
         for buyer in ["first", "second"] {
             let (status, slug, outcome) = problem(shop.replica().order(buyer, 1).await).await;
-            // A commit under way when the connection broke would be of unknown outcome; these never got so far.
+            // A commit in flight when the connection broke would be of unknown outcome; these never got so
+            // far.
             assert_eq!((status, outcome.as_deref()), (503, Some("not_executed")), "{strategy}: {slug}");
             assert_eq!(slug, "dependency-down", "{strategy}");
         }
@@ -128,7 +129,7 @@ async fn an_outage_is_answered_clearly_and_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_server_keeps_nobody_waiting_for_ever() {
+async fn a_stopped_server_keeps_no_request_waiting_for_ever() {
     let keys = [("store.timeout", "500ms"), ("lock.wait", "500ms"), ("server.request_timeout", "1s")];
     let mut shop = Shop::on_a_server_of_its_own(1, "database", 100, &keys).await;
     assert_eq!(shop.replica().order("before", 1).await.status(), 201);

@@ -63,7 +63,7 @@ async fn a_file_that_is_taken_away_ends_all_selling() {
                 assert_eq!(slug, "dependency-down", "{what}");
             }
             assert_eq!(replica.get("/readyz").await.status(), 503, "{what}");
-            // Nor does it say what is in a file that nobody will find.
+            // Nor does it say what is in a file that no replica will find.
             for path in
                 [format!("/v1/products/{SKU}"), format!("/v1/products/{SKU}/stock"), "/v1/orders".into()]
             {
@@ -115,7 +115,7 @@ async fn a_file_is_not_opened_under_two_names() {
         let error = App::build(&config).await.err().expect("it does not start").to_string();
         assert!(error.contains("under another name"), "{error}");
     }
-    // It harms nobody that somebody was refused.
+    // It harms no later order that one was refused.
     let body = json!({"sku": SKU, "quantity": 1, "buyer": "after"});
     assert_eq!(shop.replica().order_with(&body, None).await.status(), 201);
     assert_eq!(shop.audit().await.orders, 2);

@@ -16,7 +16,7 @@ async fn a_replica_says_what_it_is_and_that_it_is_ready() {
     let info: Info = replica.get("/v1/info").await.json().await.unwrap();
     assert_eq!(
         (info.strategy.as_str(), info.guard.as_str(), info.store.as_str()),
-        ("optimistic", "version", crate::helpers::STORE)
+        ("optimistic", "version", crate::STORE.name())
     );
     assert_eq!((info.replica.as_str(), info.max_batch, info.lease_ms), ("replica-1", 256, None));
 }
@@ -54,7 +54,7 @@ async fn a_stop_loses_nothing_that_was_confirmed_and_writes_nothing_that_was_ref
         for answer in answers.into_iter().filter(|answer| answer.status() != 201) {
             assert_eq!(problem(answer).await, (503, "shutting-down".into(), Some("not_executed".into())));
         }
-        // The lock was released: nobody waits for its lease.
+        // The lock was released: no other waits for its lease to end.
         assert_eq!(shop.replica().order("after", 1).await.status(), 201, "{strategy}");
     }
 }
@@ -79,9 +79,9 @@ async fn a_stop_in_the_middle_of_a_long_order_ends_in_time_and_releases_a_lock_w
     assert!(begun.elapsed() < Duration::from_secs(4), "it took {:?}", begun.elapsed());
     let answer = order.await.expect("no panic").expect("an answer");
     assert_eq!(problem(answer).await, (504, "outcome-unknown".into(), Some("unknown".into())));
-    let census = shop.replica().admin(reqwest::Method::GET, "/lock", None).await;
-    let census: serde_json::Value = census.json().await.expect("a census");
-    assert_eq!(census["holders"], serde_json::json!([]));
+    let state = shop.replica().admin(reqwest::Method::GET, "/lock", None).await;
+    let state: serde_json::Value = state.json().await.expect("the lock state");
+    assert_eq!(state["holders"], serde_json::json!([]));
     assert_eq!(shop.audit().await.orders, 0);
 }
 

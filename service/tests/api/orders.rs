@@ -18,9 +18,9 @@ async fn sells_exactly_the_stock_under_every_strategy_that_says_so() {
         ("optimistic", 3, &[]),
     ] {
         for _ in 0..3 {
-            // However slow the machine is, nobody is to be refused for want of time.
-            let patient = [("lock.wait", "60s"), ("server.request_timeout", "60s")];
-            let shop = Shop::with(replicas, strategy, 50, &[keys, &patient].concat()).await;
+            // However slow the machine is, no order is to be refused for want of time.
+            let long_timeouts = [("lock.wait", "60s"), ("server.request_timeout", "60s")];
+            let shop = Shop::with(replicas, strategy, 50, &[keys, &long_timeouts].concat()).await;
             let orders = (0..150).map(|i| {
                 let replica = &shop.replicas[i % replicas];
                 async move { replica.order(&format!("buyer-{i}"), 1).await }

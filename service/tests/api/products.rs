@@ -17,7 +17,7 @@ async fn a_restock_is_supply() {
 }
 
 #[tokio::test]
-async fn a_reset_starts_afresh_and_goes_on_counting_versions() {
+async fn a_reset_deletes_the_orders_and_goes_on_counting_versions() {
     let shop = Shop::open("database", 3).await;
     let replica = shop.replica();
     assert_eq!(replica.order("A", 2).await.status(), 201);

@@ -69,9 +69,9 @@ async fn an_order_whose_client_has_gone_is_not_executed() {
     let replica = shop.replica();
     let (first, ()) = tokio::join!(replica.order("A", 1), async {
         replica.until_locked().await;
-        let impatient = replica.http.post(format!("{}/v1/orders", replica.url));
+        let request = replica.http.post(format!("{}/v1/orders", replica.url));
         let body = json!({"sku": SKU, "quantity": 1, "buyer": "B"});
-        let gone = impatient.json(&body).timeout(Duration::from_millis(100)).send().await;
+        let gone = request.json(&body).timeout(Duration::from_millis(100)).send().await;
         assert!(gone.unwrap_err().is_timeout());
     });
     assert_eq!(first.status(), 201);
@@ -151,7 +151,7 @@ async fn an_acquire_keeps_its_place_while_overdue_orders_are_refused() {
     }
     tokio::time::sleep(Duration::from_millis(850)).await;
     // However many were refused, one acquire waits, and it has waited from the beginning.
-    assert_eq!(stranger.census(SKU).await.expect("the lock state").waiting, 1);
+    assert_eq!(stranger.state(SKU).await.expect("the lock state").waiting, 1);
     let second = shop.replicas[1].order("B", 1);
     let (answers, second, ()) = tokio::join!(orders.join_all(), second, async {
         tokio::time::sleep(Duration::from_millis(50)).await;

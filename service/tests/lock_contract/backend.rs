@@ -168,7 +168,7 @@ impl Backend {
     pub async fn assert_free(&self, lock: &dyn Lock) {
         let deadline = after(8_000);
         loop {
-            let census = lock.census(KEY).await;
+            let census = lock.state(KEY).await;
             if census.as_ref().is_ok_and(|census| census.holders.is_empty() && census.waiting == 0) {
                 break;
             }
@@ -184,7 +184,7 @@ impl Backend {
     pub async fn until_held_by(&self, lock: &dyn Lock, holders: usize) {
         let deadline = after(5_000);
         loop {
-            let census = lock.census(KEY).await.expect("a census");
+            let census = lock.state(KEY).await.expect("the lock state");
             if census.holders.len() == holders {
                 return;
             }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lab::{Redis, Server as _, Zookeeper};
-use order_service::lock::{Acquire, Census, Hold, Lease, Lock, LockError, Mode, Note, Pending, Validity};
+use order_service::lock::{
+    Acquire, Hold, Lease, Lock, LockError, LockState, Mode, Note, PendingAcquire, Validity,
+};
 use tokio::time::{Instant, sleep, timeout_at};
 use zookeeper_client::{Acls, Client, CreateMode};
 
@@ -20,7 +22,7 @@ async fn passes(check: impl Future<Output = ()> + Send + 'static) -> bool {
 }
 
 /// Once a lease has ended and another has the lock, the release of the first must not touch it.
-async fn a_late_release_touches_nobody(late: Arc<dyn Lock>, next: Arc<dyn Lock>) {
+async fn a_late_release_touches_no_other_holder(late: Arc<dyn Lock>, next: Arc<dyn Lock>) {
     let ended = late.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
     let lease = next.acquire(KEY, Mode::Exclusive, after(0) + LEASE * 2).await.expect("a lease");
     ended.release().await;
@@ -37,25 +39,25 @@ async fn a_lease_lasts_while_it_is_held(holder: Arc<dyn Lock>, other: Arc<dyn Lo
     lease.release().await;
 }
 
-/// Whoever gives up waiting does not make room for the one behind him.
-async fn a_waiter_that_gives_up_lets_nobody_in(
+/// A waiter that gives up does not let in the one behind it.
+async fn a_waiter_that_gives_up_lets_no_other_in(
     holder: Arc<dyn Lock>,
-    impatient: Arc<dyn Lock>,
-    patient: Arc<dyn Lock>,
+    gives_up: Arc<dyn Lock>,
+    stays: Arc<dyn Lock>,
 ) {
     let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
     let until_waiting = async |waiting: u64| {
         let give_up = after(5_000);
-        while holder.census(KEY).await.expect("a census").waiting < waiting {
+        while holder.state(KEY).await.expect("the lock state").waiting < waiting {
             assert!(Instant::now() < give_up, "{waiting} do not wait");
             sleep(Duration::from_millis(2)).await;
         }
     };
-    let gives_up = tokio::spawn(async move { impatient.acquire(KEY, Mode::Exclusive, after(1_500)).await });
+    let given_up = tokio::spawn(async move { gives_up.acquire(KEY, Mode::Exclusive, after(1_500)).await });
     until_waiting(1).await;
-    let mut waits = tokio::spawn(async move { patient.acquire(KEY, Mode::Exclusive, after(10_000)).await });
+    let mut waits = tokio::spawn(async move { stays.acquire(KEY, Mode::Exclusive, after(10_000)).await });
     until_waiting(2).await;
-    assert!(gives_up.await.expect("it lives").is_err());
+    assert!(given_up.await.expect("it lives").is_err());
     assert!(timeout_at(after(500), &mut waits).await.is_err(), "two have the lock");
     lease.release().await;
     waits.await.expect("it lives").expect("a lease").release().await;
@@ -70,17 +72,17 @@ async fn a_late_release_is_harmless_and_one_without_an_owner_check_is_noticed() 
     for _ in 0..TIMES {
         let late = backend.connect(&without_renewal).await;
         let next = backend.participant().await;
-        assert!(passes(a_late_release_touches_nobody(late, next)).await);
+        assert!(passes(a_late_release_touches_no_other_holder(late, next)).await);
     }
     let mut elsewhere = without_renewal;
     elsewhere.push(("lock.redis.url".into(), redis.url()));
     for _ in 0..TIMES {
         let late = backend.connect(&elsewhere).await;
-        let broken = Arc::new(ReleasesAnybodys { inner: late, redis: Arc::clone(&redis) });
+        let broken = Arc::new(ReleasesOthers { inner: late, redis: Arc::clone(&redis) });
         let mut keys = backend.keys();
         keys.push(("lock.redis.url".into(), redis.url()));
         let next = backend.connect(&keys).await;
-        assert!(!passes(a_late_release_touches_nobody(broken, next)).await, "it was not noticed");
+        assert!(!passes(a_late_release_touches_no_other_holder(broken, next)).await, "it was not noticed");
     }
 }
 
@@ -100,35 +102,35 @@ async fn a_lease_is_renewed_and_a_forgotten_renewal_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_waiter_that_gives_up_is_passed_over_and_a_watch_without_a_second_look_is_noticed() {
+async fn a_waiter_that_gives_up_is_passed_over_and_a_watch_without_a_second_listing_is_noticed() {
     for backend in Backend::all().await {
         let (a, b, c) =
             (backend.participant().await, backend.participant().await, backend.participant().await);
-        assert!(passes(a_waiter_that_gives_up_lets_nobody_in(a, b, c)).await, "{}", backend.name);
+        assert!(passes(a_waiter_that_gives_up_lets_no_other_in(a, b, c)).await, "{}", backend.name);
     }
     let backend = Backend::new("zookeeper").await;
     for _ in 0..TIMES {
         let (a, b) = (backend.participant().await, backend.participant().await);
         let servers = backend.server::<Zookeeper>().url();
         let client = Client::connect(&servers).await.expect("a session");
-        let broken = Arc::new(LooksOnce { client, census: Arc::clone(&a) });
-        assert!(!passes(a_waiter_that_gives_up_lets_nobody_in(a, b, broken)).await, "it was not noticed");
+        let broken = Arc::new(LooksOnce { client, state: Arc::clone(&a) });
+        assert!(!passes(a_waiter_that_gives_up_lets_no_other_in(a, b, broken)).await, "it was not noticed");
     }
 }
 
 /// A lock in Redis whose release deletes the key, whoever has it.
-struct ReleasesAnybodys {
+struct ReleasesOthers {
     inner: Arc<dyn Lock>,
     redis: Arc<Redis>,
 }
 
-struct AnybodysHold {
+struct OthersHold {
     inner: Lease,
     redis: Arc<Redis>,
 }
 
 #[async_trait]
-impl Hold for AnybodysHold {
+impl Hold for OthersHold {
     async fn release(self: Box<Self>, _: Option<Note>) {
         self.inner.release().await;
         let deleted = self.redis.command(&["DEL", &format!("stocklock:{{{KEY}}}:lock")]).await;
@@ -137,23 +139,23 @@ impl Hold for AnybodysHold {
 }
 
 #[async_trait]
-impl Lock for ReleasesAnybodys {
+impl Lock for ReleasesOthers {
     fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
         let (inner, redis, key) = (Arc::clone(&self.inner), Arc::clone(&self.redis), key.to_owned());
         let acquisition = async move {
             let inner = inner.acquire(&key, mode, after(60_000)).await?;
-            let hold = AnybodysHold { inner, redis };
+            let hold = OthersHold { inner, redis };
             Ok(Lease::new(None, Validity::unlimited(), Box::new(hold)))
         };
-        Box::new(Pending::new(acquisition, || LockError::Timeout))
+        Box::new(PendingAcquire::new(acquisition, || LockError::Timeout))
     }
 
     async fn ping(&self) -> Result<(), LockError> {
         self.inner.ping().await
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
-        self.inner.census(key).await
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
+        self.inner.state(key).await
     }
 
     async fn shutdown(&self) {
@@ -164,7 +166,7 @@ impl Lock for ReleasesAnybodys {
 /// A lock in ZooKeeper that takes the end of its predecessor for its own turn.
 struct LooksOnce {
     client: Client,
-    census: Arc<dyn Lock>,
+    state: Arc<dyn Lock>,
 }
 
 struct Node {
@@ -202,15 +204,15 @@ impl Lock for LooksOnce {
             let hold = Node { client: client.clone(), path };
             Ok(Lease::new(None, Validity::unlimited(), Box::new(hold)))
         };
-        Box::new(Pending::new(acquisition, || LockError::Timeout))
+        Box::new(PendingAcquire::new(acquisition, || LockError::Timeout))
     }
 
     async fn ping(&self) -> Result<(), LockError> {
         Ok(())
     }
 
-    async fn census(&self, key: &str) -> Result<Census, LockError> {
-        self.census.census(key).await
+    async fn state(&self, key: &str) -> Result<LockState, LockError> {
+        self.state.state(key).await
     }
 
     async fn shutdown(&self) {}

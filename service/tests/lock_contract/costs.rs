@@ -1,4 +1,5 @@
-//! What acquire and release cost: an uncontended cycle, counted by the backends themselves, and contended hand-overs.
+//! What acquire and release cost: an uncontended cycle, counted by the backends themselves, and contended
+//! hand-overs.
 
 use lab::{Postgres, Redis, Zookeeper};
 use std::collections::HashSet;
@@ -110,8 +111,8 @@ async fn a_contended_hold_is_three_round_trips_or_four_and_no_more_with_more_pro
     for backend in [Backend::new("redis").await, Backend::new("database on PostgreSQL").await] {
         for keys in [1, 4, 16] {
             let round_trips = round_trips_per_hold(&backend, keys).await;
-            // One to queue, one when it is woken, and one to release. Another where the announcement of the release
-            // before came when it was queueing already.
+            // One to queue, one when it is woken, and one to release. Another where the announcement of the
+            // release before came when it was queueing already.
             assert!(round_trips <= 4.1, "{}: {round_trips} with {keys} keys", backend.name);
         }
     }
@@ -137,6 +138,6 @@ async fn many_locks_at_the_same_time_are_few_statements_on_postgresql() {
     assert_eq!(tokens.len(), KEYS);
     join_all(leases.into_iter().map(Lease::release)).await;
     let round_trips = metrics.lock.round_trips.get() - before;
-    // As many as may be under way, and what gathered meanwhile, for each.
+    // As many as may be in flight, and what gathered meanwhile, for each.
     assert!(round_trips <= 8, "{round_trips} statements for {KEYS} locks");
 }

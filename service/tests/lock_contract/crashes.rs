@@ -64,7 +64,7 @@ async fn a_holder_that_is_paused_past_its_lease_knows_that_it_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_that_is_started_again_lets_nobody_in_beside_its_holder() {
+async fn a_backend_that_is_started_again_lets_no_other_in_while_it_is_held() {
     for mut backend in Backend::over_the_network().await {
         let (holder, waiter) = (backend.participant().await, backend.participant().await);
         let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
@@ -72,19 +72,19 @@ async fn a_backend_that_is_started_again_lets_nobody_in_beside_its_holder() {
             let give_up = after(20_000);
             loop {
                 match waiter.acquire(KEY, Mode::Exclusive, give_up).await {
-                    // Told that the backend is gone: it may ask again.
+                    // The backend is gone: it may ask again.
                     Err(LockError::Unavailable { .. }) => sleep(Duration::from_millis(10)).await,
                     lease => return lease,
                 }
             }
         });
-        while holder.census(KEY).await.expect("a census").waiting == 0 {
+        while holder.state(KEY).await.expect("the lock state").waiting == 0 {
             sleep(Duration::from_millis(2)).await;
         }
         backend.restart().await;
         let next = match timeout(LEASE * 4, &mut waiting).await {
-            // A Redis without its data knows of no holder, who learns of it by the end of his lease. Until then there
-            // are two, and the guard is what the stock relies on.
+            // A Redis without its data knows of no holder, who learns of it by the end of his lease. Until
+            // then there are two, and the guard is what the stock relies on.
             Ok(next) if backend.forgets() => {
                 timeout(LEASE, lease.lost()).await.expect("the holder learns it");
                 next
@@ -94,7 +94,7 @@ async fn a_backend_that_is_started_again_lets_nobody_in_beside_its_holder() {
                 next
             }
             Err(_) => {
-                assert!(lease.check().is_ok(), "{}: nobody has the lock, and nobody gets it", backend.name);
+                assert!(lease.check().is_ok(), "{}: no other has the lock, and none gets it", backend.name);
                 lease.release().await;
                 waiting.await
             }

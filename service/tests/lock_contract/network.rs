@@ -11,8 +11,8 @@ use crate::backend::{Backend, KEY, LEASE, after};
 /// How late a deadline may be kept.
 const LATE: Duration = Duration::from_millis(100);
 
-/// How long replies are on their way that are going to be lost: longer than it takes to see that the request has been
-/// carried out.
+/// How long replies are on their way that are going to be lost: longer than it takes to see that the request
+/// has been carried out.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
 
 /// Loses all replies that are on their way, with their connections.
@@ -44,13 +44,13 @@ async fn a_lost_reply_of_an_acquire_leaves_no_lock_behind() {
                 assert!(matches!(other, Err(LockError::Timeout)), "{}", backend.name);
                 lease.release().await;
             }
-            // It was told that it cannot know; what it has is given back all the same.
+            // Its outcome is unknown; what it has is given back all the same.
             Err(LockError::Unavailable { .. }) => {}
             Err(error) => panic!("{}: {error}", backend.name),
         }
         let freed = Instant::now();
         backend.assert_free(&*near).await;
-        // Not by the end of a lease that nobody renews.
+        // Not by the end of a lease that is not renewed.
         assert!(freed.elapsed() < LEASE, "{}: free after {:?}", backend.name, freed.elapsed());
         backend.assert_free(&*far).await;
     }
@@ -77,7 +77,7 @@ async fn a_lost_reply_of_a_release_does_not_release_the_next_one_s_lock() {
             "{}: it was not its to release",
             backend.name
         );
-        assert_eq!(near.census(KEY).await.expect("a census").holders.len(), 1, "{}", backend.name);
+        assert_eq!(near.state(KEY).await.expect("the lock state").holders.len(), 1, "{}", backend.name);
         next.release().await;
         backend.assert_free(&*near).await;
     }
@@ -91,12 +91,12 @@ async fn a_backend_out_of_reach_is_named_in_time_and_used_again_when_it_is_back(
         far.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease").release().await;
         for direction in [Direction::ToServer, Direction::ToClient] {
             proxy.blackhole(direction);
-            for patience in [Duration::from_millis(1_000), Duration::from_millis(1_500)] {
+            for limit in [Duration::from_millis(1_000), Duration::from_millis(1_500)] {
                 let asked = Instant::now();
-                let refused = far.acquire(KEY, Mode::Exclusive, asked + patience).await;
-                let late = asked.elapsed().saturating_sub(patience);
+                let refused = far.acquire(KEY, Mode::Exclusive, asked + limit).await;
+                let late = asked.elapsed().saturating_sub(limit);
                 assert!(late <= LATE, "{}: {late:?} late", backend.name);
-                let error = refused.expect_err("nobody answers");
+                let error = refused.expect_err("no answer comes");
                 assert!(matches!(error, LockError::Unavailable { .. }), "{}: {error}", backend.name);
             }
             proxy.heal();

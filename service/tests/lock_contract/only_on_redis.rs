@@ -122,7 +122,7 @@ async fn goes_on_counting_after(counter: Option<&str>) {
     running.await.expect("it stops");
 }
 
-/// Also above the tokens of holders that have written nothing, which nobody else knows.
+/// Also above the tokens of holders that have written nothing, which no other knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_grow_whatever_redis_loses() {
     let backend = Backend::new("redis").await;
@@ -134,7 +134,7 @@ async fn tokens_grow_whatever_redis_loses() {
     let mut last = 0;
     for loss in losses {
         for lock in &locks {
-            // Each is lost while it is held, so that nobody has to wait for it.
+            // Each is lost while it is held, so that no other has to wait for it.
             let lease = lock.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
             let token = lease.token().expect("a token").0;
             assert!(token > last, "{token} after {last}");
@@ -189,7 +189,7 @@ async fn a_holder_in_a_redis_that_lost_its_data_learns_it() {
     redis.restart().await.unwrap();
     timeout(LEASE * 2, lease.lost()).await.expect("the holder learns it by the end of its lease");
     lease.release().await;
-    // Who waited meanwhile was either told that Redis was gone, or has the lock now.
+    // Who waited meanwhile either failed since Redis was gone, or has the lock now.
     if let Ok(next) = waiting.await.unwrap() {
         next.release().await;
     }

@@ -20,7 +20,7 @@ async fn a_holder_learns_that_its_record_is_gone() {
         let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
         let record = operator.holders().await.unwrap().remove(0);
         assert!(operator.delete_record(record.token.unwrap()).await.unwrap());
-        timeout(LEASE, lease.lost()).await.expect("the holder learns it within a lease");
+        timeout(LEASE, lease.lost()).await.expect("the holder notices it within a lease");
         assert!(lease.check().is_err());
         // Its release does not touch whoever has the lock now.
         let next = operator.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
@@ -66,7 +66,7 @@ async fn an_expired_record_is_taken_over_and_one_without_expiry_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_postgresql_a_holder_is_told_what_was_written_until_it_had_the_lock() {
+async fn on_postgresql_a_holder_gets_a_note_of_what_was_written_before_it_acquired_the_lock() {
     let backend = Backend::new("database on PostgreSQL").await;
     let postgres = backend.server::<Postgres>();
     let lock = backend.participant().await;
@@ -74,7 +74,7 @@ async fn on_postgresql_a_holder_is_told_what_was_written_until_it_had_the_lock()
     assert_eq!(lease.note(), None, "there is no such product");
     let (other, waits) = (Arc::clone(&lock), after(5_000));
     let waiting = tokio::spawn(async move { other.acquire(KEY, Mode::Exclusive, waits).await });
-    while lock.census(KEY).await.expect("a census").waiting == 0 {
+    while lock.state(KEY).await.expect("the lock state").waiting == 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let product = format!("insert into products values ('{KEY}', 'Hair dryer', 3, 4, 5, now())");
@@ -104,7 +104,7 @@ async fn a_release_that_cannot_be_announced_is_made_all_the_same() {
     let (holder, next) = (backend.connect(&keys).await, backend.connect(&keys).await);
     let held = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
     let waiting = tokio::spawn(async move { next.acquire(KEY, Mode::Exclusive, after(5_000)).await });
-    while holder.census(KEY).await.expect("a census").waiting == 0 {
+    while holder.state(KEY).await.expect("the lock state").waiting == 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let released = Instant::now();
@@ -122,6 +122,6 @@ async fn a_holder_without_an_end_learns_that_its_record_is_gone() {
         let lease = holder.acquire(KEY, Mode::Exclusive, after(1_000)).await.unwrap();
         let record = holder.holders().await.unwrap().remove(0);
         assert!(holder.delete_record(record.token.unwrap()).await.unwrap());
-        timeout(Duration::from_secs(3), lease.lost()).await.expect("the holder looks every second");
+        timeout(Duration::from_secs(3), lease.lost()).await.expect("the holder checks every second");
     }
 }

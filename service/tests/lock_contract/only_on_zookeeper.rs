@@ -13,11 +13,11 @@ use tokio::time::sleep;
 
 use crate::backend::{Backend, KEY, after};
 
-/// When nothing was counted for so long, nothing is under way.
+/// When nothing was counted for so long, nothing is in flight.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// Lets so many wait for the lock, each in a session of its own, and pass it on; answers how many listings and
-/// announcements that took from the first release on.
+/// Lets so many wait for the lock, each in a session of its own, and pass it on; returns how many listings
+/// and announcements that took from the first release on.
 async fn herd(waiters: u64, watch: &str) -> (u64, u64) {
     let backend = Backend::new("zookeeper").await;
     let mut keys = backend.keys();
@@ -45,11 +45,11 @@ async fn herd(waiters: u64, watch: &str) -> (u64, u64) {
         let won = won.clone();
         waiting.spawn(async move {
             let lease = lock.acquire(KEY, Mode::Exclusive, after(60_000)).await.expect("a lease");
-            won.send(lease).expect("somebody passes it on");
+            won.send(lease).expect("the test passes it on");
             lock
         });
     }
-    while holder.census(KEY).await.expect("a census").waiting < waiters {
+    while holder.state(KEY).await.expect("the lock state").waiting < waiters {
         sleep(QUIET).await;
     }
     let (listed, notified) = all_have_noticed().await;

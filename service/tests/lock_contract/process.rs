@@ -24,7 +24,7 @@ const PART: &str = "STOCKLOCK_CONTRACT_PART";
 const KEYS: &str = "STOCKLOCK_CONTRACT_KEYS";
 
 /// How long a participant may take to say what it was started for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a participant is to do.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -49,7 +49,7 @@ impl Participant {
         command.env(PART, serde_json::to_string(part).expect("JSON"));
         command.env(KEYS, serde_json::to_string(keys).expect("JSON"));
         let log = lab.file("participant.log");
-        let started = Process::start("participant", command, log, says, PATIENCE).await;
+        let started = Process::start("participant", command, log, says, START_TIMEOUT).await;
         let (process, _) = started.expect("the participant plays its part");
         Self { process, lab }
     }
@@ -70,7 +70,8 @@ impl Participant {
     }
 }
 
-/// Lets several processes count together; answers what they came to, and the tokens in the order of their holds.
+/// Lets several processes count together; answers what they came to, and the tokens in the order of their
+/// holds.
 pub async fn count_together(keys: &[(String, String)], processes: u32) -> (u32, Vec<i64>) {
     let lab = Lab::new().expect("a directory");
     let (number, tokens) = (lab.file("number"), lab.file("tokens"));

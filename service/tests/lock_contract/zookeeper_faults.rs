@@ -1,5 +1,5 @@
-//! What the lock in ZooKeeper makes of servers that do not hear each other, of nodes that others delete, and of numbers
-//! that come to their end.
+//! What the lock in ZooKeeper makes of servers that do not hear each other, of nodes that others delete, and
+//! of numbers that come to their end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ async fn a_holder_learns_that_its_node_was_deleted() {
     for name in client.list_children("/stocklock/hair-dryer").await.expect("the directory") {
         client.delete(&format!("/stocklock/hair-dryer/{name}"), None).await.expect("it is deleted");
     }
-    timeout(SESSION, lease.lost()).await.expect("the holder looks three times in a time-out");
+    timeout(SESSION, lease.lost()).await.expect("the holder checks three times in a time-out");
     assert_eq!(kept.check(), Ok(()), "the other node is there");
     lease.release().await;
     kept.release().await;
@@ -88,7 +88,7 @@ async fn when_the_numbers_of_a_directory_come_to_their_end_there_is_still_one_ho
                 for _ in 0..25 {
                     let lease = lock.acquire(KEY, Mode::Exclusive, after(60_000)).await.expect("a lease");
                     crate::add_one_slowly(&counter).await;
-                    tokens.lock().expect("nobody panics").push(lease.token().expect("a token").0);
+                    tokens.lock().expect("no task panics").push(lease.token().expect("a token").0);
                     lease.release().await;
                 }
             });
@@ -96,7 +96,7 @@ async fn when_the_numbers_of_a_directory_come_to_their_end_there_is_still_one_ho
     }
     contenders.join_all().await;
     assert_eq!(counter.load(std::sync::atomic::Ordering::Relaxed), 400);
-    let tokens = tokens.lock().expect("nobody panics").clone();
+    let tokens = tokens.lock().expect("no task panics").clone();
     assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]), "{tokens:?}");
 }
 
@@ -115,8 +115,8 @@ async fn a_node_whose_creation_was_seen_late_is_found_and_not_made_a_second_time
     let far = connect(&backend, &[("lock.zookeeper.servers", &servers), long]).await;
     let near = connect(&backend, &[("lock.zookeeper.servers", &ensemble.address(leader)), long]).await;
     far.acquire(KEY, Mode::Exclusive, after(5_000)).await.expect("a lease").release().await;
-    // The leader has nobody to agree with but a follower that hears of everything a second late, and so it hears of the
-    // creation after it has taken the session over.
+    // The leader has no other to agree with than a follower that hears of everything a second late, and so it
+    // hears of the creation after it has taken the session over.
     ensemble.pause(third).expect("it is paused");
     ensemble.link(follower, leader).delay(Direction::ToClient, Duration::from_secs(1));
     first.delay(Direction::ToClient, Duration::from_secs(30));
@@ -133,7 +133,7 @@ async fn a_node_whose_creation_was_seen_late_is_found_and_not_made_a_second_time
     first.refuse();
     let (far, lease) = asking.await.expect("the participant lives");
     let lease = lease.expect("it finds its node");
-    assert_eq!(near.census(KEY).await.expect("a census").waiting, 0, "there is a second node");
+    assert_eq!(near.state(KEY).await.expect("the lock state").waiting, 0, "there is a second node");
     lease.release().await;
     ensemble.link(follower, leader).heal();
     ensemble.resume(third).expect("it goes on");

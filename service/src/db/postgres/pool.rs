@@ -1,5 +1,6 @@
-//! Connections that are used again. They cost nothing when they are given back, and a question only where they were idle
-//! for a while; whoever does not say that a connection is in order when it is done has it closed.
+//! Connections that are used again. They cost nothing when they are given back, and a question only where
+//! they were idle for a while; whoever does not say that a connection is in order when it is done has it
+//! closed.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use sqlx::query::Query;
 use sqlx::{Connection as _, Error};
 use tokio::time::{Instant, timeout};
 
-use super::{FRESH, PING, Session, is_definite, is_outdated};
+use super::{FRESH, PING, SessionSettings, is_definite, is_outdated};
 
 /// Connections to one database. Clones share them.
 #[derive(Clone)]
@@ -22,7 +23,7 @@ pub(crate) struct Pool {
     reply: Duration,
 }
 
-struct Manager(Session);
+struct Manager(SessionSettings);
 
 /// A connection and when it was last given back.
 struct Idle {
@@ -38,7 +39,8 @@ impl managed::Manager for Manager {
         loop {
             match self.0.connect().await {
                 Ok(connection) => return Ok(Idle { connection, since: Instant::now() }),
-                // It is on its way: whoever waits for a connection waits for that, and does not ask all the time.
+                // It is on its way: whoever waits for a connection waits for that, and does not ask all the
+                // time.
                 Err(error) if is_starting(&error) => {
                     let pause = rand::rng().random_range(50..100);
                     tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -70,9 +72,9 @@ fn is_starting(error: &Error) -> bool {
 }
 
 impl Pool {
-    /// A pool of at most so many connections, none of which is made before it is needed. One is waited for no longer than
-    /// `wait`, and may take as long to be made.
-    pub(crate) fn new(session: Session, connections: usize, wait: Duration) -> Self {
+    /// A pool of at most so many connections, none of which is made before it is needed. One is waited for no
+    /// longer than `wait`, and may take as long to be made.
+    pub(crate) fn new(session: SessionSettings, connections: usize, wait: Duration) -> Self {
         let pool = managed::Pool::builder(Manager(session))
             .max_size(connections)
             // The latest first: under little load few connections are used, and those are warm.
@@ -85,7 +87,7 @@ impl Pool {
         Self { connections: pool, reply: wait + REPLY }
     }
 
-    /// A connection that is alive, as far as can be told.
+    /// A connection that is alive, as far as is known.
     pub(crate) async fn get(&self) -> Result<Connection, Error> {
         match self.connections.get().await {
             Ok(object) => Ok(Connection(Some(object))),
@@ -110,12 +112,13 @@ impl Pool {
     }
 }
 
-/// A connection in use. Its drop closes it, since nobody knows in what state it is; so does an error that is not the
-/// statement's alone.
+/// A connection in use. Its drop closes it, since it is not known in what state it is; so does an error that
+/// is not the statement's alone.
 pub(crate) struct Connection(Option<Object<Manager>>);
 
 impl Connection {
-    /// Gives the connection back after a statement with this result, or closes it if that says that it is broken.
+    /// Gives the connection back after a statement with this result, or closes it if that says that it is
+    /// broken.
     pub(crate) fn finish<T>(mut self, result: Result<T, Error>) -> Result<T, Error> {
         if result.as_ref().map_or_else(|error| is_definite(error) && !is_outdated(error), |_| true)
             && let Some(mut object) = self.0.take()

@@ -1,4 +1,5 @@
-//! Sessions, and what is set in them: the server's defaults, which anybody may have changed, are nothing to rely on.
+//! Sessions, and what is set in them: the server's defaults may have been changed, and are nothing to rely
+//! on.
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, Error};
@@ -9,11 +10,11 @@ use crate::config::{ConfigError, StoreSection, address_of, is_ambiguous};
 
 /// How to make a connection, and what to set in its session.
 #[derive(Clone)]
-pub(crate) struct Session {
+pub(crate) struct SessionSettings {
     options: PgConnectOptions,
-    /// For people.
+    /// The server and the database, without a password: for errors.
     address: String,
-    /// Names and values.
+    /// Names and values of the server's settings, of which the last of a name counts.
     settings: Vec<(&'static str, String)>,
 }
 
@@ -39,17 +40,19 @@ const PARAMETERS: [&str; 18] = [
     "options",
 ];
 
-/// A commit is on the disk before it is confirmed. Who has demanded more (the standby's disk, or that it can be read there)
-/// gets more.
+/// A commit is on the disk before it is confirmed. Who has demanded more (the standby's disk, or that it can
+/// be read there) gets more.
 const DURABLE: &str = "select set_config(
     'synchronous_commit',
-    case current_setting('synchronous_commit') when 'off' then 'on' else current_setting('synchronous_commit') end,
+    case current_setting('synchronous_commit')
+        when 'off' then 'on' else current_setting('synchronous_commit')
+    end,
     false
 )";
 
-impl Session {
-    /// A session with the database that the configuration names. Statements, waits for rows and forgotten transactions
-    /// are ended by the server itself, should this process be gone or stopped.
+impl SessionSettings {
+    /// A session with the database that the configuration names. Statements, waits for rows and forgotten
+    /// transactions are ended by the server itself, should this process be gone or stopped.
     pub(crate) fn of(store: &StoreSection) -> Result<Self, ConfigError> {
         let refuse = |why: &str| Err(ConfigError::new("store.url", why));
         if is_ambiguous(&store.url) {
@@ -91,7 +94,7 @@ impl Session {
         self
     }
 
-    /// Makes a connection.
+    /// Opens a connection and applies the settings.
     pub(crate) async fn connect(&self) -> Result<PgConnection, Error> {
         let mut connection = PgConnection::connect_with(&self.options).await?;
         self.prepare(&mut connection).await?;
@@ -104,7 +107,8 @@ impl Session {
         PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(store.timeout)
-            // A connection that was good a moment ago is not asked again, which would cost a round trip each time.
+            // A connection that was good a moment ago is not asked again, which would cost a round trip each
+            // time.
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {

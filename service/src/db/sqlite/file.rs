@@ -1,9 +1,10 @@
 //! A database's file, by what it is and not by what it is called.
 //!
-//! SQLite knows a file by its path: beside each path stands a write-ahead log, and every new connection opens what has the path
-//! then. So two things go wrong without a word. A file that is reached under two names (a hard link, a container that mounts
-//! the one file) has two logs, and each side sells what the other has sold. A file that is deleted or replaced goes on existing
-//! for those who have it open: what they confirm is gone with them, and whoever comes later has another shop.
+//! SQLite knows a file by its path: beside each path stands a write-ahead log, and every new connection opens
+//! what has the path then. So two things go wrong without a word. A file that is reached under two names (a
+//! hard link, a container that mounts the one file) has two logs, and each side sells what the other has
+//! sold. A file that is deleted or replaced goes on existing for those who have it open: what they confirm is
+//! gone with them, and whoever comes later has another shop.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use tokio::sync::Mutex;
 #[derive(Debug)]
 pub(crate) struct DatabaseFile {
     parts: Vec<Part>,
-    /// For as long as there is a connection, nobody removes the log.
+    /// For as long as there is a connection, no process removes the log.
     keeper: Mutex<Option<SqliteConnection>>,
 }
 
@@ -28,7 +29,8 @@ struct Part {
 }
 
 impl DatabaseFile {
-    /// Makes sure that the file is there, and that nobody has it open under another name; before anything else opens it.
+    /// Makes sure that the file is there, and that no process has it open under another name; before anything
+    /// else opens it.
     pub(crate) fn claim(options: &SqliteConnectOptions) -> io::Result<()> {
         let path = options.get_filename();
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
@@ -53,8 +55,8 @@ impl DatabaseFile {
         Ok(Self { parts, keeper: Mutex::new(Some(keeper)) })
     }
 
-    /// Whether what is open is still what has the name: to be asked before anything is read or written, and again before it
-    /// is said that something was.
+    /// Whether what is open is still what has the name: to be asked before anything is read or written, and
+    /// again before it is said that something was.
     pub(crate) fn check(&self) -> io::Result<()> {
         for Part { path, id } in &self.parts {
             let name = path.file_name().unwrap_or_default().display();
@@ -83,7 +85,7 @@ impl DatabaseFile {
     }
 }
 
-/// What tells two files apart, whatever they are called.
+/// What distinguishes two files, whatever they are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct FileId {
     device: u64,
@@ -105,9 +107,9 @@ impl FileId {
     }
 }
 
-/// Who has a file open under which name: a lock on the file itself, which the kernel keeps for all processes, in all
-/// containers, and which ends with its process. Each name has a byte of its own, far beyond the file's end and what SQLite locks;
-/// all who use the same name share its lock, and there must be none on any other.
+/// Who has a file open under which name: a lock on the file itself, which the kernel keeps for all processes,
+/// in all containers, and which ends with its process. Each name has a byte of its own, far beyond the file's
+/// end and what SQLite locks; all who use the same name share its lock, and there must be none on any other.
 #[cfg(target_os = "linux")]
 mod claims {
     use std::collections::HashMap;
@@ -131,8 +133,8 @@ mod claims {
 
     /// Claims a file that was opened under this name.
     pub(super) fn claim(file: File, path: &Path) -> io::Result<()> {
-        // Never given up, nor is a file ever closed: a process that closes any handle of a file loses all of SQLite's locks
-        // on it (POSIX; sqlite.org/howtocorrupt, 2.2).
+        // Never given up, nor is a file ever closed: a process that closes any handle of a file loses all of
+        // SQLite's locks on it (POSIX; sqlite.org/howtocorrupt, 2.2).
         static CLAIMS: OnceLock<Mutex<Claims>> = OnceLock::new();
         let claims = CLAIMS.get_or_init(Mutex::default);
         let mut claims = claims.lock().expect("nothing panics while it holds this");
@@ -174,8 +176,9 @@ mod claims {
 
     fn in_use(how: &str) -> io::Error {
         io::Error::other(format!(
-            "the file is open under another name already ({how}), which has a write-ahead log of its own: with both, what \\
-             one sells is unknown to the other. Use one name; in a container, mount the directory, not the file"
+            "the file is open under another name already ({how}), which has a write-ahead log of its own: \
+             with both, what one sells is unknown to the other. Use one name; in a container, mount the \
+             directory, not the file"
         ))
     }
 
@@ -197,7 +200,7 @@ mod claims {
         Ok(())
     }
 
-    /// Whether somebody else has locked any of the bytes.
+    /// Whether another process has locked any of the bytes.
     fn is_locked(file: &File, from: i64, to: i64) -> io::Result<bool> {
         if from == to {
             return Ok(false);

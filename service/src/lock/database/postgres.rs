@@ -14,17 +14,17 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{LockTable, Taken, mode_from, mode_name};
+use super::{LockTable, Taken, mode_from};
 use crate::config::{ConfigError, StoreSection};
-use crate::db::postgres::{Pool, Session, is_definite};
+use crate::db::postgres::{Pool, SessionSettings, is_definite};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
 use crate::lock::{FencingToken, Holder};
 
 /// The channel of the announcements.
 const CHANNEL: &str = "stocklock_released";
 
-/// How many connections the lock table has, besides the listener's: one for records that come and go, one for renewals, and one
-/// for everything else. Waiting for a lock takes none.
+/// How many connections the lock table has, besides the listener's: one for records that come and go, one for
+/// renewals, and one for everything else. Waiting for a lock takes none.
 const CONNECTIONS: usize = 3;
 
 /// How much longer than the server a statement is waited for, until its connection is taken for dead.
@@ -40,7 +40,8 @@ const GIVE: &str = "select stocklock_give($1, $2, $3, $4)";
 const EXCHANGE: &str =
     "select owner, token, note from stocklock_exchange($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
-/// Extends records. Under its key, as everything that locks rows of several keys: so that no two wait for each other.
+/// Extends records. Under its key, as everything that locks rows of several keys: so that no two wait for
+/// each other.
 const EXTEND: &str = "
     with alone as materialized (select stocklock_enter($1))
     update locks set expires_at = clock_timestamp() + $3 * interval '1 millisecond'
@@ -58,7 +59,7 @@ pub(super) struct PostgresTable {
 
 impl PostgresTable {
     pub(super) fn connect(store: &StoreSection, wakeups: Arc<Wakeups>) -> Result<Self, ConfigError> {
-        let session = Session::of(store)?;
+        let session = SessionSettings::of(store)?;
         let listener = tokio::spawn(listen(session.pool(store), wakeups));
         // A table whose records come and go has no statistics that hold: the plan is by index, and made once.
         let session = session.with([
@@ -85,7 +86,8 @@ impl PostgresTable {
     }
 }
 
-/// Passes the announcements on. After every interruption it wakes all by itself: something may have been missed.
+/// Passes the announcements on. After every interruption it wakes all by itself: something may have been
+/// missed.
 async fn listen(pool: PgPool, wakeups: Arc<Wakeups>) {
     loop {
         if let Ok(mut listener) = PgListener::connect_with(&pool).await
@@ -104,7 +106,7 @@ async fn listen(pool: PgPool, wakeups: Arc<Wakeups>) {
 #[async_trait]
 impl LockTable for PostgresTable {
     async fn insert(&self, claims: &[Arc<Claim>], _: Step) -> Result<Vec<Option<Taken>>, Error> {
-        let asked = Asked::of(claims);
+        let asked = ClaimColumns::of(claims);
         let take = asked.bind(sqlx::query_as(TAKE));
         let taken = self.run(async |connection| take.fetch_all(connection).await).await?;
         Ok(in_order(claims, taken))
@@ -118,7 +120,7 @@ impl LockTable for PostgresTable {
     ) -> (Result<(), Error>, Result<Vec<Option<Taken>>, Error>) {
         let (keys, owners) = keys_and_owners(given);
         let exchange = sqlx::query_as(EXCHANGE).bind(keys).bind(owners).bind(CHANNEL);
-        let exchange = Asked::of(asked).bind(exchange);
+        let exchange = ClaimColumns::of(asked).bind(exchange);
         match self.run(async |connection| exchange.fetch_all(connection).await).await {
             Ok(taken) => (Ok(()), Ok(in_order(asked, taken))),
             // Each by itself, so that neither fails for the other's sake.
@@ -201,7 +203,7 @@ impl Drop for PostgresTable {
 }
 
 /// Claims, column by column, and what they have in common.
-struct Asked<'a> {
+struct ClaimColumns<'a> {
     keys: Vec<&'a str>,
     modes: Vec<&'static str>,
     owners: Vec<Uuid>,
@@ -209,10 +211,10 @@ struct Asked<'a> {
     lease: Option<f64>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ClaimColumns<'a> {
     fn of(claims: &'a [Arc<Claim>]) -> Self {
         let (keys, owners) = keys_and_owners(claims);
-        let modes = claims.iter().map(|claim| mode_name(claim.mode)).collect();
+        let modes = claims.iter().map(|claim| claim.mode.name()).collect();
         let (holder, lease) = claims.first().map_or(("", None), |claim| (&*claim.holder, claim.lease));
         Self { keys, modes, owners, holder, lease: lease.map(millis) }
     }

@@ -10,7 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{Connection as _, Error, Row as _, SqliteExecutor};
 
-use super::{LockTable, Outlook, Taken, mode_from, mode_name, unavailable};
+use super::{LockTable, Outlook, Taken, mode_from, unavailable};
 use crate::config::StoreSection;
 use crate::db::sqlite::{DatabaseFile, options, pool};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
@@ -54,9 +54,9 @@ impl SqliteTable {
     }
 }
 
-/// Inserts the records of those whose turn it is: with no record that keeps them out, and no earlier ticket; those who
-/// have no ticket yet come last, in the order in which they are given, as a JSON array of keys, modes and owners. SQLite
-/// has one writer at a time, so that what is not there is not there.
+/// Inserts the records of those whose turn it is: with no record that keeps them out, and no earlier ticket;
+/// those who have no ticket yet come last, in the order in which they are given, as a JSON array of keys,
+/// modes and owners. SQLite has one writer at a time, so that what is not there is not there.
 const INSERT: &str = "
     insert into locks (lock_key, mode, owner, holder, acquired_at, expires_at)
     select asked.lock_key, asked.mode, asked.owner, ?2, now, now + ?3
@@ -107,13 +107,14 @@ impl SqliteTable {
         let Some(claim) = claims.first() else { return Ok(HashMap::new()) };
         let insert = sqlx::query_as(INSERT).bind(asked(claims)).bind(&*claim.holder);
         let insert = insert.bind(claim.lease.map(millis));
-        // All rows are asked for, also where there is one at most: SQLite commits when the statement has come to its
-        // end, and an error of that must not be lost.
+        // All rows are asked for, also where there is one at most: SQLite commits when the statement has come
+        // to its end, and an error of that must not be lost.
         let taken: Vec<(String, i64)> = insert.fetch_all(executor).await?;
         Ok(taken.into_iter().map(|(owner, token)| (owner, FencingToken(token))).collect())
     }
 
-    /// Clears away what has expired, inserts the records of those whose turn it is, and gives the others tickets.
+    /// Clears away what has expired, inserts the records of those whose turn it is, and gives the others
+    /// tickets.
     async fn take_turns(&self, claims: &[&Claim]) -> Result<HashMap<String, FencingToken>, Error> {
         let keys = json(claims.iter().map(|claim| &*claim.key));
         let mut connection = self.writing().await?;
@@ -148,7 +149,7 @@ fn without<'c>(claims: &[&'c Claim], taken: &HashMap<String, FencingToken>) -> V
 
 /// Claims in JSON: an array of key, mode and owner for each.
 fn asked(claims: &[&Claim]) -> String {
-    json(claims.iter().map(|claim| (&*claim.key, mode_name(claim.mode), claim.owner)))
+    json(claims.iter().map(|claim| (&*claim.key, claim.mode.name(), claim.owner)))
 }
 
 /// Something of each claim, in JSON.
@@ -169,7 +170,7 @@ impl LockTable for SqliteTable {
         if !others.is_empty() {
             match self.take_turns(&others).await {
                 Ok(taken_now) => taken.extend(taken_now),
-                // Those who have their records are told so all the same.
+                // Those who have their records have the lock all the same.
                 Err(error) if self.is_busy(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -181,7 +182,7 @@ impl LockTable for SqliteTable {
         Ok(claims.iter().map(of).collect())
     }
 
-    async fn look(&self, claim: &Claim) -> Result<Outlook, Error> {
+    async fn outlook(&self, claim: &Claim) -> Result<Outlook, Error> {
         let row: Option<(bool, u32, bool)> = sqlx::query_as(
             "select
                  exists (

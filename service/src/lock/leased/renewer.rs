@@ -12,15 +12,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{Backend, BackendError, Claim};
 use crate::config::LeaseTime;
 use crate::lock::Validity;
+use crate::lock::lease::valid_until;
 
 /// How often a lease without end is looked after: its record may have been deleted by an operator.
 const WITHOUT_END: Duration = Duration::from_secs(3);
-
-/// Until when a lease that was asked for at `asked` is good: less than the backend will wait, by what two
-/// clocks may drift apart and a thread may be late.
-pub(super) fn valid_until(asked: Instant, lease: Duration) -> Instant {
-    asked + (lease - lease / 100).saturating_sub(Duration::from_millis(2))
-}
 
 /// The task that renews; its drop stops it.
 pub(super) struct Renewer {
@@ -32,13 +27,13 @@ pub(super) struct Renewer {
 struct Leases {
     /// Of each lease, where it has an end.
     length: LeaseTime,
-    held: Mutex<Held>,
+    held: Mutex<HeldLeases>,
     /// Wakes the task, which sleeps until there is a lease.
     begun: Notify,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldLeases {
     leases: HashMap<u64, Renewed>,
     next_id: u64,
     /// Whether the task sleeps until there is a lease.
@@ -48,7 +43,7 @@ struct Held {
 struct Renewed {
     claim: Arc<Claim>,
     validity: Validity,
-    /// `None` while a renewal is under way.
+    /// `None` while a renewal is in flight.
     next: Option<Instant>,
 }
 
@@ -65,8 +60,8 @@ impl Renewer {
         Self { leases, task }
     }
 
-    /// Renews the claim's lease three times in its length, until it is another's or cannot be renewed in time; then
-    /// declares the lease lost.
+    /// Renews the claim's lease three times in its length, until it is another's or cannot be renewed in
+    /// time; then declares the lease lost.
     pub(super) fn renew(&self, claim: &Arc<Claim>, validity: &Validity) -> Renewal {
         let (claim, validity) = (Arc::clone(claim), validity.clone());
         let next = Some(Instant::now() + self.leases.interval());
@@ -95,7 +90,7 @@ impl Drop for Renewal {
 }
 
 impl Leases {
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldLeases> {
         self.held.lock().expect("nothing panics while it holds this")
     }
 
@@ -118,7 +113,8 @@ impl Leases {
         }
     }
 
-    /// The leases to be renewed now, from here on under way, and when to come back; `None`: when there is a lease.
+    /// The leases to be renewed now, whose renewal is in flight from here on, and when to come back; `None`:
+    /// when there is a lease.
     fn due(&self) -> (Vec<(u64, Arc<Claim>)>, Option<Instant>) {
         let now = Instant::now();
         // Those that would be due soon go with the others.
@@ -132,9 +128,9 @@ impl Leases {
             }
         }
         held.sleeps = held.leases.is_empty();
-        // What is under way may be due again as soon as it has failed.
-        let under_way = now + self.interval() / 6;
-        let wake = held.leases.values().map(|lease| lease.next.unwrap_or(under_way)).min();
+        // What is in flight may be due again as soon as it has failed.
+        let retry = now + self.interval() / 6;
+        let wake = held.leases.values().map(|lease| lease.next.unwrap_or(retry)).min();
         (due, wake)
     }
 

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 /// The waiters of a process, by key.
 ///
-/// A wake-up is a hint. It is kept for whoever is registered but does not wait at this moment, so that what happens
-/// between a look and the wait is not missed.
+/// A wake-up is a hint. It is kept for whoever is registered but does not wait at this moment, so that what
+/// happens between an attempt and the wait is not missed.
 #[derive(Default)]
 pub(in crate::lock) struct Wakeups {
     waiters: Mutex<HashMap<Arc<str>, Vec<Woken>>>,
@@ -29,8 +29,8 @@ impl Wakeups {
         Waiter { wakeups: Arc::clone(self), key: Arc::clone(key), woken }
     }
 
-    /// Wakes whom an announcement names: "OWNER KEY" is for one of those who wait for the key, " KEY" for all of them, and
-    /// an empty one, of an older version, for all that wait for anything.
+    /// Wakes whom an announcement names: "OWNER KEY" is for one of those who wait for the key, " KEY" for all
+    /// of them, and an empty one, of an older version, for all that wait for anything.
     pub(in crate::lock) fn announced(&self, announcement: &str) {
         match announcement.split_once(' ') {
             Some((owner, key)) => self.wake(key, owner.parse().ok()),
@@ -58,7 +58,7 @@ impl Wakeups {
     }
 }
 
-/// Someone who waits for a key.
+/// The wait of one owner for a key; its drop ends the registration.
 pub(in crate::lock) struct Waiter {
     wakeups: Arc<Wakeups>,
     key: Arc<str>,

@@ -1,7 +1,8 @@
--- KEYS: lock, readers, waiting, places, token, note.  ARGV: owner, mode, lease ms, place ms, base of the tokens'
--- generation, 1 if that is new, holder.
--- Returns {1, token, the last holder's note} when the lock is acquired, {0, how many stand before it} when it is not, and
--- {2} when the count of tokens is not of this generation: the server is new, or has lost its data, or some of it.
+-- KEYS: lock, readers, waiting, places, token, note.
+-- ARGV: owner, mode, lease ms, place ms, base of the tokens' generation, 1 if that is new, holder.
+-- Returns {1, token, the last holder's note} when the lock is acquired, {0, how many stand before it} when it
+-- is not, and {2} when the count of tokens is not of this generation: the server is new, or has lost its data,
+-- or some of it.
 local lock, readers, waiting, places, counter, note = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local owner, mode, lease, base = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 
@@ -21,7 +22,7 @@ local function take()
     return { 1, token, redis.call('GETDEL', note) }
 end
 
--- Nobody has it and nobody waits: the common case.
+-- No holder and no waiter: the common case.
 if mode == 'exclusive' and redis.call('EXISTS', lock, readers, waiting) == 0 then
     return take()
 end
@@ -49,7 +50,7 @@ if redis.call('ZSCORE', readers, owner) then
     return read()
 end
 
--- Who stands before it, and would keep it out? Those who have stopped looking are cleared away.
+-- Who stands before it, and would keep it out? Those whose place has lapsed are cleared away.
 local ahead, placed = 0, false
 for _, other in ipairs(redis.call('ZRANGE', waiting, 0, -1)) do
     if other == owner then

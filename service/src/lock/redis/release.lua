@@ -1,4 +1,5 @@
--- KEYS: lock, readers, waiting, places, note.  ARGV: owner, channel, what is locked, a note or nothing, the note's time in ms.
+-- KEYS: lock, readers, waiting, places, note.
+-- ARGV: owner, channel, what is locked, a note or nothing, the note's time in ms.
 -- Gives back whatever the owner has, and nothing of any other.
 local lock, readers, waiting, places, note = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local owner = ARGV[1]
@@ -13,7 +14,7 @@ else
     redis.call('ZREM', waiting, owner)
     redis.call('HDEL', places, owner)
 end
--- Whoever stands first looks again: one that wants it alone, or all who wait.
+-- Whoever stands first tries again: one that wants it alone, or all who wait.
 local first = redis.call('ZRANGE', waiting, 0, 0)[1]
 if first then
     if string.sub(redis.call('HGET', places, first) or '', 1, 9) ~= 'exclusive' then

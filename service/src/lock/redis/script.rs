@@ -1,10 +1,10 @@
-//! Scripts in Redis, called by their hash. The command is written in one piece: a call takes no memory for each of
-//! its arguments.
+//! Scripts in Redis, called by their hash. The command is written in one piece: a call takes no memory for
+//! each of its arguments.
 
 use deadpool_redis::redis::aio::ConnectionLike;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisResult, RedisWrite, ServerErrorKind};
 
-/// A script.
+/// A Lua script, which the server keeps by the hash of its source.
 pub(super) struct Script {
     source: &'static str,
     hash: String,

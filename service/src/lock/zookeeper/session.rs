@@ -1,11 +1,12 @@
 //! A session with the ensemble, and until when the ensemble is known to keep it.
 //!
-//! The **leader** ends sessions, and a client's server may have lost touch with it without knowing. So nothing counts as a
-//! heartbeat but a write, which only a quorum can answer; not even `sync`, which a deposed leader answers. Nor does such an
-//! answer say that the leader counts the session's time from that write on: a server tells the leader whom it heard from in
-//! its replies to the leader's pings, twice in a tick. What *is* known: a request that was answered longer than that before a
-//! write was sent, which then was answered, too, was known to the leader when it took the write. A session lasts at least
-//! two ticks, so between two pings is at most a quarter of it.
+//! The **leader** ends sessions, and a client's server may have lost touch with it without knowing. So
+//! nothing counts as a heartbeat but a write, which only a quorum can answer; not even `sync`, which a
+//! deposed leader answers. Nor does such an answer say that the leader counts the session's time from that
+//! write on: a server tells the leader whom it heard from in its replies to the leader's pings, twice in a
+//! tick. What *is* known: a request that was answered longer than that before a write was sent, which then
+//! was answered, too, was known to the leader when it took the write. A session lasts at least two ticks, so
+//! between two pings is at most a quarter of it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -18,14 +19,18 @@ use zookeeper_client::{Acls, Client, CreateMode, Error, SessionState};
 
 use crate::config::ZookeeperSection;
 use crate::lock::Validity;
+use crate::lock::lease::valid_until;
 use crate::telemetry::LockMetrics;
 
 /// How many heartbeats there are in a session's time-out.
 const BEATS: u32 = 6;
 
-/// Of a session's time-out, how much earlier than a write something has to be answered in order to be known to the leader:
-/// a quarter, and a little for what is late.
+/// Of a session's time-out, how much earlier than a write something has to be answered in order to be known
+/// to the leader: a quarter, and a little for what is late.
 const KNOWN_AFTER: f64 = 0.3;
+
+/// How long the removal of a directory may take.
+const REMOVAL: Duration = Duration::from_secs(1);
 
 /// A session. Its drop closes it.
 pub(super) struct Session {
@@ -39,7 +44,7 @@ pub(super) struct Session {
     acls: Acls<'static>,
     directories: Mutex<HashSet<String>>,
     contact: Arc<Contact>,
-    held: Arc<Held>,
+    held: Arc<HeldNodes>,
     heartbeat: JoinHandle<()>,
 }
 
@@ -59,9 +64,9 @@ impl Session {
         let agreed = client.session_timeout();
         let root = config.absolute_root();
         make_path(&client, &root, acls).await?;
-        let validity = Validity::until(kept_until(asked, agreed));
+        let validity = Validity::until(valid_until(asked, agreed));
         let contact = Arc::new(Contact::new(agreed, validity.clone()));
-        let held = Arc::new(Held::default());
+        let held = Arc::new(HeldNodes::default());
         let heartbeat = Heartbeat {
             client: client.clone(),
             node: format!("{root}/session-{}", Uuid::new_v4()),
@@ -107,10 +112,10 @@ impl Session {
     }
 
     /// The validity of a lease on a node of this session, which is looked after until the guard is dropped.
-    pub(super) fn hold(&self, path: String) -> (Validity, Guard) {
+    pub(super) fn hold(&self, path: String) -> (Validity, HeldNodeGuard) {
         let validity = self.validity.within();
         let id = self.held.add(path, validity.clone());
-        (validity, Guard { held: Arc::clone(&self.held), id })
+        (validity, HeldNodeGuard { held: Arc::clone(&self.held), id })
     }
 
     /// Makes a lock's directory, which stays: with it the numbers of its nodes would go, and begin anew.
@@ -120,6 +125,16 @@ impl Session {
         }
         make_path(&self.client, path, self.acls).await?;
         self.known().insert(path.into());
+        Ok(())
+    }
+
+    /// Removes a lock's directory whose numbers come to their end, unless there are nodes in it.
+    pub(super) async fn remove_directory(&self, path: &str) -> Result<(), Error> {
+        match timeout(REMOVAL, self.client.delete(path, None)).await {
+            Ok(Ok(()) | Err(Error::NoNode)) => self.forget_directory(path),
+            Ok(Err(Error::NotEmpty)) | Err(_) => {}
+            Ok(Err(error)) => return Err(error),
+        }
         Ok(())
     }
 
@@ -141,7 +156,8 @@ impl Drop for Session {
 /// How long a connection may take to come about, at least: also where sessions are short.
 const CONNECTING: Duration = Duration::from_secs(1);
 
-/// Makes a node and those above it that are not there. Nothing is asked of those that are: they may be others'.
+/// Makes a node and those above it that are not there. Nothing is asked of those that are: they may be
+/// others'.
 async fn make_path(client: &Client, path: &str, acls: Acls<'static>) -> Result<(), Error> {
     let mut missing = vec![path];
     while let Some(path) = missing.last().copied().filter(|path| !path.is_empty()) {
@@ -193,8 +209,10 @@ impl Contact {
         if answered.back().is_none_or(|last| sent > last.sent + step) {
             answered.push_back(Answered { sent, answered: Instant::now() });
         }
+        // The leader keeps a session for its time-out after it last heard of it: after what is known was
+        // sent, at the earliest.
         if let Some(known) = known {
-            let until = kept_until(known, self.agreed);
+            let until = valid_until(known, self.agreed);
             if self.validity.end().is_none_or(|end| end < until) {
                 self.validity.extend(until);
             }
@@ -204,7 +222,7 @@ impl Contact {
 
 /// The nodes of the leases that are held.
 #[derive(Default)]
-struct Held {
+struct HeldNodes {
     nodes: Mutex<HashMap<u64, HeldNode>>,
     next_id: std::sync::atomic::AtomicU64,
 }
@@ -215,7 +233,7 @@ struct HeldNode {
     since: Instant,
 }
 
-impl Held {
+impl HeldNodes {
     fn add(&self, path: String, validity: Validity) -> u64 {
         let id = self.next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.nodes().insert(id, HeldNode { path, validity, since: Instant::now() });
@@ -235,12 +253,12 @@ impl Held {
 }
 
 /// A held node that is looked after until this is dropped.
-pub(super) struct Guard {
-    held: Arc<Held>,
+pub(super) struct HeldNodeGuard {
+    held: Arc<HeldNodes>,
     id: u64,
 }
 
-impl Drop for Guard {
+impl Drop for HeldNodeGuard {
     fn drop(&mut self) {
         self.held.nodes().remove(&self.id);
     }
@@ -253,12 +271,13 @@ struct Heartbeat {
     node: String,
     acls: Acls<'static>,
     contact: Arc<Contact>,
-    held: Arc<Held>,
+    held: Arc<HeldNodes>,
     metrics: LockMetrics,
 }
 
 impl Heartbeat {
-    /// Writes six times in a time-out, and sees whether the nodes are there that are held, until the session is over.
+    /// Writes six times in a time-out, and sees whether the nodes are there that are held, until the session
+    /// is over.
     async fn beat(self) {
         let agreed = self.contact.agreed;
         let pause = agreed / BEATS;
@@ -297,7 +316,8 @@ impl Heartbeat {
 
     /// Those of the nodes that are not there any more.
     async fn missing(&self, held: Vec<(String, Validity)>) -> Vec<Validity> {
-        // A session's requests are answered in their order: these are sent behind each other, without waiting.
+        // A session's requests are answered in their order: these are sent behind each other, without
+        // waiting.
         let asked: Vec<_> =
             held.into_iter().map(|(path, validity)| (self.client.check_stat(&path), validity)).collect();
         let mut missing = Vec::new();
@@ -312,12 +332,6 @@ impl Heartbeat {
 
 pub(super) fn is_over(state: SessionState) -> bool {
     matches!(state, SessionState::Expired | SessionState::Closed | SessionState::AuthFailed)
-}
-
-/// The leader keeps a session for its time-out after it last heard of it: after `heard`, at the earliest. Less by what two
-/// clocks may drift apart and a thread may be late.
-fn kept_until(heard: Instant, agreed: Duration) -> Instant {
-    heard + (agreed - agreed / 100).saturating_sub(Duration::from_millis(2))
 }
 
 #[cfg(test)]
@@ -336,14 +350,14 @@ mod tests {
         for (sent, known) in [(0, None), (1, None), (2, None), (3, Some(0)), (4, Some(1))] {
             tokio::time::advance(after(sent + 1) - Instant::now()).await;
             contact.confirmed(after(sent));
-            let end = known.map_or(start, |known| kept_until(after(known), AGREED));
+            let end = known.map_or(start, |known| valid_until(after(known), AGREED));
             assert_eq!(validity.end(), Some(end), "after {sent} seconds");
         }
         // Out of reach for long: what was sent before is known, and no more.
         for (sent, known) in [(14, 4), (15, 4), (16, 14)] {
             tokio::time::advance(after(sent) - Instant::now()).await;
             contact.confirmed(after(sent));
-            assert_eq!(validity.end(), Some(kept_until(after(known), AGREED)), "after {sent} seconds");
+            assert_eq!(validity.end(), Some(valid_until(after(known), AGREED)), "after {sent} seconds");
         }
     }
 

@@ -23,8 +23,8 @@ use crate::store::flight::{Flight, ordinal};
 macro_rules! orders {
     () => {
         "unnest(
-            $1::int[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
-            $9::bigint[], $10::text[], $11::bigint[], $12::text[], $13::timestamptz[]
+            $1::int[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
+            $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::text[], $13::timestamptz[]
         ) as o (
             batch, id, sku, buyer, quantity, idempotency_key, stock_before, stock_after, version,
             lock_strategy, fencing_token, replica, created_at
@@ -47,8 +47,9 @@ macro_rules! insert_orders {
 pub(super) const INSERT_ORDERS: &str =
     concat!(insert_orders!(), orders!(), " on conflict (idempotency_key) do nothing returning id");
 
-/// The products' rows first: orders are inserted for those only that could be locked and are still what was read. The
-/// form of the last condition makes a hash table of the few batches, where a join might compare each with each.
+/// The products' rows first: orders are inserted for those only that could be locked and are still what was
+/// read. The form of the last condition makes a hash table of the few batches, where a join might compare
+/// each with each.
 pub(super) const SELL: &str = concat!(
     "with locked as materialized (
         select b.batch, b.stock, b.versions, p.sku
@@ -71,8 +72,9 @@ pub(super) const SELL: &str = concat!(
     select batch from updated"
 );
 
-/// The same for one product: without tables of one row to join, in four fifths of the time. It inserts either all orders or
-/// none. A row that somebody has just changed is passed over where nothing guards it, and then written by itself.
+/// The same for one product: without tables of one row to join, in four fifths of the time. It inserts either
+/// all orders or none. A row that another transaction has just changed is passed over where nothing guards
+/// it, and then written by itself.
 const SELL_ONE: &str = "
     with updated as (
         update products set stock = $2, version = version + $3
@@ -85,9 +87,11 @@ const SELL_ONE: &str = "
         id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
         lock_strategy, fencing_token, replica, created_at
     )
-    select id, $1, buyer, quantity, 'confirmed', idempotency_key, stock_before, stock_after, version, $5, $6, $7, $8
-    from unnest($9::uuid[], $10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[])
-        as o (id, buyer, quantity, idempotency_key, stock_before, stock_after, version)
+    select id, $1, buyer, quantity, 'confirmed', idempotency_key, stock_before, stock_after, version,
+        $5, $6, $7, $8
+    from unnest(
+        $9::uuid[], $10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[]
+    ) as o (id, buyer, quantity, idempotency_key, stock_before, stock_after, version)
     where exists (select from updated)";
 
 macro_rules! lock_versions {
@@ -184,7 +188,7 @@ impl<'a> BatchColumns<'a> {
         query.bind(self.versions).bind(self.read_version)
     }
 
-    /// Binds what tells which versions were read.
+    /// Binds the versions that were read.
     pub(super) fn bind_versions(
         self,
         query: Query<'a, Postgres, PgArguments>,
@@ -298,7 +302,8 @@ pub(super) fn keep_answers<'a>(answers: &[&'a KeptAnswer]) -> QueryScalar<'a, Po
     }
     sqlx::query_scalar(
         "insert into kept_answers (idempotency_key, request, answer)
-         select key, request, answer from unnest($1::text[], $2::text[], $3::text[]) as kept (key, request, answer)
+         select key, request, answer
+         from unnest($1::text[], $2::text[], $3::text[]) as kept (key, request, answer)
          on conflict do nothing
          returning idempotency_key",
     )

@@ -1,13 +1,13 @@
 //! What is written by one commit, for many products.
 //!
-//! Orders alone are one statement, so one round trip, which commits by itself. It fails as a whole where an idempotency
-//! key has an order already; then everything is sent again in a transaction that no key can fail, and that leaves out
-//! what is concerned. So a taken key costs those who share its commit one retry, and no more. While such keys come, they
-//! are looked up beforehand.
+//! Orders alone are one statement, so one round trip, which commits by itself. It fails as a whole where an
+//! idempotency key has an order already; then everything is sent again in a transaction that no key can fail,
+//! and that leaves out what is concerned. So a taken key costs those who share its commit one retry, and no
+//! more. While such keys come, they are looked up beforehand.
 //!
-//! No commit ever waits for a product's row that another transaction has locked, unless it has that product alone: one
-//! row that is locked for long does not keep other products from being sold, and two commits cannot wait for each
-//! other.
+//! No commit ever waits for a product's row that another transaction has locked, unless it has that product
+//! alone: one row that is locked for long does not keep other products from being sold, and two commits
+//! cannot wait for each other.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -80,8 +80,8 @@ impl PostgresTransaction {
                     return Ok(flight.results());
                 }
                 Err(error) if is_key_taken(&error) => self.replays.noted(),
-                // An error that the server reports has undone the statement, except when the server was being stopped;
-                // with a broken connection nobody knows.
+                // An error that the server reports has undone the statement, except when the server was being
+                // stopped; with a broken connection it is not known.
                 Err(error) if !is_definite(&error) => return Err(CommitError::Unknown(error.into())),
                 Err(error) => return Err(not_written(error)),
             }
@@ -129,8 +129,8 @@ impl Transaction for PostgresTransaction {
         wait: bool,
         may_write: &(dyn Fn(usize) -> bool + Sync),
     ) -> Result<Vec<Result<(), Rejected>>, CommitError> {
-        // The server ends a statement at the time-out. One that has not answered long after is out of reach, and must
-        // not keep the lock from those who do reach it.
+        // The server ends a statement at the time-out. One that has not answered long after is out of reach,
+        // and must not keep the lock from those who do reach it.
         let no_answer = || CommitError::Unknown(StoreError::Unavailable("no answer in time".into()));
         let open = self.open.take();
         let is_open = open.is_some();
@@ -164,7 +164,8 @@ async fn sell(connection: &mut PgConnection, flight: &Flight<'_>) -> Result<Hash
     Ok(query.fetch_all(connection).await?.into_iter().collect())
 }
 
-/// Locks the rows of the products that still have the version that was read; returns the numbers of their batches.
+/// Locks the rows of the products that still have the version that was read; returns the numbers of their
+/// batches.
 async fn lock_versions(
     connection: &mut PgConnection,
     flight: &Flight<'_>,
@@ -204,8 +205,8 @@ pub(super) async fn execute(
     sqlx::raw_sql(statement).execute(connection).await.map(drop)
 }
 
-/// Changes what can be changed. Where a batch turns out not to be writable after something was done for it, all is undone
-/// and done again without it.
+/// Changes what can be changed. Where a batch turns out not to be writable after something was done for it,
+/// all is undone and done again without it.
 async fn change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Result<(), sqlx::Error> {
     if flight.is_mixed() {
         execute(connection, "savepoint before_changes").await?;

@@ -36,8 +36,8 @@ pub(super) const UNCHANGED: &str = "select b.value ->> 'batch'
     from json_each(?1) as b cross join products as p on p.sku = b.value ->> 'sku'
     where b.value ->> 'version' is null or p.version = b.value ->> 'version'";
 
-/// Without the guard, the stock that was decided is written over whatever stands there. The version still only grows, so
-/// that such a writer cannot make another's guard believe that nothing happened.
+/// Without the guard, the stock that was decided is written over whatever stands there. The version still
+/// only grows, so that such a writer cannot make another's guard believe that nothing happened.
 pub(super) const UPDATE_PRODUCTS: &str = "update products set
         stock = b.value ->> 'stock', version = version + (b.value ->> 'versions'),
         supply = coalesce(b.value ->> 'reset_supply', supply) + (b.value ->> 'supplied'),
@@ -88,7 +88,10 @@ struct AdjustmentRow<'a> {
 }
 
 pub(super) fn answers_json(answers: &[&KeptAnswer]) -> String {
-    let row = |kept: &&KeptAnswer| serde_json::json!({"key": kept.key.as_str(), "request": kept.request, "answer": kept.answer});
+    let row = |kept: &&KeptAnswer| {
+        let key = kept.key.as_str();
+        serde_json::json!({"key": key, "request": kept.request, "answer": kept.answer})
+    };
     json(&answers.iter().map(row).collect::<Vec<_>>())
 }
 

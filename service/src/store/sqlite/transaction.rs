@@ -1,5 +1,5 @@
-//! What is written by one commit, for many products. SQLite has one writer at a time, so there is nobody to wait for
-//! once the transaction has begun.
+//! What is written by one commit, for many products. SQLite has one writer at a time, so there is no other to
+//! wait for once the transaction has begun.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -54,15 +54,15 @@ impl Transaction for SqliteTransaction {
         } else {
             let unknown = |error: Error| CommitError::Unknown(error.into());
             transaction.commit().await.map_err(unknown)?;
-            // Into the file that others will open, or into one that nobody will ever find.
+            // Into the file that others will open, or into one that no replica will ever find.
             file.check().map_err(|error| unknown(error.into()))?;
         }
         Ok(flight.results())
     }
 }
 
-/// Changes what can be changed. Where a batch turns out not to be writable after something was done for it, all is undone
-/// and done again without it.
+/// Changes what can be changed. Where a batch turns out not to be writable after something was done for it,
+/// all is undone and done again without it.
 async fn change(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<(), Error> {
     let unchanged = unchanged(connection, flight).await?;
     flight.reject_unwritten(&unchanged);
@@ -122,8 +122,8 @@ async fn keep_answers(connection: &mut SqliteConnection, flight: &mut Flight<'_>
     Ok(())
 }
 
-/// Inserts the orders, and takes those of a batch out again that has a taken key among its own. Returns whether nothing else
-/// was done for such a batch.
+/// Inserts the orders, and takes those of a batch out again that has a taken key among its own. Returns
+/// whether nothing else was done for such a batch.
 async fn insert_orders(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<bool, Error> {
     let orders = flight.orders();
     if orders.is_empty() {

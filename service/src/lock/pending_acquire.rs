@@ -9,14 +9,15 @@ use super::{Acquire, Lease, LockError, Waited};
 
 type Acquisition = Pin<Box<dyn Future<Output = Result<Lease, LockError>> + Send>>;
 
-/// An acquisition under way: what a lock's [`begin`](super::Lock::begin) may return. Its drop drops the future.
-pub struct Pending {
+/// An acquisition in flight: what a lock's [`begin`](super::Lock::begin) may return. Its drop drops the
+/// future.
+pub struct PendingAcquire {
     /// `None` once it has come to its end.
     acquisition: Option<Acquisition>,
     reason: Box<dyn Fn() -> LockError + Send + Sync>,
 }
 
-impl Pending {
+impl PendingAcquire {
     /// An acquisition, and why it is not over yet, to be asked when a deadline has passed.
     pub fn new(
         acquisition: impl Future<Output = Result<Lease, LockError>> + Send + 'static,
@@ -27,7 +28,7 @@ impl Pending {
 }
 
 #[async_trait]
-impl Acquire for Pending {
+impl Acquire for PendingAcquire {
     async fn wait(&mut self, deadline: Instant) -> Waited {
         let Some(acquisition) = &mut self.acquisition else { return Waited::Failed((self.reason)()) };
         let Ok(result) = timeout_at(deadline, acquisition).await else {
