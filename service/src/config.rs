@@ -259,24 +259,9 @@ impl CatalogEntry {
 }
 
 impl Config {
-    /// The strategy with all that it needs.
+    /// The strategy with all that it needs; an error names the section that is missing.
     pub fn lock_config(&self) -> Result<LockConfig, ConfigError> {
-        let missing = |key: &str| {
-            ConfigError::new(key, format!("strategy {:?} needs this section", self.lock.strategy.as_str()))
-        };
-        Ok(match self.lock.strategy {
-            StrategyName::None => LockConfig::None,
-            StrategyName::Local => LockConfig::Local,
-            StrategyName::Database => LockConfig::Database { lease: self.lock.database.lease },
-            StrategyName::Redis => {
-                LockConfig::Redis(self.lock.redis.clone().ok_or_else(|| missing("lock.redis"))?)
-            }
-            StrategyName::Zookeeper => {
-                LockConfig::Zookeeper(self.lock.zookeeper.clone().ok_or_else(|| missing("lock.zookeeper"))?)
-            }
-            StrategyName::Row => LockConfig::Row,
-            StrategyName::Optimistic => LockConfig::Optimistic,
-        })
+        self.lock.config()
     }
 
     /// The guard that is in force.
@@ -329,20 +314,17 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = |key: &str, why: &str| Err(ConfigError::new(key, why));
         let ms = Duration::from_millis;
-        let zookeeper = self.lock.zookeeper.as_ref();
-        let session_timeout = zookeeper.map_or(LONGEST, |zookeeper| zookeeper.session_timeout);
-        for (key, duration, least) in [
+        let leases = self.lock.leases().into_iter().map(|(key, lease)| (key, lease, ms(100)));
+        let durations = [
             ("server.request_timeout", self.server.request_timeout, ms(1)),
             ("server.drain", self.server.drain, ms(0)),
             ("store.timeout", self.store.timeout, ms(10)),
             ("lock.wait", self.lock.wait, ms(1)),
-            ("lock.database.lease", self.lock.database.lease.duration().unwrap_or(LONGEST), ms(100)),
-            ("lock.redis.lease", self.lock.redis.as_ref().map_or(LONGEST, |redis| redis.lease), ms(100)),
-            ("lock.zookeeper.session_timeout", session_timeout, ms(100)),
             ("checkout.max_hold", self.checkout.max_hold, ms(0)),
             ("checkout.linger", self.checkout.linger, ms(0)),
             ("checkout.think_time", self.checkout.think_time, ms(0)),
-        ] {
+        ];
+        for (key, duration, least) in durations.into_iter().chain(leases) {
             if !(least..=LONGEST).contains(&duration) {
                 let (least, longest) =
                     (humantime::format_duration(least), humantime::format_duration(LONGEST));

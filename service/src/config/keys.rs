@@ -5,7 +5,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::{Config, ConfigError, RedisSection, Sources, ZookeeperSection};
+use super::{Config, ConfigError, Sources};
 
 /// A key of the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,9 +24,8 @@ pub struct ConfigKey {
 pub fn keys() -> Vec<ConfigKey> {
     let generator = SchemaSettings::default().with(|s| s.inline_subschemas = true).into_generator();
     let schema = generator.into_root_schema_for::<Config>();
-    let mut with_all_sections = Config::default();
-    with_all_sections.lock.redis = Some(RedisSection::default());
-    with_all_sections.lock.zookeeper = Some(ZookeeperSection::default());
+    let config = Config::default();
+    let with_all_sections = Config { lock: config.lock.clone().with_all_sections(), ..config };
     let json =
         |config: &Config| serde_json::to_value(config).expect("a configuration can be written as JSON");
     let mut keys = Vec::new();

@@ -37,6 +37,47 @@ impl Default for LockSection {
     }
 }
 
+impl LockSection {
+    /// The same with a section for every strategy: what there is to be configured.
+    pub(super) fn with_all_sections(self) -> Self {
+        let (redis, zookeeper) = (self.redis.unwrap_or_default(), self.zookeeper.unwrap_or_default());
+        Self { redis: Some(redis), zookeeper: Some(zookeeper), ..self }
+    }
+
+    /// How long leases are that end, with the keys that say so.
+    pub(super) fn leases(&self) -> Vec<(&'static str, Duration)> {
+        let leases = [
+            ("lock.database.lease", self.database.lease.duration()),
+            ("lock.redis.lease", self.redis.as_ref().map(|redis| redis.lease)),
+            (
+                "lock.zookeeper.session_timeout",
+                self.zookeeper.as_ref().map(|zookeeper| zookeeper.session_timeout),
+            ),
+        ];
+        leases.into_iter().filter_map(|(key, lease)| Some((key, lease?))).collect()
+    }
+
+    /// The strategy with all that it needs.
+    pub(super) fn config(&self) -> Result<LockConfig, ConfigError> {
+        let missing = |key: &str| {
+            ConfigError::new(key, format!("strategy {:?} needs this section", self.strategy.as_str()))
+        };
+        Ok(match self.strategy {
+            StrategyName::None => LockConfig::None,
+            StrategyName::Local => LockConfig::Local,
+            StrategyName::Database => LockConfig::Database { lease: self.database.lease },
+            StrategyName::Redis => {
+                LockConfig::Redis(self.redis.clone().ok_or_else(|| missing("lock.redis"))?)
+            }
+            StrategyName::Zookeeper => {
+                LockConfig::Zookeeper(self.zookeeper.clone().ok_or_else(|| missing("lock.zookeeper"))?)
+            }
+            StrategyName::Row => LockConfig::Row,
+            StrategyName::Optimistic => LockConfig::Optimistic,
+        })
+    }
+}
+
 /// How long a lock that its holder does not renew is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
 #[schemars(with = "String")]

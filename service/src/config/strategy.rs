@@ -239,7 +239,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::config::keys;
+    use crate::config::{Config, Sources, keys};
 
     #[test]
     fn every_strategy_has_a_row_that_the_configuration_agrees_with() {
@@ -255,6 +255,11 @@ mod tests {
             let server_key = strategy.server().map(|server| server.key);
             for needed in strategy.lease_key().into_iter().chain(server_key) {
                 assert!(keys.iter().any(|key| key.path == needed), "{strategy}: {needed} is no key");
+            }
+            if let Some(lease_key) = strategy.lease_key() {
+                let overrides = vec![(lease_key.to_owned(), "1ms".to_owned())];
+                let refused = Config::load(&Sources { overrides, ..Sources::default() });
+                assert_eq!(refused.expect_err("it is too short").key, lease_key);
             }
         }
     }

@@ -9,6 +9,8 @@
 //!   case: an announcement is a hint.
 
 mod claim_release;
+#[cfg(test)]
+mod example;
 mod renewer;
 mod wakeups;
 
