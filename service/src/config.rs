@@ -235,7 +235,7 @@ impl FailpointsSection {
     }
 }
 
-/// A product that is made at start when it is absent.
+/// A product that is created at start when it is absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CatalogEntry {
@@ -248,7 +248,7 @@ pub struct CatalogEntry {
 }
 
 impl CatalogEntry {
-    /// The entry as a product to make.
+    /// The entry as a product to create.
     pub fn parse(&self) -> Result<ProductRequest, ConfigError> {
         let body = crate::api::PutProduct { name: self.name.clone(), stock: self.stock };
         ProductRequest::parse(&self.sku, body, None).map_err(|errors| {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::api::{Adjustment, Audit, Order, Product};
+use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
 use crate::change::{self, KeptAnswer, Outcome};
 use crate::config::{ConfigError, StoreSection};
 use crate::db::{self, DatabaseKind};
@@ -258,6 +258,21 @@ pub enum OpenError {
 fn created_answer(product: &ProductRequest, created: &Product) -> Option<KeptAnswer> {
     let outcome = Outcome::Created(created.clone());
     KeptAnswer::of(product.key.as_ref(), || change::product_put(product), &outcome)
+}
+
+/// What the audit of a product comes to, whose row says `level`.
+fn audit(level: StockLevel, orders: i64, units_sold: i64, duplicate_reads: Vec<DuplicateRead>) -> Audit {
+    let StockLevel { stock, version, supply } = level;
+    Audit {
+        supply,
+        stock,
+        version,
+        units_sold,
+        orders,
+        oversold_units: (units_sold - supply).max(0),
+        balanced: stock == supply - units_sold,
+        duplicate_reads,
+    }
 }
 
 /// The columns of kept answers, and what is in them.

@@ -74,7 +74,7 @@ pub fn reference() -> String {
             key.default.as_deref().unwrap_or("…")
         );
     }
-    text += "\n# Products that are made at start when they are absent.\n";
+    text += "\n# Products that are created at start when they are absent.\n";
     text += "# [[catalog]]\n# sku = \"hair-dryer\"\n# name = \"Hair dryer\"\n# stock = 100\n";
     text
 }

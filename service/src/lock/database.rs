@@ -104,6 +104,28 @@ struct Taken {
     note: Option<Note>,
 }
 
+/// A record, with whether it has expired.
+#[derive(sqlx::FromRow)]
+struct HolderRow {
+    lock_key: String,
+    mode: String,
+    token: i64,
+    holder: Option<String>,
+    expired: bool,
+}
+
+impl From<HolderRow> for Holder {
+    fn from(row: HolderRow) -> Self {
+        Self {
+            key: row.lock_key,
+            mode: if row.mode == Mode::Shared.name() { Mode::Shared } else { Mode::Exclusive },
+            token: Some(FencingToken(row.token)),
+            replica: row.holder,
+            expired: row.expired,
+        }
+    }
+}
+
 /// Where a waiting claim stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outlook {
@@ -346,10 +368,6 @@ impl From<FlightLost> for BackendError {
 
 /// What the lock table is called in errors.
 const NAME: &str = "lock table";
-
-fn mode_from(name: &str) -> Mode {
-    if name == "shared" { Mode::Shared } else { Mode::Exclusive }
-}
 
 fn unavailable(error: impl std::fmt::Display) -> LockError {
     LockError::Unavailable { dependency: NAME, reason: error.to_string() }

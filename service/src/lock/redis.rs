@@ -2,9 +2,8 @@
 //!
 //! - Each operation is one script, so one round trip, and atomic: `SETNX` and `EXPIRE` can never be torn
 //!   apart, and only its owner deletes a lock. An uncontended cycle is two commands.
-//! - Those who wait have a queue in Redis (the course says that Redis has one; it has none until it is
-//!   built): first come first served, readers together. A place lapses a second after its waiter's last
-//!   attempt.
+//! - Those who wait stand in a queue, which is built here, since Redis has none: first come first served,
+//!   readers together. A place lapses a second after its waiter's last attempt.
 //! - A release that another waits for is published, and wakes whose turn it is. The message is a hint;
 //!   another attempt after a pause is the backstop.
 //! - Who releases may leave a note about what the lock protects. The next holder gets it, unless another
@@ -16,7 +15,7 @@
 //!   with the orders: a new one begins where the counter is gone or is another server's.
 //!
 //! Redis 6.2 or later (`GETDEL`). One server; for what that means when it fails over to a replica, see the
-//! experiment `redis-failover` of the course, and the guard.
+//! experiment `redis-failover`, and the guard.
 
 /// The name of a part of a lock. The braces keep all parts on one node of a cluster.
 macro_rules! key_of {

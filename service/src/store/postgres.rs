@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use self::transaction::{PostgresTransaction, Replays, execute, not_written, undone};
 use super::{
-    CommitError, Creation, OpenError, Store, StoreError, Transaction, adjustments, created_answer,
+    CommitError, Creation, OpenError, Store, StoreError, Transaction, adjustments, audit, created_answer,
     kept_answers, orders, products,
 };
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
@@ -223,20 +223,10 @@ impl Store for PostgresStore {
         .bind(sku.as_str());
         let rows = self.pool.fetch(query).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let (supply, stock): (i64, i64) = (row.try_get("supply")?, row.try_get("stock")?);
-        let units_sold: i64 = row.try_get("units_sold")?;
         let duplicate_reads: Vec<DuplicateRead> = serde_json::from_str(row.try_get("duplicate_reads")?)
             .map_err(|error| sqlx::Error::Decode(error.into()))?;
-        Ok(Some(Audit {
-            supply,
-            stock,
-            version: row.try_get("version")?,
-            units_sold,
-            orders: row.try_get("orders")?,
-            oversold_units: (units_sold - supply).max(0),
-            balanced: stock == supply - units_sold,
-            duplicate_reads,
-        }))
+        let (orders, units_sold) = (row.try_get("orders")?, row.try_get("units_sold")?);
+        Ok(Some(audit(rows::stock_level(row)?, orders, units_sold, duplicate_reads)))
     }
 
     async fn token_generation(

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use self::transaction::SqliteTransaction;
 use super::{
-    CommitError, Creation, OpenError, Store, StoreError, adjustments, created_answer, kept_answers, orders,
-    products,
+    CommitError, Creation, OpenError, Store, StoreError, adjustments, audit, created_answer, kept_answers,
+    orders, products,
 };
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
 use crate::change::KeptAnswer;
@@ -254,24 +254,15 @@ impl Store for SqliteStore {
         .await?;
         snapshot.commit().await?;
 
-        let (supply, stock): (i64, i64) = (product.try_get("supply")?, product.try_get("stock")?);
-        let units_sold: i64 = totals.try_get("units_sold")?;
         let duplicate_reads = duplicates.iter().map(|row| {
             let orders: String = row.try_get("orders")?;
             let orders = serde_json::from_str(&orders).map_err(|e| sqlx::Error::Decode(e.into()))?;
             let (stock_before, version) = (row.try_get("stock_before")?, row.try_get("version")?);
             Ok(DuplicateRead { stock_before, version, orders })
         });
-        Ok(Some(Audit {
-            supply,
-            stock,
-            version: product.try_get("version")?,
-            units_sold,
-            orders: totals.try_get("orders")?,
-            oversold_units: (units_sold - supply).max(0),
-            balanced: stock == supply - units_sold,
-            duplicate_reads: duplicate_reads.collect::<Result<_, sqlx::Error>>()?,
-        }))
+        let duplicate_reads = duplicate_reads.collect::<Result<_, sqlx::Error>>()?;
+        let (orders, units_sold) = (totals.try_get("orders")?, totals.try_get("units_sold")?);
+        Ok(Some(audit(rows::stock_level(&product)?, orders, units_sold, duplicate_reads)))
     }
 
     async fn token_generation(

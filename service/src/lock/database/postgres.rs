@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt as _;
-use sqlx::postgres::{PgArguments, PgConnection, PgListener, PgPool, PgRow, Postgres};
+use sqlx::Error;
+use sqlx::postgres::{PgArguments, PgConnection, PgListener, PgPool, Postgres};
 use sqlx::query::QueryAs;
-use sqlx::{Error, Row as _};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{LockTable, Taken, mode_from};
+use super::{HolderRow, LockTable, Taken};
 use crate::config::{ConfigError, StoreSection};
 use crate::db::postgres::{Pool, SessionSettings, is_definite};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
@@ -155,12 +155,12 @@ impl LockTable for PostgresTable {
     }
 
     async fn holders(&self) -> Result<Vec<Holder>, Error> {
-        let holders = sqlx::query(
+        let holders = sqlx::query_as::<_, HolderRow>(
             "select lock_key, mode, token, holder, coalesce(expires_at <= clock_timestamp(), false) as expired
              from locks order by token",
         );
         let rows = self.run(async |connection| holders.fetch_all(connection).await).await?;
-        rows.iter().map(holder).collect()
+        Ok(rows.into_iter().map(Holder::from).collect())
     }
 
     async fn delete_record(&self, token: FencingToken) -> Result<bool, Error> {
@@ -238,16 +238,6 @@ fn in_order(claims: &[Arc<Claim>], taken: Vec<(Uuid, i64, String)>) -> Vec<Optio
 
 fn keys_and_owners(claims: &[Arc<Claim>]) -> (Vec<&str>, Vec<Uuid>) {
     claims.iter().map(|claim| (&*claim.key, claim.owner)).unzip()
-}
-
-fn holder(row: &PgRow) -> Result<Holder, Error> {
-    Ok(Holder {
-        key: row.try_get("lock_key")?,
-        mode: mode_from(row.try_get("mode")?),
-        token: Some(FencingToken(row.try_get("token")?)),
-        replica: row.try_get("holder")?,
-        expired: row.try_get("expired")?,
-    })
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::RngExt as _;
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{Sqlite, SqlitePool, SqliteRow, SqliteSynchronous};
-use sqlx::{Connection as _, Error, Row as _, SqliteExecutor};
+use sqlx::sqlite::{Sqlite, SqlitePool, SqliteSynchronous};
+use sqlx::{Connection as _, Error, SqliteExecutor};
 
-use super::{LockTable, Outlook, Taken, mode_from, unavailable};
+use super::{HolderRow, LockTable, Outlook, Taken, unavailable};
 use crate::config::StoreSection;
 use crate::db::sqlite::{DatabaseFile, options, pool};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
@@ -242,14 +242,14 @@ impl LockTable for SqliteTable {
     }
 
     async fn holders(&self) -> Result<Vec<Holder>, Error> {
-        let rows = sqlx::query(
+        let rows = sqlx::query_as::<_, HolderRow>(
             "select lock_key, mode, token, holder,
                  coalesce(expires_at <= cast(unixepoch('subsec') * 1000 as integer), 0) as expired
              from locks order by token",
         )
         .fetch_all(&mut *self.reading().await?)
         .await?;
-        rows.iter().map(holder).collect()
+        Ok(rows.into_iter().map(Holder::from).collect())
     }
 
     async fn delete_record(&self, token: FencingToken) -> Result<bool, Error> {
@@ -287,16 +287,6 @@ impl LockTable for SqliteTable {
         self.writer.close().await;
         self.file.close().await;
     }
-}
-
-fn holder(row: &SqliteRow) -> Result<Holder, Error> {
-    Ok(Holder {
-        key: row.try_get("lock_key")?,
-        mode: mode_from(row.try_get("mode")?),
-        token: Some(FencingToken(row.try_get("token")?)),
-        replica: row.try_get("holder")?,
-        expired: row.try_get("expired")?,
-    })
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -106,7 +106,7 @@ impl Enqueue<'_> {
         let prefix = format!("{}/{}", claim.directory, claim.prefix);
         let options = CreateMode::EphemeralSequential.with_acls(session.acls());
         loop {
-            self.status.reply.during(session.make_directory(&claim.directory)).await?;
+            self.status.reply.during(session.create_directory(&claim.directory)).await?;
             // A session's requests are answered in their order. So one is sent behind the other, without
             // waiting.
             let sent = Instant::now();

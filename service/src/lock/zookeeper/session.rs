@@ -63,7 +63,7 @@ impl Session {
         let client = connector.connect(config.hosts()).await?;
         let agreed = client.session_timeout();
         let root = config.absolute_root();
-        make_path(&client, &root, acls).await?;
+        create_path(&client, &root, acls).await?;
         let validity = Validity::until(valid_until(asked, agreed));
         let contact = Arc::new(Contact::new(agreed, validity.clone()));
         let held = Arc::new(HeldNodes::default());
@@ -118,12 +118,12 @@ impl Session {
         (validity, HeldNodeGuard { held: Arc::clone(&self.held), id })
     }
 
-    /// Makes a lock's directory, which stays: with it the numbers of its nodes would go, and begin anew.
-    pub(super) async fn make_directory(&self, path: &str) -> Result<(), Error> {
+    /// Creates a lock's directory, which stays: with it the numbers of its nodes would go, and begin anew.
+    pub(super) async fn create_directory(&self, path: &str) -> Result<(), Error> {
         if self.known().contains(path) {
             return Ok(());
         }
-        make_path(&self.client, path, self.acls).await?;
+        create_path(&self.client, path, self.acls).await?;
         self.known().insert(path.into());
         Ok(())
     }
@@ -156,9 +156,9 @@ impl Drop for Session {
 /// How long a connection may take to come about, at least: also where sessions are short.
 const CONNECTING: Duration = Duration::from_secs(1);
 
-/// Makes a node and those above it that are not there. Nothing is asked of those that are: they may be
+/// Creates a node and those above it that are not there. Nothing is asked of those that are: they may be
 /// others'.
-async fn make_path(client: &Client, path: &str, acls: Acls<'static>) -> Result<(), Error> {
+async fn create_path(client: &Client, path: &str, acls: Acls<'static>) -> Result<(), Error> {
     let mut missing = vec![path];
     while let Some(path) = missing.last().copied().filter(|path| !path.is_empty()) {
         match client.create(path, b"", &CreateMode::Persistent.with_acls(acls)).await {

@@ -141,12 +141,15 @@ pub(super) fn lock_levels(skus: &[Sku], wait: bool) -> Query<'_, Postgres, PgArg
 /// A level, and its place among those that were asked for.
 pub(super) fn level(row: &PgRow) -> Result<(usize, StockLevel), Error> {
     let number: i64 = row.try_get("number")?;
-    let level = StockLevel {
+    Ok((usize::try_from(number - 1).expect("ordinals begin with one"), stock_level(row)?))
+}
+
+pub(super) fn stock_level(row: &PgRow) -> Result<StockLevel, Error> {
+    Ok(StockLevel {
         stock: row.try_get("stock")?,
         version: row.try_get("version")?,
         supply: row.try_get("supply")?,
-    };
-    Ok((usize::try_from(number - 1).expect("ordinals begin with one"), level))
+    })
 }
 
 /// Those of the keys that have an order.

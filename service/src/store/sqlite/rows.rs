@@ -111,13 +111,17 @@ pub(super) async fn levels(
     let mut levels = vec![None; skus.len()];
     for row in rows {
         let number: i64 = row.try_get("number")?;
-        levels[usize::try_from(number).expect("indices are positive")] = Some(StockLevel {
-            stock: row.try_get("stock")?,
-            version: row.try_get("version")?,
-            supply: row.try_get("supply")?,
-        });
+        levels[usize::try_from(number).expect("indices are positive")] = Some(stock_level(&row)?);
     }
     Ok(levels)
+}
+
+pub(super) fn stock_level(row: &SqliteRow) -> Result<StockLevel, Error> {
+    Ok(StockLevel {
+        stock: row.try_get("stock")?,
+        version: row.try_get("version")?,
+        supply: row.try_get("supply")?,
+    })
 }
 
 pub(super) fn orders_json(orders: &[(usize, &Order, Option<&IdempotencyKey>)]) -> String {
