@@ -26,7 +26,7 @@ use crate::resources::Sampler;
 use crate::runner;
 use crate::scenario::{Amount, Scenario};
 use crate::series::Series;
-use crate::verdict::{Check, Control, Status, Verdict, sensitive};
+use crate::verdict::{Check, CheckName, Control, Status, Verdict, sensitive};
 
 pub use length::{Length, ORDERS};
 
@@ -304,7 +304,7 @@ fn survived(crashed: &[String]) -> Check {
         true => (Status::Pass, "no replica ended or fell silent by itself".into()),
         false => (Status::Fail, crashed.join("\n")),
     };
-    Check { name: "replicas-survived".into(), status, detail }
+    Check { name: CheckName::ReplicasSurvived, status, detail }
 }
 
 /// What is going to be broken while a run goes on.

@@ -17,7 +17,7 @@ use crate::metrics::{Latencies, LockFigures, Percentiles};
 use crate::resources::Resources;
 use crate::scenario::Scenario;
 use crate::series::Series;
-use crate::verdict::{Check, EXPLAINED_BY_NO_LOCK, Status, Verdict, checks, verdict};
+use crate::verdict::{Check, CheckName, Status, Verdict, checks, verdict};
 
 pub use table::{comparison, details};
 
@@ -255,7 +255,7 @@ impl RunReport {
     /// What the run says of the expectation. A run that was to break did so only when nothing went wrong that the want of
     /// a lock does not explain.
     fn conclude(&self) -> Conclusion {
-        let explained = |check: &Check| EXPLAINED_BY_NO_LOCK.contains(&check.name.as_str());
+        let explained = |check: &Check| check.name.may_fail_without_lock();
         let mut failed = self.checks.iter().filter(|check| check.status == Status::Fail);
         match (self.expected, self.verdict) {
             // It was not asked for: what it cannot show is no violation of the others.
@@ -278,9 +278,14 @@ impl RunReport {
         self.conclude() == Conclusion::AsExpected
     }
 
+    /// The check of this name, if it was made.
+    pub fn check(&self, name: CheckName) -> Option<&Check> {
+        self.checks.iter().find(|check| check.name == name)
+    }
+
     /// The check of this name, if it failed.
-    pub fn failed(&self, name: &str) -> Option<&Check> {
-        self.checks.iter().find(|check| check.name == name && check.status == Status::Fail)
+    pub fn failed(&self, name: CheckName) -> Option<&Check> {
+        self.check(name).filter(|check| check.status == Status::Fail)
     }
 }
 
@@ -452,9 +457,9 @@ mod tests {
     fn what_could_not_be_read_is_not_said_to_be_nothing() {
         let mut unread = run("database", 3, Verdict::Inconclusive);
         (unread.units_sold, unread.oversold_units, unread.supply) = (None, None, None);
-        let check =
-            |name: &str, status| Check { name: name.into(), status, detail: "no replica answers".into() };
-        unread.checks = vec![check("exercised", Status::Pass), check("balanced", Status::Unknown)];
+        let check = |name, status| Check { name, status, detail: "no replica answers".into() };
+        unread.checks =
+            vec![check(CheckName::Exercised, Status::Pass), check(CheckName::Balanced, Status::Unknown)];
         unread.unknown = 21;
         let report = Report::new(vec![unread.clone()], Vec::new());
         for text in [comparison(&report), details(&unread), html::page(&report)] {
@@ -472,7 +477,7 @@ mod tests {
         let limits = Thresholds { max_p99_ms: Some(2.9), min_rate: None };
         let none = Thresholds::default();
         let mut lost = run("none", 3, Violated);
-        lost.checks.push(Check { name: "nothing-lost".into(), status: Status::Fail, detail: String::new() });
+        lost.checks.push(Check { name: CheckName::NothingLost, status: Status::Fail, detail: String::new() });
         for (runs, thresholds, code) in [
             (vec![run("none", 3, Violated), run("database", 3, Correct)], &none, 0),
             (vec![run("local", 1, Correct)], &none, 0),

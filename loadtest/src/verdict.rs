@@ -8,12 +8,15 @@ mod holds;
 mod linearizable;
 #[cfg(test)]
 mod mutations;
+mod name;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::Evidence;
+use crate::evidence::{Database, Evidence};
+
+pub use name::CheckName;
 
 /// What a run has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +58,7 @@ pub enum Status {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// What has to hold.
-    pub name: String,
+    pub name: CheckName,
     /// Whether it does.
     pub status: Status,
     /// What was seen: a figure, a witness, a counterexample, or what is missing.
@@ -65,47 +68,56 @@ pub struct Check {
 /// Runs all checks on one run's evidence. Whether the load was [`sensitive`] only a suite with a negative control
 /// can say.
 pub fn checks(evidence: &Evidence) -> Vec<Check> {
-    let database = evidence.database.as_ref().map_err(String::as_str);
-    let mut results = Vec::new();
-    let mut add = |name: &str, result: Finding| {
-        let (status, detail) = match result {
+    let on_database = ON_DATABASE.map(|(name, check)| {
+        let finding = match &evidence.database {
+            Ok(database) => check(evidence, database),
+            Err(why) => Finding::Unknown(why.clone()),
+        };
+        Check::new(name, finding)
+    });
+    let others = OTHERS.map(|(name, check)| Check::new(name, check(evidence)));
+    on_database.into_iter().chain(others).collect()
+}
+
+type DatabaseCheck = fn(&Evidence, &Database) -> Finding;
+
+/// The checks that need what the database says.
+const ON_DATABASE: [(CheckName, DatabaseCheck); 13] = [
+    (CheckName::Exercised, checks::exercised),
+    (CheckName::NotOversold, checks::not_oversold),
+    (CheckName::Balanced, checks::balanced),
+    (CheckName::NothingLost, checks::nothing_lost),
+    (CheckName::AnswersAsStored, checks::answers_as_stored),
+    (CheckName::NothingInvented, checks::nothing_invented),
+    (CheckName::NothingRefusedWasSold, checks::nothing_refused_was_sold),
+    (CheckName::AdjustmentsKept, checks::adjustments_kept),
+    (CheckName::OncePerKey, checks::once_per_key),
+    (CheckName::NoDuplicateReads, checks::no_duplicate_reads),
+    (CheckName::Linearizable, linearizable::linearizable),
+    (CheckName::TokensIncrease, checks::tokens_increase),
+    (CheckName::NoFalseSoldOut, checks::no_false_sold_out),
+];
+
+type EvidenceCheck = fn(&Evidence) -> Finding;
+
+/// The checks that need no database.
+const OTHERS: [(CheckName, EvidenceCheck); 4] = [
+    (CheckName::FaultsStruck, checks::faults_struck),
+    (CheckName::Available, checks::available),
+    (CheckName::NoOverlappingHolds, holds::no_overlapping_holds),
+    (CheckName::AllAnswered, checks::all_answered),
+];
+
+impl Check {
+    fn new(name: CheckName, finding: Finding) -> Self {
+        let (status, detail) = match finding {
             Finding::Pass(detail) => (Status::Pass, detail),
             Finding::Fail(detail) => (Status::Fail, detail),
             Finding::Unknown(detail) => (Status::Unknown, detail),
             Finding::NotApplicable(detail) => (Status::NotApplicable, detail),
         };
-        results.push(Check { name: name.into(), status, detail });
-    };
-    type DatabaseCheck = fn(&Evidence, &crate::evidence::Database) -> Finding;
-    let on_database: [(&str, DatabaseCheck); 13] = [
-        ("exercised", checks::exercised),
-        ("not-oversold", checks::not_oversold),
-        ("balanced", checks::balanced),
-        ("nothing-lost", checks::nothing_lost),
-        ("answers-as-stored", checks::answers_as_stored),
-        ("nothing-invented", checks::nothing_invented),
-        ("nothing-refused-was-sold", checks::nothing_refused_was_sold),
-        ("adjustments-kept", checks::adjustments_kept),
-        ("once-per-key", checks::once_per_key),
-        ("no-duplicate-reads", checks::no_duplicate_reads),
-        ("linearizable", linearizable::linearizable),
-        ("tokens-increase", checks::tokens_increase),
-        ("no-false-sold-out", checks::no_false_sold_out),
-    ];
-    for (name, check) in on_database {
-        add(
-            name,
-            match database {
-                Ok(database) => check(evidence, database),
-                Err(why) => Finding::Unknown(why.into()),
-            },
-        );
+        Self { name, status, detail }
     }
-    add("faults-struck", checks::faults_struck(evidence));
-    add("available", checks::available(evidence));
-    add("no-overlapping-holds", holds::no_overlapping_holds(evidence));
-    add("all-answered", checks::all_answered(evidence));
-    results
 }
 
 /// What a load has done to a shop without a lock.
@@ -139,19 +151,8 @@ pub fn sensitive(control: Option<Control>) -> Check {
         ),
         None => (Status::NotApplicable, "no run without a lock to compare with".into()),
     };
-    Check { name: "sensitive".into(), status, detail }
+    Check { name: CheckName::Sensitive, status, detail }
 }
-
-/// The checks that may fail where there is no lock: what that explains, and no more.
-pub const EXPLAINED_BY_NO_LOCK: [&str; 7] = [
-    "not-oversold",
-    "balanced",
-    "no-duplicate-reads",
-    "linearizable",
-    "no-false-sold-out",
-    "tokens-increase",
-    "no-overlapping-holds",
-];
 
 /// The verdict of a list of checks.
 pub fn verdict(checks: &[Check]) -> Verdict {

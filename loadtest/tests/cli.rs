@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use loadtest::report::{Report, RunReport};
-use loadtest::verdict::{Status, Verdict};
+use loadtest::verdict::{CheckName, Status, Verdict};
 use order_service::config::{Config, Sources};
 
 fn loadtest(arguments: &[&str]) -> Output {
@@ -32,7 +32,7 @@ fn the_demonstration_shows_who_oversells_and_who_does_not() {
         let run = run_of(&report, strategy);
         assert_eq!(run.verdict, Verdict::Violated);
         assert!(run.oversold() > 0, "{strategy}");
-        let witness = &run.failed("no-duplicate-reads").expect("a witness").detail;
+        let witness = &run.failed(CheckName::NoDuplicateReads).expect("a witness").detail;
         assert!(witness.contains("both read"), "{witness}");
         assert!(printed.contains(witness.as_str()), "the witness is printed");
     }
@@ -106,8 +106,8 @@ fn compared(arguments: &[&str]) -> (i32, String, Report) {
     (code(&output), printed, report)
 }
 
-fn status(run: &RunReport, name: &str) -> Status {
-    run.checks.iter().find(|check| check.name == name).expect("the check").status
+fn status(run: &RunReport, name: CheckName) -> Status {
+    run.check(name).expect("the check").status
 }
 
 #[test]
@@ -115,18 +115,18 @@ fn a_control_is_run_that_was_not_asked_for() {
     let quiet = ["--strategies", "row", "--rate", "20", "--duration", "1s"];
     let (code, printed, report) = compared(&quiet);
     assert_eq!((code, report.runs.len()), (2, 2), "{printed}");
-    assert_eq!(status(&report.runs[0], "sensitive"), Status::Unknown);
+    assert_eq!(status(&report.runs[0], CheckName::Sensitive), Status::Unknown);
     assert!(report.runs[1].is_control && printed.contains("none (control)"), "{printed}");
     // A stock that is too large to be oversold shows as well that updates are lost.
     let large = ["--strategies", "row", "--orders", "500", "--stock", "100000"];
     let (code, printed, report) = compared(&large);
     assert_eq!(code, 0, "{printed}");
-    assert_eq!(status(&report.runs[0], "sensitive"), Status::Pass);
+    assert_eq!(status(&report.runs[0], CheckName::Sensitive), Status::Pass);
     let control = &report.runs[1];
     assert_eq!((control.oversold_units, control.verdict), (Some(0), Verdict::Violated), "{printed}");
     let (code, printed, report) = compared(&[&large[..], &["--no-control"]].concat());
     assert_eq!((code, report.runs.len()), (0, 1), "{printed}");
-    assert_eq!(status(&report.runs[0], "sensitive"), Status::NotApplicable);
+    assert_eq!(status(&report.runs[0], CheckName::Sensitive), Status::NotApplicable);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn faults_strike_while_orders_are_sold_and_the_report_says_what_they_cost() {
         compared(&["--strategies", "redis", "--fault", "pause:2xlease@1s,restart:redis@6s"]);
     assert_eq!(code, 0, "{printed}");
     let run = run_of(&report, "redis");
-    assert_eq!((status(run, "faults-struck"), run.faults.len()), (Status::Pass, 2), "{printed}");
+    assert_eq!((status(run, CheckName::FaultsStruck), run.faults.len()), (Status::Pass, 2), "{printed}");
     let intervals = &run.series.as_ref().unwrap().intervals;
     let sold_after = |ms: f64| intervals.iter().any(|i| i.until_ms > ms && i.accepted > 0);
     let over = run.faults.iter().filter_map(|fault| fault.until_ms).fold(0.0, f64::max);
@@ -171,7 +171,7 @@ fn a_replica_that_ends_by_itself_under_faults_is_a_violation() {
         "failpoints.before_release=5% abort",
     ]);
     assert_eq!(code, 1, "{printed}");
-    assert_eq!(status(&report.runs[0], "replicas-survived"), Status::Fail);
+    assert_eq!(status(&report.runs[0], CheckName::ReplicasSurvived), Status::Fail);
     assert!(printed.contains("was not killed, and ended with"), "{printed}");
 }
 
@@ -438,8 +438,8 @@ fn restocks_cancellations_and_looks_take_their_place_in_one_history() {
         assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stdout));
         let report: Report = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
         for run in report.runs.iter().filter(|run| run.strategy != "none") {
-            for name in ["linearizable", "adjustments-kept", "balanced"] {
-                let check = run.checks.iter().find(|check| check.name == name).unwrap();
+            for name in [CheckName::Linearizable, CheckName::AdjustmentsKept, CheckName::Balanced] {
+                let check = run.check(name).unwrap();
                 assert_eq!(check.status, Status::Pass, "{store}, {}: {check:?}", run.strategy);
             }
         }

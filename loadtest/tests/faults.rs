@@ -10,7 +10,7 @@ use loadtest::fleet::Fleet;
 use loadtest::progress::Progress;
 use loadtest::report::RunReport;
 use loadtest::scenario::{Amount, Scenario};
-use loadtest::verdict::{Status, Verdict};
+use loadtest::verdict::{CheckName, Status, Verdict};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
@@ -41,9 +41,9 @@ async fn a_killed_replica_loses_nothing_and_oversells_nothing() {
             let run = with_a_kill(strategy, round % 3, after).await;
             assert_eq!(run.verdict, Verdict::Correct, "{strategy}, killed after {after}: {:#?}", run.checks);
             assert_eq!(run.oversold_units, Some(0), "{strategy}");
-            let check = |name: &str| run.checks.iter().find(|check| check.name == name).expect("the check");
-            assert_eq!(check("nothing-lost").status, Status::Pass);
-            assert_eq!(check("linearizable").status, Status::Pass);
+            for name in [CheckName::NothingLost, CheckName::Linearizable] {
+                assert_eq!(run.check(name).expect("the check").status, Status::Pass);
+            }
         }
     }
 }

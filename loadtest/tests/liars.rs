@@ -17,7 +17,7 @@ use loadtest::compare::{self, Faults};
 use loadtest::evidence::Broken;
 use loadtest::report::RunReport;
 use loadtest::scenario::{Amount, Scenario};
-use loadtest::verdict::{Status, Verdict};
+use loadtest::verdict::{CheckName, Status, Verdict};
 use order_service::api::{
     Adjustment, AdjustmentList, Audit, Clock, HoldRecord, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, LockCensus,
     LockEvidence, LockHold, NewOrder, Order, OrderPage, OrderStatus, Product, PutProduct, Restock, Stock,
@@ -562,34 +562,34 @@ async fn an_honest_shop_is_correct_every_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shop_that_lies_is_caught_every_time() {
     let lies = [
-        (Lie::ConstantToken, "tokens-increase"),
-        (Lie::TokensBeginAnew, "tokens-increase"),
-        (Lie::KeyIsLost, "once-per-key"),
-        (Lie::TwinsBuyTwice, "once-per-key"),
-        (Lie::ReplayIsAnother, "once-per-key"),
-        (Lie::RefusalCommits, "nothing-refused-was-sold"),
-        (Lie::AnswerDiffers, "answers-as-stored"),
-        (Lie::HoldsOverlap, "no-overlapping-holds"),
-        (Lie::OneTooMany, "not-oversold"),
-        (Lie::OrderIsLost, "nothing-lost"),
-        (Lie::OrderIsInvented, "nothing-invented"),
-        (Lie::FalseSoldOut, "no-false-sold-out"),
-        (Lie::UnitsAreKept, "balanced"),
-        (Lie::OrdersSwap, "linearizable"),
-        (Lie::StaleLockedRead, "linearizable"),
-        (Lie::StaleRead, "linearizable"),
-        (Lie::RestockTwice, "adjustments-kept"),
-        (Lie::RestockIsLost, "adjustments-kept"),
-        (Lie::LockIsLeft, "all-answered"),
-        (Lie::NoAnswer, "all-answered"),
-        (Lie::NeverRecovers, "available"),
+        (Lie::ConstantToken, CheckName::TokensIncrease),
+        (Lie::TokensBeginAnew, CheckName::TokensIncrease),
+        (Lie::KeyIsLost, CheckName::OncePerKey),
+        (Lie::TwinsBuyTwice, CheckName::OncePerKey),
+        (Lie::ReplayIsAnother, CheckName::OncePerKey),
+        (Lie::RefusalCommits, CheckName::NothingRefusedWasSold),
+        (Lie::AnswerDiffers, CheckName::AnswersAsStored),
+        (Lie::HoldsOverlap, CheckName::NoOverlappingHolds),
+        (Lie::OneTooMany, CheckName::NotOversold),
+        (Lie::OrderIsLost, CheckName::NothingLost),
+        (Lie::OrderIsInvented, CheckName::NothingInvented),
+        (Lie::FalseSoldOut, CheckName::NoFalseSoldOut),
+        (Lie::UnitsAreKept, CheckName::Balanced),
+        (Lie::OrdersSwap, CheckName::Linearizable),
+        (Lie::StaleLockedRead, CheckName::Linearizable),
+        (Lie::StaleRead, CheckName::Linearizable),
+        (Lie::RestockTwice, CheckName::AdjustmentsKept),
+        (Lie::RestockIsLost, CheckName::AdjustmentsKept),
+        (Lie::LockIsLeft, CheckName::AllAnswered),
+        (Lie::NoAnswer, CheckName::AllAnswered),
+        (Lie::NeverRecovers, CheckName::Available),
     ];
     for some in lies.chunks(AT_ONCE) {
-        join_all(some.iter().map(|(lie, check)| assert_caught(*lie, check))).await;
+        join_all(some.iter().map(|(lie, check)| assert_caught(*lie, *check))).await;
     }
 }
 
-async fn assert_caught(lie: Lie, check: &str) {
+async fn assert_caught(lie: Lie, check: CheckName) {
     let runs = judge_often(lie).await;
     let caught = runs.iter().filter(|run| run.failed(check).is_some()).count();
     let failed: Vec<_> = runs[0].checks.iter().filter(|check| check.status == Status::Fail).collect();

@@ -10,7 +10,7 @@ use loadtest::evidence::{self, Circumstances, Faults};
 use loadtest::fleet::{Fleet, StoreKind};
 use loadtest::runner;
 use loadtest::scenario::{Amount, Scenario};
-use loadtest::verdict::{Check, Status, checks};
+use loadtest::verdict::{Check, CheckName, Status, checks};
 use order_service::config::StrategyName;
 
 /// Fires at replicas of both strategies at once. Answers the checks, and how many writes the guard refused.
@@ -68,5 +68,5 @@ async fn a_change_of_strategy_does_not_oversell_thanks_to_the_guard() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_strategy_without_the_guard_oversells() {
     let (checks, _) = change(StrategyName::Database, StrategyName::Redis, "off").await;
-    assert!(failed(&checks).iter().any(|check| check.name == "not-oversold"), "{checks:#?}");
+    assert!(failed(&checks).iter().any(|check| check.name == CheckName::NotOversold), "{checks:#?}");
 }

@@ -5,7 +5,7 @@ use order_service::config::StrategyName;
 use super::stage::{REQUEST_TIMEOUT, Shop, Victim, seconds};
 use super::{Experiment, Finding, Observation};
 use crate::faults::Server;
-use crate::verdict::Verdict;
+use crate::verdict::{CheckName, Verdict};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "database-spof",
@@ -29,7 +29,7 @@ async fn run() -> anyhow::Result<Observation> {
     let of = |outcome: &str| run.latencies.by_outcome.get(outcome).copied().unwrap_or_default();
     let longest_ms = ["accepted", "failed", "unknown"].map(|outcome| of(outcome).service.max);
     let longest_ms = longest_ms.into_iter().fold(0.0, f64::max);
-    let lost = run.failed("nothing-lost").is_some();
+    let lost = run.failed(CheckName::NothingLost).is_some();
     observation.figure("confirmed while it was gone", loss.confirmed);
     observation.figure("what orders were told instead", told.join(", "));
     observation.figure("half of them were told within", format!("{:.0} ms", of("failed").service.p50));

@@ -68,8 +68,8 @@ pub fn comparison(report: &Report) -> String {
         text += &format!("\n\n{}: {}", name(run), headline(run));
         let unexpected = !run.is_as_expected();
         for check in &run.checks {
-            let witness = ["not-oversold", "no-duplicate-reads"].contains(&check.name.as_str());
-            if matches!(check.status, Status::Fail | Status::Unknown) && (witness || unexpected) {
+            let is_told = check.name.is_witness() || unexpected;
+            if is_told && matches!(check.status, Status::Fail | Status::Unknown) {
                 text += &format!("\n  {}: {}", check.name, check.detail);
             }
         }
@@ -166,7 +166,7 @@ pub fn details(run: &RunReport) -> String {
             Status::Unknown => ("unknown", Color::Yellow),
             Status::NotApplicable => ("not applicable", Color::Reset),
         };
-        checks.add_row([coloured(word, colour), Cell::new(&check.name), Cell::new(&check.detail)]);
+        checks.add_row([coloured(word, colour), Cell::new(check.name), Cell::new(&check.detail)]);
     }
     let figures = run.latencies.by_outcome.iter().map(|(outcome, latency)| {
         let (response, service) = (latency.response, latency.service);

@@ -102,7 +102,7 @@ fn sale(order: &Order, replayed: bool) -> Sale {
 }
 
 /// Spoils the good history, and answers which checks fail.
-fn failing(spoil: impl FnOnce(&mut Evidence, &mut Database)) -> Vec<String> {
+fn failing(spoil: impl FnOnce(&mut Evidence, &mut Database)) -> Vec<CheckName> {
     let mut evidence = good();
     let mut database = evidence.database.clone().unwrap();
     spoil(&mut evidence, &mut database);
@@ -111,23 +111,23 @@ fn failing(spoil: impl FnOnce(&mut Evidence, &mut Database)) -> Vec<String> {
     failed(&evidence)
 }
 
-fn failed(evidence: &Evidence) -> Vec<String> {
+fn failed(evidence: &Evidence) -> Vec<CheckName> {
     let failed = checks(evidence).into_iter().filter(|check| check.status == Status::Fail);
     failed.map(|check| check.name).collect()
 }
 
 #[track_caller]
-fn assert_caught(by: &str, spoil: impl FnOnce(&mut Evidence, &mut Database)) {
+fn assert_caught(by: CheckName, spoil: impl FnOnce(&mut Evidence, &mut Database)) {
     let failing = failing(spoil);
-    assert!(failing.iter().any(|name| name == by), "{by} did not notice; {failing:?} did");
+    assert!(failing.contains(&by), "{by} did not notice; {failing:?} did");
 }
 
 #[test]
 fn a_good_history_passes_every_check() {
     let checks = checks(&good());
     let unusual: Vec<_> = checks.iter().filter(|check| check.status != Status::Pass).collect();
-    let unusual: Vec<_> = unusual.iter().map(|check| (check.name.as_str(), check.status)).collect();
-    let not_applicable = ["adjustments-kept", "faults-struck", "available"];
+    let unusual: Vec<_> = unusual.iter().map(|check| (check.name, check.status)).collect();
+    let not_applicable = [CheckName::AdjustmentsKept, CheckName::FaultsStruck, CheckName::Available];
     assert_eq!(unusual, not_applicable.map(|name| (name, Status::NotApplicable)));
     assert_eq!(verdict(&checks), Verdict::Correct);
 }
@@ -150,22 +150,26 @@ fn restock(evidence: &mut Evidence, database: &mut Database) {
 #[test]
 fn a_restock_is_part_of_the_history() {
     let failing = failing(restock);
-    assert_eq!(failing, [""; 0]);
+    assert_eq!(failing, []);
     for (by, spoil) in [
         (
-            "adjustments-kept",
+            CheckName::AdjustmentsKept,
             (|_, database| database.adjustments.clear()) as fn(&mut Evidence, &mut Database),
         ),
-        ("adjustments-kept", |_, database| database.adjustments.push(database.adjustments[0].clone())),
-        ("adjustments-kept", |evidence, _| evidence.errands.clear()),
-        ("adjustments-kept", |evidence, _| {
+        (CheckName::AdjustmentsKept, |_, database| {
+            database.adjustments.push(database.adjustments[0].clone());
+        }),
+        (CheckName::AdjustmentsKept, |evidence, _| evidence.errands.clear()),
+        (CheckName::AdjustmentsKept, |evidence, _| {
             evidence.errands[0].outcome = errand::Outcome::Refused("no".into());
         }),
-        ("linearizable", |_, database| database.adjustments[0].version = 3),
+        (CheckName::Linearizable, |_, database| database.adjustments[0].version = 3),
         // Answered before the orders were sent that it comes after.
-        ("linearizable", |evidence, _| (evidence.errands[0].sent, evidence.errands[0].received) = (0, 1)),
+        (CheckName::Linearizable, |evidence, _| {
+            (evidence.errands[0].sent, evidence.errands[0].received) = (0, 1);
+        }),
         // Seen before it was there, and after it was gone.
-        ("linearizable", |evidence, _| {
+        (CheckName::Linearizable, |evidence, _| {
             let outcome = errand::Outcome::Saw { stock: 2, version: STOCK + 1 };
             evidence.errands.push(Errand {
                 what: What::Look { locked: false },
@@ -174,7 +178,7 @@ fn a_restock_is_part_of_the_history() {
                 outcome,
             });
         }),
-        ("linearizable", |evidence, _| {
+        (CheckName::Linearizable, |evidence, _| {
             let outcome = errand::Outcome::Saw { stock: 0, version: STOCK };
             evidence.errands.push(Errand {
                 what: What::Look { locked: false },
@@ -200,9 +204,9 @@ fn overlap(evidence: &mut Evidence, change: impl FnOnce(&mut LockHold, &mut Lock
 
 #[test]
 fn holds_that_overlap_are_noticed() {
-    assert_caught("no-overlapping-holds", |evidence, _| overlap(evidence, |_, _| {}));
+    assert_caught(CheckName::NoOverlappingHolds, |evidence, _| overlap(evidence, |_, _| {}));
     // The lease was lost, but what the late one wrote was not refused.
-    assert_caught("no-overlapping-holds", |evidence, _| {
+    assert_caught(CheckName::NoOverlappingHolds, |evidence, _| {
         overlap(evidence, |first, second| {
             first.lost = true;
             first.written = second.written.clone();
@@ -215,7 +219,7 @@ fn holds_that_overlap_are_noticed() {
             first.written.clear();
         });
     });
-    assert_eq!(fenced, [""; 0]);
+    assert_eq!(fenced, []);
 }
 
 #[test]
@@ -228,7 +232,7 @@ fn a_record_that_begins_too_late_proves_nothing() {
 
 #[test]
 fn a_sixth_hair_dryer_is_oversold() {
-    assert_caught("not-oversold", |_, database| {
+    assert_caught(CheckName::NotOversold, |_, database| {
         let mut extra = database.orders[4].clone();
         extra.id = Uuid::from_u128(99);
         extra.buyer = Attempt::buyer(5);
@@ -238,33 +242,33 @@ fn a_sixth_hair_dryer_is_oversold() {
 
 #[test]
 fn a_dropped_stock_write_is_not_balanced() {
-    assert_caught("balanced", |_, database| database.audit.stock = 1);
+    assert_caught(CheckName::Balanced, |_, database| database.audit.stock = 1);
 }
 
 #[test]
 fn a_negative_stock_is_not_balanced() {
-    assert_caught("balanced", |_, database| database.orders[4].stock_after = -1);
+    assert_caught(CheckName::Balanced, |_, database| database.orders[4].stock_after = -1);
 }
 
 #[test]
 fn a_deleted_order_is_lost() {
-    assert_caught("nothing-lost", |_, database| drop(database.orders.remove(2)));
+    assert_caught(CheckName::NothingLost, |_, database| drop(database.orders.remove(2)));
 }
 
 #[test]
 fn an_order_for_somebody_else_is_lost() {
-    assert_caught("nothing-lost", |_, database| database.orders[2].buyer = Attempt::buyer(6));
+    assert_caught(CheckName::NothingLost, |_, database| database.orders[2].buyer = Attempt::buyer(6));
 }
 
 #[test]
 fn an_order_that_nobody_placed_is_invented() {
-    assert_caught("nothing-invented", |_, database| database.orders[2].buyer = "Mallory".into());
-    assert_caught("nothing-invented", |_, database| database.orders[2].quantity = 2);
+    assert_caught(CheckName::NothingInvented, |_, database| database.orders[2].buyer = "Mallory".into());
+    assert_caught(CheckName::NothingInvented, |_, database| database.orders[2].quantity = 2);
 }
 
 #[test]
 fn a_refused_order_that_is_there_was_sold() {
-    assert_caught("nothing-refused-was-sold", |evidence, _| {
+    assert_caught(CheckName::NothingRefusedWasSold, |evidence, _| {
         let refused = &mut evidence.attempts[3];
         refused.outcome = Outcome::Failed { why: "lock-timeout".into() };
     });
@@ -272,7 +276,7 @@ fn a_refused_order_that_is_there_was_sold() {
 
 #[test]
 fn a_cloned_order_is_twice_per_key() {
-    assert_caught("once-per-key", |_, database| {
+    assert_caught(CheckName::OncePerKey, |_, database| {
         let mut clone = database.orders[2].clone();
         clone.id = Uuid::from_u128(99);
         database.orders.push(clone);
@@ -281,18 +285,18 @@ fn a_cloned_order_is_twice_per_key() {
 
 #[test]
 fn a_replay_with_another_order_is_not_once_per_key() {
-    assert_caught("once-per-key", |evidence, _| {
+    assert_caught(CheckName::OncePerKey, |evidence, _| {
         let Outcome::Sold(sale) = &mut evidence.attempts[1].outcome else { unreachable!() };
         sale.id = Uuid::from_u128(99);
     });
-    assert_caught("once-per-key", |evidence, _| {
+    assert_caught(CheckName::OncePerKey, |evidence, _| {
         evidence.attempts[1].outcome = Outcome::SoldOut { available: 0, version: STOCK };
     });
 }
 
 #[test]
 fn an_altered_stock_before_is_seen() {
-    assert_caught("linearizable", |_, database| database.orders[2].stock_before = 4);
+    assert_caught(CheckName::Linearizable, |_, database| database.orders[2].stock_before = 4);
 }
 
 #[test]
@@ -304,13 +308,13 @@ fn two_orders_that_read_the_same_are_the_witness() {
         second.stock_after = first.stock_after;
         second.version = first.version;
     };
-    assert_caught("no-duplicate-reads", spoil);
+    assert_caught(CheckName::NoDuplicateReads, spoil);
     let mut evidence = good();
     let mut database = evidence.database.clone().unwrap();
     spoil(&mut evidence, &mut database);
     evidence.database = Ok(database);
     let checks = checks(&evidence);
-    let witness = checks.iter().find(|check| check.name == "no-duplicate-reads").unwrap();
+    let witness = checks.iter().find(|check| check.name == CheckName::NoDuplicateReads).unwrap();
     assert!(
         witness.detail.starts_with("attempt-2 and attempt-3 both read 3 and both wrote 2"),
         "{witness:?}"
@@ -319,7 +323,7 @@ fn two_orders_that_read_the_same_are_the_witness() {
 
 #[test]
 fn a_sale_out_of_real_time_is_not_linearizable() {
-    assert_caught("linearizable", |evidence, _| {
+    assert_caught(CheckName::Linearizable, |evidence, _| {
         let (first, second) = (evidence.attempts[2].sent, evidence.attempts[2].received);
         evidence.attempts[2].sent = evidence.attempts[4].sent + 1_000;
         evidence.attempts[2].received = evidence.attempts[4].received + 1_000;
@@ -330,7 +334,7 @@ fn a_sale_out_of_real_time_is_not_linearizable() {
 
 #[test]
 fn a_refusal_before_the_last_sale_is_not_linearizable() {
-    assert_caught("linearizable", |evidence, _| {
+    assert_caught(CheckName::Linearizable, |evidence, _| {
         let last = evidence.attempts.last_mut().unwrap();
         (last.sent, last.received) = (0, 10);
     });
@@ -338,12 +342,12 @@ fn a_refusal_before_the_last_sale_is_not_linearizable() {
 
 #[test]
 fn a_missing_change_is_not_linearizable() {
-    assert_caught("linearizable", |_, database| drop(database.orders.remove(1)));
+    assert_caught(CheckName::Linearizable, |_, database| drop(database.orders.remove(1)));
 }
 
 #[test]
 fn swapped_tokens_go_down() {
-    assert_caught("tokens-increase", |_, database| {
+    assert_caught(CheckName::TokensIncrease, |_, database| {
         database.orders[1].lock.fencing_token = Some(3);
         database.orders[4].lock.fencing_token = Some(1);
     });
@@ -351,10 +355,10 @@ fn swapped_tokens_go_down() {
 
 #[test]
 fn a_refusal_while_stock_was_left_is_false() {
-    assert_caught("no-false-sold-out", |evidence, _| {
+    assert_caught(CheckName::NoFalseSoldOut, |evidence, _| {
         evidence.attempts[7].outcome = Outcome::SoldOut { available: 1, version: 4 };
     });
-    assert_caught("no-false-sold-out", |_, database| {
+    assert_caught(CheckName::NoFalseSoldOut, |_, database| {
         database.orders.pop();
         database.audit.stock = 1;
     });
@@ -362,12 +366,12 @@ fn a_refusal_while_stock_was_left_is_false() {
 
 #[test]
 fn an_attempt_without_an_answer_is_noticed() {
-    assert_caught("all-answered", |evidence, _| evidence.attempts[7].outcome = Outcome::Unanswered);
+    assert_caught(CheckName::AllAnswered, |evidence, _| evidence.attempts[7].outcome = Outcome::Unanswered);
 }
 
 #[test]
 fn a_lock_that_is_left_behind_is_noticed() {
-    assert_caught("all-answered", |evidence, _| {
+    assert_caught(CheckName::AllAnswered, |evidence, _| {
         let holder = LockHolder {
             mode: "exclusive".into(),
             fencing_token: Some(3),
@@ -376,19 +380,19 @@ fn a_lock_that_is_left_behind_is_noticed() {
         };
         evidence.lock = Ok(LockCensus { holders: vec![holder], waiting: 0 });
     });
-    assert_caught("all-answered", |evidence, _| {
+    assert_caught(CheckName::AllAnswered, |evidence, _| {
         evidence.lock = Ok(LockCensus { holders: Vec::new(), waiting: 1 });
     });
 }
 
 #[test]
 fn a_supply_or_stock_or_version_out_of_nowhere_is_not_linearizable() {
-    assert_caught("linearizable", |_, database| {
+    assert_caught(CheckName::Linearizable, |_, database| {
         database.audit.supply += 3;
         database.audit.stock += 3;
     });
-    assert_caught("linearizable", |_, database| database.audit.stock += 1);
-    assert_caught("linearizable", |_, database| database.audit.version += 1);
+    assert_caught(CheckName::Linearizable, |_, database| database.audit.stock += 1);
+    assert_caught(CheckName::Linearizable, |_, database| database.audit.version += 1);
 }
 
 #[test]
@@ -398,8 +402,8 @@ fn a_repetition_that_is_refused_is_not_once_per_key() {
             evidence.attempts[1].outcome = Outcome::Failed { why: why.into() };
         }
     };
-    assert_caught("once-per-key", refuse("idempotency-key-reused"));
-    assert_eq!(failing(refuse("overloaded")), Vec::<String>::new());
+    assert_caught(CheckName::OncePerKey, refuse("idempotency-key-reused"));
+    assert_eq!(failing(refuse("overloaded")), []);
 }
 
 #[test]
@@ -407,11 +411,11 @@ fn a_broken_connection_is_no_answer_unless_something_was_broken_on_purpose() {
     let spoil = |evidence: &mut Evidence| {
         evidence.attempts[7].outcome = Outcome::Broken { why: "reset".into() };
     };
-    assert_caught("all-answered", |evidence, _| spoil(evidence));
+    assert_caught(CheckName::AllAnswered, |evidence, _| spoil(evidence));
     let mut evidence = good();
     spoil(&mut evidence);
     evidence.faults = Faults::Unknown;
-    assert_eq!(failed(&evidence), Vec::<String>::new());
+    assert_eq!(failed(&evidence), []);
 }
 
 #[test]
@@ -435,7 +439,10 @@ fn what_cannot_be_seen_is_unknown_and_never_correct() {
     let checks = checks(&evidence);
     assert_eq!(verdict(&checks), Verdict::Inconclusive);
     assert!(
-        checks.iter().filter(|check| check.status == Status::Pass).all(|check| check.name == "all-answered")
+        checks
+            .iter()
+            .filter(|check| check.status == Status::Pass)
+            .all(|check| check.name == CheckName::AllAnswered)
     );
 }
 
@@ -467,9 +474,9 @@ fn an_unknown_outcome_is_recovered_or_absent_and_no_violation() {
     let mut evidence = good();
     evidence.attempts[3].outcome = Outcome::Unknown { why: "outcome-unknown".into() };
     evidence.attempts[7].outcome = Outcome::Unknown { why: "outcome-unknown".into() };
-    assert_eq!(failed(&evidence), Vec::<String>::new());
+    assert_eq!(failed(&evidence), []);
     let checks = checks(&evidence);
-    let lost = checks.iter().find(|check| check.name == "nothing-lost").unwrap();
+    let lost = checks.iter().find(|check| check.name == CheckName::NothingLost).unwrap();
     assert!(lost.detail.ends_with("of 2 without one, 1 recovered, 1 absent"), "{lost:?}");
 }
 
@@ -481,31 +488,31 @@ fn an_answer_that_differs_from_what_is_stored_is_noticed() {
             spoil(sale);
         }
     };
-    assert_caught("answers-as-stored", said(|sale| sale.stock_before += 1));
-    assert_caught("answers-as-stored", said(|sale| sale.stock_after += 1));
-    assert_caught("answers-as-stored", said(|sale| sale.version += 1));
-    assert_caught("answers-as-stored", said(|sale| sale.token = Some(77)));
-    assert_caught("answers-as-stored", said(|sale| sale.token = None));
-    assert_caught("answers-as-stored", said(|sale| sale.replica = "r2".into()));
+    assert_caught(CheckName::AnswersAsStored, said(|sale| sale.stock_before += 1));
+    assert_caught(CheckName::AnswersAsStored, said(|sale| sale.stock_after += 1));
+    assert_caught(CheckName::AnswersAsStored, said(|sale| sale.version += 1));
+    assert_caught(CheckName::AnswersAsStored, said(|sale| sale.token = Some(77)));
+    assert_caught(CheckName::AnswersAsStored, said(|sale| sale.token = None));
+    assert_caught(CheckName::AnswersAsStored, said(|sale| sale.replica = "r2".into()));
 }
 
 #[test]
 fn a_token_that_does_not_grow_from_hold_to_hold_is_noticed() {
     // The same for all, as from a lock that does not count.
-    assert_caught("tokens-increase", |evidence, database| {
+    assert_caught(CheckName::TokensIncrease, |evidence, database| {
         for record in evidence.holds.records.iter_mut().flatten() {
             record.holds.iter_mut().for_each(|hold| hold.fencing_token = Some(1));
         }
         database.orders.iter_mut().for_each(|order| order.lock.fencing_token = Some(1));
     });
     // Smaller than one that had ended before.
-    assert_caught("tokens-increase", |evidence, _| {
+    assert_caught(CheckName::TokensIncrease, |evidence, _| {
         let Ok(record) = &mut evidence.holds.records[0] else { unreachable!("a record") };
         record.holds[1].fencing_token = Some(1);
         record.holds[0].fencing_token = Some(3);
     });
     // Two replicas wrote with one, and their holds are not to be had.
-    assert_caught("tokens-increase", |evidence, database| {
+    assert_caught(CheckName::TokensIncrease, |evidence, database| {
         evidence.holds.records.clear();
         database.orders[1].replica = "r2".into();
     });
@@ -525,14 +532,14 @@ fn an_overlap_is_explained_by_a_fault_at_that_time_alone() {
         evidence.faults = faults;
         failed(&evidence)
     };
-    assert_eq!(overlapping(broken(20, 30)), [""; 0]);
+    assert_eq!(overlapping(broken(20, 30)), []);
     let harmless = Broken { what: "slow".into(), from: 20, until: None, costs_leases: false };
     for faults in [
         broken(95, 99),
         Faults::Known { broken: vec![harmless], missed: Vec::new() },
         Faults::Known { broken: Vec::new(), missed: Vec::new() },
     ] {
-        assert_eq!(overlapping(faults), ["no-overlapping-holds"]);
+        assert_eq!(overlapping(faults), [CheckName::NoOverlappingHolds]);
     }
     // Long before: its leases have ended, and their consequences.
     let mut evidence = good();
@@ -545,13 +552,13 @@ fn an_overlap_is_explained_by_a_fault_at_that_time_alone() {
         }
     }
     evidence.faults = broken(20, 30);
-    assert!(failed(&evidence).contains(&"no-overlapping-holds".into()));
+    assert!(failed(&evidence).contains(&CheckName::NoOverlappingHolds));
 }
 
 #[test]
 fn a_key_that_was_lost_with_its_answer_is_noticed() {
     // Attempt 2 bought, and its answer was lost; sent again, it bought once more.
-    assert_caught("once-per-key", |evidence, database| {
+    assert_caught(CheckName::OncePerKey, |evidence, database| {
         let mut second = database.orders[2].clone();
         (second.id, second.version) = (Uuid::from_u128(99), STOCK + 1);
         evidence.attempts[3].outcome = Outcome::Broken { why: "reset".into() };
@@ -560,7 +567,7 @@ fn a_key_that_was_lost_with_its_answer_is_noticed() {
         database.orders.push(second);
     });
     // Twins that bought one each.
-    assert_caught("once-per-key", |evidence, database| {
+    assert_caught(CheckName::OncePerKey, |evidence, database| {
         let mut twin = attempt(2, true, (201, 280), Outcome::Sold(sale(&database.orders[2], false)));
         twin.twin = true;
         evidence.attempts[3].twin = true;
@@ -582,7 +589,7 @@ fn twins_and_repetitions_of_what_had_no_answer_are_part_of_the_history() {
         let again = attempt(3, true, (900, 990), Outcome::Sold(sale(&database.orders[3], true)));
         evidence.attempts.insert(6, again);
     });
-    assert_eq!(good_again, ["all-answered"]);
+    assert_eq!(good_again, [CheckName::AllAnswered]);
 }
 
 #[test]
@@ -591,7 +598,7 @@ fn a_fault_that_meets_nothing_proves_nothing() {
         let mut evidence = good();
         evidence.faults = faults;
         let checks = checks(&evidence);
-        let struck = checks.iter().find(|check| check.name == "faults-struck").unwrap().status;
+        let struck = checks.iter().find(|check| check.name == CheckName::FaultsStruck).unwrap().status;
         (struck, verdict(&checks))
     };
     assert_eq!(verdict_with(broken(20, 30)), (Status::Pass, Verdict::Correct));
@@ -613,7 +620,7 @@ fn idle(faults: Faults, sold: &[u64], seconds: u64) -> Status {
     evidence.attempts = sold.iter().map(|time| at(*time, sample.outcome.clone())).collect();
     evidence.attempts.push(at(seconds * 1_000_000_000, Outcome::Failed { why: "overloaded".into() }));
     let checks = checks(&evidence);
-    checks.into_iter().find(|check| check.name == "available").unwrap().status
+    checks.into_iter().find(|check| check.name == CheckName::Available).unwrap().status
 }
 
 #[test]

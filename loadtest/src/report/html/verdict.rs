@@ -62,7 +62,7 @@ impl Banner {
         let sold = run.sold_in_words(whole);
         let strategy = run.strategy.clone();
         let reason = run.reason();
-        let why = reason.map(|check| check.name.clone());
+        let why = reason.map(|check| check.name.to_string());
         let told = reason.map_or_else(String::new, |check| format!("{}: {}", check.name, check.detail));
         let (word, facts, meaning) = match run.verdict {
             Verdict::Violated if run.oversold() > 0 => (
