@@ -1,6 +1,11 @@
 //! The record of an attempt to buy.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::problem::ProblemKind;
 
 /// One order as a buyer saw it, each time that it was sent. Times are nanoseconds from the start of the run, by one monotonic clock.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,13 +44,13 @@ pub enum Outcome {
     },
     /// Another definite refusal: 4xx, 503 `not_executed`, or the connection was refused.
     Failed {
-        /// The problem's slug, or what happened.
-        why: String,
+        /// What was refused, or what happened.
+        why: FailureReason,
     },
     /// An answer that leaves open whether something was written: 504, another 5xx.
     Unknown {
         /// What it said.
-        why: String,
+        why: FailureReason,
     },
     /// The connection broke; whether something was written is not known.
     Broken {
@@ -54,6 +59,124 @@ pub enum Outcome {
     },
     /// No answer came in time; whether something was written is not known.
     Unanswered,
+}
+
+/// The outcomes as reports tell them apart, in the order in which they are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeGroup {
+    /// The order was confirmed.
+    Accepted,
+    /// It was definitely refused, for another reason than want of stock.
+    Failed,
+    /// It was refused for want of stock.
+    SoldOut,
+    /// No answer says what became of it.
+    Unknown,
+}
+
+impl OutcomeGroup {
+    /// All groups, in the order in which they are shown.
+    pub const ALL: [Self; 4] = [Self::Accepted, Self::Failed, Self::SoldOut, Self::Unknown];
+}
+
+impl fmt::Display for OutcomeGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Accepted => "accepted",
+            Self::Failed => "failed",
+            Self::SoldOut => "sold_out",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// Why an attempt is neither confirmed nor sold out. In a report it is a text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum FailureReason {
+    /// The answer is a problem document of this kind.
+    Problem(ProblemKind),
+    /// The request did not leave: there was no connection, for this reason.
+    NotSent(String),
+    /// There was no answer in time.
+    Unanswered,
+    /// The connection broke, or the answer is not one that can be read: a sentence of what happened.
+    Other(String),
+}
+
+/// How a request that did not leave is told from other failures in a report.
+const NOT_SENT: &str = "not sent: ";
+
+/// How a missing answer is called in a report.
+const UNANSWERED: &str = "unanswered";
+
+impl FailureReason {
+    /// Whether it says nothing of the order itself.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Problem(kind) => kind.is_temporary(),
+            Self::NotSent(_) => true,
+            Self::Unanswered | Self::Other(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Problem(kind) => kind.fmt(f),
+            Self::NotSent(why) => write!(f, "{NOT_SENT}{why}"),
+            Self::Unanswered => f.pad(UNANSWERED),
+            Self::Other(what) => f.pad(what),
+        }
+    }
+}
+
+impl From<FailureReason> for String {
+    fn from(reason: FailureReason) -> Self {
+        reason.to_string()
+    }
+}
+
+impl From<String> for FailureReason {
+    fn from(text: String) -> Self {
+        match text.strip_prefix(NOT_SENT) {
+            Some(why) => Self::NotSent(why.into()),
+            None if text == UNANSWERED => Self::Unanswered,
+            // A slug is one word, and a sentence has several.
+            None if text.contains(char::is_whitespace) => Self::Other(text),
+            None => Self::Problem(ProblemKind::from_slug(&text)),
+        }
+    }
+}
+
+impl From<ProblemKind> for FailureReason {
+    fn from(kind: ProblemKind) -> Self {
+        Self::Problem(kind)
+    }
+}
+
+impl Outcome {
+    /// The group that it belongs to in reports.
+    pub fn group(&self) -> OutcomeGroup {
+        match self {
+            Self::Sold(_) => OutcomeGroup::Accepted,
+            Self::SoldOut { .. } => OutcomeGroup::SoldOut,
+            Self::Failed { .. } => OutcomeGroup::Failed,
+            Self::Unknown { .. } | Self::Broken { .. } | Self::Unanswered => OutcomeGroup::Unknown,
+        }
+    }
+
+    /// Why it is neither a sale nor a refusal for want of stock.
+    pub fn failure(&self) -> Option<FailureReason> {
+        match self {
+            Self::Sold(_) | Self::SoldOut { .. } => None,
+            Self::Failed { why } | Self::Unknown { why } => Some(why.clone()),
+            Self::Broken { why } => Some(FailureReason::Other(why.clone())),
+            Self::Unanswered => Some(FailureReason::Unanswered),
+        }
+    }
 }
 
 /// What a confirmed order said.
@@ -115,5 +238,30 @@ impl Attempt {
     /// Whether nothing was written, for certain.
     pub fn is_refused(&self) -> bool {
         matches!(self.outcome, Outcome::SoldOut { .. } | Outcome::Failed { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_read_from_a_report_as_it_was_written() {
+        for reason in [
+            FailureReason::Problem(ProblemKind::LockTimeout),
+            FailureReason::Problem(ProblemKind::Other("out-of-office".into())),
+            FailureReason::NotSent("connection refused".into()),
+            FailureReason::Unanswered,
+            FailureReason::Other("the connection broke".into()),
+        ] {
+            assert_eq!(FailureReason::from(String::from(reason.clone())), reason);
+        }
+    }
+
+    #[test]
+    fn a_group_of_outcomes_is_written_as_it_is_shown() {
+        for group in OutcomeGroup::ALL {
+            assert_eq!(serde_json::to_value(group).unwrap(), group.to_string());
+        }
     }
 }

@@ -41,6 +41,7 @@ pub mod fleet;
 pub mod laboratory;
 pub mod metrics;
 pub mod pacer;
+pub mod problem;
 pub mod progress;
 pub mod report;
 pub mod resources;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::{Attempt, Outcome};
+use crate::attempt::{Attempt, OutcomeGroup};
 
 /// Percentiles in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -34,8 +34,8 @@ pub struct Latency {
 /// The latencies of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latencies {
-    /// By outcome: `accepted`, `sold_out`, `failed`, `unknown`.
-    pub by_outcome: BTreeMap<String, Latency>,
+    /// By outcome; one that no attempt had is absent.
+    pub by_outcome: BTreeMap<OutcomeGroup, Latency>,
     /// How much later than it could have been an attempt was sent, 99 of 100: the generator's own delay.
     pub schedule_lag_p99_ms: f64,
 }
@@ -43,11 +43,11 @@ pub struct Latencies {
 impl Latencies {
     /// The latencies of `attempts`, replays left out.
     pub fn of(attempts: &[Attempt]) -> Self {
-        let mut by_outcome = BTreeMap::<&str, (Histogram<u64>, Histogram<u64>)>::new();
+        let mut by_outcome = BTreeMap::<OutcomeGroup, (Histogram<u64>, Histogram<u64>)>::new();
         let mut lag = histogram();
         for attempt in Attempt::firsts(attempts) {
             let (response, service) =
-                by_outcome.entry(group(&attempt.outcome)).or_insert_with(|| (histogram(), histogram()));
+                by_outcome.entry(attempt.outcome.group()).or_insert_with(|| (histogram(), histogram()));
             response.saturating_record(attempt.received.saturating_sub(attempt.intended));
             service.saturating_record(attempt.received - attempt.sent);
             lag.saturating_record(attempt.sent.saturating_sub(attempt.free));
@@ -58,24 +58,14 @@ impl Latencies {
             service: percentiles(&service),
         };
         Self {
-            by_outcome: by_outcome.into_iter().map(|(name, both)| (name.into(), latency(both))).collect(),
+            by_outcome: by_outcome.into_iter().map(|(group, both)| (group, latency(both))).collect(),
             schedule_lag_p99_ms: percentiles(&lag).p99,
         }
     }
 
     /// What customers waited whose orders were confirmed.
     pub fn accepted(&self) -> Percentiles {
-        self.by_outcome.get("accepted").map(|latency| latency.response).unwrap_or_default()
-    }
-}
-
-/// The outcome's name in reports.
-pub(crate) fn group(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Sold(_) => "accepted",
-        Outcome::SoldOut { .. } => "sold_out",
-        Outcome::Failed { .. } => "failed",
-        Outcome::Unknown { .. } | Outcome::Broken { .. } | Outcome::Unanswered => "unknown",
+        self.by_outcome.get(&OutcomeGroup::Accepted).map(|latency| latency.response).unwrap_or_default()
     }
 }
 
@@ -195,6 +185,7 @@ fn quantile(ends: &[(f64, f64)], rank: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attempt::Outcome;
 
     const MS: u64 = 1_000_000;
 
@@ -222,7 +213,7 @@ mod tests {
                 attempt(i * MS, sent, sent + MS)
             })
             .collect();
-        let latency = Latencies::of(&attempts).by_outcome["sold_out"];
+        let latency = Latencies::of(&attempts).by_outcome[&OutcomeGroup::SoldOut];
         assert!(latency.response.p99 >= 98.0, "{latency:?}");
         assert!(latency.service.p99 < 1.1, "{latency:?}");
     }

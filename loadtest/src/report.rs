@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use order_service::api::Info;
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::{Attempt, Outcome};
+use crate::attempt::{Attempt, FailureReason, OutcomeGroup};
 use crate::availability::Availability;
 use crate::environment::Environment;
 use crate::evidence::Evidence;
@@ -125,7 +125,7 @@ pub struct RunReport {
     /// Confirmed orders by replica.
     pub replica_share: BTreeMap<String, u64>,
     /// Why attempts failed, and how many.
-    pub failures: BTreeMap<String, u64>,
+    pub failures: BTreeMap<FailureReason, u64>,
     /// What the replicas needed of the machine, where they are ours.
     #[serde(default)]
     pub resources: Option<Resources>,
@@ -158,21 +158,15 @@ impl RunReport {
         seconds: f64,
     ) -> Self {
         let original = || Attempt::firsts(&evidence.attempts);
-        let count = |of: fn(&Attempt) -> bool| original().filter(|a| of(a)).count() as u64;
-        let accepted = count(|attempt| attempt.sale().is_some());
+        let count = |group| original().filter(|attempt| attempt.outcome.group() == group).count() as u64;
+        let accepted = count(OutcomeGroup::Accepted);
         let mut replica_share = BTreeMap::new();
         for sale in original().filter_map(Attempt::sale) {
             *replica_share.entry(sale.replica.clone()).or_default() += 1;
         }
         let mut failures = BTreeMap::new();
-        for attempt in original() {
-            match &attempt.outcome {
-                Outcome::Failed { why } | Outcome::Unknown { why } | Outcome::Broken { why } => {
-                    *failures.entry(why.clone()).or_default() += 1;
-                }
-                Outcome::Unanswered => *failures.entry("unanswered".into()).or_default() += 1,
-                Outcome::Sold(_) | Outcome::SoldOut { .. } => {}
-            }
+        for why in original().filter_map(|attempt| attempt.outcome.failure()) {
+            *failures.entry(why).or_default() += 1;
         }
         let latencies = Latencies::of(&evidence.attempts);
         let audit = evidence.database.as_ref().ok().map(|database| &database.audit);
@@ -188,9 +182,9 @@ impl RunReport {
             stock: scenario.stock,
             attempts: original().count() as u64,
             accepted,
-            sold_out: count(|attempt| matches!(attempt.outcome, Outcome::SoldOut { .. })),
-            failed: count(|attempt| matches!(attempt.outcome, Outcome::Failed { .. })),
-            unknown: count(Attempt::is_unknown),
+            sold_out: count(OutcomeGroup::SoldOut),
+            failed: count(OutcomeGroup::Failed),
+            unknown: count(OutcomeGroup::Unknown),
             replays: evidence.attempts.iter().filter(|attempt| attempt.replay).count() as u64,
             units_sold: audit.map(|audit| audit.units_sold),
             oversold_units: audit.map(|audit| audit.oversold_units),

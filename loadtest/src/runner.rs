@@ -17,10 +17,11 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::attempt::{Attempt, Outcome, Sale};
+use crate::attempt::{Attempt, FailureReason, Outcome, Sale};
 use crate::client::{Answer, CallError, Client, OrderRequest, Session};
 use crate::errand::{self, Errand, What};
 use crate::pacer::Pacer;
+use crate::problem::ProblemKind;
 use crate::progress::Progress;
 use crate::scenario::{Amount, Draw, Scenario};
 
@@ -354,9 +355,10 @@ struct LockToken {
 
 /// What an answer says of an attempt: `Failed` only when nothing can have been written.
 fn outcome(answer: Result<Answer, CallError>) -> Outcome {
+    let unreadable = |what: String| Outcome::Unknown { why: FailureReason::Other(what) };
     let answer = match answer {
         Ok(answer) => answer,
-        Err(CallError::NotSent(_, why)) => return Outcome::Failed { why: format!("not sent: {why}") },
+        Err(CallError::NotSent(_, why)) => return Outcome::Failed { why: FailureReason::NotSent(why) },
         Err(CallError::Unanswered(..)) => return Outcome::Unanswered,
         Err(error) => return Outcome::Broken { why: error.to_string() },
     };
@@ -372,21 +374,21 @@ fn outcome(answer: Result<Answer, CallError>) -> Outcome {
                 replica: order.replica.into_owned(),
                 replayed,
             }),
-            Err(error) => Outcome::Unknown { why: format!("201 with a body that is no order: {error}") },
+            Err(error) => unreadable(format!("201 with a body that is no order: {error}")),
         };
     }
     let Some(problem) = answer.problem() else {
-        return Outcome::Unknown { why: format!("{} without a problem document", answer.status) };
+        return unreadable(format!("{} without a problem document", answer.status));
     };
-    let slug = problem.kind.strip_prefix("/problems/").unwrap_or(&problem.kind).to_owned();
+    let kind = ProblemKind::of(&problem);
     match problem {
         Problem { available: Some(available), version: Some(version), .. }
-            if answer.status == StatusCode::CONFLICT && slug == "insufficient-stock" =>
+            if answer.status == StatusCode::CONFLICT && kind == ProblemKind::InsufficientStock =>
         {
             Outcome::SoldOut { available, version }
         }
-        Problem { outcome: Some(OrderOutcome::NotExecuted), .. } => Outcome::Failed { why: slug },
-        _ if answer.status.is_client_error() => Outcome::Failed { why: slug },
-        _ => Outcome::Unknown { why: slug },
+        Problem { outcome: Some(OrderOutcome::NotExecuted), .. } => Outcome::Failed { why: kind.into() },
+        _ if answer.status.is_client_error() => Outcome::Failed { why: kind.into() },
+        _ => Outcome::Unknown { why: kind.into() },
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::{Attempt, Outcome};
+use crate::attempt::{Attempt, Outcome, OutcomeGroup};
 use crate::errand::{self, Errand, What};
 use crate::evidence::{Database, Evidence};
 use crate::metrics::{self, Percentiles};
@@ -152,11 +152,11 @@ impl Series {
 impl Interval {
     /// Counts an answer.
     pub fn count(&mut self, outcome: &Outcome) {
-        match metrics::group(outcome) {
-            "accepted" => self.accepted += 1,
-            "sold_out" => self.sold_out += 1,
-            "failed" => self.failed += 1,
-            _ => self.unknown += 1,
+        match outcome.group() {
+            OutcomeGroup::Accepted => self.accepted += 1,
+            OutcomeGroup::SoldOut => self.sold_out += 1,
+            OutcomeGroup::Failed => self.failed += 1,
+            OutcomeGroup::Unknown => self.unknown += 1,
         }
     }
 

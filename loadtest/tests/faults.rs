@@ -5,6 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use loadtest::attempt::OutcomeGroup;
 use loadtest::compare::{self, Faults};
 use loadtest::fleet::Fleet;
 use loadtest::progress::Progress;
@@ -130,7 +131,7 @@ async fn a_stall_shows_in_the_latency_from_the_intended_start() {
     let (run, ()) = tokio::join!(compare::run(&clients, &scenario, &progress, Faults::Elsewhere), stalled);
     let run = run.expect("the run comes to an end");
     assert_eq!(run.verdict, Verdict::Correct, "{:#?}", run.checks);
-    let latency = run.latencies.by_outcome["accepted"];
+    let latency = run.latencies.by_outcome[&OutcomeGroup::Accepted];
     // Eight were in the service when it stalled, 200 more would have been there: they are charged to it.
     assert!(latency.response.p99 >= stall.as_secs_f64() * 1e3, "{latency:?}");
     assert!(latency.response.p50 >= 300.0 && latency.service.p50 < 100.0, "{latency:?}");

@@ -194,7 +194,7 @@ fn repeated(sendings: &[Attempt], wrong: &mut Vec<String>) -> usize {
             Outcome::SoldOut { .. } if confirmed.is_some() => {
                 wrong.push(format!("{} was confirmed, and sold out when repeated", name(attempt)));
             }
-            Outcome::Failed { why } if confirmed.is_some() && !is_temporary(why) => {
+            Outcome::Failed { why } if confirmed.is_some() && !why.is_temporary() => {
                 wrong.push(format!("{} was confirmed, and refused when repeated: {why}", name(attempt)));
             }
             _ => {}
@@ -343,13 +343,9 @@ pub(super) fn exercised(evidence: &Evidence, database: &Database) -> Finding {
     let failed = original().filter(|a| a.is_unknown() || matches!(a.outcome, Outcome::Failed { .. })).count();
     let unsold = database.audit.supply - units_sold(database);
     if failed > 0 && !evidence.faults.any() && unsold > 0 {
-        let mut reasons = BTreeMap::<&str, usize>::new();
-        for attempt in original() {
-            if let Outcome::Failed { why } | Outcome::Unknown { why } | Outcome::Broken { why } =
-                &attempt.outcome
-            {
-                *reasons.entry(why).or_default() += 1;
-            }
+        let mut reasons = BTreeMap::<_, usize>::new();
+        for why in original().filter_map(|attempt| attempt.outcome.failure()) {
+            *reasons.entry(why.to_string()).or_default() += 1;
         }
         let most = reasons.into_iter().max_by_key(|(_, count)| *count);
         let most = most.map_or_else(String::new, |(why, count)| format!(" ({count} of them: {why})"));
@@ -424,13 +420,6 @@ pub(super) fn all_answered(evidence: &Evidence) -> Finding {
         }
         (None, waiting) => Fail(format!("{waiting} still wait for the lock")),
     }
-}
-
-/// Whether a refusal says nothing of the order itself.
-fn is_temporary(why: &str) -> bool {
-    let temporary =
-        ["lock-timeout", "overloaded", "dependency-down", "shutting-down", "idempotency-in-flight"];
-    temporary.contains(&why) || why.starts_with("not sent")
 }
 
 fn units_sold(database: &Database) -> i64 {

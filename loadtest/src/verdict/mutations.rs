@@ -10,6 +10,7 @@ use super::*;
 use crate::attempt::{Attempt, Outcome, Sale};
 use crate::errand::{self, Errand, What};
 use crate::evidence::{Broken, Database, Faults, Holds, Unseen};
+use crate::problem::ProblemKind;
 
 const STOCK: i64 = 5;
 const ATTEMPTS: u64 = 8;
@@ -270,7 +271,7 @@ fn an_order_that_nobody_placed_is_invented() {
 fn a_refused_order_that_is_there_was_sold() {
     assert_caught(CheckName::NothingRefusedWasSold, |evidence, _| {
         let refused = &mut evidence.attempts[3];
-        refused.outcome = Outcome::Failed { why: "lock-timeout".into() };
+        refused.outcome = Outcome::Failed { why: ProblemKind::LockTimeout.into() };
     });
 }
 
@@ -397,13 +398,13 @@ fn a_supply_or_stock_or_version_out_of_nowhere_is_not_linearizable() {
 
 #[test]
 fn a_repetition_that_is_refused_is_not_once_per_key() {
-    let refuse = |why: &'static str| {
+    let refuse = |why: ProblemKind| {
         move |evidence: &mut Evidence, _: &mut Database| {
             evidence.attempts[1].outcome = Outcome::Failed { why: why.into() };
         }
     };
-    assert_caught(CheckName::OncePerKey, refuse("idempotency-key-reused"));
-    assert_eq!(failing(refuse("overloaded")), []);
+    assert_caught(CheckName::OncePerKey, refuse(ProblemKind::IdempotencyKeyReused));
+    assert_eq!(failing(refuse(ProblemKind::Overloaded)), []);
 }
 
 #[test]
@@ -426,7 +427,7 @@ fn a_run_that_sells_nothing_is_inconclusive() {
     database.audit = Audit { stock: STOCK, version: 0, units_sold: 0, orders: 0, ..database.audit.clone() };
     evidence.attempts.retain(|attempt| !attempt.replay);
     for attempt in &mut evidence.attempts {
-        attempt.outcome = Outcome::Failed { why: "overloaded".into() };
+        attempt.outcome = Outcome::Failed { why: ProblemKind::Overloaded.into() };
     }
     assert_eq!(verdict(&checks(&evidence)), Verdict::Inconclusive);
 }
@@ -472,8 +473,8 @@ fn violated_outranks_inconclusive() {
 #[test]
 fn an_unknown_outcome_is_recovered_or_absent_and_no_violation() {
     let mut evidence = good();
-    evidence.attempts[3].outcome = Outcome::Unknown { why: "outcome-unknown".into() };
-    evidence.attempts[7].outcome = Outcome::Unknown { why: "outcome-unknown".into() };
+    evidence.attempts[3].outcome = Outcome::Unknown { why: ProblemKind::OutcomeUnknown.into() };
+    evidence.attempts[7].outcome = Outcome::Unknown { why: ProblemKind::OutcomeUnknown.into() };
     assert_eq!(failed(&evidence), []);
     let checks = checks(&evidence);
     let lost = checks.iter().find(|check| check.name == CheckName::NothingLost).unwrap();
@@ -618,7 +619,9 @@ fn idle(faults: Faults, sold: &[u64], seconds: u64) -> Status {
         Attempt { index, sent: time, received: time, outcome, ..sample.clone() }
     };
     evidence.attempts = sold.iter().map(|time| at(*time, sample.outcome.clone())).collect();
-    evidence.attempts.push(at(seconds * 1_000_000_000, Outcome::Failed { why: "overloaded".into() }));
+    evidence
+        .attempts
+        .push(at(seconds * 1_000_000_000, Outcome::Failed { why: ProblemKind::Overloaded.into() }));
     let checks = checks(&evidence);
     checks.into_iter().find(|check| check.name == CheckName::Available).unwrap().status
 }
