@@ -84,7 +84,7 @@ pub async fn compare_watched(
     let command = Some(plan.command_line());
     if plan.store == StoreKind::Postgres && !Postgres::is_installed() {
         let not_run = |strategy: &StrategyName| NotRun {
-            strategy: strategy.to_string(),
+            strategy: *strategy,
             reason: "the store, PostgreSQL, is not installed".into(),
             install: Some(INSTALL_POSTGRES.into()),
         };
@@ -107,7 +107,7 @@ pub async fn compare_watched(
         let mut ended = Vec::new();
         for strategy in &strategies {
             let Some(run) = suite.run(*strategy, plan, &scenario).await? else {
-                not_run.push(NotRun::stopped(&strategy.to_string()));
+                not_run.push(NotRun::stopped(*strategy));
                 continue;
             };
             watcher.ends(&run);
@@ -217,7 +217,7 @@ impl Plan {
 /// Why a strategy cannot be run here, if it cannot.
 pub fn obstacle(strategy: StrategyName) -> Option<NotRun> {
     let not_run = |reason: &str, install: &str| NotRun {
-        strategy: strategy.to_string(),
+        strategy,
         reason: reason.into(),
         install: Some(install.into()),
     };
@@ -235,16 +235,12 @@ pub fn obstacle(strategy: StrategyName) -> Option<NotRun> {
 /// In a suite, what has no lock between its replicas is expected to oversell. The negative control says of all others whether the load was hard enough to find anything.
 fn judge_sensitivity(suite: &mut [RunReport], beside: Option<&RunReport>) {
     for run in suite.iter_mut() {
-        let no_lock_between_replicas = match run.strategy.parse() {
-            Ok(StrategyName::None) => true,
-            Ok(StrategyName::Local) => run.replicas > 1,
-            _ => false,
-        };
-        if no_lock_between_replicas {
+        let is_local = run.strategy == StrategyName::Local && run.replicas > 1;
+        if run.strategy == StrategyName::None || is_local {
             run.expected = Verdict::Violated;
         }
     }
-    let is_control = |run: &RunReport| run.strategy == StrategyName::None.as_str();
+    let is_control = |run: &RunReport| run.strategy == StrategyName::None;
     let control = suite.iter().find(|run| is_control(run)).or(beside);
     let control = control.map(|run| Control {
         oversold_units: run.oversold(),

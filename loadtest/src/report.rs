@@ -1,11 +1,13 @@
 //! What a person reads and what a program reads: the table and the JSON.
 
 pub mod html;
+mod strategy;
 mod table;
 
 use std::collections::BTreeMap;
 
 use order_service::api::Info;
+use order_service::config::StrategyName;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, FailureReason, OutcomeGroup};
@@ -19,6 +21,7 @@ use crate::scenario::Scenario;
 use crate::series::Series;
 use crate::verdict::{Check, CheckName, Status, Verdict, checks, verdict};
 
+pub use strategy::Strategy;
 pub use table::{comparison, details};
 
 /// The report of a suite, as it is written to a file.
@@ -45,7 +48,7 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotRun {
     /// Which.
-    pub strategy: String,
+    pub strategy: StrategyName,
     /// Why.
     pub reason: String,
     /// The command that would make it run, where there is one.
@@ -54,8 +57,8 @@ pub struct NotRun {
 
 impl NotRun {
     /// One whose turn had not come when the suite was stopped.
-    pub(crate) fn stopped(strategy: &str) -> Self {
-        Self { strategy: strategy.into(), reason: "stopped before its turn".into(), install: None }
+    pub(crate) fn stopped(strategy: StrategyName) -> Self {
+        Self { strategy, reason: "stopped before its turn".into(), install: None }
     }
 }
 
@@ -63,7 +66,7 @@ impl NotRun {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
     /// The locking strategy.
-    pub strategy: String,
+    pub strategy: Strategy,
     /// The store.
     pub store: String,
     /// How many replicas.
@@ -173,7 +176,7 @@ impl RunReport {
         let availability = Availability::of(evidence);
         let checks = checks(evidence);
         Self {
-            strategy: info.strategy.clone(),
+            strategy: info.strategy.clone().into(),
             store: info.store.clone(),
             replicas,
             buyers: scenario.buyers,
@@ -334,14 +337,15 @@ impl Report {
         let of = |is_it: fn(&RunReport) -> bool| {
             let mut names: Vec<_> = Vec::new();
             for run in self.asked_for().filter(|run| is_it(run)) {
-                if !names.contains(&run.strategy.as_str()) {
-                    names.push(run.strategy.as_str());
+                if !names.contains(&&run.strategy) {
+                    names.push(&run.strategy);
                 }
             }
             names
         };
         let all = of(|_| true).len();
-        let counted = |names: Vec<&str>, word: &str| {
+        let counted = |strategies: Vec<&Strategy>, word: &str| {
+            let names: Vec<_> = strategies.iter().map(ToString::to_string).collect();
             (!names.is_empty()).then(|| format!("{} of {all} {word}: {}", names.len(), names.join(", ")))
         };
         let parts = [
@@ -387,7 +391,7 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn run(strategy: &str, replicas: usize, verdict: Verdict) -> RunReport {
+    fn run(strategy: StrategyName, replicas: usize, verdict: Verdict) -> RunReport {
         RunReport {
             strategy: strategy.into(),
             store: "sqlite".into(),
@@ -406,7 +410,7 @@ mod tests {
             oversold_units: Some(i64::from(verdict == Verdict::Violated)),
             supply: Some(1),
             verdict,
-            expected: if strategy == "none" { Verdict::Violated } else { Verdict::Correct },
+            expected: if strategy == StrategyName::None { Verdict::Violated } else { Verdict::Correct },
             is_control: false,
             stopped: false,
             checks: Vec::new(),
@@ -431,15 +435,18 @@ mod tests {
     #[test]
     fn several_runs_are_told_in_one_line() {
         use Verdict::{Correct, Inconclusive, Violated};
-        let mut lost = run("row", 3, Violated);
+        let mut lost = run(StrategyName::Row, 3, Violated);
         lost.oversold_units = Some(0);
-        let mut control = run("none", 3, Violated);
+        let mut control = run(StrategyName::None, 3, Violated);
         control.is_control = true;
         let told = |runs: &[RunReport]| Report::new(runs.to_vec(), Vec::new()).summary();
-        let (none, local, database) =
-            (run("none", 3, Violated), run("local", 3, Violated), run("database", 3, Correct));
+        let (none, local, database) = (
+            run(StrategyName::None, 3, Violated),
+            run(StrategyName::Local, 3, Violated),
+            run(StrategyName::Database, 3, Correct),
+        );
         assert_eq!(told(&[none, local, database.clone()]), "2 of 3 oversold: none, local");
-        let redis = run("redis", 3, Inconclusive);
+        let redis = run(StrategyName::Redis, 3, Inconclusive);
         assert_eq!(
             told(&[database.clone(), lost, redis]),
             "1 of 3 violated: row; 1 of 3 inconclusive: redis"
@@ -449,7 +456,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_is_not_said_to_be_nothing() {
-        let mut unread = run("database", 3, Verdict::Inconclusive);
+        let mut unread = run(StrategyName::Database, 3, Verdict::Inconclusive);
         (unread.units_sold, unread.oversold_units, unread.supply) = (None, None, None);
         let check = |name, status| Check { name, status, detail: "no replica answers".into() };
         unread.checks =
@@ -470,20 +477,20 @@ mod tests {
         use Verdict::{Correct, Inconclusive, Violated};
         let limits = Thresholds { max_p99_ms: Some(2.9), min_rate: None };
         let none = Thresholds::default();
-        let mut lost = run("none", 3, Violated);
+        let mut lost = run(StrategyName::None, 3, Violated);
         lost.checks.push(Check { name: CheckName::NothingLost, status: Status::Fail, detail: String::new() });
         for (runs, thresholds, code) in [
-            (vec![run("none", 3, Violated), run("database", 3, Correct)], &none, 0),
-            (vec![run("local", 1, Correct)], &none, 0),
+            (vec![run(StrategyName::None, 3, Violated), run(StrategyName::Database, 3, Correct)], &none, 0),
+            (vec![run(StrategyName::Local, 1, Correct)], &none, 0),
             (vec![lost], &none, 1),
-            (vec![run("local", 1, Violated)], &none, 1),
-            (vec![run("none", 3, Violated), run("database", 3, Violated)], &none, 1),
-            (vec![run("none", 3, Correct), run("database", 3, Violated)], &none, 1),
-            (vec![run("none", 3, Correct), run("database", 3, Correct)], &none, 2),
-            (vec![run("database", 3, Inconclusive)], &none, 2),
+            (vec![run(StrategyName::Local, 1, Violated)], &none, 1),
+            (vec![run(StrategyName::None, 3, Violated), run(StrategyName::Database, 3, Violated)], &none, 1),
+            (vec![run(StrategyName::None, 3, Correct), run(StrategyName::Database, 3, Violated)], &none, 1),
+            (vec![run(StrategyName::None, 3, Correct), run(StrategyName::Database, 3, Correct)], &none, 2),
+            (vec![run(StrategyName::Database, 3, Inconclusive)], &none, 2),
             (Vec::new(), &none, 2),
-            (vec![run("database", 3, Correct)], &limits, 99),
-            (vec![run("none", 3, Violated)], &limits, 0),
+            (vec![run(StrategyName::Database, 3, Correct)], &limits, 99),
+            (vec![run(StrategyName::None, 3, Violated)], &limits, 0),
         ] {
             let report = Report::new(runs, Vec::new());
             assert_eq!(report.conclude(thresholds).exit_code(), code, "{report:?}");

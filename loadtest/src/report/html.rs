@@ -98,6 +98,7 @@ fn summary(report: &Report) -> Markup {
 #[cfg(test)]
 mod tests {
     use order_service::api::{Clock, HoldRecord, LockHold};
+    use order_service::config::StrategyName;
 
     use super::*;
     use crate::series::{Interval, Latency, Locks, MAX_INTERVALS, Series};
@@ -146,7 +147,7 @@ mod tests {
             ..Series::default()
         };
         let page = charts::all(&series, &[], &Default::default(), "").into_string()
-            + &lanes::section("redis", &series, &[], "").into_string();
+            + &lanes::section(&StrategyName::Redis.into(), &series, &[], "").into_string();
         // Of this page, and its JSON in a link, three megabytes hold several.
         let json = serde_json::to_string(&series).expect("a series can be written");
         assert!(page.len() + json.len() < 1_200_000, "{} and {} bytes", page.len(), json.len());

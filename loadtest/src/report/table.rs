@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
-use super::{Report, RunReport};
+use super::{Report, RunReport, Strategy};
 use crate::resources::Resources;
 use crate::verdict::{Status, Verdict};
 
@@ -34,9 +34,9 @@ pub fn comparison(report: &Report) -> String {
         "longest gap",
     ]);
     for strategy in strategies(report) {
-        let runs: Vec<_> = report.runs.iter().filter(|run| run.strategy == strategy).collect();
+        let runs: Vec<_> = report.runs.iter().filter(|run| run.strategy == *strategy).collect();
         // Where there is no lock, there is no waiting for it, and no hold.
-        let is_lock = !["none", "row", "optimistic"].contains(&strategy.as_str());
+        let is_lock = strategy.has_lock();
         let lock = |ms: f64| number(if is_lock { format!("{ms:.1} ms") } else { "–".into() });
         let of = |figure: fn(&RunReport) -> f64| median(runs.iter().map(|run| figure(run)).collect());
         table.add_row([
@@ -55,7 +55,7 @@ pub fn comparison(report: &Report) -> String {
         ]);
     }
     for not_run in &report.not_run {
-        table.add_row([Cell::new(&not_run.strategy), Cell::new("not run")]);
+        table.add_row([Cell::new(not_run.strategy), Cell::new("not run")]);
     }
     let mut text = table.to_string();
     if report.asked_for().count() > 1 {
@@ -147,8 +147,8 @@ fn endurance(report: &Report) -> String {
 
 /// Of each strategy, the first run that was not correct; and every run that was not as expected.
 fn worth_telling(report: &Report) -> impl Iterator<Item = &RunReport> {
-    let first = |strategy: &str| {
-        report.runs.iter().find(|run| run.strategy == strategy && run.verdict != Verdict::Correct)
+    let first = |strategy: &Strategy| {
+        report.runs.iter().find(|run| run.strategy == *strategy && run.verdict != Verdict::Correct)
     };
     report.runs.iter().filter(move |run| {
         !run.is_as_expected() || first(&run.strategy).is_some_and(|first| std::ptr::eq(first, *run))
@@ -222,7 +222,7 @@ fn headline(run: &RunReport) -> String {
 
 /// What a run's row is called.
 fn name(run: &RunReport) -> String {
-    if run.is_control { format!("{} (control)", run.strategy) } else { run.strategy.clone() }
+    if run.is_control { format!("{} (control)", run.strategy) } else { run.strategy.to_string() }
 }
 
 fn sold(runs: &[&RunReport]) -> String {
@@ -266,11 +266,11 @@ fn number(value: impl ToString) -> Cell {
 }
 
 /// The strategies in the order of their first runs.
-fn strategies(report: &Report) -> Vec<String> {
+fn strategies(report: &Report) -> Vec<&Strategy> {
     let mut strategies = Vec::new();
     for run in &report.runs {
-        if !strategies.contains(&run.strategy) {
-            strategies.push(run.strategy.clone());
+        if !strategies.contains(&&run.strategy) {
+            strategies.push(&run.strategy);
         }
     }
     strategies

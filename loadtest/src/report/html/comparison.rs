@@ -65,7 +65,7 @@ fn row(run: &RunReport, baseline: Option<&RunReport>) -> Markup {
     let baseline = baseline.filter(|baseline| !std::ptr::eq(*baseline, run));
     let lost = run.series.as_ref().map(|series| series.lost_updates);
     // Where there is no lock, there is no waiting for it, and no hold.
-    let is_lock = !["none", "row", "optimistic"].contains(&run.strategy.as_str());
+    let is_lock = run.strategy.has_lock();
     let lock = |value: f64| if is_lock { ms(value) } else { "–".into() };
     let beside = |value: f64, of: fn(&RunReport) -> f64| {
         let text = baseline.map(|baseline| difference(value, of(baseline))).unwrap_or_default();

@@ -52,7 +52,7 @@ pub fn csv(report: &Report) -> String {
             [run.attempts, run.accepted, run.sold_out, run.failed, run.unknown].map(|n| n.to_string());
         let latency = [run.latency_ms.p50, run.latency_ms.p90, run.latency_ms.p99, run.latency_ms.max];
         let cost = [run.lock.wait_ms.p99, run.lock.hold_ms.p50, run.lock.batch_mean];
-        let mut cells = vec![cell(&run.strategy), cell(&run.store)];
+        let mut cells = vec![cell(&run.strategy.to_string()), cell(&run.store)];
         cells.extend([run.replicas.to_string(), run.buyers.to_string(), run.stock.to_string()]);
         cells.extend(counts);
         cells.extend([known(run.units_sold), known(run.oversold_units), lost, run.verdict.to_string()]);

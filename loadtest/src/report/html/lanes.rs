@@ -1,17 +1,19 @@
 //! The lock timeline: a lane for each replica; waiting is hollow, holding solid, two at once hatched.
 
 use maud::{Markup, html};
+use order_service::config::StrategyName;
 
 use super::charts::{axis, framed, unfolded};
 use super::figures::{ms, whole};
 use crate::faults::FaultMark;
+use crate::report::Strategy;
 use crate::series::{Hold, Lane, Locks, Series};
 
 /// Where a lane's parts are from top to bottom, in pixels.
 const HEIGHT: u32 = 22;
 
 /// The lock timeline of a run.
-pub fn section(strategy: &str, series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
+pub fn section(strategy: &Strategy, series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
     let Some(locks) = &series.locks else {
         return without(prefix, "Who had the lock when is not known: the replicas run on another host.");
     };
@@ -19,11 +21,15 @@ pub fn section(strategy: &str, series: &Series, marks: &[FaultMark], prefix: &st
         return without(
             prefix,
             &match strategy {
-                "none" => "Nobody waits and nobody holds: under none there is no lock.".into(),
-                "row" => {
+                Strategy::Known(StrategyName::None) => {
+                    "Nobody waits and nobody holds: under none there is no lock.".into()
+                }
+                Strategy::Known(StrategyName::Row) => {
                     "Under row the database locks the product's row itself; there is no other lock.".into()
                 }
-                "optimistic" => "Under optimistic nobody holds anything: a stale write is refused.".into(),
+                Strategy::Known(StrategyName::Optimistic) => {
+                    "Under optimistic nobody holds anything: a stale write is refused.".into()
+                }
                 _ => format!("The replicas have recorded no hold of the lock {strategy}."),
             },
         );

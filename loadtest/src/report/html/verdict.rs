@@ -60,7 +60,7 @@ impl Banner {
     /// The banner of a run that is over.
     pub fn of(run: &RunReport) -> Self {
         let sold = run.sold_in_words(whole);
-        let strategy = run.strategy.clone();
+        let strategy = run.strategy.to_string();
         let reason = run.reason();
         let why = reason.map(|check| check.name.to_string());
         let told = reason.map_or_else(String::new, |check| format!("{}: {}", check.name, check.detail));
