@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::evidence::{self, Broken, Circumstances};
+use crate::collector::{self, Circumstances};
+use crate::evidence::{self, Broken};
 use crate::faults::{FaultMark, Injector, Schedule, send_slowly};
 use crate::fleet::{self, Fleet, FleetPlan, StoreKind};
 use crate::metrics::LockFigures;
@@ -379,7 +380,7 @@ pub async fn run(
         of_ended_lives: holds,
         unrecorded_lives,
     };
-    let evidence = evidence::collect(clients, circumstances, record).await;
+    let evidence = collector::collect(clients, circumstances, record).await;
     spans.extend(before.into_iter().zip(metrics(clients).await));
     let lock = LockFigures::between(&spans);
     let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);

@@ -23,27 +23,11 @@ use crate::errand::{self, Errand, What};
 use crate::pacer::Pacer;
 use crate::problem::ProblemKind;
 use crate::progress::Progress;
+use crate::record::Record;
 use crate::scenario::{Amount, Draw, Scenario};
 
 /// How long a buyer waits before it turns to the next replica when one cannot be reached.
 const TURN: Duration = Duration::from_millis(10);
-
-/// What a run left.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// Every attempt, in the order of their indices; a replay follows its original.
-    pub attempts: Vec<Attempt>,
-    /// What was done besides.
-    pub errands: Vec<Errand>,
-    /// From the first attempt to the last answer.
-    pub took: Duration,
-    /// The processor time that this process spent meanwhile.
-    pub processor_time: Duration,
-    /// When the first attempt could be sent, by this host's monotonic clock.
-    pub begun_ns: u64,
-    /// The same moment.
-    pub start: Instant,
-}
 
 /// Fires `scenario` at the product `sku` of the replicas behind `clients`. Each buyer goes on with the next
 /// replica when its own cannot be reached or breaks off. Dropping the future ends all buyers.
@@ -78,13 +62,9 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
     // What it has begun is carried through, and must be on record.
     errands.extend(stocking.await.expect("the stocker does not panic"));
     let processor_time = processor_time(UsageWho::RUSAGE_SELF) - processor_time_before;
-    sort(&mut attempts);
-    Record { attempts, errands, took, processor_time, begun_ns, start: shared.start }
-}
-
-/// By index; and each before its repetitions, in the order in which they were sent.
-fn sort(attempts: &mut [Attempt]) {
-    attempts.sort_by_key(|attempt| (attempt.index, attempt.replay, attempt.sent));
+    let mut record = Record { attempts, errands, took, processor_time, begun_ns, start: shared.start };
+    record.sort();
+    record
 }
 
 /// The time that this process, or its children that have ended, spent on processors, for itself and in the kernel.
@@ -302,7 +282,7 @@ pub async fn ask_again(clients: &[Client], sku: &str, patience: Duration, record
         });
     }
     record.attempts.extend(asking.join_all().await.into_iter().flatten());
-    sort(&mut record.attempts);
+    record.sort();
 }
 
 /// Sends an order until there is an answer that says something of it, to one replica after the other.

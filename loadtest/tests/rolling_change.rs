@@ -6,7 +6,8 @@ mod support;
 use std::sync::Arc;
 
 use lab::Postgres;
-use loadtest::evidence::{self, Circumstances, Faults};
+use loadtest::collector::{self, Circumstances};
+use loadtest::evidence::Faults;
 use loadtest::fleet::{Fleet, StoreKind};
 use loadtest::runner;
 use loadtest::scenario::{Amount, Scenario};
@@ -39,7 +40,7 @@ async fn change(from: StrategyName, to: StrategyName, guard: &str) -> (Vec<Check
         of_ended_lives: Vec::new(),
         unrecorded_lives: 0,
     };
-    let evidence = evidence::collect(&clients, circumstances, record).await;
+    let evidence = collector::collect(&clients, circumstances, record).await;
     let mut refused = 0;
     for client in &clients {
         let metrics = client.metrics().await.expect("metrics");
