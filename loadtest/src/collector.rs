@@ -9,7 +9,8 @@ use tokio::time::sleep;
 use crate::attempt::{Attempt, Outcome};
 use crate::client::{CallError, Client};
 use crate::errand;
-use crate::evidence::{Database, Evidence, Faults, Holds, Unseen};
+use crate::evidence::{Database, Evidence, Faults};
+use crate::holds::{Holds, Unseen};
 use crate::record::Record;
 use crate::runner;
 

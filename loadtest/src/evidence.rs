@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use order_service::api::{Adjustment, Audit, HoldRecord, LockCensus, Order};
+use order_service::api::{Adjustment, Audit, LockCensus, Order};
 
 use crate::attempt::Attempt;
 use crate::errand::Errand;
+use crate::holds::Holds;
 
 /// Everything that the checks look at.
 #[derive(Debug, Clone)]
@@ -85,28 +86,6 @@ impl Faults {
             Self::Known { broken, .. } => broken.iter().any(explains),
         }
     }
-}
-
-/// Who had the lock when.
-#[derive(Debug, Clone, Default)]
-pub struct Holds {
-    /// When the run began, by this host's monotonic clock.
-    pub begun_ns: u64,
-    /// What each replica has recorded; `Err` says why that is not to be had.
-    pub records: Vec<Result<HoldRecord, Unseen>>,
-    /// What replicas had recorded that were killed since, shortly before.
-    pub of_ended_lives: Vec<HoldRecord>,
-    /// How many were killed that could not be asked before.
-    pub unrecorded_lives: usize,
-}
-
-/// Why a record of holds is not to be had.
-#[derive(Debug, Clone)]
-pub enum Unseen {
-    /// The replica reads another clock than ours: its times cannot be compared.
-    OtherClock(String),
-    /// It does not answer.
-    NoAnswer(String),
 }
 
 /// What the database says.

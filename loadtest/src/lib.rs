@@ -22,6 +22,8 @@
 //! | [`series`] | the run along its time: what charts are drawn from |
 //! | [`availability`] | when the shop sold, and when it did not although it could have |
 //! | [`evidence`] | what the checks look at: the record, and what the database says afterwards |
+//! | [`holds`] | who had the lock when, and where two had it at once |
+//! | [`lost_updates`] | changes of stock of which one overwrote the other |
 //! | [`record`] | what a run has sent, and what was answered |
 //! | [`metrics`] | latencies and the lock's figures |
 //! | [`errand`] | the record of a call that is no order |
@@ -46,7 +48,9 @@ pub mod evidence;
 pub mod experiments;
 pub mod faults;
 pub mod fleet;
+pub mod holds;
 pub mod laboratory;
+pub mod lost_updates;
 pub mod metrics;
 pub mod pacer;
 pub mod problem;

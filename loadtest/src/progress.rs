@@ -1,6 +1,5 @@
 //! How far a run has come: counters that the runner writes and anybody may read.
 
-use std::collections::HashSet;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
+use crate::lost_updates::Readers;
 use crate::metrics;
 use crate::series::{Interval, Latency, Ledger};
 
@@ -32,8 +32,7 @@ struct Recent {
     latencies: Histogram<u64>,
     ledger: Ledger,
     /// What was read at which version: whoever reads the same again overwrites somebody's update.
-    reads: HashSet<(i64, i64)>,
-    lost_updates: u64,
+    reads: Readers<()>,
     /// Units that were there or were put in stock.
     supply: i64,
 }
@@ -68,8 +67,7 @@ impl Progress {
             interval: Interval::default(),
             latencies: metrics::histogram(),
             ledger: Ledger::new(stock),
-            reads: HashSet::new(),
-            lost_updates: 0,
+            reads: Readers::default(),
             supply: stock,
         };
         Self {
@@ -108,7 +106,7 @@ impl Progress {
         recent.latencies.reset();
         let (stock, owed) = (recent.ledger.stock, recent.ledger.owed);
         let interval = Interval { latency_ms, stock, owed, ..std::mem::take(&mut recent.interval) };
-        Sample { interval, lost_updates: recent.lost_updates, supply: recent.supply }
+        Sample { interval, lost_updates: recent.reads.lost_updates(), supply: recent.supply }
     }
 
     /// Units in stock, as the latest answer tells.
@@ -140,8 +138,7 @@ impl Progress {
         if let Some(sale) = attempt.sale() {
             self.sold.fetch_add(1, Ordering::Relaxed);
             recent.latencies.saturating_record(attempt.received.saturating_sub(attempt.intended));
-            let is_first = recent.reads.insert((sale.version, sale.stock_before));
-            recent.lost_updates += u64::from(!is_first);
+            recent.reads.add(sale.version, sale.stock_before, ());
         }
     }
 

@@ -81,10 +81,8 @@ impl Series {
         if let (Some(last), Ok(Database { audit, .. })) = (series.intervals.last_mut(), &evidence.database) {
             (last.stock, last.owed) = (audit.stock, audit.supply - audit.units_sold);
         }
-        let records: Vec<_> = evidence.holds.records.iter().flatten().collect();
-        let known = !records.is_empty();
-        let records = records.into_iter().chain(&evidence.holds.of_ended_lives);
-        series.locks = known.then(|| Locks::of(records, evidence.holds.begun_ns));
+        let is_known = evidence.holds.records.iter().any(Result::is_ok);
+        series.locks = is_known.then(|| Locks::of(evidence.holds.known(), evidence.holds.begun_ns));
         series
     }
 

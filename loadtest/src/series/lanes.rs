@@ -1,9 +1,11 @@
 //! The lock timeline: for each replica, when it waited for the lock and when it had it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use order_service::api::{HoldRecord, LockHold};
 use serde::{Deserialize, Serialize};
+
+use crate::holds::{in_order, overlaps};
 
 /// The most holds that a lane keeps, and the most that a close-up keeps of each.
 const KEPT: usize = 150;
@@ -20,7 +22,7 @@ pub struct Locks {
     pub close_up_ms: [f64; 2],
     /// One for each replica: every hold of that moment.
     pub close_up: Vec<Lane>,
-    /// Holds that overlapped one of another replica.
+    /// Holds that overlapped another.
     pub overlapping: usize,
     /// Holds that the replicas no longer remembered.
     pub forgotten: u64,
@@ -48,7 +50,7 @@ pub struct Hold {
     pub released_ms: Option<f64>,
     /// The fencing token, where the lock has one.
     pub token: Option<i64>,
-    /// Whether another replica had the lock at the same time.
+    /// Whether it overlaps another.
     pub overlaps: bool,
     /// Writes that the guard refused.
     pub stale: u32,
@@ -57,19 +59,19 @@ pub struct Hold {
 impl Locks {
     /// The timeline of replicas of one host from their records, for a run that began at `begun_ns`.
     pub fn of<'a>(records: impl IntoIterator<Item = &'a HoldRecord>, begun_ns: u64) -> Self {
-        let mut by_replica = BTreeMap::<&str, Vec<Hold>>::new();
-        let mut forgotten = 0;
-        for record in records {
-            // A replica that was started again has a record for each of its lives.
-            let lane = by_replica.entry(&record.replica).or_default();
-            lane.extend(record.holds.iter().map(|hold| Hold::of(hold, begun_ns)));
-            forgotten += record.dropped;
+        let records: Vec<_> = records.into_iter().collect();
+        // A replica that was started again has a record for each of its lives.
+        let mut by_replica: BTreeMap<_, Vec<Hold>> =
+            records.iter().map(|record| (record.replica.as_str(), Vec::new())).collect();
+        let forgotten = records.iter().map(|record| record.dropped).sum();
+        let holds = in_order(records);
+        let overlapping: HashSet<_> =
+            overlaps(&holds).iter().flat_map(|overlap| [overlap.first.key(), overlap.second.key()]).collect();
+        for held in &holds {
+            let is_overlapping = overlapping.contains(&held.key());
+            by_replica.entry(held.replica).or_default().push(Hold::of(held.hold, begun_ns, is_overlapping));
         }
-        let mut lanes: Vec<_> = by_replica.into_iter().collect();
-        for (_, holds) in &mut lanes {
-            holds.sort_by(|a, b| a.acquired_ms.total_cmp(&b.acquired_ms));
-        }
-        let overlapping = mark_overlaps(&mut lanes);
+        let lanes: Vec<_> = by_replica.into_iter().collect();
         let close_up_ms = moment(&lanes);
         let lane = |(replica, holds): &(&str, Vec<Hold>), kept: Vec<Hold>| Lane {
             replica: (*replica).into(),
@@ -80,21 +82,21 @@ impl Locks {
             lanes: lanes.iter().map(|of| lane(of, thinned(&of.1))).collect(),
             close_up: lanes.iter().map(|of| lane(of, within(&of.1, close_up_ms))).collect(),
             close_up_ms,
-            overlapping,
+            overlapping: overlapping.len(),
             forgotten,
         }
     }
 }
 
 impl Hold {
-    fn of(hold: &LockHold, begun_ns: u64) -> Self {
+    fn of(hold: &LockHold, begun_ns: u64, overlaps: bool) -> Self {
         let ms = |ns: u64| (ns as f64 - begun_ns as f64) / 1e6;
         Self {
             asked_ms: ms(hold.asked_ns),
             acquired_ms: ms(hold.acquired_ns),
             released_ms: hold.released_ns.map(ms),
             token: hold.fencing_token,
-            overlaps: false,
+            overlaps,
             stale: hold.stale,
         }
     }
@@ -102,35 +104,6 @@ impl Hold {
     fn end(&self) -> f64 {
         self.released_ms.unwrap_or(f64::INFINITY)
     }
-}
-
-/// Marks every hold that another replica's overlaps, and counts them.
-fn mark_overlaps(lanes: &mut [(&str, Vec<Hold>)]) -> usize {
-    let mut all: Vec<(usize, usize)> = lanes
-        .iter()
-        .enumerate()
-        .flat_map(|(lane, (_, holds))| (0..holds.len()).map(move |i| (lane, i)))
-        .collect();
-    all.sort_by(|a, b| lanes[a.0].1[a.1].acquired_ms.total_cmp(&lanes[b.0].1[b.1].acquired_ms));
-    // Of each lane, the hold that ends last of those that have begun.
-    let mut latest = vec![None::<usize>; lanes.len()];
-    for (lane, i) in all {
-        let begins = lanes[lane].1[i].acquired_ms;
-        for other in 0..lanes.len() {
-            if let Some(earlier) = latest[other]
-                && other != lane
-                && lanes[other].1[earlier].end() > begins
-            {
-                lanes[other].1[earlier].overlaps = true;
-                lanes[lane].1[i].overlaps = true;
-            }
-        }
-        let ends_later = |earlier: usize| lanes[lane].1[i].end() >= lanes[lane].1[earlier].end();
-        if latest[lane].is_none_or(ends_later) {
-            latest[lane] = Some(i);
-        }
-    }
-    lanes.iter().flat_map(|(_, holds)| holds).filter(|hold| hold.overlaps).count()
 }
 
 /// The moment to look at closely.

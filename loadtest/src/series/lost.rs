@@ -1,10 +1,9 @@
 //! Lost updates: two orders that read the same stock at the same version.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Sale};
+use crate::lost_updates::Readers;
 
 /// Two orders of which one overwrote the other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,19 +37,19 @@ pub struct Reader {
 
 /// How many updates were lost, and the first of them.
 pub(super) fn updates(attempts: &[Attempt]) -> (u64, Option<Counterexample>) {
-    let mut readers = BTreeMap::<_, Vec<(&Attempt, &Sale)>>::new();
+    let mut readers = Readers::default();
     let sales = Attempt::firsts(attempts);
     for (attempt, sale) in sales.filter_map(|attempt| Some((attempt, attempt.sale()?))) {
-        readers.entry((sale.version, sale.stock_before)).or_default().push((attempt, sale));
+        readers.add(sale.version, sale.stock_before, (attempt, sale));
     }
-    let lost = readers.values().map(|readers| readers.len() as u64 - 1).sum();
-    let first = readers.into_iter().find(|(_, readers)| readers.len() > 1);
-    let counterexample = first.map(|((version, read), mut readers)| {
+    let counterexample = readers.first_duplicates().map(|first| {
         // In the order of the database, so that all reports name the same two.
-        readers.sort_by_key(|(_, sale)| sale.id);
-        Counterexample { read, version, readers: [reader(readers[0]), reader(readers[1])] }
+        let mut both = first.readers.to_vec();
+        both.sort_by_key(|(_, sale)| sale.id);
+        let readers = [reader(both[0]), reader(both[1])];
+        Counterexample { read: first.stock, version: first.version, readers }
     });
-    (lost, counterexample)
+    (readers.lost_updates(), counterexample)
 }
 
 fn reader((attempt, sale): (&Attempt, &Sale)) -> Reader {

@@ -9,6 +9,7 @@ use crate::attempt::{Attempt, Outcome, Sale};
 use crate::availability::{self, Between, Sales};
 use crate::errand;
 use crate::evidence::{Database, Evidence, Faults};
+use crate::lost_updates::Readers;
 
 /// How many culprits are named.
 const NAMED: usize = 3;
@@ -209,23 +210,21 @@ fn repeated(sendings: &[Attempt], wrong: &mut Vec<String>) -> usize {
 
 /// No two orders read the same stock at the same version.
 pub(super) fn no_duplicate_reads(_: &Evidence, database: &Database) -> Finding {
-    let mut readers = BTreeMap::<_, Vec<&Order>>::new();
+    let mut readers = Readers::default();
     for order in &database.orders {
-        readers.entry((order.version, order.stock_before)).or_default().push(order);
+        readers.add(order.version, order.stock_before, order);
     }
-    let mut duplicates = readers.values().filter(|orders| orders.len() > 1).peekable();
-    let Some(first) = duplicates.peek() else {
+    let Some(first) = readers.first_duplicates() else {
         return Pass("every order read what the one before it wrote".into());
     };
-    let (a, b) = (first[0], first[1]);
+    let (a, b) = (first.readers[0], first.readers[1]);
     let wrote = if a.stock_after == b.stock_after {
         format!("both wrote {}", a.stock_after)
     } else {
         format!("wrote {} and {}", a.stock_after, b.stock_after)
     };
     let witness = format!("{} and {} both read {} and {wrote}", a.buyer, b.buyer, a.stock_before);
-    let more = duplicates.map(|orders| orders.len() - 1).sum::<usize>();
-    Fail(format!("{witness}; {more} updates lost in all"))
+    Fail(format!("{witness}; {} updates lost in all", readers.lost_updates()))
 }
 
 /// Fencing tokens grow from hold to hold, and never go down along versions. Those of different strategies cannot be
@@ -267,7 +266,7 @@ pub(super) fn tokens_increase(evidence: &Evidence, database: &Database) -> Findi
 /// Each hold has a token of its own, which is greater than those of all that had ended before it began. Returns how many
 /// there are.
 fn tokens_of_holds(evidence: &Evidence, wrong: &mut Vec<String>) -> usize {
-    let records = evidence.holds.records.iter().flatten().chain(&evidence.holds.of_ended_lives);
+    let records = evidence.holds.known();
     // A life that has ended is in the record twice, if it was asked twice.
     let holds: BTreeMap<_, _> = records
         .flat_map(|record| record.holds.iter().map(|hold| (&record.replica, hold)))

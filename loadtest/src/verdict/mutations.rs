@@ -9,7 +9,8 @@ use uuid::Uuid;
 use super::*;
 use crate::attempt::{Attempt, Outcome, Sale};
 use crate::errand::{self, Errand, What};
-use crate::evidence::{Broken, Database, Faults, Holds, Unseen};
+use crate::evidence::{Broken, Database, Faults};
+use crate::holds::{Holds, Unseen};
 use crate::problem::ProblemKind;
 
 const STOCK: i64 = 5;
