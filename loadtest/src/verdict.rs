@@ -3,18 +3,25 @@
 //! A check that cannot see what it needs is `unknown`, never `pass`. Violated outranks inconclusive, and
 //! inconclusive outranks correct.
 
-mod checks;
+mod faults;
+mod finding;
 mod holds;
+mod keys;
 mod linearizable;
 #[cfg(test)]
 mod mutations;
 mod name;
+mod orders;
+mod stock;
+mod tokens;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Database, Evidence};
+
+use finding::Finding;
 
 pub use name::CheckName;
 
@@ -83,29 +90,29 @@ type DatabaseCheck = fn(&Evidence, &Database) -> Finding;
 
 /// The checks that need what the database says.
 const ON_DATABASE: [(CheckName, DatabaseCheck); 13] = [
-    (CheckName::Exercised, checks::exercised),
-    (CheckName::NotOversold, checks::not_oversold),
-    (CheckName::Balanced, checks::balanced),
-    (CheckName::NothingLost, checks::nothing_lost),
-    (CheckName::AnswersAsStored, checks::answers_as_stored),
-    (CheckName::NothingInvented, checks::nothing_invented),
-    (CheckName::NothingRefusedWasSold, checks::nothing_refused_was_sold),
-    (CheckName::AdjustmentsKept, checks::adjustments_kept),
-    (CheckName::OncePerKey, checks::once_per_key),
-    (CheckName::NoDuplicateReads, checks::no_duplicate_reads),
+    (CheckName::Exercised, orders::exercised),
+    (CheckName::NotOversold, stock::not_oversold),
+    (CheckName::Balanced, stock::balanced),
+    (CheckName::NothingLost, orders::nothing_lost),
+    (CheckName::AnswersAsStored, orders::answers_as_stored),
+    (CheckName::NothingInvented, orders::nothing_invented),
+    (CheckName::NothingRefusedWasSold, orders::nothing_refused_was_sold),
+    (CheckName::AdjustmentsKept, stock::adjustments_kept),
+    (CheckName::OncePerKey, keys::once_per_key),
+    (CheckName::NoDuplicateReads, stock::no_duplicate_reads),
     (CheckName::Linearizable, linearizable::linearizable),
-    (CheckName::TokensIncrease, checks::tokens_increase),
-    (CheckName::NoFalseSoldOut, checks::no_false_sold_out),
+    (CheckName::TokensIncrease, tokens::tokens_increase),
+    (CheckName::NoFalseSoldOut, stock::no_false_sold_out),
 ];
 
 type EvidenceCheck = fn(&Evidence) -> Finding;
 
 /// The checks that need no database.
 const OTHERS: [(CheckName, EvidenceCheck); 4] = [
-    (CheckName::FaultsStruck, checks::faults_struck),
-    (CheckName::Available, checks::available),
+    (CheckName::FaultsStruck, faults::faults_struck),
+    (CheckName::Available, faults::available),
     (CheckName::NoOverlappingHolds, holds::no_overlapping_holds),
-    (CheckName::AllAnswered, checks::all_answered),
+    (CheckName::AllAnswered, faults::all_answered),
 ];
 
 impl Check {
@@ -164,13 +171,4 @@ pub fn verdict(checks: &[Check]) -> Verdict {
     } else {
         Verdict::Correct
     }
-}
-
-/// The result of a check.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Finding {
-    Pass(String),
-    Fail(String),
-    Unknown(String),
-    NotApplicable(String),
 }

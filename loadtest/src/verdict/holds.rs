@@ -1,6 +1,6 @@
 //! Whether two replicas had the lock at the same time.
 
-use super::Finding::{self, Fail, NotApplicable, Pass, Unknown};
+use super::finding::Finding::{self, Fail, NotApplicable, Pass, Unknown};
 use crate::evidence::Evidence;
 use crate::holds::{Held, Overlap, Unseen, in_order, overlaps};
 

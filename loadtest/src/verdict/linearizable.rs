@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use order_service::api::OrderStatus;
 
-use super::Finding::{self, Fail, Pass};
+use super::finding::Finding::{self, Fail, Pass};
 use crate::attempt::{Attempt, Outcome};
 use crate::errand;
 use crate::evidence::{Database, Evidence};
