@@ -8,11 +8,11 @@ use tokio::time::sleep;
 
 use crate::attempt::{Attempt, Outcome};
 use crate::client::{CallError, Client};
-use crate::errand;
 use crate::evidence::{Database, Evidence, Faults};
 use crate::holds::{Holds, Unseen};
 use crate::record::Record;
 use crate::runner;
+use crate::side_operation::SideOutcome;
 
 /// How often the database is read until two readings agree.
 const READINGS: usize = 10;
@@ -61,8 +61,8 @@ pub async fn collect(clients: &[Client], circumstances: Circumstances, mut recor
     }
     let records = holds(clients, sku).await;
     let holds = Holds { begun_ns: record.begun_ns, records, of_ended_lives, unrecorded_lives };
-    let Record { attempts, errands, .. } = record;
-    Evidence { attempts, errands, initial_stock, faults, lease, database, lock, holds }
+    let Record { attempts, side_operations, .. } = record;
+    Evidence { attempts, side_operations, initial_stock, faults, lease, database, lock, holds }
 }
 
 /// How long something may still be written after the last answer: also what was refused, if the refusal was a lie.
@@ -70,7 +70,10 @@ fn quiet_time(record: &Record, lease: Option<Duration>, faults: &Faults) -> Dura
     let attempts = &record.attempts;
     let lease = lease.unwrap_or_default();
     let open = attempts.iter().any(|a| matches!(a.outcome, Outcome::Unknown { .. } | Outcome::Unanswered))
-        || record.errands.iter().any(|errand| matches!(errand.outcome, errand::Outcome::Unknown(_)));
+        || record
+            .side_operations
+            .iter()
+            .any(|operation| matches!(operation.outcome, SideOutcome::Unknown(_)));
     if open {
         lease.max(LATE_COMMIT)
     } else if faults.any() || attempts.iter().any(Attempt::is_unknown) {

@@ -5,16 +5,16 @@ use std::time::Duration;
 use order_service::api::{Adjustment, Audit, LockCensus, Order};
 
 use crate::attempt::Attempt;
-use crate::errand::Errand;
 use crate::holds::Holds;
+use crate::side_operation::SideOperation;
 
 /// Everything that the checks look at.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// Every attempt, in the order of their indices.
     pub attempts: Vec<Attempt>,
-    /// What was done besides.
-    pub errands: Vec<Errand>,
+    /// Cancellations, restocks and reads of the stock.
+    pub side_operations: Vec<SideOperation>,
     /// Units in stock at the beginning, at version 0.
     pub initial_stock: i64,
     /// What was broken meanwhile.

@@ -26,7 +26,7 @@
 //! | [`lost_updates`] | changes of stock of which one overwrote the other |
 //! | [`record`] | what a run has sent, and what was answered |
 //! | [`metrics`] | latencies and the lock's figures |
-//! | [`errand`] | the record of a call that is no order |
+//! | [`side_operation`] | the record of a cancellation, a restock or a read |
 //! | [`attempt`] | the record of an order, each time that it was sent |
 //! | [`problem`] | the kinds of the service's problem documents |
 //! | [`client`] | the HTTP client, which tells "not sent" from "not known" |
@@ -43,7 +43,6 @@ pub mod collector;
 pub mod compare;
 pub mod dashboard;
 pub mod environment;
-pub mod errand;
 pub mod evidence;
 pub mod experiments;
 pub mod faults;
@@ -61,6 +60,7 @@ pub mod resources;
 pub mod runner;
 pub mod scenario;
 pub mod series;
+pub mod side_operation;
 pub mod soak;
 pub mod spread;
 pub mod verdict;

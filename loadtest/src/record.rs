@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::attempt::Attempt;
-use crate::errand::Errand;
+use crate::side_operation::SideOperation;
 
 /// What a run left.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// Every attempt, in the order of their indices; a replay follows its original.
     pub attempts: Vec<Attempt>,
-    /// What was done besides.
-    pub errands: Vec<Errand>,
+    /// Cancellations, restocks and reads of the stock.
+    pub side_operations: Vec<SideOperation>,
     /// From the first attempt to the last answer.
     pub took: Duration,
     /// The processor time that this process spent meanwhile.

@@ -19,12 +19,12 @@ use uuid::Uuid;
 
 use crate::attempt::{Attempt, FailureReason, Outcome, Sale};
 use crate::client::{Answer, CallError, Client, OrderRequest, Session};
-use crate::errand::{self, Errand, What};
 use crate::pacer::Pacer;
 use crate::problem::ProblemKind;
 use crate::progress::Progress;
 use crate::record::Record;
 use crate::scenario::{Amount, Draw, Scenario};
+use crate::side_operation::{SideAction, SideOperation, SideOutcome};
 
 /// How long a buyer waits before it turns to the next replica when one cannot be reached.
 const TURN: Duration = Duration::from_millis(10);
@@ -52,17 +52,18 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
     let stocking = tokio::spawn(stocker::run(Arc::clone(&shared)));
     // Also when this future is dropped.
     let buyers_gone = shared.gone.clone().drop_guard();
-    let (mut attempts, mut errands) = (Vec::new(), Vec::new());
+    let (mut attempts, mut side_operations) = (Vec::new(), Vec::new());
     for (bought, done) in buyers.join_all().await {
         attempts.extend(bought);
-        errands.extend(done);
+        side_operations.extend(done);
     }
     let took = shared.start.elapsed();
     drop(buyers_gone);
     // What it has begun is carried through, and must be on record.
-    errands.extend(stocking.await.expect("the stocker does not panic"));
+    side_operations.extend(stocking.await.expect("the stocker does not panic"));
     let processor_time = processor_time(UsageWho::RUSAGE_SELF) - processor_time_before;
-    let mut record = Record { attempts, errands, took, processor_time, begun_ns, start: shared.start };
+    let mut record =
+        Record { attempts, side_operations, took, processor_time, begun_ns, start: shared.start };
     record.sort();
     record
 }
@@ -114,8 +115,8 @@ impl Shared {
     }
 }
 
-async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<Errand>) {
-    let (mut attempts, mut errands) = (Vec::new(), Vec::new());
+async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<SideOperation>) {
+    let (mut attempts, mut side_operations) = (Vec::new(), Vec::new());
     let mut sessions: Vec<_> = shared.clients.iter().map(Client::session).collect();
     let mut target = number % sessions.len();
     while let Some((index, due)) = shared.take() {
@@ -170,69 +171,75 @@ async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<Errand>
             }
             attempts.push(again);
         }
-        for what in errands_after(&attempt, draw) {
-            let errand = run_errand(&shared, what, target, shared.scenario.patience).await;
-            if errand.outcome == errand::Outcome::Done {
-                match &errand.what {
-                    What::Cancel { .. } => shared.progress.count_cancel(attempt.quantity),
-                    What::Restock { quantity, .. } => shared.progress.count_restock(*quantity),
-                    What::Look { .. } => {}
+        for action in actions_after(&attempt, draw) {
+            let operation = carry_out(&shared, action, target, shared.scenario.patience).await;
+            if operation.is_done() {
+                match &operation.action {
+                    SideAction::Cancel { .. } => shared.progress.count_cancel(attempt.quantity),
+                    SideAction::Restock { quantity, .. } => shared.progress.count_restock(*quantity),
+                    SideAction::Read { .. } => {}
                 }
             }
-            errands.push(errand);
+            side_operations.push(operation);
         }
         attempts.push(attempt);
     }
-    (attempts, errands)
+    (attempts, side_operations)
 }
 
-/// What is to be done after an attempt.
-fn errands_after(attempt: &Attempt, draw: Draw) -> Vec<What> {
-    let mut errands = Vec::new();
+/// The side operations that follow an attempt.
+fn actions_after(attempt: &Attempt, draw: Draw) -> Vec<SideAction> {
+    let mut actions = Vec::new();
     if let Some(sale) = attempt.sale().filter(|_| draw.cancel) {
-        errands.push(What::Cancel { order: sale.id });
+        actions.push(SideAction::Cancel { order: sale.id });
     }
     if draw.restock {
         let reason = format!("after {}", Attempt::buyer(attempt.index));
-        errands.push(What::Restock { reason, quantity: attempt.quantity });
+        actions.push(SideAction::Restock { reason, quantity: attempt.quantity });
     }
-    if draw.look {
-        errands.push(What::Look { locked: draw.locked });
+    if draw.read {
+        actions.push(SideAction::Read { locked: draw.locked });
     }
-    errands
+    actions
 }
 
-/// How often an errand is run until it is known what became of it.
-const ERRAND_TRIES: usize = 5;
+/// How often a side operation is sent until it is known what became of it.
+const TRIES: usize = 5;
 
-/// Runs an errand, and runs it again, under the same key and at the next replica, while it is not known what became of it.
-async fn run_errand(shared: &Shared, what: What, target: usize, patience: Duration) -> Errand {
+/// Carries out a side operation: sends it again, under the same key and to the next replica, while it is not known
+/// what became of it.
+async fn carry_out(shared: &Shared, action: SideAction, target: usize, patience: Duration) -> SideOperation {
     let sent = shared.now();
-    let mut outcome = try_errand(shared, &what, target, patience).await;
-    for turn in 1..ERRAND_TRIES {
-        if !matches!(outcome, errand::Outcome::Unknown(_)) {
+    let mut outcome = send_side_operation(shared, &action, target, patience).await;
+    for turn in 1..TRIES {
+        if !matches!(outcome, SideOutcome::Unknown(_)) {
             break;
         }
         tokio::time::sleep(TURN).await;
-        match try_errand(shared, &what, target + turn, patience).await {
+        match send_side_operation(shared, &action, target + turn, patience).await {
             // Says nothing of the time before.
-            errand::Outcome::Refused(_) | errand::Outcome::Unknown(_) => {}
+            SideOutcome::Refused(_) | SideOutcome::Unknown(_) => {}
             known => outcome = known,
         }
     }
-    Errand { what, sent, received: shared.now(), outcome }
+    SideOperation { action, sent, received: shared.now(), outcome }
 }
 
-async fn try_errand(shared: &Shared, what: &What, target: usize, patience: Duration) -> errand::Outcome {
+async fn send_side_operation(
+    shared: &Shared,
+    action: &SideAction,
+    target: usize,
+    patience: Duration,
+) -> SideOutcome {
     let (sku, client) = (&shared.sku, &shared.clients[target % shared.clients.len()]);
-    let key = what.key(sku);
-    match what {
-        What::Cancel { order } => errand::Outcome::of_a_change(client.cancel(*order, &key, patience).await),
-        What::Restock { reason, quantity } => {
-            errand::Outcome::of_a_change(client.restock(sku, *quantity, reason, &key, patience).await)
+    let key = action.key(sku);
+    match action {
+        SideAction::Cancel { order } => SideOutcome::of_change(client.cancel(*order, &key, patience).await),
+        SideAction::Restock { reason, quantity } => {
+            SideOutcome::of_change(client.restock(sku, *quantity, reason, &key, patience).await)
         }
-        What::Look { locked: false } => errand::Outcome::of_a_look(client.stock(sku).await),
-        What::Look { locked: true } => errand::Outcome::of_a_look(client.locked_stock(sku).await),
+        SideAction::Read { locked: false } => SideOutcome::of_read(client.stock(sku).await),
+        SideAction::Read { locked: true } => SideOutcome::of_read(client.locked_stock(sku).await),
     }
 }
 

@@ -27,8 +27,8 @@ pub struct Scenario {
     pub cancels: f64,
     /// The share of attempts after which the shop puts as many units in stock as they asked for.
     pub restocks: f64,
-    /// The share of attempts after which the buyer looks at the stock; every second time under a shared lock.
-    pub looks: f64,
+    /// The share of attempts after which the buyer reads the stock; every second time under a shared lock.
+    pub reads: f64,
     /// How long the shop puts more units in stock whenever few are left, so that there is always something to sell;
     /// what is left then is sold out.
     pub topped_up: Option<Duration>,
@@ -59,7 +59,7 @@ impl Default for Scenario {
             twins: 0.01,
             cancels: 0.0,
             restocks: 0.0,
-            looks: 0.01,
+            reads: 0.01,
             topped_up: None,
             patience: Duration::from_secs(10),
             seed: 1,
@@ -78,8 +78,8 @@ pub struct Draw {
     pub cancel: bool,
     /// Whether the shop puts as many in stock afterwards.
     pub restock: bool,
-    /// Whether the buyer looks at the stock afterwards.
-    pub look: bool,
+    /// Whether the buyer reads the stock afterwards.
+    pub read: bool,
     /// Whether it does so under a shared lock.
     pub locked: bool,
     /// Whether it is sent twice at the same time.
@@ -99,7 +99,7 @@ impl Scenario {
             replay: happens(self.replays),
             cancel: happens(self.cancels),
             restock: happens(self.restocks),
-            look: happens(self.looks),
+            read: happens(self.reads),
             locked: happens(0.5),
             twin: happens(self.twins),
         }

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Outcome, OutcomeGroup};
-use crate::errand::{self, Errand, What};
 use crate::evidence::{Database, Evidence};
 use crate::metrics::{self, Percentiles};
+use crate::side_operation::{SideAction, SideOperation};
 
 pub use lanes::{Hold, Lane, Locks};
 pub use lost::{Counterexample, Reader};
@@ -226,13 +226,14 @@ impl Ledger {
 fn changes(evidence: &Evidence) -> Vec<(u64, i64)> {
     let sold = evidence.attempts.iter().filter_map(|attempt| Some((attempt.sale()?.id, attempt.quantity)));
     let sold: HashMap<_, _> = sold.collect();
-    let done = evidence.errands.iter().filter(|errand| errand.outcome == errand::Outcome::Done);
-    let units = |errand: &Errand| match &errand.what {
-        What::Cancel { order } => sold.get(order).copied(),
-        What::Restock { quantity, .. } => Some(*quantity),
-        What::Look { .. } => None,
+    let done = evidence.side_operations.iter().filter(|operation| operation.is_done());
+    let units = |operation: &SideOperation| match &operation.action {
+        SideAction::Cancel { order } => sold.get(order).copied(),
+        SideAction::Restock { quantity, .. } => Some(*quantity),
+        SideAction::Read { .. } => None,
     };
-    let mut changes: Vec<_> = done.filter_map(|errand| Some((errand.received, units(errand)?))).collect();
+    let mut changes: Vec<_> =
+        done.filter_map(|operation| Some((operation.received, units(operation)?))).collect();
     changes.sort_unstable();
     changes
 }

@@ -429,7 +429,7 @@ fn a_laboratory_says_how_to_use_it_and_is_used_so() {
 }
 
 #[test]
-fn restocks_cancellations_and_looks_take_their_place_in_one_history() {
+fn restocks_cancellations_and_reads_take_their_place_in_one_history() {
     for store in ["sqlite", "postgres"] {
         let file = tempfile::NamedTempFile::new().unwrap();
         let load = ["--quantity", "1..3", "--cancels", "0.2", "--restocks", "0.05", "--looks", "0.3"];

@@ -44,7 +44,7 @@ impl Plan {
             ("replays", |scenario| scenario.replays),
             ("cancels", |scenario| scenario.cancels),
             ("restocks", |scenario| scenario.restocks),
-            ("looks", |scenario| scenario.looks),
+            ("looks", |scenario| scenario.reads),
             ("twins", |scenario| scenario.twins),
         ];
         for (name, share) in shares {

@@ -1,19 +1,19 @@
-//! The shop's own hands: they put more units in stock whenever few are left.
+//! The stocker of a run: it puts more units in stock whenever few are left.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Shared, run_errand};
-use crate::errand::{self, Errand, What};
+use super::{Shared, carry_out};
+use crate::side_operation::{SideAction, SideOperation};
 
-/// How often the stock is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often the stocker compares the stock with what is sold.
+const INTERVAL: Duration = Duration::from_millis(10);
 
-/// How many looks a buyer has the time to find what was put in stock.
+/// For how many intervals a buyer has the time to find what was put in stock.
 const NOTICED: usize = 20;
 
-/// How many looks' sales have to be in stock: what is sold within a second.
+/// The sales of how many intervals have to be in stock: what is sold within a second.
 const AHEAD: usize = 100;
 
 /// Longer than any run.
@@ -24,9 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Keeps a stock of at least half of what there was at the beginning, and of what sells within a second, until the
 /// scenario says that it is enough or all buyers have gone.
-pub(super) async fn run(shared: Arc<Shared>) -> Vec<Errand> {
-    let mut errands = Vec::new();
-    let Some(end) = shared.scenario.topped_up else { return errands };
+pub(super) async fn run(shared: Arc<Shared>) -> Vec<SideOperation> {
+    let mut side_operations = Vec::new();
+    let Some(end) = shared.scenario.topped_up else { return side_operations };
     // Some ends are later than any clock can tell.
     let end = end.min(FOREVER);
     let stop = async {
@@ -41,8 +41,8 @@ pub(super) async fn run(shared: Arc<Shared>) -> Vec<Errand> {
     loop {
         tokio::select! {
             // What was begun is carried through.
-            () = &mut stop => return errands,
-            () = tokio::time::sleep(LOOK) => {}
+            () = &mut stop => return side_operations,
+            () = tokio::time::sleep(INTERVAL) => {}
         }
         sold.push_back(shared.progress.sold());
         if sold.len() > AHEAD {
@@ -56,22 +56,22 @@ pub(super) async fn run(shared: Arc<Shared>) -> Vec<Errand> {
         if left >= enough {
             continue;
         }
-        let number = errands.len();
+        let number = side_operations.len();
         // As many as may be put in stock at once.
         let quantity = (2 * enough - left).clamp(1, order_service::order::MAX_STOCK);
-        let what = What::Restock { reason: format!("top-up {number}"), quantity };
-        let errand = run_errand(&shared, what, number, PATIENCE).await;
-        if errand.outcome == errand::Outcome::Done {
+        let action = SideAction::Restock { reason: format!("top-up {number}"), quantity };
+        let operation = carry_out(&shared, action, number, PATIENCE).await;
+        if operation.is_done() {
             shared.progress.count_restock(quantity);
         }
-        errands.push(errand);
+        side_operations.push(operation);
         // How much there is now, the next answer tells.
         let done = shared.progress.done();
         for _ in 0..NOTICED {
             if shared.progress.done() > done {
                 break;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(INTERVAL).await;
         }
     }
 }

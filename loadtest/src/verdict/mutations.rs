@@ -61,7 +61,7 @@ fn good() -> Evidence {
     };
     Evidence {
         attempts,
-        errands: Vec::new(),
+        side_operations: Vec::new(),
         initial_stock: STOCK,
         faults: Faults::None,
         lease: Some(Duration::from_secs(1)),

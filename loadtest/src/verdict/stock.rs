@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use super::finding::Finding::{self, Fail, NotApplicable, Pass};
 use super::finding::{name, units_sold};
 use crate::attempt::{Attempt, Outcome};
-use crate::errand;
 use crate::evidence::{Database, Evidence};
 use crate::lost_updates::Readers;
+use crate::side_operation::SideOutcome;
 
 /// Σ confirmed quantity ≤ supply.
 pub(super) fn not_oversold(_: &Evidence, database: &Database) -> Finding {
@@ -57,8 +57,11 @@ pub(super) fn no_duplicate_reads(_: &Evidence, database: &Database) -> Finding {
 
 /// Every cancellation and every restock that was done is in the database, and no other, each once.
 pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Finding {
-    let asked: HashMap<_, _> =
-        evidence.errands.iter().filter_map(|errand| Some((errand.reason()?, errand))).collect();
+    let asked: HashMap<_, _> = evidence
+        .side_operations
+        .iter()
+        .filter_map(|operation| Some((operation.reason()?, operation)))
+        .collect();
     if asked.is_empty() && database.adjustments.is_empty() {
         return NotApplicable("nobody restocked or cancelled".into());
     }
@@ -68,13 +71,13 @@ pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Find
         if !there.insert(reason) {
             wrong.push(format!("{reason:?} was done twice"));
         }
-        match asked.get(reason).map(|errand| &errand.outcome) {
+        match asked.get(reason).map(|operation| &operation.outcome) {
             None => wrong.push(format!("nobody asked for {reason:?}")),
-            Some(errand::Outcome::Refused(_)) => wrong.push(format!("{reason:?} was refused and is there")),
+            Some(SideOutcome::Refused(_)) => wrong.push(format!("{reason:?} was refused and is there")),
             Some(_) => {}
         }
     }
-    let done = asked.iter().filter(|(_, errand)| errand.outcome == errand::Outcome::Done);
+    let done = asked.iter().filter(|(_, operation)| operation.is_done());
     wrong.extend(
         done.filter(|(reason, _)| !there.contains(reason))
             .map(|(reason, _)| format!("{reason:?} was done and is gone")),

@@ -39,7 +39,7 @@ async fn judge(lie: Lie) -> RunReport {
         stock: if sold_out { 400 } else { 10_000 },
         replays: 0.1,
         twins: 0.1,
-        looks: 0.2,
+        reads: 0.2,
         cancels: if sold_out { 0.0 } else { 0.1 },
         restocks: if sold_out { 0.0 } else { 0.1 },
         patience: Duration::from_secs(2),

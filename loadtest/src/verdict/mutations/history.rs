@@ -4,14 +4,14 @@ use order_service::api::Adjustment;
 use uuid::Uuid;
 
 use super::{STOCK, assert_caught, failing, good};
-use crate::errand::{self, Errand, What};
 use crate::evidence::{Database, Evidence};
+use crate::side_operation::{SideAction, SideOperation, SideOutcome};
 use crate::verdict::{CheckName, checks};
 
 /// Two hair dryers more, after everybody has gone.
 fn restock(evidence: &mut Evidence, database: &mut Database) {
-    let (what, outcome) = (What::Restock { reason: "more".into(), quantity: 2 }, errand::Outcome::Done);
-    evidence.errands.push(Errand { what, sent: 900, received: 990, outcome });
+    let (action, outcome) = (SideAction::Restock { reason: "more".into(), quantity: 2 }, SideOutcome::Done);
+    evidence.side_operations.push(SideOperation { action, sent: 900, received: 990, outcome });
     database.adjustments.push(Adjustment {
         id: Uuid::from_u128(77),
         sku: "hair-dryer".into(),
@@ -35,29 +35,29 @@ fn a_restock_is_part_of_the_history() {
         (CheckName::AdjustmentsKept, |_, database| {
             database.adjustments.push(database.adjustments[0].clone());
         }),
-        (CheckName::AdjustmentsKept, |evidence, _| evidence.errands.clear()),
+        (CheckName::AdjustmentsKept, |evidence, _| evidence.side_operations.clear()),
         (CheckName::AdjustmentsKept, |evidence, _| {
-            evidence.errands[0].outcome = errand::Outcome::Refused("no".into());
+            evidence.side_operations[0].outcome = SideOutcome::Refused("no".into());
         }),
         (CheckName::Linearizable, |_, database| database.adjustments[0].version = 3),
         // Answered before the orders were sent that it comes after.
         (CheckName::Linearizable, |evidence, _| {
-            (evidence.errands[0].sent, evidence.errands[0].received) = (0, 1);
+            (evidence.side_operations[0].sent, evidence.side_operations[0].received) = (0, 1);
         }),
         // Seen before it was there, and after it was gone.
         (CheckName::Linearizable, |evidence, _| {
-            let outcome = errand::Outcome::Saw { stock: 2, version: STOCK + 1 };
-            evidence.errands.push(Errand {
-                what: What::Look { locked: false },
+            let outcome = SideOutcome::Read { stock: 2, version: STOCK + 1 };
+            evidence.side_operations.push(SideOperation {
+                action: SideAction::Read { locked: false },
                 sent: 700,
                 received: 800,
                 outcome,
             });
         }),
         (CheckName::Linearizable, |evidence, _| {
-            let outcome = errand::Outcome::Saw { stock: 0, version: STOCK };
-            evidence.errands.push(Errand {
-                what: What::Look { locked: false },
+            let outcome = SideOutcome::Read { stock: 0, version: STOCK };
+            evidence.side_operations.push(SideOperation {
+                action: SideAction::Read { locked: false },
                 sent: 991,
                 received: 992,
                 outcome,
