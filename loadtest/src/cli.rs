@@ -307,7 +307,7 @@ impl Load {
             reads: self.looks,
             twins: self.twins,
             topped_up,
-            patience: self.patience,
+            timeout: self.patience,
             seed: self.seed,
         }
     }

@@ -31,7 +31,7 @@ pub struct Circumstances {
     /// Units in stock at the beginning, at version 0.
     pub initial_stock: i64,
     /// How long a buyer waits for an answer.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// How long a holder that has vanished may keep the lock, where locks have leases.
     pub lease: Option<Duration>,
     /// What was broken meanwhile.
@@ -44,12 +44,12 @@ pub struct Circumstances {
 
 /// Waits until nothing that the run began can still be written, sends again what has no answer, and reads what there is.
 pub async fn collect(clients: &[Client], circumstances: Circumstances, mut record: Record) -> Evidence {
-    let Circumstances { sku, initial_stock, patience, lease, faults, of_ended_lives, unrecorded_lives } =
+    let Circumstances { sku, initial_stock, timeout, lease, faults, of_ended_lives, unrecorded_lives } =
         circumstances;
     let sku = sku.as_str();
     sleep(quiet_time(&record, lease, &faults)).await;
     // What was written by now is answered as it was; and what is written from here on is answered.
-    runner::ask_again(clients, sku, patience, &mut record).await;
+    runner::resend(clients, sku, timeout, &mut record).await;
     let mut database = Err("no replica answers".into());
     let mut lock = Err("no replica answers".into());
     for client in clients {

@@ -374,7 +374,7 @@ pub async fn run(
     let circumstances = Circumstances {
         sku,
         initial_stock: scenario.stock,
-        patience: scenario.patience,
+        timeout: scenario.timeout,
         lease,
         faults: broken,
         of_ended_lives: holds,

@@ -1,5 +1,6 @@
 //! Fires the attempts of a scenario and records each.
 
+mod resend;
 mod stocker;
 
 use std::borrow::Cow;
@@ -25,6 +26,8 @@ use crate::progress::Progress;
 use crate::record::Record;
 use crate::scenario::{Amount, Draw, Scenario};
 use crate::side_operation::{SideAction, SideOperation, SideOutcome};
+
+pub use resend::resend;
 
 /// How long a buyer waits before it turns to the next replica when one cannot be reached.
 const TURN: Duration = Duration::from_millis(10);
@@ -97,7 +100,7 @@ struct Shared {
 
 impl Shared {
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).expect("a run ends before five centuries have passed")
+        nanoseconds(self.start.elapsed())
     }
 
     /// The next attempt and when it is due; `None` when the run is over.
@@ -172,7 +175,7 @@ async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<SideOpe
             attempts.push(again);
         }
         for action in actions_after(&attempt, draw) {
-            let operation = carry_out(&shared, action, target, shared.scenario.patience).await;
+            let operation = carry_out(&shared, action, target, shared.scenario.timeout).await;
             if operation.is_done() {
                 match &operation.action {
                     SideAction::Cancel { .. } => shared.progress.count_cancel(attempt.quantity),
@@ -208,15 +211,15 @@ const TRIES: usize = 5;
 
 /// Carries out a side operation: sends it again, under the same key and to the next replica, while it is not known
 /// what became of it.
-async fn carry_out(shared: &Shared, action: SideAction, target: usize, patience: Duration) -> SideOperation {
+async fn carry_out(shared: &Shared, action: SideAction, target: usize, timeout: Duration) -> SideOperation {
     let sent = shared.now();
-    let mut outcome = send_side_operation(shared, &action, target, patience).await;
+    let mut outcome = send_side_operation(shared, &action, target, timeout).await;
     for turn in 1..TRIES {
         if !matches!(outcome, SideOutcome::Unknown(_)) {
             break;
         }
         tokio::time::sleep(TURN).await;
-        match send_side_operation(shared, &action, target + turn, patience).await {
+        match send_side_operation(shared, &action, target + turn, timeout).await {
             // Says nothing of the time before.
             SideOutcome::Refused(_) | SideOutcome::Unknown(_) => {}
             known => outcome = known,
@@ -229,14 +232,14 @@ async fn send_side_operation(
     shared: &Shared,
     action: &SideAction,
     target: usize,
-    patience: Duration,
+    timeout: Duration,
 ) -> SideOutcome {
     let (sku, client) = (&shared.sku, &shared.clients[target % shared.clients.len()]);
     let key = action.key(sku);
     match action {
-        SideAction::Cancel { order } => SideOutcome::of_change(client.cancel(*order, &key, patience).await),
+        SideAction::Cancel { order } => SideOutcome::of_change(client.cancel(*order, &key, timeout).await),
         SideAction::Restock { reason, quantity } => {
-            SideOutcome::of_change(client.restock(sku, *quantity, reason, &key, patience).await)
+            SideOutcome::of_change(client.restock(sku, *quantity, reason, &key, timeout).await)
         }
         SideAction::Read { locked: false } => SideOutcome::of_read(client.stock(sku).await),
         SideAction::Read { locked: true } => SideOutcome::of_read(client.locked_stock(sku).await),
@@ -249,7 +252,7 @@ async fn fire(shared: &Shared, attempt: &mut Attempt, session: &mut Session) {
     let key = key(sku, index);
     shared.progress.count_sent();
     attempt.sent = shared.now();
-    let answer = session.order(&order, &key, shared.scenario.patience).await;
+    let answer = session.order(&order, &key, shared.scenario.timeout).await;
     attempt.received = shared.now();
     attempt.outcome = outcome(answer);
     if !attempt.replay {
@@ -257,65 +260,8 @@ async fn fire(shared: &Shared, attempt: &mut Attempt, session: &mut Session) {
     }
 }
 
-/// How often an order without an answer is sent again after the run, and how long after the last time.
-const ASKED_AGAIN: usize = 5;
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
-
-/// How many orders are sent again at a time.
-const AT_A_TIME: usize = 16;
-
-/// Sends again, after a run, what is still without an answer that says what became of it: some at the same time to two
-/// replicas. What had been written is answered as it was; what had not is ordered now.
-pub async fn ask_again(clients: &[Client], sku: &str, patience: Duration, record: &mut Record) {
-    let is_open = |sendings: &[Attempt]| sendings.iter().all(Attempt::is_unknown);
-    let open = record.attempts.chunk_by(|a, b| a.index == b.index).filter(|sendings| is_open(sendings));
-    let open: Vec<_> = open.map(|sendings| sendings[0].clone()).collect();
-    let mut asking = JoinSet::new();
-    for (number, attempt) in open.into_iter().enumerate() {
-        if asking.len() >= AT_A_TIME {
-            record.attempts.extend(asking.join_next().await.into_iter().flat_map(Result::unwrap_or_default));
-        }
-        let (clients, sku, start) = (clients.to_vec(), sku.to_owned(), record.start);
-        asking.spawn(async move {
-            let twin = number % 3 == 0;
-            let attempt = Attempt { replay: true, twin: false, ..attempt };
-            let one = ask_until_answered(&clients, number, &sku, patience, start, &attempt);
-            if !twin {
-                return vec![one.await];
-            }
-            let other = ask_until_answered(&clients, number + 1, &sku, patience, start, &attempt);
-            let (one, other) = tokio::join!(one, other);
-            vec![one, other]
-        });
-    }
-    record.attempts.extend(asking.join_all().await.into_iter().flatten());
-    record.sort();
-}
-
-/// Sends an order until there is an answer that says something of it, to one replica after the other.
-async fn ask_until_answered(
-    clients: &[Client],
-    first: usize,
-    sku: &str,
-    patience: Duration,
-    start: Instant,
-    attempt: &Attempt,
-) -> Attempt {
-    let now =
-        || u64::try_from(start.elapsed().as_nanos()).expect("a run ends before five centuries have passed");
-    let mut again = attempt.clone();
-    (again.free, again.intended, again.sent) = (now(), now(), now());
-    let order = OrderRequest { sku, quantity: attempt.quantity, buyer: &Attempt::buyer(attempt.index) };
-    for number in 0..ASKED_AGAIN {
-        let mut session = clients[(first + number) % clients.len()].session();
-        again.outcome = outcome(session.order(&order, &key(sku, attempt.index), patience).await);
-        again.received = now();
-        if again.sale().is_some() || matches!(again.outcome, Outcome::SoldOut { .. }) {
-            break;
-        }
-        tokio::time::sleep(ASK_AGAIN_AFTER).await;
-    }
-    again
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).expect("a run ends before five centuries have passed")
 }
 
 /// The idempotency key of an attempt.

@@ -32,8 +32,8 @@ pub struct Scenario {
     /// How long the shop puts more units in stock whenever few are left, so that there is always something to sell;
     /// what is left then is sold out.
     pub topped_up: Option<Duration>,
-    /// How long a buyer waits for an answer.
-    pub patience: Duration,
+    /// How long a buyer waits for an answer before the outcome of its order counts as unknown.
+    pub timeout: Duration,
     /// What the quantities and replays are drawn from.
     pub seed: u64,
 }
@@ -61,7 +61,7 @@ impl Default for Scenario {
             restocks: 0.0,
             reads: 0.01,
             topped_up: None,
-            patience: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
             seed: 1,
         }
     }

@@ -166,7 +166,7 @@ impl Soak {
             restocks: if is_short { 0.9 } else { 0.01 },
             reads: 0.02,
             topped_up: topped_up.filter(|_| !is_short),
-            patience: PATIENCE,
+            timeout: PATIENCE,
             seed,
             ..Scenario::default()
         };

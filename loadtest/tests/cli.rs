@@ -321,8 +321,8 @@ async fn deployment(strategy: &str, files: &[&str], lab: &lab::Lab) -> (Vec<lab:
         command.args(["serve", "--die-with-parent", "--server.listen", "127.0.0.1:0", "--admin.token", "t"]);
         command.args(["--lock.strategy", strategy, "--store.url", &url]);
         let log = lab.file(&format!("{i}.log"));
-        let patience = std::time::Duration::from_secs(20);
-        let started = lab::Process::start("replica", command, log, "listening on ", patience).await;
+        let timeout = std::time::Duration::from_secs(20);
+        let started = lab::Process::start("replica", command, log, "listening on ", timeout).await;
         let (replica, address) = started.expect("the replica starts");
         replicas.push(replica);
         targets.push(address);

@@ -23,8 +23,8 @@ impl Dashboard {
     async fn start(lab: &Lab) -> Self {
         let mut command = mortal(support::program());
         command.args(["dashboard", "--listen", "127.0.0.1:0", "--data"]).arg(lab.file("data"));
-        let (log, patience) = (lab.file("dashboard.log"), Duration::from_secs(20));
-        let started = Process::start("dashboard", command, log, "dashboard on ", patience).await;
+        let (log, timeout) = (lab.file("dashboard.log"), Duration::from_secs(20));
+        let started = Process::start("dashboard", command, log, "dashboard on ", timeout).await;
         let (process, address) = started.expect("the dashboard starts");
         Self { process, address }
     }

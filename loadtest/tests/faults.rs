@@ -67,17 +67,17 @@ async fn a_full_disk_refuses_orders_and_is_survived() {
         command.args(["-c", script, "sh"]).arg(support::program()).args(["serve", "--die-with-parent"]);
         command.args(["--server.listen", "127.0.0.1:0", "--admin.token", "t", "--store.url", &url]);
         command.args(["--lock.strategy", strategy]);
-        let patience = Duration::from_secs(10);
+        let timeout = Duration::from_secs(10);
         let log = lab.file("log");
         let (replica, address) =
-            lab::Process::start("replica", command, log, "listening on ", patience).await.expect("it starts");
+            lab::Process::start("replica", command, log, "listening on ", timeout).await.expect("it starts");
         let client = loadtest::client::Client::new(&address, "t");
         client.create_product("comb", "Comb", 100_000).await.expect("a product");
         client.create_product("mirror", "Mirror", 1).await.expect("a product");
         let order_of = |sku: &str, buyer: String| {
             let order = order_service::api::NewOrder { sku: sku.into(), quantity: 1, buyer };
             let client = client.clone();
-            async move { client.order(&order, None, patience).await.expect("an answer").status.as_u16() }
+            async move { client.order(&order, None, timeout).await.expect("an answer").status.as_u16() }
         };
         let order = |buyer: String| order_of("comb", buyer);
         let (mut confirmed, mut failed) = (0, 0);
@@ -188,7 +188,7 @@ async fn a_replica_that_ends_at_any_edge_of_the_critical_section_loses_nothing()
         let scenario = Scenario {
             amount: Amount::Orders(2_000),
             stock: 1_000,
-            patience: Duration::from_secs(30),
+            timeout: Duration::from_secs(30),
             ..Scenario::default()
         };
         let progress = Arc::default();

@@ -45,7 +45,7 @@ async fn repeat(strategy: StrategyName, backend: &str) {
             stock: 100_000,
             quantity: 1..=3,
             replays: 0.3,
-            patience: Duration::from_secs(20),
+            timeout: Duration::from_secs(20),
             seed,
             ..Scenario::default()
         };

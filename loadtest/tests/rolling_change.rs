@@ -34,7 +34,7 @@ async fn change(from: StrategyName, to: StrategyName, guard: &str) -> (Vec<Check
     let circumstances = Circumstances {
         sku: "comb".into(),
         initial_stock: 1_000,
-        patience: scenario.patience,
+        timeout: scenario.timeout,
         lease: None,
         faults: Faults::Unknown,
         of_ended_lives: Vec::new(),

@@ -18,7 +18,6 @@ use hyper_util::rt::TokioIo;
 use order_service::api::IDEMPOTENCY_KEY;
 use serde::Serialize;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::{Answer, CONNECT_TIMEOUT, CallError, chain};
 
@@ -58,12 +57,12 @@ impl Session {
         &mut self,
         order: &OrderRequest<'_>,
         key: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Answer, CallError> {
         let request = self.request(order, key);
-        match timeout(patience, self.exchange(request)).await {
+        match tokio::time::timeout(timeout, self.exchange(request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(CallError::Unanswered(self.base.clone(), patience)),
+            Err(_) => Err(CallError::Unanswered(self.base.clone(), timeout)),
         }
     }
 
@@ -104,7 +103,7 @@ impl Session {
 
     async fn connect(&self) -> Result<Connection, CallError> {
         let not_sent = |why: String| CallError::NotSent(self.base.clone(), why);
-        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await;
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await;
         let stream = connecting.map_err(|_| not_sent(format!("no connection within {CONNECT_TIMEOUT:?}")))?;
         let stream = stream.map_err(|error| not_sent(format!("tcp connect error: {error}")))?;
         stream.set_nodelay(true).map_err(|error| not_sent(error.to_string()))?;
@@ -194,7 +193,7 @@ mod tests {
     }
 
     const ANSWER: &[u8] = b"HTTP/1.1 201 Created\r\nx: y\r\ncontent-length: 2\r\n\r\n{}";
-    const PATIENCE: Duration = Duration::from_millis(300);
+    const TIMEOUT: Duration = Duration::from_millis(300);
 
     /// A server, and how many requests have come.
     async fn serve(manner: Manner) -> (Session, Arc<AtomicUsize>) {
@@ -223,7 +222,7 @@ mod tests {
 
     async fn order(session: &mut Session) -> Result<Answer, CallError> {
         let order = OrderRequest { sku: "hair-dryer", quantity: 1, buyer: "A" };
-        session.order(&order, "key", PATIENCE).await
+        session.order(&order, "key", TIMEOUT).await
     }
 
     async fn until_closed(session: &mut Session) {

@@ -11,8 +11,7 @@ use crate::scenario::{Amount, Scenario};
 impl Plan {
     /// The command that carries the plan out.
     pub fn command_line(&self) -> String {
-        let Scenario { buyers, amount, rate, stock, quantity, topped_up, patience, seed, .. } =
-            &self.scenario;
+        let Scenario { buyers, amount, rate, stock, quantity, topped_up, timeout, seed, .. } = &self.scenario;
         let defaults = Scenario::default();
         let strategies: Vec<_> = self.strategies.iter().map(ToString::to_string).collect();
         let store = match self.store {
@@ -52,8 +51,8 @@ impl Plan {
                 words.push(format!("--{name} {}", share(&self.scenario)));
             }
         }
-        if *patience != defaults.patience {
-            words.push(format!("--patience {}", time_in_words(*patience)));
+        if *timeout != defaults.timeout {
+            words.push(format!("--patience {}", time_in_words(*timeout)));
         }
         if self.repeat != 1 {
             words.push(format!("--repeat {}", self.repeat));

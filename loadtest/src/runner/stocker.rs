@@ -19,8 +19,8 @@ const AHEAD: usize = 100;
 /// Longer than any run.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long an answer is waited for, before another replica is asked: meanwhile the stock runs out.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The time-out of a restock, after which it is sent to another replica: meanwhile the stock runs out.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Keeps a stock of at least half of what there was at the beginning, and of what sells within a second, until the
 /// scenario says that it is enough or all buyers have gone.
@@ -60,7 +60,7 @@ pub(super) async fn run(shared: Arc<Shared>) -> Vec<SideOperation> {
         // As many as may be put in stock at once.
         let quantity = (2 * enough - left).clamp(1, order_service::order::MAX_STOCK);
         let action = SideAction::Restock { reason: format!("top-up {number}"), quantity };
-        let operation = carry_out(&shared, action, number, PATIENCE).await;
+        let operation = carry_out(&shared, action, number, TIMEOUT).await;
         if operation.is_done() {
             shared.progress.count_restock(quantity);
         }

@@ -42,7 +42,7 @@ async fn judge(lie: Lie) -> RunReport {
         reads: 0.2,
         cancels: if sold_out { 0.0 } else { 0.1 },
         restocks: if sold_out { 0.0 } else { 0.1 },
-        patience: Duration::from_secs(2),
+        timeout: Duration::from_secs(2),
         ..Scenario::default()
     };
     let (scenario, faults) = match lie {
