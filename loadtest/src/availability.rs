@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Outcome};
-use crate::evidence::{Broken, Evidence, Faults};
+use crate::evidence::{Broken, Evidence, FaultEvidence};
 
 /// The figures of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -124,8 +124,8 @@ impl Availability {
         let sales = Sales::of(evidence);
         let (from, length) = sales.longest_gap(0, sales.end);
         let mut broken: Vec<(usize, &Broken)> = match &evidence.faults {
-            Faults::Known { broken, .. } => broken.iter().enumerate().collect(),
-            Faults::None | Faults::Unknown => Vec::new(),
+            FaultEvidence::Known { broken, .. } => broken.iter().enumerate().collect(),
+            FaultEvidence::None | FaultEvidence::Unknown => Vec::new(),
         };
         broken.sort_by_key(|(_, broken)| broken.from);
         let recovery = |(place, (number, fault)): (usize, &(usize, &Broken))| {

@@ -150,7 +150,7 @@ impl Client {
         self.get(&format!("/v1/products/{sku}/stock?read=locked")).await
     }
 
-    /// The books of a product.
+    /// The totals of a product, read in one transaction.
     pub async fn audit(&self, sku: &str) -> Result<Audit, CallError> {
         self.get(&format!("/v1/admin/products/{sku}/audit")).await
     }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::attempt::{Attempt, Outcome};
 use crate::client::{CallError, Client};
-use crate::evidence::{Database, Evidence, Faults};
+use crate::evidence::{Database, Evidence, FaultEvidence};
 use crate::holds::{Holds, Unseen};
 use crate::record::Record;
 use crate::runner;
@@ -35,16 +35,16 @@ pub struct Circumstances {
     /// How long a holder that has vanished may keep the lock, where locks have leases.
     pub lease: Option<Duration>,
     /// What was broken meanwhile.
-    pub faults: Faults,
-    /// What replicas had recorded that were killed since, shortly before.
-    pub of_ended_lives: Vec<HoldRecord>,
-    /// How many were killed that could not be asked before.
-    pub unrecorded_lives: usize,
+    pub faults: FaultEvidence,
+    /// What replicas that were killed had recorded shortly before.
+    pub of_killed: Vec<HoldRecord>,
+    /// How many replicas were killed whose record could not be read before.
+    pub killed_unread: usize,
 }
 
 /// Waits until nothing that the run began can still be written, sends again what has no answer, and reads what there is.
 pub async fn collect(clients: &[Client], circumstances: Circumstances, mut record: Record) -> Evidence {
-    let Circumstances { sku, initial_stock, timeout, lease, faults, of_ended_lives, unrecorded_lives } =
+    let Circumstances { sku, initial_stock, timeout, lease, faults, of_killed, killed_unread } =
         circumstances;
     let sku = sku.as_str();
     sleep(quiet_time(&record, lease, &faults)).await;
@@ -60,13 +60,13 @@ pub async fn collect(clients: &[Client], circumstances: Circumstances, mut recor
         }
     }
     let records = holds(clients, sku).await;
-    let holds = Holds { begun_ns: record.begun_ns, records, of_ended_lives, unrecorded_lives };
+    let holds = Holds { begun_ns: record.begun_ns, records, of_killed, killed_unread };
     let Record { attempts, side_operations, .. } = record;
     Evidence { attempts, side_operations, initial_stock, faults, lease, database, lock, holds }
 }
 
 /// How long something may still be written after the last answer: also what was refused, if the refusal was a lie.
-fn quiet_time(record: &Record, lease: Option<Duration>, faults: &Faults) -> Duration {
+fn quiet_time(record: &Record, lease: Option<Duration>, faults: &FaultEvidence) -> Duration {
     let attempts = &record.attempts;
     let lease = lease.unwrap_or_default();
     let open = attempts.iter().any(|a| matches!(a.outcome, Outcome::Unknown { .. } | Outcome::Unanswered))
@@ -138,13 +138,13 @@ async fn read(client: &Client, sku: &str) -> Result<Database, CallError> {
 
 /// Who has the lock, once its last release, which no answer waits for, has had the time to arrive.
 async fn free(client: &Client, sku: &str) -> Result<LockCensus, String> {
-    let mut census = client.lock(sku).await.map_err(|error| error.to_string())?;
+    let mut state = client.lock(sku).await.map_err(|error| error.to_string())?;
     for _ in 1..READINGS {
-        if census.holders.is_empty() && census.waiting == 0 {
+        if state.holders.is_empty() && state.waiting == 0 {
             break;
         }
         sleep(Duration::from_millis(200)).await;
-        census = client.lock(sku).await.map_err(|error| error.to_string())?;
+        state = client.lock(sku).await.map_err(|error| error.to_string())?;
     }
-    Ok(census)
+    Ok(state)
 }

@@ -17,11 +17,11 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::collector::{self, Circumstances};
-use crate::evidence::{self, Broken};
+use crate::evidence::{Broken, FaultEvidence};
 use crate::faults::{FaultMark, Injector, Schedule, send_slowly};
 use crate::fleet::{self, Fleet, FleetPlan, StoreKind};
 use crate::metrics::LockFigures;
-use crate::progress::{Bar, Progress};
+use crate::progress::{Progress, TerminalBar};
 use crate::report::{NotRun, Report, RunReport};
 use crate::resources::Sampler;
 use crate::runner;
@@ -330,19 +330,19 @@ pub async fn run(
     make_product(clients, &sku, scenario.stock).await?;
     let mut before = metrics(clients).await;
     let lease = info.lease_ms.map(Duration::from_millis);
-    let bar = Bar::show(&info.strategy, progress, scenario.orders());
+    let bar = TerminalBar::show(&info.strategy, progress, scenario.orders());
     let firing = runner::run(clients, &sku, scenario, progress);
     let (mut marks, mut spans, mut holds) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut unrecorded_lives, mut crashed) = (0, None::<Vec<String>>);
-    let mut broken = evidence::Faults::None;
+    let (mut killed_unread, mut crashed) = (0, None::<Vec<String>>);
+    let mut broken = FaultEvidence::None;
     let record = match faults {
         Faults::None => firing.await,
         Faults::Elsewhere => {
-            broken = evidence::Faults::Unknown;
+            broken = FaultEvidence::Unknown;
             firing.await
         }
         Faults::Declared(declared) => {
-            broken = evidence::Faults::Known { broken: declared, missed: Vec::new() };
+            broken = FaultEvidence::Known { broken: declared, missed: Vec::new() };
             firing.await
         }
         Faults::SlowClients => {
@@ -353,7 +353,7 @@ pub async fn run(
         Faults::Injected(injector) => {
             let record = injector.during(&sku, lease, firing).await?;
             marks = injector.marks().to_vec();
-            broken = evidence::Faults::Known {
+            broken = FaultEvidence::Known {
                 broken: marks.iter().map(FaultMark::broken).collect(),
                 // What a stopped run has not come to is not held against it.
                 missed: injector.missed(progress.stop().is_cancelled()),
@@ -361,7 +361,7 @@ pub async fn run(
             for life in injector.lives() {
                 // The next life counts from nothing.
                 spans.push((std::mem::take(&mut before[life.replica]), life.metrics.clone()));
-                unrecorded_lives += usize::from(life.holds.is_none());
+                killed_unread += usize::from(life.holds.is_none());
                 holds.extend(life.holds.clone());
             }
             crashed = Some(injector.crashed().to_vec());
@@ -377,8 +377,8 @@ pub async fn run(
         timeout: scenario.timeout,
         lease,
         faults: broken,
-        of_ended_lives: holds,
-        unrecorded_lives,
+        of_killed: holds,
+        killed_unread,
     };
     let evidence = collector::collect(clients, circumstances, record).await;
     spans.extend(before.into_iter().zip(metrics(clients).await));

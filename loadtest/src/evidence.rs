@@ -18,7 +18,7 @@ pub struct Evidence {
     /// Units in stock at the beginning, at version 0.
     pub initial_stock: i64,
     /// What was broken meanwhile.
-    pub faults: Faults,
+    pub faults: FaultEvidence,
     /// How long a holder that has vanished may keep the lock, where locks have leases.
     pub lease: Option<Duration>,
     /// What the database says; `Err` says why that cannot be seen.
@@ -31,7 +31,7 @@ pub struct Evidence {
 
 /// What was broken while a run went on.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Faults {
+pub enum FaultEvidence {
     /// Nothing.
     None,
     /// Something, by somebody else, who knows when.
@@ -62,7 +62,7 @@ pub struct Broken {
 /// connections are made anew.
 const CONSEQUENCES: Duration = Duration::from_secs(1);
 
-impl Faults {
+impl FaultEvidence {
     /// Whether there was any.
     pub fn any(&self) -> bool {
         match self {
@@ -91,7 +91,7 @@ impl Faults {
 /// What the database says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Database {
-    /// The books.
+    /// The totals of the product, read in one transaction.
     pub audit: Audit,
     /// All orders of the product.
     pub orders: Vec<Order>,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::faults::Server;
-use crate::resources::Roster;
+use crate::resources::Processes;
 
 /// How many servers an ensemble has.
 const SERVERS: usize = 3;
@@ -122,7 +122,7 @@ pub struct Fleet {
     replicas: Vec<Process>,
     clients: Vec<Client>,
     links: Vec<Links>,
-    roster: Roster,
+    roster: Processes,
     /// Last, so that they outlive the replicas.
     postgres: Option<Postgres>,
     redis: Option<Redis>,
@@ -166,7 +166,7 @@ impl Fleet {
             replicas: Vec::new(),
             clients: Vec::new(),
             links: Vec::new(),
-            roster: Roster::default(),
+            roster: Processes::default(),
             postgres,
             redis,
             zookeeper,
@@ -296,7 +296,7 @@ impl Fleet {
     }
 
     /// The replicas' processes.
-    pub fn roster(&self) -> &Roster {
+    pub fn roster(&self) -> &Processes {
         &self.roster
     }
 

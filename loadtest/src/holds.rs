@@ -11,10 +11,10 @@ pub struct Holds {
     pub begun_ns: u64,
     /// What each replica has recorded; `Err` says why that is not to be had.
     pub records: Vec<Result<HoldRecord, Unseen>>,
-    /// What replicas had recorded that were killed since, shortly before.
-    pub of_ended_lives: Vec<HoldRecord>,
-    /// How many were killed that could not be asked before.
-    pub unrecorded_lives: usize,
+    /// What replicas that were killed had recorded shortly before.
+    pub of_killed: Vec<HoldRecord>,
+    /// How many replicas were killed whose record could not be read before.
+    pub killed_unread: usize,
 }
 
 /// Why a record of holds is not to be had.
@@ -29,7 +29,7 @@ pub enum Unseen {
 impl Holds {
     /// All records that could be read, also of replicas that were killed since.
     pub(crate) fn known(&self) -> impl Iterator<Item = &HoldRecord> {
-        self.records.iter().flatten().chain(&self.of_ended_lives)
+        self.records.iter().flatten().chain(&self.of_killed)
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Percentiles {
 
 /// The latencies of the attempts with one outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
+pub struct OutcomeLatency {
     /// How many attempts.
     pub attempts: u64,
     /// From the intended start to the answer: what a customer waits.
@@ -35,7 +35,7 @@ pub struct Latency {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latencies {
     /// By outcome; one that no attempt had is absent.
-    pub by_outcome: BTreeMap<OutcomeGroup, Latency>,
+    pub by_outcome: BTreeMap<OutcomeGroup, OutcomeLatency>,
     /// How much later than it could have been an attempt was sent, 99 of 100: the generator's own delay.
     pub schedule_lag_p99_ms: f64,
 }
@@ -52,7 +52,7 @@ impl Latencies {
             service.saturating_record(attempt.received - attempt.sent);
             lag.saturating_record(attempt.sent.saturating_sub(attempt.free));
         }
-        let latency = |(response, service): (Histogram<u64>, Histogram<u64>)| Latency {
+        let latency = |(response, service): (Histogram<u64>, Histogram<u64>)| OutcomeLatency {
             attempts: response.len(),
             response: percentiles(&response),
             service: percentiles(&service),

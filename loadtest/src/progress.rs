@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::attempt::Attempt;
 use crate::lost_updates::Readers;
 use crate::metrics;
-use crate::series::{Interval, Latency, Ledger};
+use crate::series::{Interval, IntervalLatency, Ledger};
 
 /// The counters of a run, and how to end it early.
 #[derive(Debug)]
@@ -102,10 +102,10 @@ impl Progress {
     /// What was answered since the last sample.
     pub fn sample(&self) -> Sample {
         let mut recent = self.recent();
-        let latency_ms = Latency::of(&recent.latencies);
+        let latency_ms = IntervalLatency::of(&recent.latencies);
         recent.latencies.reset();
-        let (stock, owed) = (recent.ledger.stock, recent.ledger.owed);
-        let interval = Interval { latency_ms, stock, owed, ..std::mem::take(&mut recent.interval) };
+        let (stock, expected) = (recent.ledger.stock, recent.ledger.expected);
+        let interval = Interval { latency_ms, stock, expected, ..std::mem::take(&mut recent.interval) };
         Sample { interval, lost_updates: recent.reads.lost_updates(), supply: recent.supply }
     }
 
@@ -134,7 +134,7 @@ impl Progress {
         self.done.fetch_add(1, Ordering::Relaxed);
         let mut recent = self.recent();
         recent.interval.count(&attempt.outcome);
-        recent.ledger.book(attempt);
+        recent.ledger.apply(attempt);
         if let Some(sale) = attempt.sale() {
             self.sold.fetch_add(1, Ordering::Relaxed);
             recent.latencies.saturating_record(attempt.received.saturating_sub(attempt.intended));
@@ -144,7 +144,7 @@ impl Progress {
 
     /// An order without an answer has turned out to be one.
     pub(crate) fn count_late(&self, attempt: &Attempt) {
-        self.recent().ledger.book(attempt);
+        self.recent().ledger.apply(attempt);
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -153,12 +153,12 @@ impl Progress {
 }
 
 /// A bar on a terminal, nothing elsewhere. Its drop removes it.
-pub struct Bar {
+pub struct TerminalBar {
     bar: ProgressBar,
     task: JoinHandle<()>,
 }
 
-impl Bar {
+impl TerminalBar {
     /// Shows `progress` towards `orders`, if that is known.
     pub fn show(name: &str, progress: &Arc<Progress>, orders: Option<u64>) -> Self {
         let bar = if std::io::stderr().is_terminal() {
@@ -181,7 +181,7 @@ impl Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for TerminalBar {
     fn drop(&mut self) {
         self.task.abort();
         self.bar.finish_and_clear();

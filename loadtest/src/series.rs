@@ -12,7 +12,7 @@ use crate::evidence::{Database, Evidence};
 use crate::metrics::{self, Percentiles};
 use crate::side_operation::{SideAction, SideOperation};
 
-pub use lanes::{Hold, Lane, Locks};
+pub use lanes::{HoldSpan, Lane, Locks};
 pub use lost::{Counterexample, Reader};
 
 /// The most intervals that a series has.
@@ -54,16 +54,17 @@ pub struct Interval {
     pub unknown: u64,
     /// What customers had waited whose orders were confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_ms: Option<Latency>,
+    pub latency_ms: Option<IntervalLatency>,
     /// The stock at its end, as the latest order wrote it.
     pub stock: i64,
     /// The stock as it would be if no update had been lost: the supply less all units in confirmed orders.
-    pub owed: i64,
+    #[serde(rename = "owed")]
+    pub expected: i64,
 }
 
 /// Percentiles in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
+pub struct IntervalLatency {
     /// The median.
     pub p50: f64,
     /// 19 of 20 are below.
@@ -79,7 +80,7 @@ impl Series {
         let mut series = Self::answered(&evidence.attempts, &changes, evidence.initial_stock, seconds);
         // What was answered last need not have been written last: the end is for the database to say.
         if let (Some(last), Ok(Database { audit, .. })) = (series.intervals.last_mut(), &evidence.database) {
-            (last.stock, last.owed) = (audit.stock, audit.supply - audit.units_sold);
+            (last.stock, last.expected) = (audit.stock, audit.supply - audit.units_sold);
         }
         let is_known = evidence.holds.records.iter().any(Result::is_ok);
         series.locks = is_known.then(|| Locks::of(evidence.holds.known(), evidence.holds.begun_ns));
@@ -107,7 +108,7 @@ impl Series {
                 rest.next_if(|attempt| number == count || attempt.received as f64 / 1e6 <= until_ms)
             {
                 interval.count(&attempt.outcome);
-                ledger.book(attempt);
+                ledger.apply(attempt);
                 if attempt.sale().is_some() {
                     latencies.saturating_record(attempt.received.saturating_sub(attempt.intended));
                 }
@@ -115,8 +116,8 @@ impl Series {
             while let Some((_, units)) = changes.next_if(|(at, _)| *at as f64 / 1e6 <= until_ms) {
                 ledger.put_back(*units);
             }
-            interval.latency_ms = Latency::of(&latencies);
-            (interval.stock, interval.owed) = (ledger.stock, ledger.owed);
+            interval.latency_ms = IntervalLatency::of(&latencies);
+            (interval.stock, interval.expected) = (ledger.stock, ledger.expected);
             intervals.push(interval);
         }
         let (lost_updates, counterexample) = lost::updates(attempts);
@@ -167,18 +168,18 @@ impl Interval {
             sold_out: sum(|part| part.sold_out),
             failed: sum(|part| part.failed),
             unknown: sum(|part| part.unknown),
-            latency_ms: parts.iter().filter_map(|part| part.latency_ms).reduce(|a, b| Latency {
+            latency_ms: parts.iter().filter_map(|part| part.latency_ms).reduce(|a, b| IntervalLatency {
                 p50: a.p50.max(b.p50),
                 p95: a.p95.max(b.p95),
                 p99: a.p99.max(b.p99),
             }),
             stock: last.stock,
-            owed: last.owed,
+            expected: last.expected,
         }
     }
 }
 
-impl Latency {
+impl IntervalLatency {
     /// The percentiles of a histogram of nanoseconds, if there is anything in it.
     pub fn of(histogram: &hdrhistogram::Histogram<u64>) -> Option<Self> {
         let Percentiles { p50, p99, .. } = metrics::percentiles(histogram);
@@ -187,25 +188,25 @@ impl Latency {
     }
 }
 
-/// The stock as the answers tell it.
+/// The stock of a product, as the answers to its buyers give it: what was written last, and what is expected.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
     version: i64,
     /// As the order of the latest version wrote it.
     pub(crate) stock: i64,
     /// As all confirmed orders leave it.
-    pub(crate) owed: i64,
+    pub(crate) expected: i64,
 }
 
 impl Ledger {
     pub(crate) fn new(stock: i64) -> Self {
-        Self { version: 0, stock, owed: stock }
+        Self { version: 0, stock, expected: stock }
     }
 
-    pub(crate) fn book(&mut self, attempt: &Attempt) {
+    pub(crate) fn apply(&mut self, attempt: &Attempt) {
         let seen = match &attempt.outcome {
             Outcome::Sold(sale) => {
-                self.owed -= attempt.quantity;
+                self.expected -= attempt.quantity;
                 (sale.version, sale.stock_after)
             }
             Outcome::SoldOut { available, version } => (*version, *available),
@@ -218,7 +219,7 @@ impl Ledger {
 
     /// Units came back. What the record says of it is for the next order to tell.
     pub(crate) fn put_back(&mut self, units: i64) {
-        self.owed += units;
+        self.expected += units;
     }
 }
 
@@ -279,7 +280,7 @@ mod tests {
     fn two_lines_part_where_an_update_is_lost() {
         let attempts = [sold(1, 10, 10, 9, 1), sold(2, 30, 9, 8, 2), sold(3, 56, 9, 8, 2)];
         let series = Series::answered(&attempts, &[], 10, 0.06);
-        let lines: Vec<_> = series.intervals.iter().map(|i| (i.until_ms, i.stock, i.owed)).collect();
+        let lines: Vec<_> = series.intervals.iter().map(|i| (i.until_ms, i.stock, i.expected)).collect();
         assert_eq!(lines, [(20.0, 9, 9), (40.0, 8, 8), (56.0, 8, 7)]);
         assert_eq!(series.lost_updates, 1);
         let readers = series.counterexample.expect("a counterexample").readers;
@@ -294,7 +295,7 @@ mod tests {
         // The second order has found them, and is answered before whoever put them there.
         let attempts = [sold(1, 10, 10, 9, 1), sold(2, 30, 14, 13, 3), sold(3, 56, 13, 12, 4)];
         let series = Series::answered(&attempts, &[(35_000_000, 5)], 10, 0.06);
-        let lines: Vec<_> = series.intervals.iter().map(|i| (i.stock, i.owed)).collect();
+        let lines: Vec<_> = series.intervals.iter().map(|i| (i.stock, i.expected)).collect();
         assert_eq!(lines, [(9, 9), (13, 13), (12, 12)]);
     }
 

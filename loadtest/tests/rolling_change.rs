@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lab::Postgres;
 use loadtest::collector::{self, Circumstances};
-use loadtest::evidence::Faults;
+use loadtest::evidence::FaultEvidence;
 use loadtest::fleet::{Fleet, StoreKind};
 use loadtest::runner;
 use loadtest::scenario::{Amount, Scenario};
@@ -36,9 +36,9 @@ async fn change(from: StrategyName, to: StrategyName, guard: &str) -> (Vec<Check
         initial_stock: 1_000,
         timeout: scenario.timeout,
         lease: None,
-        faults: Faults::Unknown,
-        of_ended_lives: Vec::new(),
-        unrecorded_lives: 0,
+        faults: FaultEvidence::Unknown,
+        of_killed: Vec::new(),
+        killed_unread: 0,
     };
     let evidence = collector::collect(&clients, circumstances, record).await;
     let mut refused = 0;

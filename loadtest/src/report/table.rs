@@ -134,10 +134,10 @@ fn endurance(report: &Report) -> String {
             most(|seen| seen.resident_mib),
             most(|seen| seen.handles as f64)
         );
-        let lives: usize = resources.iter().map(|seen| seen.long_lives).sum();
-        if lives > 0 {
+        let long_lived: usize = resources.iter().map(|seen| seen.long_lived).sum();
+        if long_lived > 0 {
             text += &format!(
-                ", and grew by at most {:.0}% in {lives} lives of more than 15 s",
+                ", and grew by at most {:.0}% in {long_lived} lives of more than 15 s",
                 (most(|seen| seen.memory_growth) - 1.0) * 100.0
             );
         }

@@ -36,12 +36,12 @@ pub struct Lane {
     /// How many holds there were.
     pub total: usize,
     /// Those that are kept, in the order of time.
-    pub holds: Vec<Hold>,
+    pub holds: Vec<HoldSpan>,
 }
 
 /// One hold. Times are milliseconds after the first order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Hold {
+pub struct HoldSpan {
     /// When the lock was asked for.
     pub asked_ms: f64,
     /// When it was had.
@@ -61,7 +61,7 @@ impl Locks {
     pub fn of<'a>(records: impl IntoIterator<Item = &'a HoldRecord>, begun_ns: u64) -> Self {
         let records: Vec<_> = records.into_iter().collect();
         // A replica that was started again has a record for each of its lives.
-        let mut by_replica: BTreeMap<_, Vec<Hold>> =
+        let mut by_replica: BTreeMap<_, Vec<HoldSpan>> =
             records.iter().map(|record| (record.replica.as_str(), Vec::new())).collect();
         let forgotten = records.iter().map(|record| record.dropped).sum();
         let holds = in_order(records);
@@ -69,11 +69,15 @@ impl Locks {
             overlaps(&holds).iter().flat_map(|overlap| [overlap.first.key(), overlap.second.key()]).collect();
         for held in &holds {
             let is_overlapping = overlapping.contains(&held.key());
-            by_replica.entry(held.replica).or_default().push(Hold::of(held.hold, begun_ns, is_overlapping));
+            by_replica.entry(held.replica).or_default().push(HoldSpan::of(
+                held.hold,
+                begun_ns,
+                is_overlapping,
+            ));
         }
         let lanes: Vec<_> = by_replica.into_iter().collect();
         let close_up_ms = moment(&lanes);
-        let lane = |(replica, holds): &(&str, Vec<Hold>), kept: Vec<Hold>| Lane {
+        let lane = |(replica, holds): &(&str, Vec<HoldSpan>), kept: Vec<HoldSpan>| Lane {
             replica: (*replica).into(),
             total: holds.len(),
             holds: kept,
@@ -88,7 +92,7 @@ impl Locks {
     }
 }
 
-impl Hold {
+impl HoldSpan {
     fn of(hold: &LockHold, begun_ns: u64, overlaps: bool) -> Self {
         let ms = |ns: u64| (ns as f64 - begun_ns as f64) / 1e6;
         Self {
@@ -107,7 +111,7 @@ impl Hold {
 }
 
 /// The moment to look at closely.
-fn moment(lanes: &[(&str, Vec<Hold>)]) -> [f64; 2] {
+fn moment(lanes: &[(&str, Vec<HoldSpan>)]) -> [f64; 2] {
     let all = || lanes.iter().flat_map(|(_, holds)| holds);
     let mut overlapping: Vec<_> = all().filter(|hold| hold.overlaps).map(|hold| hold.acquired_ms).collect();
     overlapping.sort_by(f64::total_cmp);
@@ -127,17 +131,18 @@ fn moment(lanes: &[(&str, Vec<Hold>)]) -> [f64; 2] {
 }
 
 /// Of too many holds, those that overlap, and otherwise the longest of each stretch of the run.
-fn thinned(holds: &[Hold]) -> Vec<Hold> {
+fn thinned(holds: &[HoldSpan]) -> Vec<HoldSpan> {
     if holds.len() <= KEPT {
         return holds.to_vec();
     }
     let stretch = holds.len().div_ceil(KEPT);
-    let weight = |hold: &Hold| (hold.overlaps, hold.end() - hold.asked_ms);
-    let worth = |a: &&Hold, b: &&Hold| weight(a).partial_cmp(&weight(b)).unwrap_or(std::cmp::Ordering::Equal);
+    let weight = |hold: &HoldSpan| (hold.overlaps, hold.end() - hold.asked_ms);
+    let worth =
+        |a: &&HoldSpan, b: &&HoldSpan| weight(a).partial_cmp(&weight(b)).unwrap_or(std::cmp::Ordering::Equal);
     holds.chunks(stretch).filter_map(|part| part.iter().max_by(worth)).cloned().collect()
 }
 
-fn within(holds: &[Hold], [from, to]: [f64; 2]) -> Vec<Hold> {
+fn within(holds: &[HoldSpan], [from, to]: [f64; 2]) -> Vec<HoldSpan> {
     holds.iter().filter(|hold| hold.end() >= from && hold.asked_ms <= to).take(KEPT).cloned().collect()
 }
 

@@ -4,14 +4,16 @@ use super::finding::Finding::{self, Fail, NotApplicable, Pass, Unknown};
 use super::finding::name;
 use crate::attempt::Outcome;
 use crate::availability::{self, Between, Sales};
-use crate::evidence::{Evidence, Faults};
+use crate::evidence::{Evidence, FaultEvidence};
 
 /// Every fault struck while orders were being sold: one that meets an empty shop proves nothing.
 pub(super) fn faults_struck(evidence: &Evidence) -> Finding {
     let (broken, missed) = match &evidence.faults {
-        Faults::None => return NotApplicable("nothing was broken".into()),
-        Faults::Unknown => return NotApplicable("what was broken, and when, is not known here".into()),
-        Faults::Known { broken, missed } => (broken, missed),
+        FaultEvidence::None => return NotApplicable("nothing was broken".into()),
+        FaultEvidence::Unknown => {
+            return NotApplicable("what was broken, and when, is not known here".into());
+        }
+        FaultEvidence::Known { broken, missed } => (broken, missed),
     };
     let end = Sales::of(evidence).end;
     let late = broken.iter().filter(|broken| broken.from > end).map(|broken| {
@@ -31,7 +33,7 @@ pub(super) fn faults_struck(evidence: &Evidence) -> Finding {
 
 /// Where nothing was broken, the shop sold.
 pub(super) fn available(evidence: &Evidence) -> Finding {
-    let Faults::Known { broken, .. } = &evidence.faults else {
+    let FaultEvidence::Known { broken, .. } = &evidence.faults else {
         return NotApplicable("nothing was broken, as far as is known".into());
     };
     match availability::between_faults(evidence, broken) {

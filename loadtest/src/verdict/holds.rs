@@ -67,11 +67,11 @@ pub(super) fn no_overlapping_holds(evidence: &Evidence) -> Finding {
     if !late.is_empty() || dead > 0 {
         detail += "; what the killed had recorded in their last moments died with them";
     }
-    match evidence.holds.unrecorded_lives {
+    match evidence.holds.killed_unread {
         0 => {}
         1 => detail += "; one that was killed could not be asked before, and left no record",
-        lives => {
-            detail += &format!("; {lives} that were killed could not be asked before, and left no record");
+        count => {
+            detail += &format!("; {count} that were killed could not be asked before, and left no record");
         }
     }
     Pass(detail)

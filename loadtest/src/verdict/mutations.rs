@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{CheckName, Control, Status, Verdict, checks, sensitive, verdict};
 use crate::attempt::{Attempt, Outcome, Sale};
-use crate::evidence::{Broken, Database, Evidence, Faults};
+use crate::evidence::{Broken, Database, Evidence, FaultEvidence};
 use crate::holds::{Holds, Unseen};
 use crate::problem::ProblemKind;
 
@@ -63,7 +63,7 @@ fn good() -> Evidence {
         attempts,
         side_operations: Vec::new(),
         initial_stock: STOCK,
-        faults: Faults::None,
+        faults: FaultEvidence::None,
         lease: Some(Duration::from_secs(1)),
         database: Ok(Database { audit, orders, adjustments: Vec::new() }),
         lock: Ok(LockCensus { holders: Vec::new(), waiting: 0 }),
@@ -129,9 +129,9 @@ fn assert_caught(by: CheckName, spoil: impl FnOnce(&mut Evidence, &mut Database)
 }
 
 /// A fault from one moment to another, in the nanoseconds of the good history.
-fn broken(from: u64, until: u64) -> Faults {
+fn broken(from: u64, until: u64) -> FaultEvidence {
     let broken = Broken { what: "a fault".into(), from, until: Some(until), costs_leases: true };
-    Faults::Known { broken: vec![broken], missed: Vec::new() }
+    FaultEvidence::Known { broken: vec![broken], missed: Vec::new() }
 }
 
 #[test]

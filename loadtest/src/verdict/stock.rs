@@ -14,7 +14,7 @@ pub(super) fn not_oversold(_: &Evidence, database: &Database) -> Finding {
     let (sold, supply) = (units_sold(database), database.audit.supply);
     if sold != database.audit.units_sold {
         return Fail(format!(
-            "the orders hold {sold} units and the books say {}: orders were missing from one of them",
+            "the orders hold {sold} units and the audit says {}: orders were missing from one of them",
             database.audit.units_sold
         ));
     }
@@ -24,16 +24,19 @@ pub(super) fn not_oversold(_: &Evidence, database: &Database) -> Finding {
 
 /// stock = supply − Σ confirmed quantity; no value below zero was ever seen.
 pub(super) fn balanced(_: &Evidence, database: &Database) -> Finding {
-    let owed = database.audit.supply - units_sold(database);
+    let expected = database.audit.supply - units_sold(database);
     let stock = database.audit.stock;
     let below = database.orders.iter().find(|order| order.stock_before < 0 || order.stock_after < 0);
     if let Some(order) = below {
         return Fail(format!("{} left a stock of {}", order.buyer, order.stock_after));
     }
-    if stock == owed {
+    if stock == expected {
         return Pass(format!("{stock} in stock, as the orders leave"));
     }
-    Fail(format!("{stock} in stock, where the orders leave {owed}: {} units lost track of", stock - owed))
+    Fail(format!(
+        "{stock} in stock, where the orders leave {expected}: {} units lost track of",
+        stock - expected
+    ))
 }
 
 /// No two orders read the same stock at the same version.

@@ -187,7 +187,7 @@ async fn restock(State(replica): State<Replica>, Json(request): Json<Restock>) -
     (StatusCode::CREATED, Json(adjustment)).into_response()
 }
 
-async fn make(
+async fn create(
     State(replica): State<Replica>,
     Path(sku): Path<String>,
     Json(request): Json<PutProduct>,
@@ -204,7 +204,7 @@ async fn make(
     (StatusCode::CREATED, Json(product)).into_response()
 }
 
-async fn look(State(replica): State<Replica>, Query(query): Query<HashMap<String, String>>) -> Json<Stock> {
+async fn stock(State(replica): State<Replica>, Query(query): Query<HashMap<String, String>>) -> Json<Stock> {
     let mut shelf = replica.shelf();
     let is_locked = query.get("read").is_some_and(|read| read == "locked");
     let lies = replica.lies(if is_locked { Lie::StaleLockedRead } else { Lie::StaleRead });
@@ -253,7 +253,7 @@ async fn holds(State(replica): State<Replica>) -> Json<HoldRecord> {
     Json(HoldRecord { replica, clock: Clock::Host, since_ns: 1, dropped: 0, now_ns, holds })
 }
 
-async fn census(State(replica): State<Replica>) -> Json<LockCensus> {
+async fn lock_state(State(replica): State<Replica>) -> Json<LockCensus> {
     Json(LockCensus { holders: Vec::new(), waiting: u64::from(replica.lies(Lie::LockIsLeft)) })
 }
 
@@ -272,8 +272,8 @@ fn router(replica: Replica) -> Router {
             "/v1/products/{sku}",
             get(async |State(replica): State<Replica>| Json(replica.shelf().product.clone())),
         )
-        .route("/v1/products/{sku}/stock", get(look))
-        .route("/v1/admin/products/{sku}", put(make))
+        .route("/v1/products/{sku}/stock", get(stock))
+        .route("/v1/admin/products/{sku}", put(create))
         .route("/v1/admin/products/{sku}/restock", post(restock))
         .route("/v1/admin/products/{sku}/audit", get(audit))
         .route(
@@ -282,7 +282,7 @@ fn router(replica: Replica) -> Router {
                 Json(AdjustmentList { adjustments: replica.shelf().adjustments.clone() })
             }),
         )
-        .route("/v1/admin/products/{sku}/lock", get(census))
+        .route("/v1/admin/products/{sku}/lock", get(lock_state))
         .route("/v1/admin/products/{sku}/holds", get(holds))
         .route("/v1/info", get(info))
         .route("/metrics", get(async || ""))

@@ -7,7 +7,7 @@ use super::charts::{axis, framed, unfolded};
 use super::figures::{ms, whole};
 use crate::faults::FaultMark;
 use crate::report::Strategy;
-use crate::series::{Hold, Lane, Locks, Series};
+use crate::series::{HoldSpan, Lane, Locks, Series};
 
 /// Where a lane's parts are from top to bottom, in pixels.
 const HEIGHT: u32 = 22;
@@ -92,7 +92,7 @@ fn lanes(lanes: &[Lane], [from, to]: [f64; 2], marks: &[FaultMark], description:
     }
 }
 
-fn block(hold: &Hold, at: impl Fn(f64) -> f64, end: f64) -> Markup {
+fn block(hold: &HoldSpan, at: impl Fn(f64) -> f64, end: f64) -> Markup {
     let (asked, acquired) = (at(hold.asked_ms), at(hold.acquired_ms));
     let released = at(hold.released_ms.unwrap_or(end));
     let class = if hold.overlaps { "overlap" } else { "holding" };
@@ -110,7 +110,7 @@ fn rectangle(class: &str, x: f64, width: f64, y: u32, height: u32) -> Markup {
     html! { rect class=(class) x=(percent(x)) y=(y) width=(percent(width.max(0.02))) height=(height) {} }
 }
 
-fn words(hold: &Hold) -> String {
+fn words(hold: &HoldSpan) -> String {
     let token =
         hold.token.map_or_else(|| "no fencing token".into(), |token| format!("fencing token {token}"));
     let held = hold.released_ms.map_or_else(

@@ -2,7 +2,7 @@
 
 use super::{assert_caught, broken, failed, good};
 use crate::attempt::{Attempt, Outcome};
-use crate::evidence::{Evidence, Faults};
+use crate::evidence::{Evidence, FaultEvidence};
 use crate::problem::ProblemKind;
 use crate::verdict::{CheckName, Status, Verdict, checks, verdict};
 
@@ -19,13 +19,13 @@ fn a_broken_connection_is_no_answer_unless_something_was_broken_on_purpose() {
     assert_caught(CheckName::AllAnswered, |evidence, _| spoil(evidence));
     let mut evidence = good();
     spoil(&mut evidence);
-    evidence.faults = Faults::Unknown;
+    evidence.faults = FaultEvidence::Unknown;
     assert_eq!(failed(&evidence), []);
 }
 
 #[test]
 fn a_fault_that_meets_nothing_proves_nothing() {
-    let verdict_with = |faults: Faults| {
+    let verdict_with = |faults: FaultEvidence| {
         let mut evidence = good();
         evidence.faults = faults;
         let checks = checks(&evidence);
@@ -35,12 +35,13 @@ fn a_fault_that_meets_nothing_proves_nothing() {
     assert_eq!(verdict_with(broken(20, 30)), (Status::Pass, Verdict::Correct));
     // When the last was sold.
     assert_eq!(verdict_with(broken(900, 990)), (Status::Unknown, Verdict::Inconclusive));
-    let missed = Faults::Known { broken: Vec::new(), missed: vec!["kill@30s: the run had ended".into()] };
+    let missed =
+        FaultEvidence::Known { broken: Vec::new(), missed: vec!["kill@30s: the run had ended".into()] };
     assert_eq!(verdict_with(missed), (Status::Unknown, Verdict::Inconclusive));
 }
 
 /// The good history, once, and then a buyer for each of these times, in seconds, who gets no order.
-fn idle(faults: Faults, sold: &[u64], seconds: u64) -> Status {
+fn idle(faults: FaultEvidence, sold: &[u64], seconds: u64) -> Status {
     let mut evidence = good();
     evidence.faults = faults;
     let sample = evidence.attempts[0].clone();
@@ -67,5 +68,5 @@ fn a_shop_that_does_not_sell_between_the_faults_is_not_available() {
     // One in a second, where there were twenty.
     let seldom: Vec<_> = often[..100].iter().copied().chain((3..60).map(|i| i * 2 * second)).collect();
     assert_eq!(idle(at_five(), &seldom, 120), Status::Unknown);
-    assert_eq!(idle(Faults::None, &seldom, 120), Status::NotApplicable);
+    assert_eq!(idle(FaultEvidence::None, &seldom, 120), Status::NotApplicable);
 }

@@ -3,7 +3,7 @@
 use order_service::api::{LockCensus, LockHold, LockHolder};
 
 use super::{assert_caught, broken, failed, failing, good};
-use crate::evidence::{Broken, Evidence, Faults};
+use crate::evidence::{Broken, Evidence, FaultEvidence};
 use crate::verdict::{CheckName, Verdict, checks, verdict};
 
 /// Lets the second hold begin before the first has ended.
@@ -43,7 +43,7 @@ fn a_record_that_begins_too_late_proves_nothing() {
 
 #[test]
 fn an_overlap_is_explained_by_a_fault_at_that_time_alone() {
-    let overlapping = |faults: Faults| {
+    let overlapping = |faults: FaultEvidence| {
         let mut evidence = good();
         overlap(&mut evidence, |_, second| second.written.clear());
         evidence.faults = faults;
@@ -53,8 +53,8 @@ fn an_overlap_is_explained_by_a_fault_at_that_time_alone() {
     let harmless = Broken { what: "slow".into(), from: 20, until: None, costs_leases: false };
     for faults in [
         broken(95, 99),
-        Faults::Known { broken: vec![harmless], missed: Vec::new() },
-        Faults::Known { broken: Vec::new(), missed: Vec::new() },
+        FaultEvidence::Known { broken: vec![harmless], missed: Vec::new() },
+        FaultEvidence::Known { broken: Vec::new(), missed: Vec::new() },
     ] {
         assert_eq!(overlapping(faults), [CheckName::NoOverlappingHolds]);
     }
