@@ -7,24 +7,25 @@ use uuid::Uuid;
 
 use crate::problem::ProblemKind;
 
-/// One order as a buyer saw it, each time that it was sent. Times are nanoseconds from the start of the run, by one monotonic clock.
+/// One sending of an order, as its buyer saw it. Times are nanoseconds from the start of the run, by one
+/// monotonic clock.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
-    /// Which attempt of the run.
+    /// The number of the order in the run, from 0. Repetitions have that of their original.
     pub index: u64,
-    /// Whether it repeated the attempt of the same index, with the same idempotency key.
+    /// Whether it repeats an attempt of the same index, with the same idempotency key.
     pub replay: bool,
     /// Whether the attempt and its repetition were sent at the same time.
     pub twin: bool,
     /// Units asked for.
     pub quantity: i64,
-    /// When it was due.
+    /// When it was due by the pacer.
     pub intended: u64,
     /// When its buyer could send it: the later of `intended` and the answer to the buyer's last attempt.
     pub free: u64,
     /// When it was sent.
     pub sent: u64,
-    /// When the answer was there, or hope was given up.
+    /// When the answer was there, or its time was over.
     pub received: u64,
     /// What became of it.
     pub outcome: Outcome,
@@ -37,31 +38,31 @@ pub enum Outcome {
     Sold(Sale),
     /// 409 `insufficient-stock`: definitely nothing was written.
     SoldOut {
-        /// Units there were.
+        /// Units in stock.
         available: i64,
         /// The version of the product at which there were so many.
         version: i64,
     },
     /// Another definite refusal: 4xx, 503 `not_executed`, or the connection was refused.
     Failed {
-        /// What was refused, or what happened.
+        /// The reason that the service gave, or that the request did not leave.
         why: FailureReason,
     },
     /// An answer that leaves open whether something was written: 504, another 5xx.
     Unknown {
-        /// What it said.
+        /// What the answer says.
         why: FailureReason,
     },
     /// The connection broke; whether something was written is not known.
     Broken {
-        /// What happened.
+        /// What the connection reported.
         why: String,
     },
     /// No answer came in time; whether something was written is not known.
     Unanswered,
 }
 
-/// The outcomes as reports tell them apart, in the order in which they are shown.
+/// The outcomes that reports distinguish, in the order in which they are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutcomeGroup {
@@ -105,10 +106,10 @@ pub enum FailureReason {
     Other(String),
 }
 
-/// How a request that did not leave is told from other failures in a report.
+/// The prefix of a request that did not leave, in a report.
 const NOT_SENT: &str = "not sent: ";
 
-/// How a missing answer is called in a report.
+/// The name of a missing answer, in a report.
 const UNANSWERED: &str = "unanswered";
 
 impl FailureReason {
@@ -182,13 +183,13 @@ impl Outcome {
 /// What a confirmed order said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sale {
-    /// The order.
+    /// The id of the order.
     pub id: Uuid,
     /// The stock it read.
     pub stock_before: i64,
     /// The stock it wrote.
     pub stock_after: i64,
-    /// The version it made.
+    /// The version of the product that it made.
     pub version: i64,
     /// The fencing token of its hold.
     pub token: Option<i64>,
@@ -199,19 +200,19 @@ pub struct Sale {
 }
 
 impl Attempt {
-    /// The name under which attempt `index` buys. It is in the order, so an order whose answer was lost can be
-    /// told by it.
+    /// The name under which attempt `index` buys. It is in the order, so an order whose answer was lost can
+    /// be found by it.
     pub fn buyer(index: u64) -> String {
         format!("attempt-{index}")
     }
 
-    /// The attempt that bought under this name.
+    /// The index of the attempt that bought under this name.
     pub fn index_of(buyer: &str) -> Option<u64> {
         buyer.strip_prefix("attempt-")?.parse().ok()
     }
 
-    /// What became of each order when it was first sent: repetitions are left out, except where two were sent at the same
-    /// time; of these, the one that bought.
+    /// What became of each order when it was first sent: repetitions are left out, except where two were sent
+    /// at the same time; of these, the one that bought.
     pub fn firsts(attempts: &[Self]) -> impl Iterator<Item = &Self> + Clone {
         attempts.iter().enumerate().filter_map(|(place, attempt)| {
             if attempt.replay {
@@ -222,7 +223,7 @@ impl Attempt {
         })
     }
 
-    /// The sale, if it is one.
+    /// What the confirmation said, if the order was confirmed.
     pub fn sale(&self) -> Option<&Sale> {
         match &self.outcome {
             Outcome::Sold(sale) => Some(sale),

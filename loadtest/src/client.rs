@@ -1,5 +1,5 @@
-//! The HTTP client. It never sends a request twice on its own once a byte of it may have left, and tells a
-//! request that was not sent from one whose fate is not known.
+//! The HTTP client. It never sends a request twice on its own once a byte of it may have left, and
+//! distinguishes a request that was not sent from one whose fate is not known.
 
 mod session;
 
@@ -50,18 +50,18 @@ pub enum CallError {
     NotExecuted(String, StatusCode, String),
 }
 
-/// An answer.
+/// The answer to a call, of any status.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The whole body.
     pub body: Bytes,
 }
 
-/// How long a connection may take to be made.
+/// The time-out of opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time-out of calls that are not orders.
@@ -100,7 +100,7 @@ impl Client {
         self.call(Method::POST, "/v1/orders", Some(order), key, timeout).await
     }
 
-    /// Makes a product that must not exist yet.
+    /// Creates a product that must not exist yet.
     pub async fn create_product(&self, sku: &str, name: &str, stock: i64) -> Result<Product, CallError> {
         let body = PutProduct { name: name.into(), stock };
         let path = format!("/v1/admin/products/{sku}");
@@ -108,7 +108,7 @@ impl Client {
         self.expect(StatusCode::CREATED, answer)
     }
 
-    /// Gives an order back; any number of times under one key is once.
+    /// Cancels an order; any number of times under one key is once.
     pub async fn cancel(&self, order: Uuid, key: &str, timeout: Duration) -> Result<(), CallError> {
         let path = format!("/v1/orders/{order}/cancel");
         let answer = self.call(Method::POST, &path, None::<&()>, Some(key), timeout).await?;
@@ -203,12 +203,12 @@ impl Client {
             let Some(problem) = answer.problem() else {
                 return Err(unexpected(String::from_utf8_lossy(&answer.body).into_owned()));
             };
-            let told = format!("{} ({})", problem.title, problem.detail);
+            let problem_words = format!("{} ({})", problem.title, problem.detail);
             return Err(match problem.outcome {
                 Some(OrderOutcome::NotExecuted) => {
-                    CallError::NotExecuted(self.base.clone(), answer.status, told)
+                    CallError::NotExecuted(self.base.clone(), answer.status, problem_words)
                 }
-                _ => unexpected(told),
+                _ => unexpected(problem_words),
             });
         }
         serde_json::from_slice(&answer.body).map_err(|error| unexpected(error.to_string()))

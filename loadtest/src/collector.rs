@@ -23,10 +23,10 @@ const QUIET: Duration = Duration::from_millis(500);
 /// How long a commit may still be under way whose replica lives and has said that it does not know.
 const LATE_COMMIT: Duration = Duration::from_secs(5);
 
-/// What the record of a run does not say of it.
+/// What the record of a run does not contain and the checks need.
 #[derive(Debug, Clone)]
 pub struct Circumstances {
-    /// The product.
+    /// The product that was sold.
     pub sku: String,
     /// Units in stock at the beginning, at version 0.
     pub initial_stock: i64,
@@ -34,7 +34,7 @@ pub struct Circumstances {
     pub timeout: Duration,
     /// How long a holder that has vanished may keep the lock, where locks have leases.
     pub lease: Option<Duration>,
-    /// What was broken meanwhile.
+    /// What was broken on purpose while the run went on.
     pub faults: FaultEvidence,
     /// What replicas that were killed had recorded shortly before.
     pub of_killed: Vec<HoldRecord>,
@@ -42,7 +42,10 @@ pub struct Circumstances {
     pub killed_unread: usize,
 }
 
-/// Waits until nothing that the run began can still be written, sends again what has no answer, and reads what there is.
+/// Waits until nothing that the run began can still be written, sends again what has no answer, and reads the
+/// database.
+///
+/// It never fails: what cannot be read is an `Err` in the evidence, and the checks that need it are unknown.
 pub async fn collect(clients: &[Client], circumstances: Circumstances, mut record: Record) -> Evidence {
     let Circumstances { sku, initial_stock, timeout, lease, faults, of_killed, killed_unread } =
         circumstances;
@@ -65,7 +68,8 @@ pub async fn collect(clients: &[Client], circumstances: Circumstances, mut recor
     Evidence { attempts, side_operations, initial_stock, faults, lease, database, lock, holds }
 }
 
-/// How long something may still be written after the last answer: also what was refused, if the refusal was a lie.
+/// The late-write window: how long something may still be written after the last answer. What was refused
+/// counts, too, as the refusal may be wrong.
 fn quiet_time(record: &Record, lease: Option<Duration>, faults: &FaultEvidence) -> Duration {
     let attempts = &record.attempts;
     let lease = lease.unwrap_or_default();
@@ -136,7 +140,7 @@ async fn read(client: &Client, sku: &str) -> Result<Database, CallError> {
     })
 }
 
-/// Who has the lock, once its last release, which no answer waits for, has had the time to arrive.
+/// The state of the lock, once its last release, which no answer waits for, has had the time to arrive.
 async fn free(client: &Client, sku: &str) -> Result<LockCensus, String> {
     let mut state = client.lock(sku).await.map_err(|error| error.to_string())?;
     for _ in 1..READINGS {

@@ -1,12 +1,12 @@
-//! Where figures were measured: they mean nothing without it.
+//! The machine and the program that figures were measured with: they mean nothing without it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A machine and a program.
+/// A machine and a program, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
-    /// When.
+    /// When it was described.
     pub at: Timestamp,
     /// The version of the load generator.
     pub version: String,

@@ -17,7 +17,7 @@ pub struct Evidence {
     pub side_operations: Vec<SideOperation>,
     /// Units in stock at the beginning, at version 0.
     pub initial_stock: i64,
-    /// What was broken meanwhile.
+    /// What was broken on purpose while the run went on.
     pub faults: FaultEvidence,
     /// How long a holder that has vanished may keep the lock, where locks have leases.
     pub lease: Option<Duration>,
@@ -25,18 +25,18 @@ pub struct Evidence {
     pub database: Result<Database, String>,
     /// Who still has the lock afterwards; `Err` says why that cannot be seen.
     pub lock: Result<LockCensus, String>,
-    /// Who had it when.
+    /// Who had the lock when, as the replicas have recorded it.
     pub holds: Holds,
 }
 
 /// What was broken while a run went on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FaultEvidence {
-    /// Nothing.
+    /// Nothing was broken.
     None,
-    /// Something, by somebody else, who knows when.
+    /// Something may have been broken by others, at times that are not known here.
     Unknown,
-    /// These.
+    /// These faults were injected.
     Known {
         /// What was broken.
         broken: Vec<Broken>,
@@ -45,25 +45,25 @@ pub enum FaultEvidence {
     },
 }
 
-/// Something that was broken.
+/// A fault, as far as the checks need to know it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Broken {
-    /// What, for people.
+    /// What was broken, for people.
     pub what: String,
-    /// From when, in nanoseconds from the start of the run.
+    /// When it was injected, in nanoseconds from the start of the run.
     pub from: u64,
-    /// Until when; `None`: until the end.
+    /// When it was cleared, by the same clock; `None`: it lasted until the end.
     pub until: Option<u64>,
     /// Whether a holder may lose its lock by it.
     pub costs_leases: bool,
 }
 
-/// How long after a fault, and the leases that it has cost, its consequences may still show: what was broken comes back, and
-/// connections are made anew.
+/// How long after a fault, and the leases that it has cost, its consequences may still show: what was broken
+/// comes back, and connections are opened again.
 const CONSEQUENCES: Duration = Duration::from_secs(1);
 
 impl FaultEvidence {
-    /// Whether there was any.
+    /// Whether anything may have been broken.
     pub fn any(&self) -> bool {
         match self {
             Self::None => false,
@@ -72,8 +72,8 @@ impl FaultEvidence {
         }
     }
 
-    /// Whether something that happened from `from` to `until` may be the consequence of a fault that costs leases of this
-    /// length.
+    /// Whether something that happened from `from` to `until` may be the consequence of a fault that costs
+    /// leases of this length.
     pub fn explain(&self, from: u64, until: u64, lease: Option<Duration>) -> bool {
         let after = u64::try_from((lease.unwrap_or_default() + CONSEQUENCES).as_nanos()).unwrap_or(u64::MAX);
         let explains = |broken: &Broken| {

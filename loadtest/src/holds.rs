@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use order_service::api::{HoldRecord, LockHold};
 
-/// Who had the lock when.
+/// Who had the lock of the run's product, and when.
 #[derive(Debug, Clone, Default)]
 pub struct Holds {
     /// When the run began, by this host's monotonic clock.
     pub begun_ns: u64,
-    /// What each replica has recorded; `Err` says why that is not to be had.
+    /// What each replica has recorded; `Err` says why it cannot be used.
     pub records: Vec<Result<HoldRecord, Unseen>>,
     /// What replicas that were killed had recorded shortly before.
     pub of_killed: Vec<HoldRecord>,
@@ -17,7 +17,7 @@ pub struct Holds {
     pub killed_unread: usize,
 }
 
-/// Why a record of holds is not to be had.
+/// Why a record of holds cannot be used.
 #[derive(Debug, Clone)]
 pub enum Unseen {
     /// The replica reads another clock than ours: its times cannot be compared.
@@ -67,8 +67,8 @@ pub(crate) fn in_order<'a>(records: impl IntoIterator<Item = &'a HoldRecord>) ->
     holds
 }
 
-/// Every hold that began before one that had begun earlier was over, with the one of these that ends last. Each hold
-/// that overlaps any other is in one of the pairs at least.
+/// Every hold that began before one that had begun earlier was over, with the one of these that ends last.
+/// Each hold that overlaps any other is in one of the pairs at least.
 pub(crate) fn overlaps<'a>(holds: &[Held<'a>]) -> Vec<Overlap<'a>> {
     let end = |held: &Held<'_>| held.hold.released_ns.unwrap_or(u64::MAX);
     let mut overlaps = Vec::new();

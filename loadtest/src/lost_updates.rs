@@ -1,4 +1,5 @@
-//! Lost updates: changes that read the same stock at the same version, so that one of them overwrote the other.
+//! Lost updates: changes that read the same stock at the same version, so that one of them overwrote the
+//! other.
 
 use std::collections::BTreeMap;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, OutcomeGroup};
 
-/// Percentiles in milliseconds.
+/// Percentiles of a duration, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// The median.
@@ -23,7 +23,7 @@ pub struct Percentiles {
 /// The latencies of the attempts with one outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct OutcomeLatency {
-    /// How many attempts.
+    /// How many attempts had the outcome.
     pub attempts: u64,
     /// From the intended start to the answer: what a customer waits.
     pub response: Percentiles,
@@ -63,7 +63,7 @@ impl Latencies {
         }
     }
 
-    /// What customers waited whose orders were confirmed.
+    /// The response times of confirmed orders.
     pub fn accepted(&self) -> Percentiles {
         self.by_outcome.get(&OutcomeGroup::Accepted).map(|latency| latency.response).unwrap_or_default()
     }
@@ -84,14 +84,14 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
     }
 }
 
-/// What the locks of all replicas counted.
+/// What the locks of all replicas have measured and counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct LockFigures {
-    /// From asking for a lease to having it; `max` is the upper end of the last bucket that has any.
+    /// From asking for a lease to its acquisition; `max` is the upper end of the last bucket that has any.
     pub wait_ms: Percentiles,
-    /// From having a lease to its release.
+    /// From the acquisition of a lease to its release.
     pub hold_ms: Percentiles,
-    /// Leases had.
+    /// How many leases were acquired.
     pub holds: u64,
     /// Requests per transaction, on average.
     pub batch_mean: f64,
@@ -114,7 +114,8 @@ pub struct LockFigures {
 }
 
 impl LockFigures {
-    /// What was counted between the two readings of each span; a replica has one for each of its lives.
+    /// What was counted between the two readings of each span; a replica has one for each of its
+    /// incarnations.
     pub fn between(spans: &[(String, String)]) -> Self {
         let mut counted = BTreeMap::<String, f64>::new();
         for (before, after) in spans {
@@ -142,7 +143,8 @@ impl LockFigures {
     }
 }
 
-/// The series of a text in the Prometheus format, with their values. All are of one strategy: its label is left out.
+/// The series of a text in the Prometheus format, with their values. All are of one strategy: its label is
+/// left out.
 fn series(text: &str) -> impl Iterator<Item = (String, f64)> {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let split = samples.filter_map(|line| line.rsplit_once(' '));
@@ -221,8 +223,10 @@ mod tests {
     #[test]
     fn figures_are_what_several_replicas_counted_in_between() {
         let replica = "# HELP x\nstocklock_lock_wait_seconds_bucket{strategy=\"redis\",le=\"0.001\"} 90\n\
-            stocklock_lock_wait_seconds_bucket{le=\"0.002\",strategy=\"redis\"} 100\nstocklock_lock_wait_seconds_bucket{le=\"+Inf\"} 100\n\
-            stocklock_lock_holds_total{strategy=\"redis\"} 100\nstocklock_checkout_batch_size_sum 400\nstocklock_checkout_batch_size_count 100\n";
+            stocklock_lock_wait_seconds_bucket{le=\"0.002\",strategy=\"redis\"} 100\n\
+            stocklock_lock_wait_seconds_bucket{le=\"+Inf\"} 100\n\
+            stocklock_lock_holds_total{strategy=\"redis\"} 100\nstocklock_checkout_batch_size_sum 400\n\
+            stocklock_checkout_batch_size_count 100\n";
         let before = "stocklock_lock_holds_total 7\nstocklock_checkout_batch_size_sum 9\n";
         let after = replica
             .replace("\"} 100\nstocklock_checkout", "\"} 107\nstocklock_checkout")

@@ -1,4 +1,4 @@
-//! How far a run has come: counters that the runner writes and anybody may read.
+//! How far a run has come: counters that the runner writes and any thread may read.
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,22 +25,22 @@ pub struct Progress {
     recent: Mutex<Recent>,
 }
 
-/// What was answered since somebody looked, and what it adds up to.
+/// What was answered since the last sample, and what it adds up to.
 #[derive(Debug)]
 struct Recent {
     interval: Interval,
     latencies: Histogram<u64>,
     ledger: Ledger,
-    /// What was read at which version: whoever reads the same again overwrites somebody's update.
+    /// The updates by what they read: one that reads the same as another overwrites it.
     reads: Readers<()>,
     /// Units that were there or were put in stock.
     supply: i64,
 }
 
-/// How far a run has come.
+/// The counters at one moment.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// What was answered since the last sample; its end is for the taker to say.
+    /// What was answered since the last sample. Its end is not set: who takes the sample knows the time.
     pub interval: Interval,
     /// Updates of the stock that another one has overwritten so far.
     pub lost_updates: u64,
@@ -60,8 +60,8 @@ impl Progress {
         Self::until(CancellationToken::new(), stock)
     }
 
-    /// The same of a run that begins no order any more once `stop` is cancelled: what is under way is waited for, and
-    /// what was done is judged.
+    /// The same of a run that begins no order any more once `stop` is cancelled: what is under way is waited
+    /// for, and what was done is judged.
     pub fn until(stop: CancellationToken, stock: i64) -> Self {
         let recent = Recent {
             interval: Interval::default(),
@@ -79,7 +79,7 @@ impl Progress {
         }
     }
 
-    /// What ends the run early.
+    /// Cancelled to end the run early.
     pub fn stop(&self) -> &CancellationToken {
         &self.stop
     }
@@ -109,19 +109,19 @@ impl Progress {
         Sample { interval, lost_updates: recent.reads.lost_updates(), supply: recent.supply }
     }
 
-    /// Units in stock, as the latest answer tells.
+    /// Units in stock, by the latest answer.
     pub(crate) fn left(&self) -> i64 {
         self.recent().ledger.stock
     }
 
-    /// Units were put in stock.
+    /// Counts units that were put in stock.
     pub(crate) fn count_restock(&self, units: i64) {
         let mut recent = self.recent();
         recent.supply += units;
         recent.ledger.put_back(units);
     }
 
-    /// An order was given back.
+    /// Counts units of an order that was cancelled.
     pub(crate) fn count_cancel(&self, units: i64) {
         self.recent().ledger.put_back(units);
     }
@@ -142,7 +142,7 @@ impl Progress {
         }
     }
 
-    /// An order without an answer has turned out to be one.
+    /// Counts an order whose answer was lost, and that was found when it was sent again.
     pub(crate) fn count_late(&self, attempt: &Attempt) {
         self.recent().ledger.apply(attempt);
     }

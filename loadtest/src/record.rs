@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::attempt::Attempt;
 use crate::side_operation::SideOperation;
 
-/// What a run left.
+/// Everything that a run has sent, and what was answered.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// Every attempt, in the order of their indices; a replay follows its original.
@@ -18,13 +18,13 @@ pub struct Record {
     pub processor_time: Duration,
     /// When the first attempt could be sent, by this host's monotonic clock.
     pub begun_ns: u64,
-    /// The same moment.
+    /// The same moment, from which the times of attempts count.
     pub start: Instant,
 }
 
 impl Record {
-    /// Puts the attempts in the order of their indices, and each before its repetitions, in the order in which they
-    /// were sent.
+    /// Puts the attempts in the order of their indices, and each before its repetitions, in the order in
+    /// which they were sent.
     pub(crate) fn sort(&mut self) {
         self.attempts.sort_by_key(|attempt| (attempt.index, attempt.replay, attempt.sent));
     }

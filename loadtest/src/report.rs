@@ -1,4 +1,4 @@
-//! What a person reads and what a program reads: the table and the JSON.
+//! Reports of runs: the table for people, the JSON for programs, and the page.
 
 pub mod html;
 mod run;
@@ -18,19 +18,19 @@ pub use table::{comparison, details};
 /// The report of a suite, as it is written to a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of this form.
+    /// The version of the form of the JSON.
     pub schema: u32,
     /// One entry for each run.
     pub runs: Vec<RunReport>,
-    /// What was asked for and not run.
+    /// The strategies that were asked for and not run.
     pub not_run: Vec<NotRun>,
-    /// The command that makes such a report again, where that is known.
+    /// The command that such a report comes from, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// Whether somebody stopped it before its end.
+    /// Whether it was stopped before its end.
     #[serde(default)]
     pub stopped: bool,
-    /// Where it was made.
+    /// The machine and the program that it was measured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
 }
@@ -38,11 +38,11 @@ pub struct Report {
 /// A strategy that was asked for and not run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotRun {
-    /// Which.
+    /// The strategy.
     pub strategy: StrategyName,
-    /// Why.
+    /// Why it was not run, for people.
     pub reason: String,
-    /// The command that would make it run, where there is one.
+    /// The command that installs what is missing, where there is one.
     pub install: Option<String>,
 }
 
@@ -120,8 +120,8 @@ impl Report {
             counted(of(|run| run.oversold() == 0 && run.verdict == Verdict::Violated), "violated"),
             counted(of(|run| run.verdict == Verdict::Inconclusive), "inconclusive"),
         ];
-        let told: Vec<_> = parts.into_iter().flatten().collect();
-        if told.is_empty() { format!("{all} of {all} correct") } else { told.join("; ") }
+        let words: Vec<_> = parts.into_iter().flatten().collect();
+        if words.is_empty() { format!("{all} of {all} correct") } else { words.join("; ") }
     }
 
     /// What the suite says as a whole.
@@ -205,25 +205,25 @@ mod tests {
     }
 
     #[test]
-    fn several_runs_are_told_in_one_line() {
+    fn several_runs_are_summarized_in_one_line() {
         use Verdict::{Correct, Inconclusive, Violated};
         let mut lost = run(StrategyName::Row, 3, Violated);
         lost.oversold_units = Some(0);
         let mut control = run(StrategyName::None, 3, Violated);
         control.is_control = true;
-        let told = |runs: &[RunReport]| Report::new(runs.to_vec(), Vec::new()).summary();
+        let summary = |runs: &[RunReport]| Report::new(runs.to_vec(), Vec::new()).summary();
         let (none, local, database) = (
             run(StrategyName::None, 3, Violated),
             run(StrategyName::Local, 3, Violated),
             run(StrategyName::Database, 3, Correct),
         );
-        assert_eq!(told(&[none, local, database.clone()]), "2 of 3 oversold: none, local");
+        assert_eq!(summary(&[none, local, database.clone()]), "2 of 3 oversold: none, local");
         let redis = run(StrategyName::Redis, 3, Inconclusive);
         assert_eq!(
-            told(&[database.clone(), lost, redis]),
+            summary(&[database.clone(), lost, redis]),
             "1 of 3 violated: row; 1 of 3 inconclusive: redis"
         );
-        assert_eq!(told(&[database.clone(), database, control]), "1 of 1 correct");
+        assert_eq!(summary(&[database.clone(), database, control]), "1 of 1 correct");
     }
 
     #[test]

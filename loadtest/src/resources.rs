@@ -24,13 +24,14 @@ pub type Processes = Arc<Mutex<BTreeMap<String, i32>>>;
 pub struct Resources {
     /// The most resident memory of any, in MiB.
     pub resident_mib: f64,
-    /// The most file handles of any: connections, mostly, which come and go with buyers who turn to another replica.
+    /// The most file handles of any: connections, mostly, which come and go with buyers who turn to another
+    /// replica.
     pub handles: u64,
     /// How many processes were sampled for long enough to see whether they grow.
     #[serde(rename = "long_lives")]
     pub long_lived: usize,
-    /// The memory that the one that grew most had at its end, as a multiple of what it had when it was warm; at
-    /// least 1.
+    /// The memory that the one that grew most had at its end, as a multiple of what it had when it was warm;
+    /// at least 1.
     pub memory_growth: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Fires the attempts of a scenario and records each.
+//! Sends the orders of a scenario, and records every attempt.
 
 mod resend;
 mod stocker;
@@ -32,8 +32,8 @@ pub use resend::resend;
 /// How long a buyer waits before it turns to the next replica when one cannot be reached.
 const TURN: Duration = Duration::from_millis(10);
 
-/// Fires `scenario` at the product `sku` of the replicas behind `clients`. Each buyer goes on with the next
-/// replica when its own cannot be reached or breaks off. Dropping the future ends all buyers.
+/// Sends the orders of `scenario` for the product `sku` to the replicas behind `clients`. Each buyer goes on
+/// with the next replica when its own cannot be reached or breaks off. Dropping the future ends all buyers.
 pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &Arc<Progress>) -> Record {
     warm_up(clients).await;
     let begun_ns = order_service::holds::now_ns();
@@ -71,9 +71,10 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
     record
 }
 
-/// The time that this process, or its children that have ended, spent on processors, for itself and in the kernel.
+/// The time that this process, or its children that have ended, spent on processors, for itself and in the
+/// kernel.
 pub(crate) fn processor_time(whose: UsageWho) -> Duration {
-    let usage = getrusage(whose).expect("a process may look at itself");
+    let usage = getrusage(whose).expect("a process may read its own usage");
     let time = |value: TimeVal| Duration::from_micros(value.num_microseconds().unsigned_abs());
     time(usage.user_time()) + time(usage.system_time())
 }
@@ -130,7 +131,7 @@ async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<SideOpe
             if intended > free {
                 tokio::select! {
                     () = sleep_until((shared.start + due).into()) => free = intended,
-                    // Nobody has heard of this order yet.
+                    // This order was not sent yet.
                     () = shared.progress.stop().cancelled() => break,
                 }
             }
@@ -209,8 +210,8 @@ fn actions_after(attempt: &Attempt, draw: Draw) -> Vec<SideAction> {
 /// How often a side operation is sent until it is known what became of it.
 const TRIES: usize = 5;
 
-/// Carries out a side operation: sends it again, under the same key and to the next replica, while it is not known
-/// what became of it.
+/// Carries out a side operation: sends it again, under the same key and to the next replica, while it is not
+/// known what became of it.
 async fn carry_out(shared: &Shared, action: SideAction, target: usize, timeout: Duration) -> SideOperation {
     let sent = shared.now();
     let mut outcome = send_side_operation(shared, &action, target, timeout).await;

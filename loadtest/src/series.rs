@@ -31,38 +31,38 @@ pub struct Series {
     pub intervals: Vec<Interval>,
     /// Updates of the stock that another one overwrote.
     pub lost_updates: u64,
-    /// The first of them.
+    /// The lost update of the smallest version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counterexample: Option<Counterexample>,
-    /// Who had the lock when; absent where that is not known.
+    /// The lock timeline; absent where the replicas' clocks cannot be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locks: Option<Locks>,
 }
 
-/// What was answered within an interval.
+/// What was answered within an interval of the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// Its end, in milliseconds after the first order.
+    /// The end of the interval, in milliseconds after the first order.
     pub until_ms: f64,
-    /// Orders confirmed.
+    /// How many orders were confirmed.
     pub accepted: u64,
-    /// Orders refused for want of stock.
+    /// How many orders were refused for want of stock.
     pub sold_out: u64,
-    /// Orders refused for another reason.
+    /// How many orders were refused for another reason.
     pub failed: u64,
-    /// Orders without an answer that says what became of them.
+    /// How many orders have no answer that says what became of them.
     pub unknown: u64,
-    /// What customers had waited whose orders were confirmed.
+    /// The response times of confirmed orders, from the intended start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<IntervalLatency>,
-    /// The stock at its end, as the latest order wrote it.
+    /// The stock at the end of the interval, as the latest order wrote it.
     pub stock: i64,
     /// The stock as it would be if no update had been lost: the supply less all units in confirmed orders.
     #[serde(rename = "owed")]
     pub expected: i64,
 }
 
-/// Percentiles in milliseconds.
+/// Percentiles of the response times of an interval, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct IntervalLatency {
     /// The median.
@@ -87,8 +87,8 @@ impl Series {
         series
     }
 
-    /// The series from what buyers were told, without repetitions of orders; `changes` are when and by how much the
-    /// stock was changed otherwise, in the order of time.
+    /// The series from the answers to buyers, without repetitions of orders; `changes` are when and by how
+    /// much the stock was changed otherwise, in the order of time.
     fn answered(attempts: &[Attempt], changes: &[(u64, i64)], stock: i64, seconds: f64) -> Self {
         let mut answered: Vec<_> = Attempt::firsts(attempts).collect();
         answered.sort_by_key(|attempt| attempt.received);
@@ -129,8 +129,8 @@ impl Series {
         self.intervals.last().map_or(0.0, |interval| interval.until_ms)
     }
 
-    /// Adds what was answered since the last interval; merges two and two when there are too many. A merged interval
-    /// has the greater of both latencies.
+    /// Adds what was answered since the last interval; merges two and two when there are too many. A merged
+    /// interval has the greater of both latencies.
     pub fn push(&mut self, interval: Interval) {
         let count = self.intervals.len();
         let since = count.checked_sub(2).map_or(0.0, |before| self.intervals[before].until_ms);
@@ -217,7 +217,7 @@ impl Ledger {
         }
     }
 
-    /// Units came back. What the record says of it is for the next order to tell.
+    /// Units came back. The stock that is recorded then is known from the next order.
     pub(crate) fn put_back(&mut self, units: i64) {
         self.expected += units;
     }

@@ -59,8 +59,8 @@ pub enum SideOutcome {
 }
 
 impl SideOperation {
-    /// The reason of the adjustment that it makes in the database, which no other adjustment has; `None` where it
-    /// makes none.
+    /// The reason of the adjustment that it makes in the database, which no other adjustment has; `None`
+    /// where it makes none.
     pub fn reason(&self) -> Option<String> {
         match &self.action {
             SideAction::Cancel { order } => Some(format!("cancelled {order}")),

@@ -51,29 +51,29 @@ impl fmt::Display for Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It holds.
+    /// What has to hold does hold.
     Pass,
-    /// It does not.
+    /// It does not hold.
     Fail,
-    /// It could not be seen.
+    /// What the check needs could not be seen.
     Unknown,
-    /// There was nothing to check.
+    /// The run has nothing that the check is about.
     NotApplicable,
 }
 
 /// One check with its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// What has to hold.
+    /// The name of the check: what has to hold.
     pub name: CheckName,
-    /// Whether it does.
+    /// Whether it holds.
     pub status: Status,
     /// What was seen: a figure, a witness, a counterexample, or what is missing.
     pub detail: String,
 }
 
-/// Runs all checks on one run's evidence. Whether the load was [`sensitive`] only a suite with a negative control
-/// can say.
+/// Runs all checks on one run's evidence. Whether the load was [`sensitive`] only a suite with a negative
+/// control can say.
 pub fn checks(evidence: &Evidence) -> Vec<Check> {
     let on_database = ON_DATABASE.map(|(name, check)| {
         let finding = match &evidence.database {
@@ -130,14 +130,14 @@ impl Check {
 /// What a load has done to a shop without a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Control {
-    /// Units sold that there never were.
+    /// Units that were sold beyond the supply.
     pub oversold_units: i64,
     /// Updates of the stock that another one overwrote.
     pub lost_updates: u64,
 }
 
-/// Whether the negative control, which has no lock, broke under the same load: otherwise that was not hard enough for the
-/// other verdicts to mean anything.
+/// Whether the negative control, which has no lock, broke under the same load: otherwise that was not hard
+/// enough for the other verdicts to mean anything.
 pub fn sensitive(control: Option<Control>) -> Check {
     let (status, detail) = match control {
         Some(Control { oversold_units, lost_updates }) if oversold_units > 0 => (
@@ -149,7 +149,8 @@ pub fn sensitive(control: Option<Control>) -> Check {
         Some(Control { lost_updates, .. }) if lost_updates > 0 => (
             Status::Pass,
             format!(
-                "the same load without a lock lost {lost_updates} updates; the stock was too large to oversell"
+                "the same load without a lock lost {lost_updates} updates; \
+                 the stock was too large to oversell"
             ),
         ),
         Some(_) => (

@@ -179,8 +179,8 @@ fn a_replica_that_ends_by_itself_under_faults_is_a_violation() {
 
 #[test]
 fn what_servers_can_suffer_is_survived() {
-    let everything = "clock:redis:+3s@1s,flush:redis@2s,pause:redis:500ms@3s,clock:postgres:-2s@4s,terminate:postgres@5s,\
-                      disk-full:postgres:500ms@6s,no-handles:500ms@7s,kill@8s";
+    let everything = "clock:redis:+3s@1s,flush:redis@2s,pause:redis:500ms@3s,clock:postgres:-2s@4s,\
+                      terminate:postgres@5s,disk-full:postgres:500ms@6s,no-handles:500ms@7s,kill@8s";
     let ensemble = "split:zookeeper:1xlease@1s,pause:zookeeper:500ms@5s,restart:zookeeper@7s";
     for (strategy, faults) in [(StrategyName::Redis, everything), (StrategyName::Zookeeper, ensemble)] {
         let load = ["--store", "postgres", "--rate", "200", "--fault", faults];

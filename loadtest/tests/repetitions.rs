@@ -1,5 +1,5 @@
-//! Fifteen times over: a replica is killed, one is stopped past its lease and the backend is started again, each while
-//! orders go on; and nothing is oversold, lost or left behind.
+//! Fifteen times over: a replica is killed, one is stopped past its lease and the backend is started again,
+//! each while orders go on; and nothing is oversold, lost or left behind.
 
 mod support;
 
@@ -61,7 +61,8 @@ async fn repeat(strategy: StrategyName, backend: &str) {
         stale += run.lock.stale_writes_rejected;
         marks += run.faults.iter().filter(|fault| fault.until_ms.is_some()).count();
     }
-    // Every fault had its end, and some who were stopped in the middle of their work had their writes refused.
+    // Every fault had its end, and some who were stopped in the middle of their work had their writes
+    // refused.
     assert_eq!(marks as u64, 3 * REPETITIONS, "{strategy}");
     assert!(stale > 0, "{strategy}: nobody was ever stopped between reading and writing");
     println!("{strategy}: {stale} stale writes refused in {REPETITIONS} repetitions");

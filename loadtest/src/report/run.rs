@@ -21,11 +21,11 @@ use crate::verdict::{Check, CheckName, Status, Verdict, checks, verdict};
 pub struct RunReport {
     /// The locking strategy.
     pub strategy: Strategy,
-    /// The store.
+    /// The kind of store: `sqlite` or `postgres`.
     pub store: String,
-    /// How many replicas.
+    /// How many replicas of the service there were.
     pub replicas: usize,
-    /// How many buyers at the same time.
+    /// How many buyers ordered concurrently.
     pub buyers: usize,
     /// Orders per second that were intended; absent in a closed loop.
     pub rate: Option<f64>,
@@ -33,17 +33,17 @@ pub struct RunReport {
     pub max_batch: usize,
     /// Units in stock at the beginning.
     pub stock: i64,
-    /// Attempts, replays left out.
+    /// How many orders were attempted, repetitions left out.
     pub attempts: u64,
-    /// Attempts that were confirmed.
+    /// How many of them were confirmed.
     pub accepted: u64,
-    /// Attempts that were refused for want of stock.
+    /// How many were refused for want of stock.
     pub sold_out: u64,
-    /// Attempts that were definitely refused for another reason.
+    /// How many were definitely refused for another reason.
     pub failed: u64,
-    /// Attempts whose outcome was not known from the answer.
+    /// How many have no answer that says what became of them.
     pub unknown: u64,
-    /// Confirmed orders that were sent again.
+    /// How many times an order was sent again.
     pub replays: u64,
     /// Units in confirmed orders, by the database; absent when that could not be read.
     pub units_sold: Option<i64>,
@@ -56,19 +56,19 @@ pub struct RunReport {
     pub verdict: Verdict,
     /// What it was expected to show: in a suite, what has no lock is expected to oversell.
     pub expected: Verdict,
-    /// Whether it was run beside the others, only to see whether the load breaks a shop without a lock.
+    /// Whether it was run only to see whether the load breaks a shop without a lock.
     #[serde(default)]
     pub is_control: bool,
-    /// Whether somebody stopped it before its end: it is judged by what was done.
+    /// Whether it was stopped before its end: it is judged by what was done.
     #[serde(default)]
     pub stopped: bool,
-    /// The checks.
+    /// What each check has shown.
     pub checks: Vec<Check>,
     /// Confirmed orders per second, for as long as there was something to sell.
     pub accepted_per_second: f64,
     /// Seconds from the first attempt to the last answer.
     pub seconds: f64,
-    /// What customers waited whose orders were confirmed, from the intended start.
+    /// The response times of confirmed orders, from the intended start.
     pub latency_ms: Percentiles,
     /// All latencies, by outcome.
     pub latencies: Latencies,
@@ -77,11 +77,11 @@ pub struct RunReport {
     pub generator_seconds: f64,
     /// Whether the generator kept its schedule; if not, the figures of cost mean little.
     pub generator_kept_up: bool,
-    /// What the locks counted.
+    /// What the locks have measured and counted.
     pub lock: LockFigures,
-    /// Confirmed orders by replica.
+    /// How many orders each replica has confirmed.
     pub replica_share: BTreeMap<String, u64>,
-    /// Why attempts failed, and how many.
+    /// How many attempts failed, by the reason.
     pub failures: BTreeMap<FailureReason, u64>,
     /// What the replicas needed of the machine, where they are ours.
     #[serde(default)]
@@ -89,7 +89,7 @@ pub struct RunReport {
     /// When nothing was sold, and what came after each fault.
     #[serde(default)]
     pub availability: Availability,
-    /// What was broken on purpose meanwhile.
+    /// What was broken on purpose while it went on.
     #[serde(default)]
     pub faults: Vec<FaultMark>,
     /// What the quantities were drawn from.
@@ -105,7 +105,7 @@ pub struct RunReport {
 const MAX_SCHEDULE_LAG_MS: f64 = 10.0;
 
 impl RunReport {
-    /// Judges a run.
+    /// Judges a run by its evidence. `seconds` is how long it took.
     pub fn new(
         scenario: &Scenario,
         replicas: usize,
@@ -169,7 +169,7 @@ impl RunReport {
         }
     }
 
-    /// Adds a check that only the suite can make.
+    /// Adds a check that only the suite can carry out.
     pub fn add(&mut self, check: Check) {
         self.checks.push(check);
         self.verdict = verdict(&self.checks);
@@ -189,7 +189,8 @@ impl RunReport {
         }
     }
 
-    /// The check that the verdict rests on: the first that failed, or else the first that could not be made.
+    /// The check that the verdict rests on: the first that failed, or else the first that could not be
+    /// carried out.
     pub fn reason(&self) -> Option<&Check> {
         let first = |status| self.checks.iter().find(|check| check.status == status);
         first(Status::Fail).or_else(|| first(Status::Unknown))
@@ -199,12 +200,13 @@ impl RunReport {
     pub fn disappointment(&self) -> Option<&'static str> {
         let is_unbroken = self.expected == Verdict::Violated && self.verdict != Verdict::Violated;
         is_unbroken.then_some(
-            "it has no lock between its replicas, and neither oversold nor lost an update: this load proves nothing",
+            "it has no lock between its replicas, and neither oversold nor lost an update: \
+             this load proves nothing",
         )
     }
 
-    /// What the run says of the expectation. A run that was to break did so only when nothing went wrong that the want of
-    /// a lock does not explain.
+    /// What the run says of the expectation. A run that was to break did so only when nothing went wrong that
+    /// the want of a lock does not explain.
     pub(super) fn conclude(&self) -> Conclusion {
         let explained = |check: &Check| check.name.may_fail_without_lock();
         let mut failed = self.checks.iter().filter(|check| check.status == Status::Fail);
@@ -229,7 +231,7 @@ impl RunReport {
         self.conclude() == Conclusion::AsExpected
     }
 
-    /// The check of this name, if it was made.
+    /// The check of this name, if it was carried out.
     pub fn check(&self, name: CheckName) -> Option<&Check> {
         self.checks.iter().find(|check| check.name == name)
     }

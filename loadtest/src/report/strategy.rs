@@ -5,8 +5,8 @@ use std::fmt;
 use order_service::config::StrategyName;
 use serde::{Deserialize, Serialize};
 
-/// A locking strategy: one of this service's, or one of another service that keeps the same contract. In a report it
-/// is its name.
+/// A locking strategy: one of this service's, or one of another service that keeps the same contract. In a
+/// report it is its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Strategy {

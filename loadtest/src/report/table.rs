@@ -64,12 +64,12 @@ pub fn comparison(report: &Report) -> String {
     if report.stopped {
         text += "\n\nStopped before the end: the verdicts are on what was done.";
     }
-    for run in worth_telling(report) {
+    for run in worth_showing(report) {
         text += &format!("\n\n{}: {}", name(run), headline(run));
         let unexpected = !run.is_as_expected();
         for check in &run.checks {
-            let is_told = check.name.is_witness() || unexpected;
-            if is_told && matches!(check.status, Status::Fail | Status::Unknown) {
+            let is_shown = check.name.is_witness() || unexpected;
+            if is_shown && matches!(check.status, Status::Fail | Status::Unknown) {
                 text += &format!("\n  {}: {}", check.name, check.detail);
             }
         }
@@ -81,8 +81,8 @@ pub fn comparison(report: &Report) -> String {
     }
     if report.runs.iter().any(|run| !run.faults.is_empty()) {
         // Of many runs, the JSON has them.
-        let is_told = |run: &&RunReport| report.runs.len() <= MANY && !run.faults.is_empty();
-        for run in report.runs.iter().filter(is_told) {
+        let is_listed = |run: &&RunReport| report.runs.len() <= MANY && !run.faults.is_empty();
+        for run in report.runs.iter().filter(is_listed) {
             text += &broken(run);
         }
         text += &format!("\n\n{}", endurance(report));
@@ -93,7 +93,8 @@ pub fn comparison(report: &Report) -> String {
     if proven >= FEW && proven == flawless {
         let bound = (3.0 / proven as f64).min(1.0);
         text += &format!(
-            "\n\nno violation in {proven} runs with a lock: with 95% confidence, fewer than {bound:.2} of such runs have one"
+            "\n\nno violation in {proven} runs with a lock: with 95% confidence, \
+             fewer than {bound:.2} of such runs have one"
         );
     }
     text
@@ -146,7 +147,7 @@ fn endurance(report: &Report) -> String {
 }
 
 /// Of each strategy, the first run that was not correct; and every run that was not as expected.
-fn worth_telling(report: &Report) -> impl Iterator<Item = &RunReport> {
+fn worth_showing(report: &Report) -> impl Iterator<Item = &RunReport> {
     let first = |strategy: &Strategy| {
         report.runs.iter().find(|run| run.strategy == *strategy && run.verdict != Verdict::Correct)
     };
@@ -171,15 +172,16 @@ pub fn details(run: &RunReport) -> String {
     let figures = run.latencies.by_outcome.iter().map(|(outcome, latency)| {
         let (response, service) = (latency.response, latency.service);
         format!(
-            "\n{outcome:9} {:>8}   response p50 {:.1} p99 {:.1} max {:.1} ms   service p50 {:.1} p99 {:.1} max {:.1} ms",
+            "\n{outcome:9} {:>8}   response p50 {:.1} p99 {:.1} max {:.1} ms   \
+             service p50 {:.1} p99 {:.1} max {:.1} ms",
             latency.attempts, response.p50, response.p99, response.max, service.p50, service.p99, service.max
         )
     });
     let stopped = if run.stopped { "\nStopped before the end: the verdict is on what was done." } else { "" };
     let gap = run.availability.longest_gap;
     let mut text = format!(
-        "{}{stopped}\n{checks}\n\n{:.0} orders/s over {:.2} s, the longest time without a sale {:.0} ms (from {:.0} ms on), \
-         {} buyers, {} replicas, batches of {:.1}{}",
+        "{}{stopped}\n{checks}\n\n{:.0} orders/s over {:.2} s, the longest time without a sale {:.0} ms \
+         (from {:.0} ms on), {} buyers, {} replicas, batches of {:.1}{}",
         headline(run),
         run.accepted_per_second,
         run.availability.selling_ms / 1e3,

@@ -19,8 +19,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How many orders are sent again at a time.
 const AT_A_TIME: usize = 16;
 
-/// Sends the open orders of a run again, some of them to two replicas at the same time, and adds the answers to its
-/// record. What had been written is answered as it was; what had not is ordered now.
+/// Sends the open orders of a run again, some of them to two replicas at the same time, and adds the answers
+/// to its record. What had been written is answered as it was; what had not is ordered now.
 pub async fn resend(clients: &[Client], sku: &str, timeout: Duration, record: &mut Record) {
     let is_open = |sendings: &[Attempt]| sendings.iter().all(Attempt::is_unknown);
     let open = record.attempts.chunk_by(|a, b| a.index == b.index).filter(|sendings| is_open(sendings));
@@ -57,8 +57,8 @@ struct Resender {
 }
 
 impl Resender {
-    /// Sends an order until there is an answer that says something of it, to one replica after the other, beginning
-    /// with that of number `first`.
+    /// Sends an order until there is an answer that says something of it, to one replica after the other,
+    /// beginning with that of number `first`.
     async fn until_answered(&self, first: usize, attempt: &Attempt) -> Attempt {
         let Self { clients, sku, timeout, start } = self;
         let now = || nanoseconds(start.elapsed());

@@ -22,12 +22,12 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The time-out of a restock, after which it is sent to another replica: meanwhile the stock runs out.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Keeps a stock of at least half of what there was at the beginning, and of what sells within a second, until the
-/// scenario says that it is enough or all buyers have gone.
+/// Keeps a stock of at least half of what there was at the beginning, and of what sells within a second,
+/// until the scenario says that it is enough or all buyers have gone.
 pub(super) async fn run(shared: Arc<Shared>) -> Vec<SideOperation> {
     let mut side_operations = Vec::new();
     let Some(end) = shared.scenario.topped_up else { return side_operations };
-    // Some ends are later than any clock can tell.
+    // Some ends are later than a clock can count.
     let end = end.min(FOREVER);
     let stop = async {
         tokio::select! {
@@ -65,7 +65,7 @@ pub(super) async fn run(shared: Arc<Shared>) -> Vec<SideOperation> {
             shared.progress.count_restock(quantity);
         }
         side_operations.push(operation);
-        // How much there is now, the next answer tells.
+        // The next answer says how much there is now.
         let done = shared.progress.done();
         for _ in 0..NOTICED {
             if shared.progress.done() > done {

@@ -13,46 +13,47 @@ const KEPT: usize = 150;
 /// How many holds the busiest lane of a close-up has.
 const CLOSE: usize = 24;
 
-/// Who had the lock when.
+/// The lock timeline of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Locks {
     /// One for each replica: holds from the whole run.
     pub lanes: Vec<Lane>,
-    /// A moment of the run in milliseconds, of which every hold is kept: the first overlap, or else the middle.
+    /// A moment of the run in milliseconds, of which every hold is kept: the first overlap, or else the
+    /// middle.
     pub close_up_ms: [f64; 2],
     /// One for each replica: every hold of that moment.
     pub close_up: Vec<Lane>,
-    /// Holds that overlapped another.
+    /// How many holds overlap another.
     pub overlapping: usize,
-    /// Holds that the replicas no longer remembered.
+    /// How many holds the replicas had dropped from their records.
     pub forgotten: u64,
 }
 
-/// The holds of one replica.
+/// The holds of one replica, in the order of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lane {
-    /// Which.
+    /// The name of the replica.
     pub replica: String,
-    /// How many holds there were.
+    /// How many holds the replica has recorded.
     pub total: usize,
-    /// Those that are kept, in the order of time.
+    /// The holds that are kept: of a long run, a part of them.
     pub holds: Vec<HoldSpan>,
 }
 
-/// One hold. Times are milliseconds after the first order.
+/// One hold of the lock. Times are milliseconds after the first order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HoldSpan {
     /// When the lock was asked for.
     pub asked_ms: f64,
-    /// When it was had.
+    /// When it was acquired.
     pub acquired_ms: f64,
-    /// When it was released; absent when it was not.
+    /// When it was released; absent while it is held.
     pub released_ms: Option<f64>,
     /// The fencing token, where the lock has one.
     pub token: Option<i64>,
     /// Whether it overlaps another.
     pub overlaps: bool,
-    /// Writes that the guard refused.
+    /// How many writes under it the guard refused.
     pub stale: u32,
 }
 
@@ -60,7 +61,7 @@ impl Locks {
     /// The timeline of replicas of one host from their records, for a run that began at `begun_ns`.
     pub fn of<'a>(records: impl IntoIterator<Item = &'a HoldRecord>, begun_ns: u64) -> Self {
         let records: Vec<_> = records.into_iter().collect();
-        // A replica that was started again has a record for each of its lives.
+        // A replica that was started again has a record for each of its incarnations.
         let mut by_replica: BTreeMap<_, Vec<HoldSpan>> =
             records.iter().map(|record| (record.replica.as_str(), Vec::new())).collect();
         let forgotten = records.iter().map(|record| record.dropped).sum();
@@ -115,7 +116,7 @@ fn moment(lanes: &[(&str, Vec<HoldSpan>)]) -> [f64; 2] {
     let all = || lanes.iter().flat_map(|(_, holds)| holds);
     let mut overlapping: Vec<_> = all().filter(|hold| hold.overlaps).map(|hold| hold.acquired_ms).collect();
     overlapping.sort_by(f64::total_cmp);
-    // The second to begin makes two at once of it.
+    // The second of two that overlap is where the overlap begins.
     let first_overlap = overlapping.get(1).copied();
     let mut begins: Vec<_> = all().map(|hold| hold.acquired_ms).collect();
     begins.sort_by(f64::total_cmp);

@@ -5,25 +5,25 @@ use serde::{Deserialize, Serialize};
 use crate::attempt::{Attempt, Sale};
 use crate::lost_updates::Readers;
 
-/// Two orders of which one overwrote the other.
+/// Two orders that read the same stock, so that one of them overwrote the other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Counterexample {
-    /// What both read.
+    /// The stock that both read, in units.
     pub read: i64,
-    /// The version that both made.
+    /// The version of the product that both made.
     pub version: i64,
-    /// The two.
+    /// The two orders.
     pub readers: [Reader; 2],
 }
 
-/// One of them.
+/// One of two orders that read the same stock.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reader {
-    /// Who bought.
+    /// The name of its buyer.
     pub buyer: String,
-    /// Units.
+    /// The units that it bought.
     pub quantity: i64,
-    /// The stock it wrote.
+    /// The stock that it wrote, in units.
     pub wrote: i64,
     /// The replica that wrote it.
     pub replica: String,
@@ -31,7 +31,7 @@ pub struct Reader {
     pub token: Option<i64>,
     /// When it was sent, in milliseconds after the first order.
     pub sent_ms: f64,
-    /// When it was confirmed.
+    /// When it was confirmed, in milliseconds after the first order.
     pub confirmed_ms: f64,
 }
 

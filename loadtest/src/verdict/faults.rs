@@ -6,7 +6,7 @@ use crate::attempt::Outcome;
 use crate::availability::{self, Between, Sales};
 use crate::evidence::{Evidence, FaultEvidence};
 
-/// Every fault struck while orders were being sold: one that meets an empty shop proves nothing.
+/// Every fault was injected while orders were being sold: one that meets none proves nothing.
 pub(super) fn faults_struck(evidence: &Evidence) -> Finding {
     let (broken, missed) = match &evidence.faults {
         FaultEvidence::None => return NotApplicable("nothing was broken".into()),
@@ -43,7 +43,7 @@ pub(super) fn available(evidence: &Evidence) -> Finding {
     }
 }
 
-/// Every attempt got an answer within its deadline; nobody has or awaits the lock afterwards.
+/// Every attempt got an answer within its deadline; the lock has no holder and no waiter afterwards.
 pub(super) fn all_answered(evidence: &Evidence) -> Finding {
     let attempts = evidence.attempts.len();
     let broken = evidence.attempts.iter().find_map(|attempt| match &attempt.outcome {
@@ -69,7 +69,7 @@ pub(super) fn all_answered(evidence: &Evidence) -> Finding {
     match (holder, lock.waiting) {
         (None, 0) => Pass(format!("{attempts} attempts answered, and the lock is free")),
         (Some(holder), _) => {
-            let replica = holder.replica.as_deref().unwrap_or("somebody");
+            let replica = holder.replica.as_deref().unwrap_or("another holder");
             Fail(format!("{replica} still has the lock"))
         }
         (None, waiting) => Fail(format!("{waiting} still wait for the lock")),

@@ -9,15 +9,16 @@ const NAMED: usize = 3;
 
 /// No two holds overlap, from the moment that one has the lock to the moment that it sends the release.
 ///
-/// An overlap is told by what came of it: it has *corrupted* when both wrote the same version, one over the other. It
-/// is *fenced* when one of them had lost its lease, and the guard refused what it would have written over the other.
+/// An overlap is judged by what came of it: it has *corrupted* when both wrote the same version, one over the
+/// other. It is *fenced* when one of them had lost its lease, and the guard refused what it would have
+/// written over the other.
 pub(super) fn no_overlapping_holds(evidence: &Evidence) -> Finding {
     let (mut records, mut dead) = (Vec::new(), 0);
     for record in &evidence.holds.records {
         match record {
             Ok(record) => records.push(record),
             Err(Unseen::OtherClock(why)) => return NotApplicable(why.clone()),
-            // Killed: its record is gone with it, as everybody knows who killed it.
+            // It was killed, and its record is gone with it: no wonder where something was broken.
             Err(Unseen::NoAnswer(_)) if evidence.faults.any() => dead += 1,
             Err(Unseen::NoAnswer(why)) => return Unknown(why.clone()),
         }
@@ -41,8 +42,8 @@ pub(super) fn no_overlapping_holds(evidence: &Evidence) -> Finding {
         return Fail(format!("{}; {} overlaps corrupted the stock", words(first), corrupted.len()));
     }
     let unexplained: Vec<_> = overlaps.iter().filter(|overlap| !is_of_a_lost_lease(overlap)).collect();
-    // Where a server was started again or cut off, a lease may have been lost that its holder gave back before it knew; then,
-    // and for as long as a lease lasts, and at no other time.
+    // Where a server was started again or cut off, a lease may have been lost that its holder released before
+    // it knew: then, for as long as a lease lasts, and at no other time.
     let without_a_fault: Vec<_> =
         unexplained.iter().filter(|overlap| !is_explained(overlap, evidence)).collect();
     if !without_a_fault.is_empty() {

@@ -22,7 +22,7 @@ pub(super) fn once_per_key(evidence: &Evidence, database: &Database) -> Finding 
     let (mut repetitions, mut sent_again) = (0, 0);
     for sendings in evidence.attempts.chunk_by(|a, b| a.index == b.index) {
         repetitions += repeated(sendings, &mut wrong);
-        // Of those that were refused each time, no order is to be had.
+        // What was refused each time that it was sent is answered with no order.
         if sendings.iter().any(|sending| sending.sale().is_some()) {
             sent_again += sendings.iter().filter(|sending| sending.replay).count();
         }
@@ -36,7 +36,8 @@ pub(super) fn once_per_key(evidence: &Evidence, database: &Database) -> Finding 
     )
 }
 
-/// Looks at all sendings of one order; returns how many of those that repeated another were answered with an order.
+/// Checks all sendings of one order. Returns how many of those that repeated another were answered with an
+/// order.
 fn repeated(sendings: &[Attempt], wrong: &mut Vec<String>) -> usize {
     let mut repetitions = 0;
     for (place, attempt) in sendings.iter().enumerate() {

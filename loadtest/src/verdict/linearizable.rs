@@ -1,9 +1,9 @@
 //! Whether the stock behaved as one register that was changed at one instant inside each call.
 //!
-//! In general that is an exponential search (Wing and Gong, 1993). Here the service hands out the version that
-//! each change makes, and the version at which each refusal saw the stock, so there is only one order to try:
-//! O(n log n). Along it, the instant of an operation cannot be before the invocation of anything that comes
-//! earlier in the order; if that is after its own return, the order contradicts real time.
+//! In general that is an exponential search (Wing and Gong, 1993). Here the service hands out the version
+//! that each change makes, and the version at which each refusal saw the stock, so there is only one order to
+//! try: O(n log n). Along it, the instant of an operation cannot be before the invocation of anything that
+//! comes earlier in the order; if that is after its own return, the order contradicts real time.
 
 use std::collections::HashMap;
 
@@ -104,8 +104,8 @@ fn operations(evidence: &Evidence, database: &Database) -> Vec<Operation> {
     for adjustment in &database.adjustments {
         let before = stock.get(&(adjustment.version - 1)).copied().unwrap_or_default();
         stock.insert(adjustment.version, before + adjustment.delta);
-        // That of another client may have been at any time, and one without an answer at any time after it was
-        // sent.
+        // That of another client may have been at any time, and one without an answer at any time after it
+        // was sent.
         let operation = side_operations.get(&adjustment.reason);
         let answered = operation.filter(|operation| operation.is_done());
         operations.push(Operation {
@@ -154,8 +154,8 @@ fn check(initial_stock: i64, operations: &[Operation]) -> Result<End, String> {
                         "{name} read {before} at version {version}, where {stock} was written"
                     ));
                 }
-                // What was read at a version was read before the next was made; among themselves, such reads may
-                // have come in any order.
+                // What was read at a version was read before the next was made; among themselves, such reads
+                // may have come in any order.
                 reads.drain(..).for_each(|read| earliest.after(read));
                 earliest.after(operation);
                 earliest.allows(operation)?;

@@ -71,7 +71,10 @@ pub(super) fn answers_as_stored(evidence: &Evidence, database: &Database) -> Fin
         ];
         match said.iter().find(|(_, said, stored)| said != stored) {
             Some((what, said, stored)) => {
-                wrong.push(format!("{} was told the {what} {said}, and {stored} is stored", name(attempt)));
+                wrong.push(format!(
+                    "{} was answered with the {what} {said}, and {stored} is stored",
+                    name(attempt)
+                ));
             }
             None => same += 1,
         }
@@ -86,7 +89,7 @@ pub(super) fn nothing_invented(evidence: &Evidence, database: &Database) -> Find
         let asked = Attempt::index_of(&order.buyer).and_then(|index| attempted.get(&index));
         asked != Some(&order.quantity)
     });
-    let invented = invented.map(|order| format!("nobody ordered {} for {}", order.quantity, order.buyer));
+    let invented = invented.map(|order| format!("{} for {} were never ordered", order.quantity, order.buyer));
     Finding::of(invented.collect(), format!("{} orders, all attempted", database.orders.len()))
 }
 

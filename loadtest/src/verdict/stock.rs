@@ -66,7 +66,7 @@ pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Find
         .filter_map(|operation| Some((operation.reason()?, operation)))
         .collect();
     if asked.is_empty() && database.adjustments.is_empty() {
-        return NotApplicable("nobody restocked or cancelled".into());
+        return NotApplicable("nothing was restocked or cancelled".into());
     }
     let (mut wrong, mut there) = (Vec::new(), HashSet::new());
     for adjustment in &database.adjustments {
@@ -75,7 +75,7 @@ pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Find
             wrong.push(format!("{reason:?} was done twice"));
         }
         match asked.get(reason).map(|operation| &operation.outcome) {
-            None => wrong.push(format!("nobody asked for {reason:?}")),
+            None => wrong.push(format!("{reason:?} was never asked for")),
             Some(SideOutcome::Refused(_)) => wrong.push(format!("{reason:?} was refused and is there")),
             Some(_) => {}
         }
@@ -88,7 +88,7 @@ pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Find
     Finding::of(wrong, format!("{} restocks and cancellations, all asked for", there.len()))
 }
 
-/// Exactly the supply was sold, as far as somebody wanted it, and each refusal for want of stock was true.
+/// Exactly the supply was sold, as far as it was ordered, and each refusal for want of stock was true.
 pub(super) fn no_false_sold_out(evidence: &Evidence, database: &Database) -> Finding {
     let mut wrong = Vec::new();
     let mut refusals = 0;

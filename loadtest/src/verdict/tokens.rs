@@ -7,8 +7,8 @@ use order_service::api::Order;
 use super::finding::Finding::{self, NotApplicable, Unknown};
 use crate::evidence::{Database, Evidence};
 
-/// Fencing tokens grow from hold to hold, and never go down along versions. Those of different strategies cannot be
-/// compared.
+/// Fencing tokens grow from hold to hold, and never go down along versions. Those of different strategies
+/// cannot be compared.
 pub(super) fn tokens_increase(evidence: &Evidence, database: &Database) -> Finding {
     let mut orders: Vec<_> = database.orders.iter().collect();
     orders.sort_by_key(|order| order.version);
@@ -43,11 +43,11 @@ pub(super) fn tokens_increase(evidence: &Evidence, database: &Database) -> Findi
     Finding::of(wrong, format!("{} holds sold, and the tokens of {of_holds} holds grow", holders.len()))
 }
 
-/// Each hold has a token of its own, which is greater than those of all that had ended before it began. Returns how many
-/// there are.
+/// Each hold has a token of its own, which is greater than those of all that had ended before it began.
+/// Returns how many there are.
 fn tokens_of_holds(evidence: &Evidence, wrong: &mut Vec<String>) -> usize {
     let records = evidence.holds.known();
-    // A life that has ended is in the record twice, if it was asked twice.
+    // The holds of a replica that was killed are there twice where its record was read twice.
     let holds: BTreeMap<_, _> = records
         .flat_map(|record| record.holds.iter().map(|hold| (&record.replica, hold)))
         .filter_map(|(replica, hold)| Some(((hold.acquired_ns, replica), (hold, hold.fencing_token?))))

@@ -1,5 +1,5 @@
-//! The verdict cannot be lied to: a small shop in memory keeps the contract except for one lie, and is caught by the
-//! check that is there for it, every time. The same shop without a lie is correct, every time.
+//! The verdict cannot be lied to: a small shop in memory keeps the contract except for one lie, and is caught
+//! by the check that is there for it, every time. The same shop without a lie is correct, every time.
 
 mod http;
 mod shop;
@@ -56,8 +56,9 @@ async fn judge(lie: Lie) -> RunReport {
         Lie::KeyIsLost | Lie::AnswerIsLost => (scenario, Faults::Declared(vec![fault(0, 10_000)])),
         _ => (scenario, Faults::None),
     };
-    // Long enough for leases of half a second, and a second more, to end before holds overlap; for an answer to arrive before
-    // the order is sent that takes its place; and for what was read of some time ago to be older than the reading took.
+    // Long enough for leases of half a second, and a second more, to end before holds overlap; for an answer
+    // to arrive before the order is sent that takes its place; and for what was read of some time ago to be
+    // older than the reading took.
     if matches!(lie, Lie::HoldsOverlap | Lie::OrdersSwap | Lie::StaleLockedRead | Lie::StaleRead) {
         let scenario = Scenario { rate: Some(150.0), ..scenario };
         return compare::run(&clients, &scenario, &Arc::default(), faults).await.expect("a run");

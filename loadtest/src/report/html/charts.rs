@@ -34,7 +34,8 @@ fn stock(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
     let plot = Plot {
         class: "plot-stock",
         description: format!(
-            "Stock along the time of the run. In the end the record says {}, and the orders leave {}. {parted}",
+            "Stock along the time of the run. In the end the record says {}, and the orders leave {}. \
+             {parted}",
             whole(stock),
             whole(expected)
         ),
@@ -183,10 +184,16 @@ pub(super) fn unfolded(id: &str, summary: &str, body: &Markup) -> Markup {
 fn table(series: &Series, columns: &[&str], row: impl Fn(&Interval) -> Vec<String>) -> Markup {
     html! {
         table.numbers {
-            thead { tr { th scope="col" { "until s" } @for column in columns { th scope="col" { (column) } } } }
+            thead { tr {
+                th scope="col" { "until s" }
+                @for column in columns { th scope="col" { (column) } }
+            } }
             tbody {
                 @for interval in &series.intervals {
-                    tr { th scope="row" { (seconds(interval.until_ms)) } @for cell in row(interval) { td { (cell) } } }
+                    tr {
+                        th scope="row" { (seconds(interval.until_ms)) }
+                        @for cell in row(interval) { td { (cell) } }
+                    }
                 }
             }
         }

@@ -40,9 +40,9 @@ pub fn embedded(report: &Report) -> Markup {
 /// The figures of the runs, a line for each.
 pub fn csv(report: &Report) -> String {
     let mut csv = String::from(
-        "strategy,store,replicas,buyers,stock,attempts,accepted,sold_out,failed,unknown,units_sold,oversold_units,\
-         lost_updates,verdict,accepted_per_second,seconds,longest_gap_ms,p50_ms,p90_ms,p99_ms,max_ms,lock_wait_p99_ms,\
-         lock_hold_p50_ms,batch_mean,stale_writes_rejected,seed\n",
+        "strategy,store,replicas,buyers,stock,attempts,accepted,sold_out,failed,unknown,units_sold,\
+         oversold_units,lost_updates,verdict,accepted_per_second,seconds,longest_gap_ms,p50_ms,p90_ms,\
+         p99_ms,max_ms,lock_wait_p99_ms,lock_hold_p50_ms,batch_mean,stale_writes_rejected,seed\n",
     );
     let known = |units: Option<i64>| units.map_or_else(String::new, |units| units.to_string());
     let text = |value: f64| value.to_string();

@@ -22,13 +22,13 @@ pub fn section(strategy: &Strategy, series: &Series, marks: &[FaultMark], prefix
             prefix,
             &match strategy {
                 Strategy::Known(StrategyName::None) => {
-                    "Nobody waits and nobody holds: under none there is no lock.".into()
+                    "There are no holds and no waiting: under none there is no lock.".into()
                 }
                 Strategy::Known(StrategyName::Row) => {
                     "Under row the database locks the product's row itself; there is no other lock.".into()
                 }
                 Strategy::Known(StrategyName::Optimistic) => {
-                    "Under optimistic nobody holds anything: a stale write is refused.".into()
+                    "Under optimistic there is no holder: a stale write is refused.".into()
                 }
                 _ => format!("The replicas have recorded no hold of the lock {strategy}."),
             },
@@ -37,7 +37,7 @@ pub fn section(strategy: &Strategy, series: &Series, marks: &[FaultMark], prefix
     let overlaps = match locks.overlapping {
         0 => "No two replicas had the lock at the same time.".into(),
         count => format!(
-            "{} holds overlapped one of another replica; the check no-overlapping-holds says what came of that.",
+            "{} holds overlapped another; the check no-overlapping-holds says what came of that.",
             whole(count as u64)
         ),
     };
@@ -76,7 +76,9 @@ fn lanes(lanes: &[Lane], [from, to]: [f64; 2], marks: &[FaultMark], description:
             @for lane in lanes {
                 p.lane-name {
                     b { (lane.replica) } " "
-                    span.note { "showing " (whole(lane.holds.len() as u64)) " of " (whole(lane.total as u64)) }
+                    span.note {
+                        "showing " (whole(lane.holds.len() as u64)) " of " (whole(lane.total as u64))
+                    }
                 }
                 svg.lane width="100%" height=(HEIGHT + 2) {
                     @for mark in marks.iter().filter(|mark| mark.strikes(&lane.replica)) {
@@ -141,7 +143,10 @@ fn numbers(locks: &Locks) -> Markup {
                             td { @if let Some(token) = hold.token { (token) } @else { "–" } }
                             td { (precise(hold.asked_ms)) }
                             td { (precise(hold.acquired_ms)) }
-                            td { @if let Some(released) = hold.released_ms { (precise(released)) } @else { "–" } }
+                            td {
+                                @if let Some(released) = hold.released_ms { (precise(released)) }
+                                @else { "–" }
+                            }
                             td { @if hold.overlaps { "yes" } @else { "no" } }
                         }
                     }
