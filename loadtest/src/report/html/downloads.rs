@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::figures::whole;
+use crate::environment::BuildProfile;
 use crate::report::Report;
 
 /// What a link with a file in it may hold as it is.
@@ -93,7 +94,7 @@ pub fn environment(report: &Report) -> Markup {
                             (fact("seed", &run.seed.to_string()))
                         }
                     }
-                    @if here.build == "debug" {
+                    @if here.build == BuildProfile::Debug {
                         p.note { "A debug build: its verdicts stand, its figures of cost say little." }
                     }
                 }
