@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::{key, nanoseconds, outcome};
+use super::answer::{key, outcome};
+use super::nanoseconds;
 use crate::attempt::{Attempt, Outcome};
 use crate::client::{Client, OrderRequest};
 use crate::record::Record;

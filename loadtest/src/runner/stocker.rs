@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Shared, carry_out};
+use super::Run;
+use super::side::carry_out;
 use crate::side_operation::{SideAction, SideOperation};
 
 /// How often the stocker compares the stock with what is sold.
@@ -24,16 +25,16 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Keeps a stock of at least half of what there was at the beginning, and of what sells within a second,
 /// until the scenario says that it is enough or all buyers have gone.
-pub(super) async fn run(shared: Arc<Shared>) -> Vec<SideOperation> {
+pub(super) async fn run(run: Arc<Run>) -> Vec<SideOperation> {
     let mut side_operations = Vec::new();
-    let Some(end) = shared.scenario.topped_up else { return side_operations };
+    let Some(end) = run.scenario.topped_up else { return side_operations };
     // Some ends are later than a clock can count.
     let end = end.min(FOREVER);
     let stop = async {
         tokio::select! {
-            () = tokio::time::sleep_until((shared.start + end).into()) => {}
-            () = shared.gone.cancelled() => {}
-            () = shared.progress.stop().cancelled() => {}
+            () = tokio::time::sleep_until((run.start + end).into()) => {}
+            () = run.gone.cancelled() => {}
+            () = run.progress.stop().cancelled() => {}
         }
     };
     tokio::pin!(stop);
@@ -44,15 +45,14 @@ pub(super) async fn run(shared: Arc<Shared>) -> Vec<SideOperation> {
             () = &mut stop => return side_operations,
             () = tokio::time::sleep(INTERVAL) => {}
         }
-        sold.push_back(shared.progress.sold());
+        sold.push_back(run.progress.sold());
         if sold.len() > AHEAD {
             sold.pop_front();
         }
         let orders = sold.back().zip(sold.front()).map_or(0, |(now, before)| now - before);
-        let selling =
-            i64::try_from(orders).unwrap_or(i64::MAX).saturating_mul(*shared.scenario.quantity.end());
-        let enough = selling.max(shared.scenario.stock / 2).max(*shared.scenario.quantity.end());
-        let left = shared.progress.left();
+        let selling = i64::try_from(orders).unwrap_or(i64::MAX).saturating_mul(*run.scenario.quantity.end());
+        let enough = selling.max(run.scenario.stock / 2).max(*run.scenario.quantity.end());
+        let left = run.progress.left();
         if left >= enough {
             continue;
         }
@@ -60,15 +60,15 @@ pub(super) async fn run(shared: Arc<Shared>) -> Vec<SideOperation> {
         // As many as may be put in stock at once.
         let quantity = (2 * enough - left).clamp(1, order_service::order::MAX_STOCK);
         let action = SideAction::Restock { reason: format!("top-up {number}"), quantity };
-        let operation = carry_out(&shared, action, number, TIMEOUT).await;
+        let operation = carry_out(&run, action, number, TIMEOUT).await;
         if operation.is_done() {
-            shared.progress.count_restock(quantity);
+            run.progress.count_restock(quantity);
         }
         side_operations.push(operation);
         // The next answer says how much there is now.
-        let done = shared.progress.done();
+        let done = run.progress.done();
         for _ in 0..NOTICED {
-            if shared.progress.done() > done {
+            if run.progress.done() > done {
                 break;
             }
             tokio::time::sleep(INTERVAL).await;
