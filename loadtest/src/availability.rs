@@ -1,20 +1,21 @@
-//! When a shop sold, and when it did not although it could have: outages, and how long it took to recover from each fault.
+//! Availability: when orders were sold, and when they were not although there was stock; and how long it took
+//! to recover from each fault.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Outcome};
-use crate::evidence::{Broken, Evidence, Faults};
+use crate::evidence::{Broken, Evidence, FaultEvidence};
 
-/// The figures of a run.
+/// The availability of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Availability {
     /// From the first attempt to the last answer, or to the last sale where everything was sold.
     pub selling_ms: f64,
     /// The longest time without a sale in it.
     pub longest_gap: Gap,
-    /// What came after each fault.
+    /// What came after each fault, in the order in which they were injected.
     pub recoveries: Vec<Recovery>,
 }
 
@@ -23,18 +24,18 @@ pub struct Availability {
 pub struct Gap {
     /// When it began, in milliseconds after the first attempt.
     pub from_ms: f64,
-    /// How long it was.
+    /// How long it lasted, in milliseconds.
     pub ms: f64,
 }
 
-/// What came after a fault.
+/// How orders were sold after a fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recovery {
     /// The fault's number, from 0, in the order in which they were noted.
     pub fault: usize,
-    /// What it was.
+    /// What was broken, for people.
     pub what: String,
-    /// When it struck, in milliseconds after the first attempt.
+    /// When it was injected, in milliseconds after the first attempt.
     pub at_ms: f64,
     /// The longest time without a sale that began after it, and before the next fault or the end.
     pub without_sale_ms: f64,
@@ -42,10 +43,11 @@ pub struct Recovery {
     pub is_final: bool,
 }
 
-/// When orders were confirmed, and for how long there was something to sell, in nanoseconds from the start of the run.
+/// When orders were confirmed, and for how long there was something to sell, in nanoseconds from the start of
+/// the run.
 pub(crate) struct Sales {
     times: Vec<u64>,
-    /// The same, and when buyers were told that all was sold.
+    /// The same, and when orders were refused for want of stock.
     served: Vec<u64>,
     pub(crate) end: u64,
     /// Whether everything was sold.
@@ -124,8 +126,8 @@ impl Availability {
         let sales = Sales::of(evidence);
         let (from, length) = sales.longest_gap(0, sales.end);
         let mut broken: Vec<(usize, &Broken)> = match &evidence.faults {
-            Faults::Known { broken, .. } => broken.iter().enumerate().collect(),
-            Faults::None | Faults::Unknown => Vec::new(),
+            FaultEvidence::Known { broken, .. } => broken.iter().enumerate().collect(),
+            FaultEvidence::None | FaultEvidence::Unknown => Vec::new(),
         };
         broken.sort_by_key(|(_, broken)| broken.from);
         let recovery = |(place, (number, fault)): (usize, &(usize, &Broken))| {
@@ -150,8 +152,8 @@ impl Availability {
     }
 }
 
-/// How long after a fault and the leases that it cost nothing may be sold, at the most, before the shop counts as one that does
-/// not come back.
+/// How long after a fault and the leases that it cost nothing may be sold, at the most, before the shop
+/// counts as one that does not come back.
 const RECOVERY: Duration = Duration::from_secs(10);
 
 /// How long after a fault and the leases that it cost the shop is given to come back before it is measured.
@@ -174,7 +176,7 @@ pub(crate) enum Between {
     Up(String),
 }
 
-/// Looks at the times in which nothing was broken: the shop has to sell in them.
+/// Judges the times in which nothing was broken: orders have to be sold in them.
 pub(crate) fn between_faults(evidence: &Evidence, broken: &[Broken]) -> Between {
     let sales = Sales::of(evidence);
     let lease = evidence.lease.unwrap_or_default();
@@ -185,7 +187,8 @@ pub(crate) fn between_faults(evidence: &Evidence, broken: &[Broken]) -> Between 
         if length > ns(RECOVERY - SETTLING) {
             let (at, length) = (at as f64 / 1e9, length as f64 / 1e9);
             return Between::Down(format!(
-                "nothing was sold, nor refused for want of stock, for {length:.1} s from {at:.1} s on, although nothing was broken"
+                "nothing was sold, nor refused for want of stock, for {length:.1} s from {at:.1} s on, \
+                 although nothing was broken"
             ));
         }
     }

@@ -1,5 +1,5 @@
-//! The HTTP client. It never sends a request twice on its own once a byte of it may have left, and tells a
-//! request that was not sent from one whose fate is not known.
+//! The HTTP client. It never sends a request twice on its own once a byte of it may have left, and
+//! distinguishes a request that was not sent from one whose fate is not known.
 
 mod session;
 
@@ -18,7 +18,6 @@ use order_service::api::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use session::{OrderRequest, Session};
@@ -51,22 +50,22 @@ pub enum CallError {
     NotExecuted(String, StatusCode, String),
 }
 
-/// An answer.
+/// The answer to a call, of any status.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The whole body.
     pub body: Bytes,
 }
 
-/// How long a connection may take to be made.
+/// The time-out of opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long calls may take that are not orders.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time-out of calls that are not orders.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Client {
     /// A client of the replica at `base`, such as `http://127.0.0.1:8080`, with the token for admin calls.
@@ -96,23 +95,23 @@ impl Client {
         &self,
         order: &NewOrder,
         key: Option<&str>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Answer, CallError> {
-        self.call(Method::POST, "/v1/orders", Some(order), key, patience).await
+        self.call(Method::POST, "/v1/orders", Some(order), key, timeout).await
     }
 
-    /// Makes a product that must not exist yet.
+    /// Creates a product that must not exist yet.
     pub async fn create_product(&self, sku: &str, name: &str, stock: i64) -> Result<Product, CallError> {
         let body = PutProduct { name: name.into(), stock };
         let path = format!("/v1/admin/products/{sku}");
-        let answer = self.call(Method::PUT, &path, Some(&body), None, PATIENCE).await?;
+        let answer = self.call(Method::PUT, &path, Some(&body), None, TIMEOUT).await?;
         self.expect(StatusCode::CREATED, answer)
     }
 
-    /// Gives an order back; any number of times under one key is once.
-    pub async fn cancel(&self, order: Uuid, key: &str, patience: Duration) -> Result<(), CallError> {
+    /// Cancels an order; any number of times under one key is once.
+    pub async fn cancel(&self, order: Uuid, key: &str, timeout: Duration) -> Result<(), CallError> {
         let path = format!("/v1/orders/{order}/cancel");
-        let answer = self.call(Method::POST, &path, None::<&()>, Some(key), patience).await?;
+        let answer = self.call(Method::POST, &path, None::<&()>, Some(key), timeout).await?;
         self.expect::<Order>(StatusCode::OK, answer).map(drop)
     }
 
@@ -123,11 +122,11 @@ impl Client {
         quantity: i64,
         reason: &str,
         key: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), CallError> {
         let body = Restock { quantity, reason: reason.into() };
         let path = format!("/v1/admin/products/{sku}/restock");
-        let answer = self.call(Method::POST, &path, Some(&body), Some(key), patience).await?;
+        let answer = self.call(Method::POST, &path, Some(&body), Some(key), timeout).await?;
         self.expect::<Adjustment>(StatusCode::CREATED, answer).map(drop)
     }
 
@@ -151,7 +150,7 @@ impl Client {
         self.get(&format!("/v1/products/{sku}/stock?read=locked")).await
     }
 
-    /// The books of a product.
+    /// The totals of a product, read in one transaction.
     pub async fn audit(&self, sku: &str) -> Result<Audit, CallError> {
         self.get(&format!("/v1/admin/products/{sku}/audit")).await
     }
@@ -189,12 +188,12 @@ impl Client {
 
     /// The replica's metrics, as text.
     pub async fn metrics(&self) -> Result<String, CallError> {
-        let answer = self.call(Method::GET, "/metrics", None::<&()>, None, PATIENCE).await?;
+        let answer = self.call(Method::GET, "/metrics", None::<&()>, None, TIMEOUT).await?;
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
-        let answer = self.call(Method::GET, path, None::<&()>, None, PATIENCE).await?;
+        let answer = self.call(Method::GET, path, None::<&()>, None, TIMEOUT).await?;
         self.expect(StatusCode::OK, answer)
     }
 
@@ -204,12 +203,12 @@ impl Client {
             let Some(problem) = answer.problem() else {
                 return Err(unexpected(String::from_utf8_lossy(&answer.body).into_owned()));
             };
-            let told = format!("{} ({})", problem.title, problem.detail);
+            let problem_words = format!("{} ({})", problem.title, problem.detail);
             return Err(match problem.outcome {
                 Some(OrderOutcome::NotExecuted) => {
-                    CallError::NotExecuted(self.base.clone(), answer.status, told)
+                    CallError::NotExecuted(self.base.clone(), answer.status, problem_words)
                 }
-                _ => unexpected(told),
+                _ => unexpected(problem_words),
             });
         }
         serde_json::from_slice(&answer.body).map_err(|error| unexpected(error.to_string()))
@@ -221,7 +220,7 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
         key: Option<&str>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Answer, CallError> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if path.starts_with("/v1/admin/") {
@@ -251,8 +250,8 @@ impl Client {
             let body = body.collect().await.map_err(broken)?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body })
         };
-        let unanswered = || CallError::Unanswered(self.base.clone(), patience);
-        timeout(patience, exchange).await.unwrap_or_else(|_| Err(unanswered()))
+        let unanswered = || CallError::Unanswered(self.base.clone(), timeout);
+        tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(unanswered()))
     }
 }
 

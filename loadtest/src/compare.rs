@@ -95,7 +95,7 @@ pub async fn compare_watched(
         let mut ended = Vec::new();
         for strategy in &strategies {
             let Some(run) = suite.run(*strategy, plan, &scenario).await? else {
-                not_run.push(NotRun::stopped(&strategy.to_string()));
+                not_run.push(NotRun::stopped(*strategy));
                 continue;
             };
             watcher.ends(&run);
@@ -206,7 +206,7 @@ impl Plan {
 pub fn obstacle(strategy: StrategyName, store: StoreKind) -> Option<NotRun> {
     let missing = fleet::servers_of(strategy, store).find(|kind| !kind.is_installed())?;
     Some(NotRun {
-        strategy: strategy.to_string(),
+        strategy,
         reason: format!("{} is not installed", missing.title()),
         install: Some(missing.install().into()),
     })
@@ -216,12 +216,11 @@ pub fn obstacle(strategy: StrategyName, store: StoreKind) -> Option<NotRun> {
 /// of all others whether the load was hard enough to find anything.
 fn judge_sensitivity(suite: &mut [RunReport], beside: Option<&RunReport>) {
     for run in suite.iter_mut() {
-        let strategy = run.strategy.parse::<StrategyName>();
-        if strategy.is_ok_and(|strategy| !strategy.is_right_on(run.replicas)) {
+        if !run.strategy.is_right_on(run.replicas) {
             run.expected = Verdict::Violated;
         }
     }
-    let is_control = |run: &RunReport| run.strategy == StrategyName::None.as_str();
+    let is_control = |run: &RunReport| run.strategy == StrategyName::None;
     let control = suite.iter().find(|run| is_control(run)).or(beside);
     let control = control.map(|run| Control {
         oversold_units: run.oversold(),

@@ -2,53 +2,41 @@
 
 use std::time::Duration;
 
-use order_service::api::{Adjustment, Audit, Clock, HoldRecord, LockStatus, Order};
-use order_service::holds::now_ns;
-use tokio::time::sleep;
+use order_service::api::{Adjustment, Audit, LockStatus, Order};
 
-use crate::attempt::{Attempt, Outcome};
-use crate::client::{CallError, Client};
-use crate::errand::{self, Errand};
-use crate::runner::{self, Record};
-
-/// How often the database is read until two readings agree.
-const READINGS: usize = 10;
-
-/// How long nothing may be written any more after the last answer, before the database is read.
-const QUIET: Duration = Duration::from_millis(500);
-
-/// How long a commit may still be under way whose replica lives and has said that it does not know.
-const LATE_COMMIT: Duration = Duration::from_secs(5);
+use crate::attempt::Attempt;
+use crate::holds::Holds;
+use crate::side_operation::SideOperation;
 
 /// Everything that the checks look at.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// Every attempt, in the order of their indices.
     pub attempts: Vec<Attempt>,
-    /// What was done besides.
-    pub errands: Vec<Errand>,
+    /// Cancellations, restocks and reads of the stock.
+    pub side_operations: Vec<SideOperation>,
     /// Units in stock at the beginning, at version 0.
     pub initial_stock: i64,
-    /// What was broken meanwhile.
-    pub faults: Faults,
+    /// What was broken on purpose while the run went on.
+    pub faults: FaultEvidence,
     /// How long a holder that has vanished may keep the lock, where locks have leases.
     pub lease: Option<Duration>,
     /// What the database says; `Err` says why that cannot be seen.
     pub database: Result<Database, String>,
     /// Who still has the lock afterwards; `Err` says why that cannot be seen.
     pub lock: Result<LockStatus, String>,
-    /// Who had it when.
+    /// Who had the lock when, as the replicas have recorded it.
     pub holds: Holds,
 }
 
 /// What was broken while a run went on.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Faults {
-    /// Nothing.
+pub enum FaultEvidence {
+    /// Nothing was broken.
     None,
-    /// Something, by somebody else, who knows when.
+    /// Something may have been broken by others, at times that are not known here.
     Unknown,
-    /// These.
+    /// These faults were injected.
     Known {
         /// What was broken.
         broken: Vec<Broken>,
@@ -57,25 +45,25 @@ pub enum Faults {
     },
 }
 
-/// Something that was broken.
+/// A fault, as far as the checks need to know it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Broken {
-    /// What, for people.
+    /// What was broken, for people.
     pub what: String,
-    /// From when, in nanoseconds from the start of the run.
+    /// When it was injected, in nanoseconds from the start of the run.
     pub from: u64,
-    /// Until when; `None`: until the end.
+    /// When it was cleared, by the same clock; `None`: it lasted until the end.
     pub until: Option<u64>,
     /// Whether a holder may lose its lock by it.
     pub costs_leases: bool,
 }
 
-/// How long after a fault, and the leases that it has cost, its consequences may still show: what was broken comes back, and
-/// connections are made anew.
+/// How long after a fault, and the leases that it has cost, its consequences may still show: what was broken
+/// comes back, and connections are opened again.
 const CONSEQUENCES: Duration = Duration::from_secs(1);
 
-impl Faults {
-    /// Whether there was any.
+impl FaultEvidence {
+    /// Whether anything may have been broken.
     pub fn any(&self) -> bool {
         match self {
             Self::None => false,
@@ -84,8 +72,8 @@ impl Faults {
         }
     }
 
-    /// Whether something that happened from `from` to `until` may be the consequence of a fault that costs leases of this
-    /// length.
+    /// Whether something that happened from `from` to `until` may be the consequence of a fault that costs
+    /// leases of this length.
     pub fn explain(&self, from: u64, until: u64, lease: Option<Duration>) -> bool {
         let after = u64::try_from((lease.unwrap_or_default() + CONSEQUENCES).as_nanos()).unwrap_or(u64::MAX);
         let explains = |broken: &Broken| {
@@ -100,158 +88,13 @@ impl Faults {
     }
 }
 
-/// Who had the lock when.
-#[derive(Debug, Clone, Default)]
-pub struct Holds {
-    /// When the run began, by this host's monotonic clock.
-    pub begun_ns: u64,
-    /// What each replica has recorded; `Err` says why that is not to be had.
-    pub records: Vec<Result<HoldRecord, Unseen>>,
-    /// What replicas had recorded that were killed since, shortly before.
-    pub of_ended_lives: Vec<HoldRecord>,
-    /// How many were killed that could not be asked before.
-    pub unrecorded_lives: usize,
-}
-
-/// Why a record of holds is not to be had.
-#[derive(Debug, Clone)]
-pub enum Unseen {
-    /// The replica reads another clock than ours: its times cannot be compared.
-    OtherClock(String),
-    /// It does not answer.
-    NoAnswer(String),
-}
-
 /// What the database says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Database {
-    /// The books.
+    /// The totals of the product, read in one transaction.
     pub audit: Audit,
     /// All orders of the product.
     pub orders: Vec<Order>,
     /// Its restocks and cancellations.
     pub adjustments: Vec<Adjustment>,
-}
-
-/// What the record of a run does not say of it.
-#[derive(Debug, Clone)]
-pub struct Circumstances {
-    /// The product.
-    pub sku: String,
-    /// Units in stock at the beginning, at version 0.
-    pub initial_stock: i64,
-    /// How long a buyer waits for an answer.
-    pub patience: Duration,
-    /// How long a holder that has vanished may keep the lock, where locks have leases.
-    pub lease: Option<Duration>,
-    /// What was broken meanwhile.
-    pub faults: Faults,
-    /// What replicas had recorded that were killed since, shortly before.
-    pub of_ended_lives: Vec<HoldRecord>,
-    /// How many were killed that could not be asked before.
-    pub unrecorded_lives: usize,
-}
-
-/// Waits until nothing that the run began can still be written, sends again what has no answer, and reads what there is.
-pub async fn collect(clients: &[Client], circumstances: Circumstances, mut record: Record) -> Evidence {
-    let Circumstances { sku, initial_stock, patience, lease, faults, of_ended_lives, unrecorded_lives } =
-        circumstances;
-    let sku = sku.as_str();
-    sleep(quiet_time(&record, lease, &faults)).await;
-    // What was written by now is answered as it was; and what is written from here on is answered.
-    runner::ask_again(clients, sku, patience, &mut record).await;
-    let mut database = Err("no replica answers".into());
-    let mut lock = Err("no replica answers".into());
-    for client in clients {
-        database = settled(client, sku).await;
-        lock = free(client, sku).await;
-        if database.is_ok() {
-            break;
-        }
-    }
-    let records = holds(clients, sku).await;
-    let holds = Holds { begun_ns: record.begun_ns, records, of_ended_lives, unrecorded_lives };
-    let Record { attempts, errands, .. } = record;
-    Evidence { attempts, errands, initial_stock, faults, lease, database, lock, holds }
-}
-
-/// How long something may still be written after the last answer: also what was refused, if the refusal was a lie.
-fn quiet_time(record: &Record, lease: Option<Duration>, faults: &Faults) -> Duration {
-    let attempts = &record.attempts;
-    let lease = lease.unwrap_or_default();
-    let open = attempts.iter().any(|a| matches!(a.outcome, Outcome::Unknown { .. } | Outcome::Unanswered))
-        || record.errands.iter().any(|errand| matches!(errand.outcome, errand::Outcome::Unknown(_)));
-    if open {
-        lease.max(LATE_COMMIT)
-    } else if faults.any() || attempts.iter().any(Attempt::is_unknown) {
-        lease + Duration::from_millis(100)
-    } else if attempts.iter().any(|attempt| matches!(attempt.outcome, Outcome::Failed { .. })) {
-        lease.max(QUIET)
-    } else {
-        QUIET
-    }
-}
-
-/// What each replica has recorded, once its last hold has ended.
-async fn holds(clients: &[Client], sku: &str) -> Vec<Result<HoldRecord, Unseen>> {
-    let mut records = Vec::new();
-    for client in clients {
-        let mut record = comparable(client, sku).await;
-        for _ in 1..READINGS {
-            let ended = |record: &HoldRecord| record.holds.iter().all(|hold| hold.released_ns.is_some());
-            if record.as_ref().map_or(true, ended) {
-                break;
-            }
-            sleep(Duration::from_millis(200)).await;
-            record = comparable(client, sku).await;
-        }
-        records.push(record);
-    }
-    records
-}
-
-/// A replica's record, if its clock is ours.
-async fn comparable(client: &Client, sku: &str) -> Result<HoldRecord, Unseen> {
-    let asked = now_ns();
-    let record = client.holds(sku).await.map_err(|error| Unseen::NoAnswer(error.to_string()))?;
-    let is_ours = record.clock == Clock::Host && (asked..=now_ns()).contains(&record.now_ns);
-    if is_ours {
-        return Ok(record);
-    }
-    Err(Unseen::OtherClock(format!("{} is on another host, with a clock of its own", client.base())))
-}
-
-/// Reads the database until two readings agree.
-async fn settled(client: &Client, sku: &str) -> Result<Database, String> {
-    let mut before = read(client, sku).await.map_err(|error| error.to_string())?;
-    for _ in 1..READINGS {
-        let after = read(client, sku).await.map_err(|error| error.to_string())?;
-        if after == before {
-            return Ok(after);
-        }
-        before = after;
-        sleep(Duration::from_millis(200)).await;
-    }
-    Err("the database did not come to rest".into())
-}
-
-async fn read(client: &Client, sku: &str) -> Result<Database, CallError> {
-    Ok(Database {
-        audit: client.audit(sku).await?,
-        orders: client.orders(sku).await?,
-        adjustments: client.adjustments(sku).await?,
-    })
-}
-
-/// Who has the lock, once its last release, which no answer waits for, has had the time to arrive.
-async fn free(client: &Client, sku: &str) -> Result<LockStatus, String> {
-    let mut census = client.lock(sku).await.map_err(|error| error.to_string())?;
-    for _ in 1..READINGS {
-        if census.holders.is_empty() && census.waiting == 0 {
-            break;
-        }
-        sleep(Duration::from_millis(200)).await;
-        census = client.lock(sku).await.map_err(|error| error.to_string())?;
-    }
-    Ok(census)
 }

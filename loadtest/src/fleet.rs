@@ -11,7 +11,7 @@ use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::resources::Roster;
+use crate::resources::Processes;
 
 /// How long a replica may take to start, and to stop.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -163,7 +163,7 @@ pub struct Fleet {
     replicas: Vec<Process>,
     clients: Vec<Client>,
     links: Vec<Links>,
-    roster: Roster,
+    processes: Processes,
     /// Last, so that they outlive the replicas.
     servers: Servers,
 }
@@ -181,7 +181,7 @@ impl Fleet {
             replicas: Vec::new(),
             clients: Vec::new(),
             links: Vec::new(),
-            roster: Roster::default(),
+            processes: Processes::default(),
             servers,
         };
         for index in 0..fleet.plan.replicas {
@@ -214,7 +214,7 @@ impl Fleet {
         let log = self.lab.file(&format!("{name}.log"));
         let started = Process::start(name.clone(), command, log, "listening on ", TIMEOUT).await;
         let (process, address) = started?;
-        self.roster.lock().expect("nobody panics").insert(name, process.id());
+        self.processes.lock().expect("nobody panics").insert(name, process.id());
         Ok((process, Client::new(&address, &self.token)))
     }
 
@@ -271,8 +271,8 @@ impl Fleet {
     }
 
     /// The replicas' processes.
-    pub fn roster(&self) -> &Roster {
-        &self.roster
+    pub fn roster(&self) -> &Processes {
+        &self.processes
     }
 
     /// The replicas' admin token.

@@ -1,54 +1,68 @@
 //! The StockLock load generator: fires concurrent purchases at an order service and proves from the database
 //! whether any stock was oversold.
 //!
-//! A run goes through these modules in this order:
+//! A module uses only modules that stand below it in this table:
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`scenario`] | what is to be fired: buyers, orders, quantities, seed |
-//! | [`fleet`] | replicas of the service to fire at: in a laboratory of its own, or somebody's deployment |
+//! | [`dashboard`] | the page that runs all this, and shows it while it goes on |
+//! | [`bench`](mod@bench) | the speed of it all, beside other programs' |
+//! | [`experiments`] | the claims of the course, tried |
+//! | [`soak`] | a great many orders over a great many faults, and a failure made small |
+//! | [`laboratory`] | servers and replicas for a person to play with |
+//! | [`compare`] | the same scenario under several strategies, with the negative control |
+//! | [`run`] | one run: send, break, collect, judge |
+//! | [`report`] | the table, the JSON and the page of what runs have shown |
+//! | [`verdict`] | the checks: pure functions from the evidence to a verdict |
+//! | [`collector`] | reads the evidence, once nothing more can be written |
+//! | [`runner`] | sends the orders of a scenario, and records every attempt |
+//! | [`faults`] | what is broken meanwhile, and when |
+//! | [`fleet`] | the replicas of the service that orders are sent to |
+//! | [`resources`] | what the replicas need of the machine, and whether that grows |
+//! | [`progress`] | how far a run has come |
+//! | [`series`] | the run along its time: what charts are drawn from |
+//! | [`availability`] | when the shop sold, and when it did not although it could have |
+//! | [`evidence`] | what the checks look at: the record, and what the database says afterwards |
+//! | [`holds`] | who had the lock when, and where two had it at once |
+//! | [`lost_updates`] | changes of stock of which one overwrote the other |
+//! | [`record`] | what a run has sent, and what was answered |
+//! | [`metrics`] | latencies and the lock's figures |
+//! | [`side_operation`] | the record of a cancellation, a restock or a read |
+//! | [`attempt`] | the record of an order, each time that it was sent |
+//! | [`problem`] | the kinds of the service's problem documents |
 //! | [`client`] | the HTTP client, which tells "not sent" from "not known" |
 //! | [`pacer`] | when each attempt is due: closed loop or open loop |
-//! | [`availability`] | when the shop sold, and when it did not although it could have |
-//! | [`runner`] | fires, and keeps a record of every [attempt] and [errand] |
-//! | [`faults`] | what is broken meanwhile, and when |
-//! | [`evidence`] | what the database says afterwards |
-//! | [`verdict`] | the checks: pure functions from the evidence to a verdict |
-//! | [`metrics`] | latencies and the lock's figures |
-//! | [`resources`] | what the replicas need of the machine, and whether that grows |
-//! | [`series`] | the run along its time: what charts are drawn from |
-//! | [`report`] | the table, the JSON, the page; made in an [environment] |
-//! | [`run`] | one run: fire, break, collect, judge |
-//! | [`compare`] | the same scenario under several strategies, with the negative control |
-//! | [`soak`] | a great many orders over a great many faults, and a failure made small |
-//! | [`bench`](mod@bench) | the speed of it all, beside other programs' |
+//! | [`scenario`] | what is to be sent: buyers, orders, quantities, seed |
+//! | [`environment`] | the machine and the program that figures were measured with |
 //! | [`spread`] | what several measurements of the same say |
-//! | [`laboratory`] | servers and replicas for a person to play with |
-//! | [`experiments`] | the claims of the course, tried |
-//! | [`dashboard`] | the page that runs all this, and shows it while it goes on |
 
 pub mod attempt;
 pub mod availability;
 pub mod bench;
 pub mod client;
+pub mod collector;
 pub mod compare;
 pub mod dashboard;
 pub mod environment;
-pub mod errand;
 pub mod evidence;
 pub mod experiments;
 pub mod faults;
 pub mod fleet;
+pub mod holds;
 pub mod laboratory;
+pub mod lost_updates;
 pub mod metrics;
 pub mod pacer;
+pub mod problem;
 pub mod progress;
+pub mod record;
 pub mod report;
 pub mod resources;
 pub mod run;
 pub mod runner;
 pub mod scenario;
 pub mod series;
+pub mod side_operation;
 pub mod soak;
 pub mod spread;
 pub mod verdict;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::{Attempt, Outcome};
+use crate::attempt::{Attempt, OutcomeGroup};
 
-/// Percentiles in milliseconds.
+/// Percentiles of a duration, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// The median.
@@ -22,8 +22,8 @@ pub struct Percentiles {
 
 /// The latencies of the attempts with one outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
-    /// How many attempts.
+pub struct OutcomeLatency {
+    /// How many attempts had the outcome.
     pub attempts: u64,
     /// From the intended start to the answer: what a customer waits.
     pub response: Percentiles,
@@ -34,8 +34,8 @@ pub struct Latency {
 /// The latencies of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latencies {
-    /// By outcome: `accepted`, `sold_out`, `failed`, `unknown`.
-    pub by_outcome: BTreeMap<String, Latency>,
+    /// By outcome; one that no attempt had is absent.
+    pub by_outcome: BTreeMap<OutcomeGroup, OutcomeLatency>,
     /// How much later than it could have been an attempt was sent, 99 of 100: the generator's own delay.
     pub schedule_lag_p99_ms: f64,
 }
@@ -43,39 +43,29 @@ pub struct Latencies {
 impl Latencies {
     /// The latencies of `attempts`, replays left out.
     pub fn of(attempts: &[Attempt]) -> Self {
-        let mut by_outcome = BTreeMap::<&str, (Histogram<u64>, Histogram<u64>)>::new();
+        let mut by_outcome = BTreeMap::<OutcomeGroup, (Histogram<u64>, Histogram<u64>)>::new();
         let mut lag = histogram();
         for attempt in Attempt::firsts(attempts) {
             let (response, service) =
-                by_outcome.entry(group(&attempt.outcome)).or_insert_with(|| (histogram(), histogram()));
+                by_outcome.entry(attempt.outcome.group()).or_insert_with(|| (histogram(), histogram()));
             response.saturating_record(attempt.received.saturating_sub(attempt.intended));
             service.saturating_record(attempt.received - attempt.sent);
             lag.saturating_record(attempt.sent.saturating_sub(attempt.free));
         }
-        let latency = |(response, service): (Histogram<u64>, Histogram<u64>)| Latency {
+        let latency = |(response, service): (Histogram<u64>, Histogram<u64>)| OutcomeLatency {
             attempts: response.len(),
             response: percentiles(&response),
             service: percentiles(&service),
         };
         Self {
-            by_outcome: by_outcome.into_iter().map(|(name, both)| (name.into(), latency(both))).collect(),
+            by_outcome: by_outcome.into_iter().map(|(group, both)| (group, latency(both))).collect(),
             schedule_lag_p99_ms: percentiles(&lag).p99,
         }
     }
 
-    /// What customers waited whose orders were confirmed.
+    /// The response times of confirmed orders.
     pub fn accepted(&self) -> Percentiles {
-        self.by_outcome.get("accepted").map(|latency| latency.response).unwrap_or_default()
-    }
-}
-
-/// The outcome's name in reports.
-pub(crate) fn group(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Sold(_) => "accepted",
-        Outcome::SoldOut { .. } => "sold_out",
-        Outcome::Failed { .. } => "failed",
-        Outcome::Unknown { .. } | Outcome::Broken { .. } | Outcome::Unanswered => "unknown",
+        self.by_outcome.get(&OutcomeGroup::Accepted).map(|latency| latency.response).unwrap_or_default()
     }
 }
 
@@ -94,14 +84,14 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
     }
 }
 
-/// What the locks of all replicas counted.
+/// What the locks of all replicas have measured and counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct LockFigures {
-    /// From asking for a lease to having it; `max` is the upper end of the last bucket that has any.
+    /// From asking for a lease to its acquisition; `max` is the upper end of the last bucket that has any.
     pub wait_ms: Percentiles,
-    /// From having a lease to its release.
+    /// From the acquisition of a lease to its release.
     pub hold_ms: Percentiles,
-    /// Leases had.
+    /// How many leases were acquired.
     pub holds: u64,
     /// Requests per transaction, on average.
     pub batch_mean: f64,
@@ -124,7 +114,8 @@ pub struct LockFigures {
 }
 
 impl LockFigures {
-    /// What was counted between the two readings of each span; a replica has one for each of its lives.
+    /// What was counted between the two readings of each span; a replica has one for each of its
+    /// incarnations.
     pub fn between(spans: &[(String, String)]) -> Self {
         let mut counted = BTreeMap::<String, f64>::new();
         for (before, after) in spans {
@@ -152,7 +143,8 @@ impl LockFigures {
     }
 }
 
-/// The series of a text in the Prometheus format, with their values. All are of one strategy: its label is left out.
+/// The series of a text in the Prometheus format, with their values. All are of one strategy: its label is
+/// left out.
 fn series(text: &str) -> impl Iterator<Item = (String, f64)> {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let split = samples.filter_map(|line| line.rsplit_once(' '));
@@ -195,6 +187,7 @@ fn quantile(ends: &[(f64, f64)], rank: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attempt::Outcome;
 
     const MS: u64 = 1_000_000;
 
@@ -222,7 +215,7 @@ mod tests {
                 attempt(i * MS, sent, sent + MS)
             })
             .collect();
-        let latency = Latencies::of(&attempts).by_outcome["sold_out"];
+        let latency = Latencies::of(&attempts).by_outcome[&OutcomeGroup::SoldOut];
         assert!(latency.response.p99 >= 98.0, "{latency:?}");
         assert!(latency.service.p99 < 1.1, "{latency:?}");
     }
@@ -230,8 +223,10 @@ mod tests {
     #[test]
     fn figures_are_what_several_replicas_counted_in_between() {
         let replica = "# HELP x\nstocklock_lock_wait_seconds_bucket{strategy=\"redis\",le=\"0.001\"} 90\n\
-            stocklock_lock_wait_seconds_bucket{le=\"0.002\",strategy=\"redis\"} 100\nstocklock_lock_wait_seconds_bucket{le=\"+Inf\"} 100\n\
-            stocklock_lock_holds_total{strategy=\"redis\"} 100\nstocklock_checkout_batch_size_sum 400\nstocklock_checkout_batch_size_count 100\n";
+            stocklock_lock_wait_seconds_bucket{le=\"0.002\",strategy=\"redis\"} 100\n\
+            stocklock_lock_wait_seconds_bucket{le=\"+Inf\"} 100\n\
+            stocklock_lock_holds_total{strategy=\"redis\"} 100\nstocklock_checkout_batch_size_sum 400\n\
+            stocklock_checkout_batch_size_count 100\n";
         let before = "stocklock_lock_holds_total 7\nstocklock_checkout_batch_size_sum 9\n";
         let after = replica
             .replace("\"} 100\nstocklock_checkout", "\"} 107\nstocklock_checkout")

@@ -7,9 +7,9 @@ use std::time::Duration;
 pub enum Pacer {
     /// Closed loop: an attempt is due when its buyer is free.
     Closed,
-    /// Open loop: attempt `i` is due at `i / rate`, whoever is free. Its latency is measured from then, so that a
-    /// service that stalls is charged with everybody it keeps waiting, also those who could not even be sent
-    /// ("coordinated omission", Tene).
+    /// Open loop: attempt `i` is due at `i / rate`, whichever buyer is free. Its latency is measured from
+    /// then, so that a service that stalls is charged with all orders that it keeps waiting, also those that
+    /// could not even be sent ("coordinated omission", Tene).
     Open {
         /// Attempts per second.
         rate: f64,

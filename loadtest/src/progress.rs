@@ -1,6 +1,5 @@
-//! How far a run has come: counters that the runner writes and anybody may read.
+//! How far a run has come: counters that the runner writes and any thread may read.
 
-use std::collections::HashSet;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,8 +11,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
+use crate::lost_updates::Readers;
 use crate::metrics;
-use crate::series::{Interval, Latency, Ledger};
+use crate::series::{Interval, IntervalLatency, Ledger};
 
 /// The counters of a run, and how to end it early.
 #[derive(Debug)]
@@ -25,23 +25,22 @@ pub struct Progress {
     recent: Mutex<Recent>,
 }
 
-/// What was answered since somebody looked, and what it adds up to.
+/// What was answered since the last sample, and what it adds up to.
 #[derive(Debug)]
 struct Recent {
     interval: Interval,
     latencies: Histogram<u64>,
     ledger: Ledger,
-    /// What was read at which version: whoever reads the same again overwrites somebody's update.
-    reads: HashSet<(i64, i64)>,
-    lost_updates: u64,
+    /// The updates by what they read: one that reads the same as another overwrites it.
+    reads: Readers<()>,
     /// Units that were there or were put in stock.
     supply: i64,
 }
 
-/// How far a run has come.
+/// The counters at one moment.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// What was answered since the last sample; its end is for the taker to say.
+    /// What was answered since the last sample. Its end is not set: who takes the sample knows the time.
     pub interval: Interval,
     /// Updates of the stock that another one has overwritten so far.
     pub lost_updates: u64,
@@ -61,15 +60,14 @@ impl Progress {
         Self::until(CancellationToken::new(), stock)
     }
 
-    /// The same of a run that begins no order any more once `stop` is cancelled: what is under way is waited for, and
-    /// what was done is judged.
+    /// The same of a run that begins no order any more once `stop` is cancelled: what is under way is waited
+    /// for, and what was done is judged.
     pub fn until(stop: CancellationToken, stock: i64) -> Self {
         let recent = Recent {
             interval: Interval::default(),
             latencies: metrics::histogram(),
             ledger: Ledger::new(stock),
-            reads: HashSet::new(),
-            lost_updates: 0,
+            reads: Readers::default(),
             supply: stock,
         };
         Self {
@@ -81,7 +79,7 @@ impl Progress {
         }
     }
 
-    /// What ends the run early.
+    /// Cancelled to end the run early.
     pub fn stop(&self) -> &CancellationToken {
         &self.stop
     }
@@ -104,26 +102,26 @@ impl Progress {
     /// What was answered since the last sample.
     pub fn sample(&self) -> Sample {
         let mut recent = self.recent();
-        let latency_ms = Latency::of(&recent.latencies);
+        let latency_ms = IntervalLatency::of(&recent.latencies);
         recent.latencies.reset();
-        let (stock, owed) = (recent.ledger.stock, recent.ledger.owed);
-        let interval = Interval { latency_ms, stock, owed, ..std::mem::take(&mut recent.interval) };
-        Sample { interval, lost_updates: recent.lost_updates, supply: recent.supply }
+        let (stock, expected) = (recent.ledger.stock, recent.ledger.expected);
+        let interval = Interval { latency_ms, stock, expected, ..std::mem::take(&mut recent.interval) };
+        Sample { interval, lost_updates: recent.reads.lost_updates(), supply: recent.supply }
     }
 
-    /// Units in stock, as the latest answer tells.
+    /// Units in stock, by the latest answer.
     pub(crate) fn left(&self) -> i64 {
         self.recent().ledger.stock
     }
 
-    /// Units were put in stock.
+    /// Counts units that were put in stock.
     pub(crate) fn count_restock(&self, units: i64) {
         let mut recent = self.recent();
         recent.supply += units;
         recent.ledger.put_back(units);
     }
 
-    /// An order was given back.
+    /// Counts units of an order that was cancelled.
     pub(crate) fn count_cancel(&self, units: i64) {
         self.recent().ledger.put_back(units);
     }
@@ -136,18 +134,17 @@ impl Progress {
         self.done.fetch_add(1, Ordering::Relaxed);
         let mut recent = self.recent();
         recent.interval.count(&attempt.outcome);
-        recent.ledger.book(attempt);
+        recent.ledger.apply(attempt);
         if let Some(sale) = attempt.sale() {
             self.sold.fetch_add(1, Ordering::Relaxed);
             recent.latencies.saturating_record(attempt.received.saturating_sub(attempt.intended));
-            let is_first = recent.reads.insert((sale.version, sale.stock_before));
-            recent.lost_updates += u64::from(!is_first);
+            recent.reads.add(sale.version, sale.stock_before, ());
         }
     }
 
-    /// An order without an answer has turned out to be one.
+    /// Counts an order whose answer was lost, and that was found when it was sent again.
     pub(crate) fn count_late(&self, attempt: &Attempt) {
-        self.recent().ledger.book(attempt);
+        self.recent().ledger.apply(attempt);
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -156,12 +153,12 @@ impl Progress {
 }
 
 /// A bar on a terminal, nothing elsewhere. Its drop removes it.
-pub struct Bar {
+pub struct TerminalBar {
     bar: ProgressBar,
     task: JoinHandle<()>,
 }
 
-impl Bar {
+impl TerminalBar {
     /// Shows `progress` towards `orders`, if that is known.
     pub fn show(name: &str, progress: &Arc<Progress>, orders: Option<u64>) -> Self {
         let bar = if std::io::stderr().is_terminal() {
@@ -184,7 +181,7 @@ impl Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for TerminalBar {
     fn drop(&mut self) {
         self.task.abort();
         self.bar.finish_and_clear();

@@ -1,42 +1,36 @@
-//! What a person reads and what a program reads: the table and the JSON.
+//! Reports of runs: the table for people, the JSON for programs, and the page.
 
 pub mod html;
+mod run;
+mod strategy;
 mod table;
 
-use std::collections::BTreeMap;
-
-use order_service::api::Info;
+use order_service::config::StrategyName;
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::{Attempt, Outcome};
-use crate::availability::Availability;
 use crate::environment::Environment;
-use crate::evidence::Evidence;
-use crate::faults::FaultMark;
-use crate::metrics::{Latencies, LockFigures, Percentiles};
-use crate::resources::Resources;
-use crate::scenario::Scenario;
-use crate::series::Series;
-use crate::verdict::{Check, EXPLAINED_BY_NO_LOCK, Status, Verdict, checks, verdict};
+use crate::verdict::Verdict;
 
+pub use run::RunReport;
+pub use strategy::Strategy;
 pub use table::{comparison, details};
 
 /// The report of a suite, as it is written to a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of this form.
+    /// The version of the form of the JSON.
     pub schema: u32,
     /// One entry for each run.
     pub runs: Vec<RunReport>,
-    /// What was asked for and not run.
+    /// The strategies that were asked for and not run.
     pub not_run: Vec<NotRun>,
-    /// The command that makes such a report again, where that is known.
+    /// The command that such a report comes from, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// Whether somebody stopped it before its end.
+    /// Whether it was stopped before its end.
     #[serde(default)]
     pub stopped: bool,
-    /// Where it was made.
+    /// The machine and the program that it was measured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
 }
@@ -44,243 +38,18 @@ pub struct Report {
 /// A strategy that was asked for and not run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotRun {
-    /// Which.
-    pub strategy: String,
-    /// Why.
+    /// The strategy.
+    pub strategy: StrategyName,
+    /// Why it was not run, for people.
     pub reason: String,
-    /// The command that would make it run, where there is one.
+    /// The command that installs what is missing, where there is one.
     pub install: Option<String>,
 }
 
 impl NotRun {
     /// One whose turn had not come when the suite was stopped.
-    pub(crate) fn stopped(strategy: &str) -> Self {
-        Self { strategy: strategy.into(), reason: "stopped before its turn".into(), install: None }
-    }
-}
-
-/// The report of one run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunReport {
-    /// The locking strategy.
-    pub strategy: String,
-    /// The store.
-    pub store: String,
-    /// How many replicas.
-    pub replicas: usize,
-    /// How many buyers at the same time.
-    pub buyers: usize,
-    /// Orders per second that were intended; absent in a closed loop.
-    pub rate: Option<f64>,
-    /// The most orders per transaction.
-    pub max_batch: usize,
-    /// Units in stock at the beginning.
-    pub stock: i64,
-    /// Attempts, replays left out.
-    pub attempts: u64,
-    /// Attempts that were confirmed.
-    pub accepted: u64,
-    /// Attempts that were refused for want of stock.
-    pub sold_out: u64,
-    /// Attempts that were definitely refused for another reason.
-    pub failed: u64,
-    /// Attempts whose outcome was not known from the answer.
-    pub unknown: u64,
-    /// Confirmed orders that were sent again.
-    pub replays: u64,
-    /// Units in confirmed orders, by the database; absent when that could not be read.
-    pub units_sold: Option<i64>,
-    /// Units sold that there never were; absent when the database could not be read.
-    pub oversold_units: Option<i64>,
-    /// Units that were there or were put in stock, by the database; absent when that could not be read.
-    #[serde(default)]
-    pub supply: Option<i64>,
-    /// What the run has shown.
-    pub verdict: Verdict,
-    /// What it was expected to show: in a suite, what has no lock is expected to oversell.
-    pub expected: Verdict,
-    /// Whether it was run beside the others, only to see whether the load breaks a shop without a lock.
-    #[serde(default)]
-    pub is_control: bool,
-    /// Whether somebody stopped it before its end: it is judged by what was done.
-    #[serde(default)]
-    pub stopped: bool,
-    /// The checks.
-    pub checks: Vec<Check>,
-    /// Confirmed orders per second, for as long as there was something to sell.
-    pub accepted_per_second: f64,
-    /// Seconds from the first attempt to the last answer.
-    pub seconds: f64,
-    /// What customers waited whose orders were confirmed, from the intended start.
-    pub latency_ms: Percentiles,
-    /// All latencies, by outcome.
-    pub latencies: Latencies,
-    /// The processor time that the generator spent from the first attempt to the last answer, in seconds.
-    #[serde(default)]
-    pub generator_seconds: f64,
-    /// Whether the generator kept its schedule; if not, the figures of cost mean little.
-    pub generator_kept_up: bool,
-    /// What the locks counted.
-    pub lock: LockFigures,
-    /// Confirmed orders by replica.
-    pub replica_share: BTreeMap<String, u64>,
-    /// Why attempts failed, and how many.
-    pub failures: BTreeMap<String, u64>,
-    /// What the replicas needed of the machine, where they are ours.
-    #[serde(default)]
-    pub resources: Option<Resources>,
-    /// When nothing was sold, and what came after each fault.
-    #[serde(default)]
-    pub availability: Availability,
-    /// What was broken on purpose meanwhile.
-    #[serde(default)]
-    pub faults: Vec<FaultMark>,
-    /// What the quantities were drawn from.
-    pub seed: u64,
-    /// The commit that the service was built from.
-    pub commit: Option<String>,
-    /// The run along its time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub series: Option<Series>,
-}
-
-/// How late the generator may be, 99 of 100.
-const MAX_SCHEDULE_LAG_MS: f64 = 10.0;
-
-impl RunReport {
-    /// Judges a run.
-    pub fn new(
-        scenario: &Scenario,
-        replicas: usize,
-        info: &Info,
-        evidence: &Evidence,
-        lock: LockFigures,
-        seconds: f64,
-    ) -> Self {
-        let original = || Attempt::firsts(&evidence.attempts);
-        let count = |of: fn(&Attempt) -> bool| original().filter(|a| of(a)).count() as u64;
-        let accepted = count(|attempt| attempt.sale().is_some());
-        let mut replica_share = BTreeMap::new();
-        for sale in original().filter_map(Attempt::sale) {
-            *replica_share.entry(sale.replica.clone()).or_default() += 1;
-        }
-        let mut failures = BTreeMap::new();
-        for attempt in original() {
-            match &attempt.outcome {
-                Outcome::Failed { why } | Outcome::Unknown { why } | Outcome::Broken { why } => {
-                    *failures.entry(why.clone()).or_default() += 1;
-                }
-                Outcome::Unanswered => *failures.entry("unanswered".into()).or_default() += 1,
-                Outcome::Sold(_) | Outcome::SoldOut { .. } => {}
-            }
-        }
-        let latencies = Latencies::of(&evidence.attempts);
-        let audit = evidence.database.as_ref().ok().map(|database| &database.audit);
-        let availability = Availability::of(evidence);
-        let checks = checks(evidence);
-        Self {
-            strategy: info.strategy.clone(),
-            store: info.store.clone(),
-            replicas,
-            buyers: scenario.buyers,
-            rate: scenario.rate,
-            max_batch: info.max_batch,
-            stock: scenario.stock,
-            attempts: original().count() as u64,
-            accepted,
-            sold_out: count(|attempt| matches!(attempt.outcome, Outcome::SoldOut { .. })),
-            failed: count(|attempt| matches!(attempt.outcome, Outcome::Failed { .. })),
-            unknown: count(Attempt::is_unknown),
-            replays: evidence.attempts.iter().filter(|attempt| attempt.replay).count() as u64,
-            units_sold: audit.map(|audit| audit.units_sold),
-            oversold_units: audit.map(|audit| audit.oversold_units),
-            supply: audit.map(|audit| audit.supply),
-            verdict: verdict(&checks),
-            expected: Verdict::Correct,
-            is_control: false,
-            stopped: false,
-            checks,
-            accepted_per_second: accepted as f64 / (availability.selling_ms / 1e3).max(1e-9),
-            seconds,
-            latency_ms: latencies.accepted(),
-            generator_seconds: 0.0,
-            generator_kept_up: latencies.schedule_lag_p99_ms <= MAX_SCHEDULE_LAG_MS,
-            latencies,
-            lock,
-            replica_share,
-            failures,
-            resources: None,
-            availability,
-            faults: Vec::new(),
-            seed: scenario.seed,
-            commit: info.commit.clone(),
-            series: None,
-        }
-    }
-
-    /// Adds a check that only the suite can make.
-    pub fn add(&mut self, check: Check) {
-        self.checks.push(check);
-        self.verdict = verdict(&self.checks);
-    }
-
-    /// Units sold that there never were, as far as is known.
-    pub fn oversold(&self) -> i64 {
-        self.oversold_units.unwrap_or_default()
-    }
-
-    /// What was sold of what there was, in words.
-    pub fn sold_in_words(&self, whole: impl Fn(i64) -> String) -> String {
-        match (self.units_sold, self.supply) {
-            (Some(sold), Some(supply)) => format!("{} sold of {}", whole(sold), whole(supply)),
-            (Some(sold), None) => format!("{} sold of {}", whole(sold), whole(self.stock)),
-            (None, _) => "what was sold is not known".into(),
-        }
-    }
-
-    /// The check that the verdict rests on: the first that failed, or else the first that could not be made.
-    pub fn reason(&self) -> Option<&Check> {
-        let first = |status| self.checks.iter().find(|check| check.status == status);
-        first(Status::Fail).or_else(|| first(Status::Unknown))
-    }
-
-    /// Why the run is not as expected, where it has no check to say so.
-    pub fn disappointment(&self) -> Option<&'static str> {
-        let is_unbroken = self.expected == Verdict::Violated && self.verdict != Verdict::Violated;
-        is_unbroken.then_some(
-            "it has no lock between its replicas, and neither oversold nor lost an update: this load proves nothing",
-        )
-    }
-
-    /// What the run says of the expectation. A run that was to break did so only when nothing went wrong that the want of
-    /// a lock does not explain.
-    fn conclude(&self) -> Conclusion {
-        let explained = |check: &Check| EXPLAINED_BY_NO_LOCK.contains(&check.name.as_str());
-        let mut failed = self.checks.iter().filter(|check| check.status == Status::Fail);
-        match (self.expected, self.verdict) {
-            // It was not asked for: what it cannot show is no violation of the others.
-            (Verdict::Violated, _) if self.is_control && !failed.clone().all(explained) => {
-                Conclusion::Inconclusive
-            }
-            (Verdict::Violated, _) if !failed.all(explained) => Conclusion::Violated,
-            (Verdict::Violated, Verdict::Violated) => Conclusion::AsExpected,
-            // The check `sensitive` of those that it was run for says so.
-            (Verdict::Violated, _) if self.is_control => Conclusion::AsExpected,
-            (Verdict::Violated, _) => Conclusion::Inconclusive,
-            (_, Verdict::Violated) => Conclusion::Violated,
-            (_, Verdict::Inconclusive) => Conclusion::Inconclusive,
-            (_, Verdict::Correct) => Conclusion::AsExpected,
-        }
-    }
-
-    /// Whether the run has shown what it was expected to.
-    pub fn is_as_expected(&self) -> bool {
-        self.conclude() == Conclusion::AsExpected
-    }
-
-    /// The check of this name, if it failed.
-    pub fn failed(&self, name: &str) -> Option<&Check> {
-        self.checks.iter().find(|check| check.name == name && check.status == Status::Fail)
+    pub(crate) fn stopped(strategy: StrategyName) -> Self {
+        Self { strategy, reason: "stopped before its turn".into(), install: None }
     }
 }
 
@@ -335,14 +104,15 @@ impl Report {
         let of = |is_it: fn(&RunReport) -> bool| {
             let mut names: Vec<_> = Vec::new();
             for run in self.asked_for().filter(|run| is_it(run)) {
-                if !names.contains(&run.strategy.as_str()) {
-                    names.push(run.strategy.as_str());
+                if !names.contains(&&run.strategy) {
+                    names.push(&run.strategy);
                 }
             }
             names
         };
         let all = of(|_| true).len();
-        let counted = |names: Vec<&str>, word: &str| {
+        let counted = |strategies: Vec<&Strategy>, word: &str| {
+            let names: Vec<_> = strategies.iter().map(ToString::to_string).collect();
             (!names.is_empty()).then(|| format!("{} of {all} {word}: {}", names.len(), names.join(", ")))
         };
         let parts = [
@@ -350,8 +120,8 @@ impl Report {
             counted(of(|run| run.oversold() == 0 && run.verdict == Verdict::Violated), "violated"),
             counted(of(|run| run.verdict == Verdict::Inconclusive), "inconclusive"),
         ];
-        let told: Vec<_> = parts.into_iter().flatten().collect();
-        if told.is_empty() { format!("{all} of {all} correct") } else { told.join("; ") }
+        let words: Vec<_> = parts.into_iter().flatten().collect();
+        if words.is_empty() { format!("{all} of {all} correct") } else { words.join("; ") }
     }
 
     /// What the suite says as a whole.
@@ -386,9 +156,14 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
 
-    fn run(strategy: &str, replicas: usize, verdict: Verdict) -> RunReport {
+    use super::*;
+    use crate::availability::Availability;
+    use crate::metrics::{Latencies, LockFigures, Percentiles};
+    use crate::verdict::{Check, CheckName, Status};
+
+    fn run(strategy: StrategyName, replicas: usize, verdict: Verdict) -> RunReport {
         RunReport {
             strategy: strategy.into(),
             store: "sqlite".into(),
@@ -407,7 +182,7 @@ mod tests {
             oversold_units: Some(i64::from(verdict == Verdict::Violated)),
             supply: Some(1),
             verdict,
-            expected: if strategy == "none" { Verdict::Violated } else { Verdict::Correct },
+            expected: if strategy == StrategyName::None { Verdict::Violated } else { Verdict::Correct },
             is_control: false,
             stopped: false,
             checks: Vec::new(),
@@ -430,31 +205,34 @@ mod tests {
     }
 
     #[test]
-    fn several_runs_are_told_in_one_line() {
+    fn several_runs_are_summarized_in_one_line() {
         use Verdict::{Correct, Inconclusive, Violated};
-        let mut lost = run("row", 3, Violated);
+        let mut lost = run(StrategyName::Row, 3, Violated);
         lost.oversold_units = Some(0);
-        let mut control = run("none", 3, Violated);
+        let mut control = run(StrategyName::None, 3, Violated);
         control.is_control = true;
-        let told = |runs: &[RunReport]| Report::new(runs.to_vec(), Vec::new()).summary();
-        let (none, local, database) =
-            (run("none", 3, Violated), run("local", 3, Violated), run("database", 3, Correct));
-        assert_eq!(told(&[none, local, database.clone()]), "2 of 3 oversold: none, local");
-        let redis = run("redis", 3, Inconclusive);
+        let summary = |runs: &[RunReport]| Report::new(runs.to_vec(), Vec::new()).summary();
+        let (none, local, database) = (
+            run(StrategyName::None, 3, Violated),
+            run(StrategyName::Local, 3, Violated),
+            run(StrategyName::Database, 3, Correct),
+        );
+        assert_eq!(summary(&[none, local, database.clone()]), "2 of 3 oversold: none, local");
+        let redis = run(StrategyName::Redis, 3, Inconclusive);
         assert_eq!(
-            told(&[database.clone(), lost, redis]),
+            summary(&[database.clone(), lost, redis]),
             "1 of 3 violated: row; 1 of 3 inconclusive: redis"
         );
-        assert_eq!(told(&[database.clone(), database, control]), "1 of 1 correct");
+        assert_eq!(summary(&[database.clone(), database, control]), "1 of 1 correct");
     }
 
     #[test]
     fn what_could_not_be_read_is_not_said_to_be_nothing() {
-        let mut unread = run("database", 3, Verdict::Inconclusive);
+        let mut unread = run(StrategyName::Database, 3, Verdict::Inconclusive);
         (unread.units_sold, unread.oversold_units, unread.supply) = (None, None, None);
-        let check =
-            |name: &str, status| Check { name: name.into(), status, detail: "no replica answers".into() };
-        unread.checks = vec![check("exercised", Status::Pass), check("balanced", Status::Unknown)];
+        let check = |name, status| Check { name, status, detail: "no replica answers".into() };
+        unread.checks =
+            vec![check(CheckName::Exercised, Status::Pass), check(CheckName::Balanced, Status::Unknown)];
         unread.unknown = 21;
         let report = Report::new(vec![unread.clone()], Vec::new());
         for text in [comparison(&report), details(&unread), html::page(&report)] {
@@ -471,20 +249,20 @@ mod tests {
         use Verdict::{Correct, Inconclusive, Violated};
         let limits = Thresholds { max_p99_ms: Some(2.9), min_rate: None };
         let none = Thresholds::default();
-        let mut lost = run("none", 3, Violated);
-        lost.checks.push(Check { name: "nothing-lost".into(), status: Status::Fail, detail: String::new() });
+        let mut lost = run(StrategyName::None, 3, Violated);
+        lost.checks.push(Check { name: CheckName::NothingLost, status: Status::Fail, detail: String::new() });
         for (runs, thresholds, code) in [
-            (vec![run("none", 3, Violated), run("database", 3, Correct)], &none, 0),
-            (vec![run("local", 1, Correct)], &none, 0),
+            (vec![run(StrategyName::None, 3, Violated), run(StrategyName::Database, 3, Correct)], &none, 0),
+            (vec![run(StrategyName::Local, 1, Correct)], &none, 0),
             (vec![lost], &none, 1),
-            (vec![run("local", 1, Violated)], &none, 1),
-            (vec![run("none", 3, Violated), run("database", 3, Violated)], &none, 1),
-            (vec![run("none", 3, Correct), run("database", 3, Violated)], &none, 1),
-            (vec![run("none", 3, Correct), run("database", 3, Correct)], &none, 2),
-            (vec![run("database", 3, Inconclusive)], &none, 2),
+            (vec![run(StrategyName::Local, 1, Violated)], &none, 1),
+            (vec![run(StrategyName::None, 3, Violated), run(StrategyName::Database, 3, Violated)], &none, 1),
+            (vec![run(StrategyName::None, 3, Correct), run(StrategyName::Database, 3, Violated)], &none, 1),
+            (vec![run(StrategyName::None, 3, Correct), run(StrategyName::Database, 3, Correct)], &none, 2),
+            (vec![run(StrategyName::Database, 3, Inconclusive)], &none, 2),
             (Vec::new(), &none, 2),
-            (vec![run("database", 3, Correct)], &limits, 99),
-            (vec![run("none", 3, Violated)], &limits, 0),
+            (vec![run(StrategyName::Database, 3, Correct)], &limits, 99),
+            (vec![run(StrategyName::None, 3, Violated)], &limits, 0),
         ] {
             let report = Report::new(runs, Vec::new());
             assert_eq!(report.conclude(thresholds).exit_code(), code, "{report:?}");

@@ -9,15 +9,16 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::evidence::{self, Broken, Circumstances};
+use crate::collector::{self, Circumstances};
+use crate::evidence::{Broken, FaultEvidence};
 use crate::faults::{FaultMark, Injector, send_slowly};
 use crate::metrics::LockFigures;
-use crate::progress::{Bar, Progress};
+use crate::progress::{Progress, TerminalBar};
 use crate::report::RunReport;
 use crate::runner;
 use crate::scenario::Scenario;
 use crate::series::Series;
-use crate::verdict::{Check, Status};
+use crate::verdict::{Check, CheckName, Status};
 
 /// Where the faults of a run come from.
 pub enum FaultSource<'a, 'f> {
@@ -45,19 +46,19 @@ pub async fn fire(
     create_product(clients, &sku, scenario.stock).await?;
     let mut before = metrics(clients).await;
     let lease = info.lease_ms.map(Duration::from_millis);
-    let bar = Bar::show(&info.strategy, progress, scenario.orders());
+    let bar = TerminalBar::show(&info.strategy, progress, scenario.orders());
     let firing = runner::run(clients, &sku, scenario, progress);
     let (mut marks, mut spans, mut holds) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut unrecorded_lives, mut crashed) = (0, None::<Vec<String>>);
-    let mut broken = evidence::Faults::None;
+    let (mut killed_unread, mut crashed) = (0, None::<Vec<String>>);
+    let mut broken = FaultEvidence::None;
     let record = match faults {
         FaultSource::None => firing.await,
         FaultSource::Elsewhere => {
-            broken = evidence::Faults::Unknown;
+            broken = FaultEvidence::Unknown;
             firing.await
         }
         FaultSource::Declared(declared) => {
-            broken = evidence::Faults::Known { broken: declared, missed: Vec::new() };
+            broken = FaultEvidence::Known { broken: declared, missed: Vec::new() };
             firing.await
         }
         FaultSource::SlowClients => {
@@ -68,7 +69,7 @@ pub async fn fire(
         FaultSource::Injected(injector) => {
             let record = injector.during(&sku, lease, firing).await?;
             marks = injector.marks().to_vec();
-            broken = evidence::Faults::Known {
+            broken = FaultEvidence::Known {
                 broken: marks.iter().map(FaultMark::broken).collect(),
                 // What a stopped run has not come to is not held against it.
                 missed: injector.missed(progress.stop().is_cancelled()),
@@ -76,7 +77,7 @@ pub async fn fire(
             for life in injector.lives() {
                 // The next life counts from nothing.
                 spans.push((std::mem::take(&mut before[life.replica]), life.metrics.clone()));
-                unrecorded_lives += usize::from(life.holds.is_none());
+                killed_unread += usize::from(life.holds.is_none());
                 holds.extend(life.holds.clone());
             }
             crashed = Some(injector.crashed().to_vec());
@@ -89,13 +90,13 @@ pub async fn fire(
     let circumstances = Circumstances {
         sku,
         initial_stock: scenario.stock,
-        patience: scenario.patience,
+        timeout: scenario.timeout,
         lease,
         faults: broken,
-        of_ended_lives: holds,
-        unrecorded_lives,
+        of_killed: holds,
+        killed_unread,
     };
-    let evidence = evidence::collect(clients, circumstances, record).await;
+    let evidence = collector::collect(clients, circumstances, record).await;
     spans.extend(before.into_iter().zip(metrics(clients).await));
     let lock = LockFigures::between(&spans);
     let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);
@@ -115,7 +116,7 @@ pub fn survived(crashed: &[String]) -> Check {
         true => (Status::Pass, "no replica ended or fell silent by itself".into()),
         false => (Status::Fail, crashed.join("\n")),
     };
-    Check { name: "replicas-survived".into(), status, detail }
+    Check { name: CheckName::ReplicasSurvived, status, detail }
 }
 
 /// Makes a product on the first replica, and sees to it that all the others sell the same one.

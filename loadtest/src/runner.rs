@@ -1,55 +1,37 @@
-//! Fires the attempts of a scenario and records each.
+//! Sends the orders of a scenario, and records every attempt.
 
+mod answer;
+mod buyer;
+mod resend;
+mod side;
 mod stocker;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hyper::StatusCode;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
-use order_service::api::{IDEMPOTENT_REPLAYED, OrderOutcome, Problem};
-use serde::Deserialize;
 use tokio::task::JoinSet;
-use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use crate::attempt::{Attempt, Outcome, Sale};
-use crate::client::{Answer, CallError, Client, OrderRequest, Session};
-use crate::errand::{self, Errand, What};
+use crate::client::Client;
 use crate::pacer::Pacer;
 use crate::progress::Progress;
-use crate::scenario::{Amount, Draw, Scenario};
+use crate::record::Record;
+use crate::scenario::{Amount, Scenario};
+
+pub use resend::resend;
 
 /// How long a buyer waits before it turns to the next replica when one cannot be reached.
 const TURN: Duration = Duration::from_millis(10);
 
-/// What a run left.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// Every attempt, in the order of their indices; a replay follows its original.
-    pub attempts: Vec<Attempt>,
-    /// What was done besides.
-    pub errands: Vec<Errand>,
-    /// From the first attempt to the last answer.
-    pub took: Duration,
-    /// The processor time that this process spent meanwhile.
-    pub processor_time: Duration,
-    /// When the first attempt could be sent, by this host's monotonic clock.
-    pub begun_ns: u64,
-    /// The same moment.
-    pub start: Instant,
-}
-
-/// Fires `scenario` at the product `sku` of the replicas behind `clients`. Each buyer goes on with the next
-/// replica when its own cannot be reached or breaks off. Dropping the future ends all buyers.
+/// Sends the orders of `scenario` for the product `sku` to the replicas behind `clients`. Each buyer goes on
+/// with the next replica when its own cannot be reached or breaks off. Dropping the future ends all buyers.
 pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &Arc<Progress>) -> Record {
     warm_up(clients).await;
     let begun_ns = order_service::holds::now_ns();
-    let shared = Arc::new(Shared {
+    let run = Arc::new(Run {
         clients: clients.to_vec(),
         sku: sku.into(),
         scenario: scenario.clone(),
@@ -62,33 +44,30 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
     let processor_time_before = processor_time(UsageWho::RUSAGE_SELF);
     let mut buyers = JoinSet::new();
     for number in 0..scenario.buyers {
-        buyers.spawn(buyer(number, Arc::clone(&shared)));
+        buyers.spawn(buyer::run(number, Arc::clone(&run)));
     }
-    let stocking = tokio::spawn(stocker::run(Arc::clone(&shared)));
+    let stocking = tokio::spawn(stocker::run(Arc::clone(&run)));
     // Also when this future is dropped.
-    let buyers_gone = shared.gone.clone().drop_guard();
-    let (mut attempts, mut errands) = (Vec::new(), Vec::new());
+    let buyers_gone = run.gone.clone().drop_guard();
+    let (mut attempts, mut side_operations) = (Vec::new(), Vec::new());
     for (bought, done) in buyers.join_all().await {
         attempts.extend(bought);
-        errands.extend(done);
+        side_operations.extend(done);
     }
-    let took = shared.start.elapsed();
+    let took = run.start.elapsed();
     drop(buyers_gone);
     // What it has begun is carried through, and must be on record.
-    errands.extend(stocking.await.expect("the stocker does not panic"));
+    side_operations.extend(stocking.await.expect("the stocker does not panic"));
     let processor_time = processor_time(UsageWho::RUSAGE_SELF) - processor_time_before;
-    sort(&mut attempts);
-    Record { attempts, errands, took, processor_time, begun_ns, start: shared.start }
+    let mut record = Record { attempts, side_operations, took, processor_time, begun_ns, start: run.start };
+    record.sort();
+    record
 }
 
-/// By index; and each before its repetitions, in the order in which they were sent.
-fn sort(attempts: &mut [Attempt]) {
-    attempts.sort_by_key(|attempt| (attempt.index, attempt.replay, attempt.sent));
-}
-
-/// The time that this process, or its children that have ended, spent on processors, for itself and in the kernel.
+/// The time that this process, or its children that have ended, spent on processors, for itself and in the
+/// kernel.
 pub(crate) fn processor_time(whose: UsageWho) -> Duration {
-    let usage = getrusage(whose).expect("a process may look at itself");
+    let usage = getrusage(whose).expect("a process may read its own usage");
     let time = |value: TimeVal| Duration::from_micros(value.num_microseconds().unsigned_abs());
     time(usage.user_time()) + time(usage.system_time())
 }
@@ -101,21 +80,25 @@ async fn warm_up(clients: &[Client]) {
     }
 }
 
-struct Shared {
+/// What the buyers and the stocker of a run share.
+struct Run {
     clients: Vec<Client>,
     sku: String,
     scenario: Scenario,
     pacer: Pacer,
+    /// The index of the next attempt.
     next: AtomicU64,
+    /// From when the times of attempts count.
     start: Instant,
     progress: Arc<Progress>,
-    /// When all buyers have gone.
+    /// Cancelled when all buyers have ended.
     gone: CancellationToken,
 }
 
-impl Shared {
+impl Run {
+    /// Nanoseconds from the start of the run.
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).expect("a run ends before five centuries have passed")
+        nanoseconds(self.start.elapsed())
     }
 
     /// The next attempt and when it is due; `None` when the run is over.
@@ -133,260 +116,6 @@ impl Shared {
     }
 }
 
-async fn buyer(number: usize, shared: Arc<Shared>) -> (Vec<Attempt>, Vec<Errand>) {
-    let (mut attempts, mut errands) = (Vec::new(), Vec::new());
-    let mut sessions: Vec<_> = shared.clients.iter().map(Client::session).collect();
-    let mut target = number % sessions.len();
-    while let Some((index, due)) = shared.take() {
-        let mut free = shared.now();
-        let mut intended = free;
-        if let Some(due) = due {
-            intended = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);
-            if intended > free {
-                tokio::select! {
-                    () = sleep_until((shared.start + due).into()) => free = intended,
-                    // Nobody has heard of this order yet.
-                    () = shared.progress.stop().cancelled() => break,
-                }
-            }
-        }
-        let draw = shared.scenario.draw(index);
-        let mut attempt = Attempt {
-            index,
-            replay: false,
-            twin: draw.twin,
-            quantity: draw.quantity,
-            intended,
-            free,
-            sent: 0,
-            received: 0,
-            outcome: Outcome::Unanswered,
-        };
-        // Repetitions go to another replica, where there is one: the key is the database's, not a replica's.
-        let other = |target: usize| (target + 1) % shared.clients.len();
-        if draw.twin {
-            let mut twin = Attempt { replay: true, ..attempt.clone() };
-            let mut session = shared.clients[other(target)].session();
-            tokio::join!(
-                fire(&shared, &mut attempt, &mut sessions[target]),
-                fire(&shared, &mut twin, &mut session)
-            );
-            attempts.push(twin);
-        } else {
-            fire(&shared, &mut attempt, &mut sessions[target]).await;
-        }
-        if attempt.is_unknown() || matches!(attempt.outcome, Outcome::Failed { .. }) {
-            target = other(target);
-            tokio::time::sleep(TURN).await;
-        }
-        // As a client does that got no answer; and some of those do that got one.
-        if attempt.is_unknown() || (draw.replay && attempt.sale().is_some()) {
-            let free = shared.now();
-            let mut again = Attempt { replay: true, twin: false, free, intended: free, ..attempt.clone() };
-            fire(&shared, &mut again, &mut sessions[other(target)]).await;
-            if attempt.is_unknown() {
-                shared.progress.count_late(&again);
-            }
-            attempts.push(again);
-        }
-        for what in errands_after(&attempt, draw) {
-            let errand = run_errand(&shared, what, target, shared.scenario.patience).await;
-            if errand.outcome == errand::Outcome::Done {
-                match &errand.what {
-                    What::Cancel { .. } => shared.progress.count_cancel(attempt.quantity),
-                    What::Restock { quantity, .. } => shared.progress.count_restock(*quantity),
-                    What::Look { .. } => {}
-                }
-            }
-            errands.push(errand);
-        }
-        attempts.push(attempt);
-    }
-    (attempts, errands)
-}
-
-/// What is to be done after an attempt.
-fn errands_after(attempt: &Attempt, draw: Draw) -> Vec<What> {
-    let mut errands = Vec::new();
-    if let Some(sale) = attempt.sale().filter(|_| draw.cancel) {
-        errands.push(What::Cancel { order: sale.id });
-    }
-    if draw.restock {
-        let reason = format!("after {}", Attempt::buyer(attempt.index));
-        errands.push(What::Restock { reason, quantity: attempt.quantity });
-    }
-    if draw.look {
-        errands.push(What::Look { locked: draw.locked });
-    }
-    errands
-}
-
-/// How often an errand is run until it is known what became of it.
-const ERRAND_TRIES: usize = 5;
-
-/// Runs an errand, and runs it again, under the same key and at the next replica, while it is not known what became of it.
-async fn run_errand(shared: &Shared, what: What, target: usize, patience: Duration) -> Errand {
-    let sent = shared.now();
-    let mut outcome = try_errand(shared, &what, target, patience).await;
-    for turn in 1..ERRAND_TRIES {
-        if !matches!(outcome, errand::Outcome::Unknown(_)) {
-            break;
-        }
-        tokio::time::sleep(TURN).await;
-        match try_errand(shared, &what, target + turn, patience).await {
-            // Says nothing of the time before.
-            errand::Outcome::Refused(_) | errand::Outcome::Unknown(_) => {}
-            known => outcome = known,
-        }
-    }
-    Errand { what, sent, received: shared.now(), outcome }
-}
-
-async fn try_errand(shared: &Shared, what: &What, target: usize, patience: Duration) -> errand::Outcome {
-    let (sku, client) = (&shared.sku, &shared.clients[target % shared.clients.len()]);
-    let key = what.key(sku);
-    match what {
-        What::Cancel { order } => errand::Outcome::of_a_change(client.cancel(*order, &key, patience).await),
-        What::Restock { reason, quantity } => {
-            errand::Outcome::of_a_change(client.restock(sku, *quantity, reason, &key, patience).await)
-        }
-        What::Look { locked: false } => errand::Outcome::of_a_look(client.stock(sku).await),
-        What::Look { locked: true } => errand::Outcome::of_a_look(client.locked_stock(sku).await),
-    }
-}
-
-async fn fire(shared: &Shared, attempt: &mut Attempt, session: &mut Session) {
-    let (sku, index) = (&shared.sku, attempt.index);
-    let order = OrderRequest { sku, quantity: attempt.quantity, buyer: &Attempt::buyer(index) };
-    let key = key(sku, index);
-    shared.progress.count_sent();
-    attempt.sent = shared.now();
-    let answer = session.order(&order, &key, shared.scenario.patience).await;
-    attempt.received = shared.now();
-    attempt.outcome = outcome(answer);
-    if !attempt.replay {
-        shared.progress.count_done(attempt);
-    }
-}
-
-/// How often an order without an answer is sent again after the run, and how long after the last time.
-const ASKED_AGAIN: usize = 5;
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
-
-/// How many orders are sent again at a time.
-const AT_A_TIME: usize = 16;
-
-/// Sends again, after a run, what is still without an answer that says what became of it: some at the same time to two
-/// replicas. What had been written is answered as it was; what had not is ordered now.
-pub async fn ask_again(clients: &[Client], sku: &str, patience: Duration, record: &mut Record) {
-    let is_open = |sendings: &[Attempt]| sendings.iter().all(Attempt::is_unknown);
-    let open = record.attempts.chunk_by(|a, b| a.index == b.index).filter(|sendings| is_open(sendings));
-    let open: Vec<_> = open.map(|sendings| sendings[0].clone()).collect();
-    let mut asking = JoinSet::new();
-    for (number, attempt) in open.into_iter().enumerate() {
-        if asking.len() >= AT_A_TIME {
-            record.attempts.extend(asking.join_next().await.into_iter().flat_map(Result::unwrap_or_default));
-        }
-        let (clients, sku, start) = (clients.to_vec(), sku.to_owned(), record.start);
-        asking.spawn(async move {
-            let twin = number % 3 == 0;
-            let attempt = Attempt { replay: true, twin: false, ..attempt };
-            let one = ask_until_answered(&clients, number, &sku, patience, start, &attempt);
-            if !twin {
-                return vec![one.await];
-            }
-            let other = ask_until_answered(&clients, number + 1, &sku, patience, start, &attempt);
-            let (one, other) = tokio::join!(one, other);
-            vec![one, other]
-        });
-    }
-    record.attempts.extend(asking.join_all().await.into_iter().flatten());
-    sort(&mut record.attempts);
-}
-
-/// Sends an order until there is an answer that says something of it, to one replica after the other.
-async fn ask_until_answered(
-    clients: &[Client],
-    first: usize,
-    sku: &str,
-    patience: Duration,
-    start: Instant,
-    attempt: &Attempt,
-) -> Attempt {
-    let now =
-        || u64::try_from(start.elapsed().as_nanos()).expect("a run ends before five centuries have passed");
-    let mut again = attempt.clone();
-    (again.free, again.intended, again.sent) = (now(), now(), now());
-    let order = OrderRequest { sku, quantity: attempt.quantity, buyer: &Attempt::buyer(attempt.index) };
-    for number in 0..ASKED_AGAIN {
-        let mut session = clients[(first + number) % clients.len()].session();
-        again.outcome = outcome(session.order(&order, &key(sku, attempt.index), patience).await);
-        again.received = now();
-        if again.sale().is_some() || matches!(again.outcome, Outcome::SoldOut { .. }) {
-            break;
-        }
-        tokio::time::sleep(ASK_AGAIN_AFTER).await;
-    }
-    again
-}
-
-/// The idempotency key of an attempt.
-fn key(sku: &str, index: u64) -> String {
-    format!("{sku}-{index}")
-}
-
-/// What an order's answer says of its sale: as much of the service's `Order` as the record has.
-#[derive(Deserialize)]
-struct Confirmation<'a> {
-    id: Uuid,
-    stock_before: i64,
-    stock_after: i64,
-    version: i64,
-    lock: LockToken,
-    #[serde(borrow)]
-    replica: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct LockToken {
-    fencing_token: Option<i64>,
-}
-
-/// What an answer says of an attempt: `Failed` only when nothing can have been written.
-fn outcome(answer: Result<Answer, CallError>) -> Outcome {
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(CallError::NotSent(_, why)) => return Outcome::Failed { why: format!("not sent: {why}") },
-        Err(CallError::Unanswered(..)) => return Outcome::Unanswered,
-        Err(error) => return Outcome::Broken { why: error.to_string() },
-    };
-    if answer.status == StatusCode::CREATED {
-        let replayed = answer.headers.contains_key(IDEMPOTENT_REPLAYED);
-        return match serde_json::from_slice::<Confirmation>(&answer.body) {
-            Ok(order) => Outcome::Sold(Sale {
-                id: order.id,
-                stock_before: order.stock_before,
-                stock_after: order.stock_after,
-                version: order.version,
-                token: order.lock.fencing_token,
-                replica: order.replica.into_owned(),
-                replayed,
-            }),
-            Err(error) => Outcome::Unknown { why: format!("201 with a body that is no order: {error}") },
-        };
-    }
-    let Some(problem) = answer.problem() else {
-        return Outcome::Unknown { why: format!("{} without a problem document", answer.status) };
-    };
-    let slug = problem.kind.strip_prefix("/problems/").unwrap_or(&problem.kind).to_owned();
-    match problem {
-        Problem { available: Some(available), version: Some(version), .. }
-            if answer.status == StatusCode::CONFLICT && slug == "insufficient-stock" =>
-        {
-            Outcome::SoldOut { available, version }
-        }
-        Problem { outcome: Some(OrderOutcome::NotExecuted), .. } => Outcome::Failed { why: slug },
-        _ if answer.status.is_client_error() => Outcome::Failed { why: slug },
-        _ => Outcome::Unknown { why: slug },
-    }
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).expect("a run ends before five centuries have passed")
 }

@@ -1,4 +1,4 @@
-//! What is to be fired.
+//! The load of a run.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 pub struct Scenario {
     /// How many buyers order at the same time; each waits for an answer before its next order.
     pub buyers: usize,
-    /// When to stop.
+    /// When the run ends.
     pub amount: Amount,
     /// Orders per second to intend (open loop); `None`: each buyer as fast as it is answered (closed loop).
     pub rate: Option<f64>,
@@ -21,29 +21,30 @@ pub struct Scenario {
     pub quantity: RangeInclusive<i64>,
     /// The share of confirmed orders that is sent again with the same idempotency key.
     pub replays: f64,
-    /// The share of orders that is sent twice at the same time, to two replicas, with the same idempotency key.
+    /// The share of orders that is sent twice at the same time, to two replicas, with the same idempotency
+    /// key.
     pub twins: f64,
-    /// The share of confirmed orders that is given back.
+    /// The share of confirmed orders that is cancelled.
     pub cancels: f64,
     /// The share of attempts after which the shop puts as many units in stock as they asked for.
     pub restocks: f64,
-    /// The share of attempts after which the buyer looks at the stock; every second time under a shared lock.
-    pub looks: f64,
-    /// How long the shop puts more units in stock whenever few are left, so that there is always something to sell;
-    /// what is left then is sold out.
+    /// The share of attempts after which the buyer reads the stock; every second time under a shared lock.
+    pub reads: f64,
+    /// How long the shop puts more units in stock whenever few are left, so that there is always something to
+    /// sell; what is left then is sold out.
     pub topped_up: Option<Duration>,
-    /// How long a buyer waits for an answer.
-    pub patience: Duration,
+    /// How long a buyer waits for an answer before the outcome of its order counts as unknown.
+    pub timeout: Duration,
     /// What the quantities and replays are drawn from.
     pub seed: u64,
 }
 
-/// When to stop.
+/// When a run ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Amount {
-    /// After so many orders.
+    /// After this many orders.
     Orders(u64),
-    /// After so long.
+    /// After this time, from the first order.
     For(Duration),
 }
 
@@ -59,9 +60,9 @@ impl Default for Scenario {
             twins: 0.01,
             cancels: 0.0,
             restocks: 0.0,
-            looks: 0.01,
+            reads: 0.01,
             topped_up: None,
-            patience: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
             seed: 1,
         }
     }
@@ -70,16 +71,16 @@ impl Default for Scenario {
 /// What one attempt orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draw {
-    /// Units.
+    /// Units to buy.
     pub quantity: i64,
     /// Whether it is sent again once it is confirmed.
     pub replay: bool,
-    /// Whether it is given back once it is confirmed.
+    /// Whether it is cancelled once it is confirmed.
     pub cancel: bool,
     /// Whether the shop puts as many in stock afterwards.
     pub restock: bool,
-    /// Whether the buyer looks at the stock afterwards.
-    pub look: bool,
+    /// Whether the buyer reads the stock afterwards.
+    pub read: bool,
     /// Whether it does so under a shared lock.
     pub locked: bool,
     /// Whether it is sent twice at the same time.
@@ -89,7 +90,7 @@ pub struct Draw {
 impl Scenario {
     /// What attempt `index` orders: the same for the same seed, whoever sends it and when.
     pub fn draw(&self, index: u64) -> Draw {
-        // A generator that is made for each attempt must be made quickly.
+        // One is created for each attempt, so that has to be quick.
         let mut random =
             Xoshiro256PlusPlus::seed_from_u64(self.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let quantity = random.random_range(self.quantity.clone());
@@ -99,7 +100,7 @@ impl Scenario {
             replay: happens(self.replays),
             cancel: happens(self.cancels),
             restock: happens(self.restocks),
-            look: happens(self.looks),
+            read: happens(self.reads),
             locked: happens(0.5),
             twin: happens(self.twins),
         }

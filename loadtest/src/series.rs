@@ -7,12 +7,12 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::{Attempt, Outcome};
-use crate::errand::{self, Errand, What};
+use crate::attempt::{Attempt, Outcome, OutcomeGroup};
 use crate::evidence::{Database, Evidence};
 use crate::metrics::{self, Percentiles};
+use crate::side_operation::{SideAction, SideOperation};
 
-pub use lanes::{Hold, Lane, Locks};
+pub use lanes::{HoldSpan, Lane, Locks};
 pub use lost::{Counterexample, Reader};
 
 /// The most intervals that a series has.
@@ -31,39 +31,40 @@ pub struct Series {
     pub intervals: Vec<Interval>,
     /// Updates of the stock that another one overwrote.
     pub lost_updates: u64,
-    /// The first of them.
+    /// The lost update of the smallest version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counterexample: Option<Counterexample>,
-    /// Who had the lock when; absent where that is not known.
+    /// The lock timeline; absent where the replicas' clocks cannot be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locks: Option<Locks>,
 }
 
-/// What was answered within an interval.
+/// What was answered within an interval of the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// Its end, in milliseconds after the first order.
+    /// The end of the interval, in milliseconds after the first order.
     pub until_ms: f64,
-    /// Orders confirmed.
+    /// How many orders were confirmed.
     pub accepted: u64,
-    /// Orders refused for want of stock.
+    /// How many orders were refused for want of stock.
     pub sold_out: u64,
-    /// Orders refused for another reason.
+    /// How many orders were refused for another reason.
     pub failed: u64,
-    /// Orders without an answer that says what became of them.
+    /// How many orders have no answer that says what became of them.
     pub unknown: u64,
-    /// What customers had waited whose orders were confirmed.
+    /// The response times of confirmed orders, from the intended start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_ms: Option<Latency>,
-    /// The stock at its end, as the latest order wrote it.
+    pub latency_ms: Option<IntervalLatency>,
+    /// The stock at the end of the interval, as the latest order wrote it.
     pub stock: i64,
     /// The stock as it would be if no update had been lost: the supply less all units in confirmed orders.
-    pub owed: i64,
+    #[serde(rename = "owed")]
+    pub expected: i64,
 }
 
-/// Percentiles in milliseconds.
+/// Percentiles of the response times of an interval, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
+pub struct IntervalLatency {
     /// The median.
     pub p50: f64,
     /// 19 of 20 are below.
@@ -79,17 +80,15 @@ impl Series {
         let mut series = Self::answered(&evidence.attempts, &changes, evidence.initial_stock, seconds);
         // What was answered last need not have been written last: the end is for the database to say.
         if let (Some(last), Ok(Database { audit, .. })) = (series.intervals.last_mut(), &evidence.database) {
-            (last.stock, last.owed) = (audit.stock, audit.supply - audit.units_sold);
+            (last.stock, last.expected) = (audit.stock, audit.supply - audit.units_sold);
         }
-        let records: Vec<_> = evidence.holds.records.iter().flatten().collect();
-        let known = !records.is_empty();
-        let records = records.into_iter().chain(&evidence.holds.of_ended_lives);
-        series.locks = known.then(|| Locks::of(records, evidence.holds.begun_ns));
+        let is_known = evidence.holds.records.iter().any(Result::is_ok);
+        series.locks = is_known.then(|| Locks::of(evidence.holds.known(), evidence.holds.begun_ns));
         series
     }
 
-    /// The series from what buyers were told, without repetitions of orders; `changes` are when and by how much the
-    /// stock was changed otherwise, in the order of time.
+    /// The series from the answers to buyers, without repetitions of orders; `changes` are when and by how
+    /// much the stock was changed otherwise, in the order of time.
     fn answered(attempts: &[Attempt], changes: &[(u64, i64)], stock: i64, seconds: f64) -> Self {
         let mut answered: Vec<_> = Attempt::firsts(attempts).collect();
         answered.sort_by_key(|attempt| attempt.received);
@@ -109,7 +108,7 @@ impl Series {
                 rest.next_if(|attempt| number == count || attempt.received as f64 / 1e6 <= until_ms)
             {
                 interval.count(&attempt.outcome);
-                ledger.book(attempt);
+                ledger.apply(attempt);
                 if attempt.sale().is_some() {
                     latencies.saturating_record(attempt.received.saturating_sub(attempt.intended));
                 }
@@ -117,8 +116,8 @@ impl Series {
             while let Some((_, units)) = changes.next_if(|(at, _)| *at as f64 / 1e6 <= until_ms) {
                 ledger.put_back(*units);
             }
-            interval.latency_ms = Latency::of(&latencies);
-            (interval.stock, interval.owed) = (ledger.stock, ledger.owed);
+            interval.latency_ms = IntervalLatency::of(&latencies);
+            (interval.stock, interval.expected) = (ledger.stock, ledger.expected);
             intervals.push(interval);
         }
         let (lost_updates, counterexample) = lost::updates(attempts);
@@ -130,8 +129,8 @@ impl Series {
         self.intervals.last().map_or(0.0, |interval| interval.until_ms)
     }
 
-    /// Adds what was answered since the last interval; merges two and two when there are too many. A merged interval
-    /// has the greater of both latencies.
+    /// Adds what was answered since the last interval; merges two and two when there are too many. A merged
+    /// interval has the greater of both latencies.
     pub fn push(&mut self, interval: Interval) {
         let count = self.intervals.len();
         let since = count.checked_sub(2).map_or(0.0, |before| self.intervals[before].until_ms);
@@ -152,11 +151,11 @@ impl Series {
 impl Interval {
     /// Counts an answer.
     pub fn count(&mut self, outcome: &Outcome) {
-        match metrics::group(outcome) {
-            "accepted" => self.accepted += 1,
-            "sold_out" => self.sold_out += 1,
-            "failed" => self.failed += 1,
-            _ => self.unknown += 1,
+        match outcome.group() {
+            OutcomeGroup::Accepted => self.accepted += 1,
+            OutcomeGroup::SoldOut => self.sold_out += 1,
+            OutcomeGroup::Failed => self.failed += 1,
+            OutcomeGroup::Unknown => self.unknown += 1,
         }
     }
 
@@ -169,18 +168,18 @@ impl Interval {
             sold_out: sum(|part| part.sold_out),
             failed: sum(|part| part.failed),
             unknown: sum(|part| part.unknown),
-            latency_ms: parts.iter().filter_map(|part| part.latency_ms).reduce(|a, b| Latency {
+            latency_ms: parts.iter().filter_map(|part| part.latency_ms).reduce(|a, b| IntervalLatency {
                 p50: a.p50.max(b.p50),
                 p95: a.p95.max(b.p95),
                 p99: a.p99.max(b.p99),
             }),
             stock: last.stock,
-            owed: last.owed,
+            expected: last.expected,
         }
     }
 }
 
-impl Latency {
+impl IntervalLatency {
     /// The percentiles of a histogram of nanoseconds, if there is anything in it.
     pub fn of(histogram: &hdrhistogram::Histogram<u64>) -> Option<Self> {
         let Percentiles { p50, p99, .. } = metrics::percentiles(histogram);
@@ -189,25 +188,25 @@ impl Latency {
     }
 }
 
-/// The stock as the answers tell it.
+/// The stock of a product, as the answers to its buyers give it: what was written last, and what is expected.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
     version: i64,
     /// As the order of the latest version wrote it.
     pub(crate) stock: i64,
     /// As all confirmed orders leave it.
-    pub(crate) owed: i64,
+    pub(crate) expected: i64,
 }
 
 impl Ledger {
     pub(crate) fn new(stock: i64) -> Self {
-        Self { version: 0, stock, owed: stock }
+        Self { version: 0, stock, expected: stock }
     }
 
-    pub(crate) fn book(&mut self, attempt: &Attempt) {
+    pub(crate) fn apply(&mut self, attempt: &Attempt) {
         let seen = match &attempt.outcome {
             Outcome::Sold(sale) => {
-                self.owed -= attempt.quantity;
+                self.expected -= attempt.quantity;
                 (sale.version, sale.stock_after)
             }
             Outcome::SoldOut { available, version } => (*version, *available),
@@ -218,9 +217,9 @@ impl Ledger {
         }
     }
 
-    /// Units came back. What the record says of it is for the next order to tell.
+    /// Units came back. The stock that is recorded then is known from the next order.
     pub(crate) fn put_back(&mut self, units: i64) {
-        self.owed += units;
+        self.expected += units;
     }
 }
 
@@ -228,13 +227,14 @@ impl Ledger {
 fn changes(evidence: &Evidence) -> Vec<(u64, i64)> {
     let sold = evidence.attempts.iter().filter_map(|attempt| Some((attempt.sale()?.id, attempt.quantity)));
     let sold: HashMap<_, _> = sold.collect();
-    let done = evidence.errands.iter().filter(|errand| errand.outcome == errand::Outcome::Done);
-    let units = |errand: &Errand| match &errand.what {
-        What::Cancel { order } => sold.get(order).copied(),
-        What::Restock { quantity, .. } => Some(*quantity),
-        What::Look { .. } => None,
+    let done = evidence.side_operations.iter().filter(|operation| operation.is_done());
+    let units = |operation: &SideOperation| match &operation.action {
+        SideAction::Cancel { order } => sold.get(order).copied(),
+        SideAction::Restock { quantity, .. } => Some(*quantity),
+        SideAction::Read { .. } => None,
     };
-    let mut changes: Vec<_> = done.filter_map(|errand| Some((errand.received, units(errand)?))).collect();
+    let mut changes: Vec<_> =
+        done.filter_map(|operation| Some((operation.received, units(operation)?))).collect();
     changes.sort_unstable();
     changes
 }
@@ -280,7 +280,7 @@ mod tests {
     fn two_lines_part_where_an_update_is_lost() {
         let attempts = [sold(1, 10, 10, 9, 1), sold(2, 30, 9, 8, 2), sold(3, 56, 9, 8, 2)];
         let series = Series::answered(&attempts, &[], 10, 0.06);
-        let lines: Vec<_> = series.intervals.iter().map(|i| (i.until_ms, i.stock, i.owed)).collect();
+        let lines: Vec<_> = series.intervals.iter().map(|i| (i.until_ms, i.stock, i.expected)).collect();
         assert_eq!(lines, [(20.0, 9, 9), (40.0, 8, 8), (56.0, 8, 7)]);
         assert_eq!(series.lost_updates, 1);
         let readers = series.counterexample.expect("a counterexample").readers;
@@ -295,7 +295,7 @@ mod tests {
         // The second order has found them, and is answered before whoever put them there.
         let attempts = [sold(1, 10, 10, 9, 1), sold(2, 30, 14, 13, 3), sold(3, 56, 13, 12, 4)];
         let series = Series::answered(&attempts, &[(35_000_000, 5)], 10, 0.06);
-        let lines: Vec<_> = series.intervals.iter().map(|i| (i.stock, i.owed)).collect();
+        let lines: Vec<_> = series.intervals.iter().map(|i| (i.stock, i.expected)).collect();
         assert_eq!(lines, [(9, 9), (13, 13), (12, 12)]);
     }
 

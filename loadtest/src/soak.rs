@@ -163,9 +163,9 @@ impl Soak {
             quantity: 1..=3,
             cancels: 0.02,
             restocks: if is_short { 0.9 } else { 0.01 },
-            looks: 0.02,
+            reads: 0.02,
             topped_up: topped_up.filter(|_| !is_short),
-            patience: PATIENCE,
+            timeout: PATIENCE,
             seed,
             ..Scenario::default()
         };

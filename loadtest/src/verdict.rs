@@ -3,17 +3,27 @@
 //! A check that cannot see what it needs is `unknown`, never `pass`. Violated outranks inconclusive, and
 //! inconclusive outranks correct.
 
-mod checks;
+mod faults;
+mod finding;
 mod holds;
+mod keys;
 mod linearizable;
 #[cfg(test)]
 mod mutations;
+mod name;
+mod orders;
+mod stock;
+mod tokens;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::Evidence;
+use crate::evidence::{Database, Evidence};
+
+use finding::Finding;
+
+pub use name::CheckName;
 
 /// What a run has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,84 +51,93 @@ impl fmt::Display for Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It holds.
+    /// What has to hold does hold.
     Pass,
-    /// It does not.
+    /// It does not hold.
     Fail,
-    /// It could not be seen.
+    /// What the check needs could not be seen.
     Unknown,
-    /// There was nothing to check.
+    /// The run has nothing that the check is about.
     NotApplicable,
 }
 
 /// One check with its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// What has to hold.
-    pub name: String,
-    /// Whether it does.
+    /// The name of the check: what has to hold.
+    pub name: CheckName,
+    /// Whether it holds.
     pub status: Status,
     /// What was seen: a figure, a witness, a counterexample, or what is missing.
     pub detail: String,
 }
 
-/// Runs all checks on one run's evidence. Whether the load was [`sensitive`] only a suite with a negative control
-/// can say.
+/// Runs all checks on one run's evidence. Whether the load was [`sensitive`] only a suite with a negative
+/// control can say.
 pub fn checks(evidence: &Evidence) -> Vec<Check> {
-    let database = evidence.database.as_ref().map_err(String::as_str);
-    let mut results = Vec::new();
-    let mut add = |name: &str, result: Finding| {
-        let (status, detail) = match result {
+    let on_database = ON_DATABASE.map(|(name, check)| {
+        let finding = match &evidence.database {
+            Ok(database) => check(evidence, database),
+            Err(why) => Finding::Unknown(why.clone()),
+        };
+        Check::new(name, finding)
+    });
+    let others = OTHERS.map(|(name, check)| Check::new(name, check(evidence)));
+    on_database.into_iter().chain(others).collect()
+}
+
+type DatabaseCheck = fn(&Evidence, &Database) -> Finding;
+
+/// The checks that need what the database says.
+const ON_DATABASE: [(CheckName, DatabaseCheck); 13] = [
+    (CheckName::Exercised, orders::exercised),
+    (CheckName::NotOversold, stock::not_oversold),
+    (CheckName::Balanced, stock::balanced),
+    (CheckName::NothingLost, orders::nothing_lost),
+    (CheckName::AnswersAsStored, orders::answers_as_stored),
+    (CheckName::NothingInvented, orders::nothing_invented),
+    (CheckName::NothingRefusedWasSold, orders::nothing_refused_was_sold),
+    (CheckName::AdjustmentsKept, stock::adjustments_kept),
+    (CheckName::OncePerKey, keys::once_per_key),
+    (CheckName::NoDuplicateReads, stock::no_duplicate_reads),
+    (CheckName::Linearizable, linearizable::linearizable),
+    (CheckName::TokensIncrease, tokens::tokens_increase),
+    (CheckName::NoFalseSoldOut, stock::no_false_sold_out),
+];
+
+type EvidenceCheck = fn(&Evidence) -> Finding;
+
+/// The checks that need no database.
+const OTHERS: [(CheckName, EvidenceCheck); 4] = [
+    (CheckName::FaultsStruck, faults::faults_struck),
+    (CheckName::Available, faults::available),
+    (CheckName::NoOverlappingHolds, holds::no_overlapping_holds),
+    (CheckName::AllAnswered, faults::all_answered),
+];
+
+impl Check {
+    fn new(name: CheckName, finding: Finding) -> Self {
+        let (status, detail) = match finding {
             Finding::Pass(detail) => (Status::Pass, detail),
             Finding::Fail(detail) => (Status::Fail, detail),
             Finding::Unknown(detail) => (Status::Unknown, detail),
             Finding::NotApplicable(detail) => (Status::NotApplicable, detail),
         };
-        results.push(Check { name: name.into(), status, detail });
-    };
-    type DatabaseCheck = fn(&Evidence, &crate::evidence::Database) -> Finding;
-    let on_database: [(&str, DatabaseCheck); 13] = [
-        ("exercised", checks::exercised),
-        ("not-oversold", checks::not_oversold),
-        ("balanced", checks::balanced),
-        ("nothing-lost", checks::nothing_lost),
-        ("answers-as-stored", checks::answers_as_stored),
-        ("nothing-invented", checks::nothing_invented),
-        ("nothing-refused-was-sold", checks::nothing_refused_was_sold),
-        ("adjustments-kept", checks::adjustments_kept),
-        ("once-per-key", checks::once_per_key),
-        ("no-duplicate-reads", checks::no_duplicate_reads),
-        ("linearizable", linearizable::linearizable),
-        ("tokens-increase", checks::tokens_increase),
-        ("no-false-sold-out", checks::no_false_sold_out),
-    ];
-    for (name, check) in on_database {
-        add(
-            name,
-            match database {
-                Ok(database) => check(evidence, database),
-                Err(why) => Finding::Unknown(why.into()),
-            },
-        );
+        Self { name, status, detail }
     }
-    add("faults-struck", checks::faults_struck(evidence));
-    add("available", checks::available(evidence));
-    add("no-overlapping-holds", holds::no_overlapping_holds(evidence));
-    add("all-answered", checks::all_answered(evidence));
-    results
 }
 
 /// What a load has done to a shop without a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Control {
-    /// Units sold that there never were.
+    /// Units that were sold beyond the supply.
     pub oversold_units: i64,
     /// Updates of the stock that another one overwrote.
     pub lost_updates: u64,
 }
 
-/// Whether the negative control, which has no lock, broke under the same load: otherwise that was not hard enough for the
-/// other verdicts to mean anything.
+/// Whether the negative control, which has no lock, broke under the same load: otherwise that was not hard
+/// enough for the other verdicts to mean anything.
 pub fn sensitive(control: Option<Control>) -> Check {
     let (status, detail) = match control {
         Some(Control { oversold_units, lost_updates }) if oversold_units > 0 => (
@@ -130,7 +149,8 @@ pub fn sensitive(control: Option<Control>) -> Check {
         Some(Control { lost_updates, .. }) if lost_updates > 0 => (
             Status::Pass,
             format!(
-                "the same load without a lock lost {lost_updates} updates; the stock was too large to oversell"
+                "the same load without a lock lost {lost_updates} updates; \
+                 the stock was too large to oversell"
             ),
         ),
         Some(_) => (
@@ -139,19 +159,8 @@ pub fn sensitive(control: Option<Control>) -> Check {
         ),
         None => (Status::NotApplicable, "no run without a lock to compare with".into()),
     };
-    Check { name: "sensitive".into(), status, detail }
+    Check { name: CheckName::Sensitive, status, detail }
 }
-
-/// The checks that may fail where there is no lock: what that explains, and no more.
-pub const EXPLAINED_BY_NO_LOCK: [&str; 7] = [
-    "not-oversold",
-    "balanced",
-    "no-duplicate-reads",
-    "linearizable",
-    "no-false-sold-out",
-    "tokens-increase",
-    "no-overlapping-holds",
-];
 
 /// The verdict of a list of checks.
 pub fn verdict(checks: &[Check]) -> Verdict {
@@ -163,13 +172,4 @@ pub fn verdict(checks: &[Check]) -> Verdict {
     } else {
         Verdict::Correct
     }
-}
-
-/// The result of a check.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Finding {
-    Pass(String),
-    Fail(String),
-    Unknown(String),
-    NotApplicable(String),
 }

@@ -6,8 +6,8 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use loadtest::report::{Report, RunReport};
-use loadtest::verdict::{Status, Verdict};
-use order_service::config::{Config, Sources};
+use loadtest::verdict::{CheckName, Status, Verdict};
+use order_service::config::{Config, Sources, StrategyName};
 
 fn loadtest(arguments: &[&str]) -> Output {
     Command::new(support::program()).args(arguments).output().expect("the program runs")
@@ -17,7 +17,7 @@ fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
 }
 
-fn run_of<'a>(report: &'a Report, strategy: &str) -> &'a RunReport {
+fn run_of(report: &Report, strategy: StrategyName) -> &RunReport {
     report.runs.iter().find(|run| run.strategy == strategy).expect("a run of the strategy")
 }
 
@@ -28,15 +28,16 @@ fn the_demonstration_shows_who_oversells_and_who_does_not() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(code(&output), 0, "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
     let report: Report = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
-    for strategy in ["none", "local"] {
+    for strategy in [StrategyName::None, StrategyName::Local] {
         let run = run_of(&report, strategy);
         assert_eq!(run.verdict, Verdict::Violated);
         assert!(run.oversold() > 0, "{strategy}");
-        let witness = &run.failed("no-duplicate-reads").expect("a witness").detail;
+        let witness = &run.failed(CheckName::NoDuplicateReads).expect("a witness").detail;
         assert!(witness.contains("both read"), "{witness}");
         assert!(printed.contains(witness.as_str()), "the witness is printed");
     }
-    for strategy in ["database", "redis", "zookeeper", "row", "optimistic"] {
+    let is_safe = |strategy: &StrategyName| !matches!(strategy, StrategyName::None | StrategyName::Local);
+    for strategy in StrategyName::ALL.into_iter().filter(is_safe) {
         let run = run_of(&report, strategy);
         assert_eq!(run.verdict, Verdict::Correct, "{strategy}: {:?}", run.checks);
         assert_eq!((run.units_sold, run.oversold_units), (Some(run.stock), Some(0)), "{strategy}");
@@ -58,7 +59,8 @@ fn all_seven_strategies_are_judged_on_postgresql() {
     assert_eq!((report.runs.len(), report.not_run.len()), (7, 0));
     for run in &report.runs {
         assert_eq!(run.store, "postgres");
-        assert_eq!(run.oversold() > 0, ["none", "local"].contains(&run.strategy.as_str()), "{printed}");
+        let is_broken = run.strategy == StrategyName::None || run.strategy == StrategyName::Local;
+        assert_eq!(run.oversold() > 0, is_broken, "{printed}");
         assert!(run.checks.iter().all(|check| check.status != Status::Unknown), "{:?}", run.checks);
     }
 }
@@ -106,8 +108,8 @@ fn compared(arguments: &[&str]) -> (i32, String, Report) {
     (code(&output), printed, report)
 }
 
-fn status(run: &RunReport, name: &str) -> Status {
-    run.checks.iter().find(|check| check.name == name).expect("the check").status
+fn status(run: &RunReport, name: CheckName) -> Status {
+    run.check(name).expect("the check").status
 }
 
 #[test]
@@ -115,18 +117,18 @@ fn a_control_is_run_that_was_not_asked_for() {
     let quiet = ["--strategies", "row", "--rate", "20", "--duration", "1s"];
     let (code, printed, report) = compared(&quiet);
     assert_eq!((code, report.runs.len()), (2, 2), "{printed}");
-    assert_eq!(status(&report.runs[0], "sensitive"), Status::Unknown);
+    assert_eq!(status(&report.runs[0], CheckName::Sensitive), Status::Unknown);
     assert!(report.runs[1].is_control && printed.contains("none (control)"), "{printed}");
     // A stock that is too large to be oversold shows as well that updates are lost.
     let large = ["--strategies", "row", "--orders", "500", "--stock", "100000"];
     let (code, printed, report) = compared(&large);
     assert_eq!(code, 0, "{printed}");
-    assert_eq!(status(&report.runs[0], "sensitive"), Status::Pass);
+    assert_eq!(status(&report.runs[0], CheckName::Sensitive), Status::Pass);
     let control = &report.runs[1];
     assert_eq!((control.oversold_units, control.verdict), (Some(0), Verdict::Violated), "{printed}");
     let (code, printed, report) = compared(&[&large[..], &["--no-control"]].concat());
     assert_eq!((code, report.runs.len()), (0, 1), "{printed}");
-    assert_eq!(status(&report.runs[0], "sensitive"), Status::NotApplicable);
+    assert_eq!(status(&report.runs[0], CheckName::Sensitive), Status::NotApplicable);
 }
 
 #[test]
@@ -135,8 +137,8 @@ fn faults_strike_while_orders_are_sold_and_the_report_says_what_they_cost() {
     let (code, printed, report) =
         compared(&["--strategies", "redis", "--fault", "pause:2xlease@1s,restart:redis@6s"]);
     assert_eq!(code, 0, "{printed}");
-    let run = run_of(&report, "redis");
-    assert_eq!((status(run, "faults-struck"), run.faults.len()), (Status::Pass, 2), "{printed}");
+    let run = run_of(&report, StrategyName::Redis);
+    assert_eq!((status(run, CheckName::FaultsStruck), run.faults.len()), (Status::Pass, 2), "{printed}");
     let intervals = &run.series.as_ref().unwrap().intervals;
     let sold_after = |ms: f64| intervals.iter().any(|i| i.until_ms > ms && i.accepted > 0);
     let over = run.faults.iter().filter_map(|fault| fault.until_ms).fold(0.0, f64::max);
@@ -171,18 +173,18 @@ fn a_replica_that_ends_by_itself_under_faults_is_a_violation() {
         "failpoints.before_release=5% abort",
     ]);
     assert_eq!(code, 1, "{printed}");
-    assert_eq!(status(&report.runs[0], "replicas-survived"), Status::Fail);
+    assert_eq!(status(&report.runs[0], CheckName::ReplicasSurvived), Status::Fail);
     assert!(printed.contains("was not killed, and ended with"), "{printed}");
 }
 
 #[test]
 fn what_servers_can_suffer_is_survived() {
-    let everything = "clock:redis:+3s@1s,flush:redis@2s,pause:redis:500ms@3s,clock:postgres:-2s@4s,terminate:postgres@5s,\
-                      disk-full:postgres:500ms@6s,no-handles:500ms@7s,kill@8s";
+    let everything = "clock:redis:+3s@1s,flush:redis@2s,pause:redis:500ms@3s,clock:postgres:-2s@4s,\
+                      terminate:postgres@5s,disk-full:postgres:500ms@6s,no-handles:500ms@7s,kill@8s";
     let ensemble = "split:zookeeper:1xlease@1s,pause:zookeeper:500ms@5s,restart:zookeeper@7s";
-    for (strategy, faults) in [("redis", everything), ("zookeeper", ensemble)] {
-        let (code, printed, report) =
-            compared(&["--store", "postgres", "--strategies", strategy, "--rate", "200", "--fault", faults]);
+    for (strategy, faults) in [(StrategyName::Redis, everything), (StrategyName::Zookeeper, ensemble)] {
+        let load = ["--store", "postgres", "--rate", "200", "--fault", faults];
+        let (code, printed, report) = compared(&[&load[..], &["--strategies", strategy.as_str()]].concat());
         assert_eq!(code, 0, "{printed}");
         let run = run_of(&report, strategy);
         assert_eq!(
@@ -319,8 +321,8 @@ async fn deployment(strategy: &str, files: &[&str], lab: &lab::Lab) -> (Vec<lab:
         command.args(["serve", "--die-with-parent", "--server.listen", "127.0.0.1:0", "--admin.token", "t"]);
         command.args(["--lock.strategy", strategy, "--store.url", &url]);
         let log = lab.file(&format!("{i}.log"));
-        let patience = std::time::Duration::from_secs(20);
-        let started = lab::Process::start("replica", command, log, "listening on ", patience).await;
+        let timeout = std::time::Duration::from_secs(20);
+        let started = lab::Process::start("replica", command, log, "listening on ", timeout).await;
         let (replica, address) = started.expect("the replica starts");
         replicas.push(replica);
         targets.push(address);
@@ -427,7 +429,7 @@ fn a_laboratory_says_how_to_use_it_and_is_used_so() {
 }
 
 #[test]
-fn restocks_cancellations_and_looks_take_their_place_in_one_history() {
+fn restocks_cancellations_and_reads_take_their_place_in_one_history() {
     for store in ["sqlite", "postgres"] {
         let file = tempfile::NamedTempFile::new().unwrap();
         let load = ["--quantity", "1..3", "--cancels", "0.2", "--restocks", "0.05", "--looks", "0.3"];
@@ -437,9 +439,9 @@ fn restocks_cancellations_and_looks_take_their_place_in_one_history() {
         let output = loadtest(&[&arguments[..], &load, &rest].concat());
         assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stdout));
         let report: Report = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
-        for run in report.runs.iter().filter(|run| run.strategy != "none") {
-            for name in ["linearizable", "adjustments-kept", "balanced"] {
-                let check = run.checks.iter().find(|check| check.name == name).unwrap();
+        for run in report.runs.iter().filter(|run| run.strategy != StrategyName::None) {
+            for name in [CheckName::Linearizable, CheckName::AdjustmentsKept, CheckName::Balanced] {
+                let check = run.check(name).unwrap();
                 assert_eq!(check.status, Status::Pass, "{store}, {}: {check:?}", run.strategy);
             }
         }

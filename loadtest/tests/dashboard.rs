@@ -23,8 +23,8 @@ impl Dashboard {
     async fn start(lab: &Lab) -> Self {
         let mut command = mortal(support::program());
         command.args(["dashboard", "--listen", "127.0.0.1:0", "--data"]).arg(lab.file("data"));
-        let (log, patience) = (lab.file("dashboard.log"), Duration::from_secs(20));
-        let started = Process::start("dashboard", command, log, "dashboard on ", patience).await;
+        let (log, timeout) = (lab.file("dashboard.log"), Duration::from_secs(20));
+        let started = Process::start("dashboard", command, log, "dashboard on ", timeout).await;
         let (process, address) = started.expect("the dashboard starts");
         Self { process, address }
     }
@@ -179,7 +179,8 @@ async fn page_figure(browser: &Browser, strategy: &str, figure: &str) -> f64 {
 /// The terminal's table, the JSON and the page say the same of the same runs, but for the digits that are shown.
 async fn assert_same_figures(browser: &Browser, report: &Report, terminal: &str) {
     for run in &report.runs {
-        let row = terminal_row(terminal, &run.strategy);
+        let strategy = run.strategy.to_string();
+        let row = terminal_row(terminal, &strategy);
         let figures = [
             ("oversold", 4, run.oversold() as f64),
             ("rate", 5, run.accepted_per_second),
@@ -190,7 +191,7 @@ async fn assert_same_figures(browser: &Browser, report: &Report, terminal: &str)
         ];
         for (name, column, json) in figures {
             let terminal: f64 = row[column].parse().unwrap_or_else(|_| panic!("{name} is {:?}", row[column]));
-            let page = page_figure(browser, &run.strategy, name).await;
+            let page = page_figure(browser, &strategy, name).await;
             let digits = if name == "rate" || page >= 100.0 { 0.501 } else { 0.0501 };
             assert!((terminal - json).abs() < digits, "{name}: {terminal} on the terminal, {json} in JSON");
             assert!((page - json).abs() < digits, "{name}: {page} on the page, {json} in JSON");

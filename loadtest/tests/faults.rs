@@ -5,12 +5,13 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use loadtest::attempt::OutcomeGroup;
 use loadtest::fleet::Fleet;
 use loadtest::progress::Progress;
 use loadtest::report::RunReport;
 use loadtest::run::{self, FaultSource};
 use loadtest::scenario::{Amount, Scenario};
-use loadtest::verdict::{Status, Verdict};
+use loadtest::verdict::{CheckName, Status, Verdict};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
@@ -41,9 +42,9 @@ async fn a_killed_replica_loses_nothing_and_oversells_nothing() {
             let run = with_a_kill(strategy, round % 3, after).await;
             assert_eq!(run.verdict, Verdict::Correct, "{strategy}, killed after {after}: {:#?}", run.checks);
             assert_eq!(run.oversold_units, Some(0), "{strategy}");
-            let check = |name: &str| run.checks.iter().find(|check| check.name == name).expect("the check");
-            assert_eq!(check("nothing-lost").status, Status::Pass);
-            assert_eq!(check("linearizable").status, Status::Pass);
+            for name in [CheckName::NothingLost, CheckName::Linearizable] {
+                assert_eq!(run.check(name).expect("the check").status, Status::Pass);
+            }
         }
     }
 }
@@ -66,17 +67,17 @@ async fn a_full_disk_refuses_orders_and_is_survived() {
         command.args(["-c", script, "sh"]).arg(support::program()).args(["serve", "--die-with-parent"]);
         command.args(["--server.listen", "127.0.0.1:0", "--admin.token", "t", "--store.url", &url]);
         command.args(["--lock.strategy", strategy]);
-        let patience = Duration::from_secs(10);
+        let timeout = Duration::from_secs(10);
         let log = lab.file("log");
         let (replica, address) =
-            lab::Process::start("replica", command, log, "listening on ", patience).await.expect("it starts");
+            lab::Process::start("replica", command, log, "listening on ", timeout).await.expect("it starts");
         let client = loadtest::client::Client::new(&address, "t");
         client.create_product("comb", "Comb", 100_000).await.expect("a product");
         client.create_product("mirror", "Mirror", 1).await.expect("a product");
         let order_of = |sku: &str, buyer: String| {
             let order = order_service::api::NewOrder { sku: sku.into(), quantity: 1, buyer };
             let client = client.clone();
-            async move { client.order(&order, None, patience).await.expect("an answer").status.as_u16() }
+            async move { client.order(&order, None, timeout).await.expect("an answer").status.as_u16() }
         };
         let order = |buyer: String| order_of("comb", buyer);
         let (mut confirmed, mut failed) = (0, 0);
@@ -130,7 +131,7 @@ async fn a_stall_shows_in_the_latency_from_the_intended_start() {
     let (run, ()) = tokio::join!(run::fire(&clients, &scenario, &progress, FaultSource::Elsewhere), stalled);
     let run = run.expect("the run comes to an end");
     assert_eq!(run.verdict, Verdict::Correct, "{:#?}", run.checks);
-    let latency = run.latencies.by_outcome["accepted"];
+    let latency = run.latencies.by_outcome[&OutcomeGroup::Accepted];
     // Eight were in the service when it stalled, 200 more would have been there: they are charged to it.
     assert!(latency.response.p99 >= stall.as_secs_f64() * 1e3, "{latency:?}");
     assert!(latency.response.p50 >= 300.0 && latency.service.p50 < 100.0, "{latency:?}");
@@ -187,7 +188,7 @@ async fn a_replica_that_ends_at_any_edge_of_the_critical_section_loses_nothing()
         let scenario = Scenario {
             amount: Amount::Orders(2_000),
             stock: 1_000,
-            patience: Duration::from_secs(30),
+            timeout: Duration::from_secs(30),
             ..Scenario::default()
         };
         let progress = Arc::default();

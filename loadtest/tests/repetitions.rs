@@ -1,5 +1,5 @@
-//! Fifteen times over: a replica is killed, one is stopped past its lease and the backend is started again, each while
-//! orders go on; and nothing is oversold, lost or left behind.
+//! Fifteen times over: a replica is killed, one is stopped past its lease and the backend is started again,
+//! each while orders go on; and nothing is oversold, lost or left behind.
 
 mod support;
 
@@ -14,7 +14,7 @@ use loadtest::scenario::{Amount, Scenario};
 use loadtest::verdict::Verdict;
 use order_service::config::StrategyName;
 
-/// How often.
+/// How often each backend is tried.
 const REPETITIONS: u64 = 15;
 
 /// Of all leases and sessions.
@@ -27,27 +27,24 @@ async fn repeat(strategy: StrategyName) {
         .with(lease, LEASE)
         .with("lock.wait", "4s")
         .with("server.request_timeout", "8s")
-        // Whoever is struck while he has the lock is likely to be in the middle of his work.
+        // A holder that is stopped or killed is likely to be in the middle of its work.
         .with("checkout.think_time", "15ms");
     plan.store = StoreKind::Postgres;
     let mut fleet = Fleet::start(plan).await.expect("the replicas start");
     let clients = fleet.clients().to_vec();
+    // For all three faults, one after the other.
+    let long_enough = Duration::from_millis(if strategy == StrategyName::Zookeeper { 4_500 } else { 2_600 });
     let faults = format!("pause:1.5xlease@100ms,kill@1400ms,restart:{backend}@1500ms");
     let faults = Schedule::parse(&[faults]).expect("faults");
     let (mut stale, mut marks) = (0, 0);
     for seed in 0..REPETITIONS {
         let scenario = Scenario {
             buyers: 24,
-            // Long enough for all three faults, one after the other.
-            amount: Amount::For(Duration::from_millis(if backend == ServerKind::Zookeeper {
-                4_500
-            } else {
-                2_600
-            })),
+            amount: Amount::For(long_enough),
             stock: 100_000,
             quantity: 1..=3,
             replays: 0.3,
-            patience: Duration::from_secs(20),
+            timeout: Duration::from_secs(20),
             seed,
             ..Scenario::default()
         };
@@ -63,9 +60,10 @@ async fn repeat(strategy: StrategyName) {
         stale += run.lock.stale_writes_rejected;
         marks += run.faults.iter().filter(|fault| fault.until_ms.is_some()).count();
     }
-    // Every fault had its end, and some who were stopped in the middle of their work had their writes refused.
+    // Every fault had its end, and some who were stopped in the middle of their work had their writes
+    // refused.
     assert_eq!(marks as u64, 3 * REPETITIONS, "{strategy}");
-    assert!(stale > 0, "{strategy}: nobody was ever stopped between reading and writing");
+    assert!(stale > 0, "{strategy}: no holder was ever stopped between reading and writing");
     println!("{strategy}: {stale} stale writes refused in {REPETITIONS} repetitions");
 }
 

@@ -6,11 +6,12 @@ mod support;
 use std::sync::Arc;
 
 use lab::{Postgres, Server as _};
-use loadtest::evidence::{self, Circumstances, Faults};
+use loadtest::collector::{self, Circumstances};
+use loadtest::evidence::FaultEvidence;
 use loadtest::fleet::{Fleet, StoreKind};
 use loadtest::runner;
 use loadtest::scenario::{Amount, Scenario};
-use loadtest::verdict::{Check, Status, checks};
+use loadtest::verdict::{Check, CheckName, Status, checks};
 use order_service::config::StrategyName;
 
 /// Fires at replicas of both strategies at once. Answers the checks, and how many writes the guard refused.
@@ -33,13 +34,13 @@ async fn change(from: StrategyName, to: StrategyName, guard: &str) -> (Vec<Check
     let circumstances = Circumstances {
         sku: "comb".into(),
         initial_stock: 1_000,
-        patience: scenario.patience,
+        timeout: scenario.timeout,
         lease: None,
-        faults: Faults::Unknown,
-        of_ended_lives: Vec::new(),
-        unrecorded_lives: 0,
+        faults: FaultEvidence::Unknown,
+        of_killed: Vec::new(),
+        killed_unread: 0,
     };
-    let evidence = evidence::collect(&clients, circumstances, record).await;
+    let evidence = collector::collect(&clients, circumstances, record).await;
     let mut refused = 0;
     for client in &clients {
         let metrics = client.metrics().await.expect("metrics");
@@ -68,5 +69,5 @@ async fn a_change_of_strategy_does_not_oversell_thanks_to_the_guard() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_strategy_without_the_guard_oversells() {
     let (checks, _) = change(StrategyName::Database, StrategyName::Redis, "off").await;
-    assert!(failed(&checks).iter().any(|check| check.name == "not-oversold"), "{checks:#?}");
+    assert!(failed(&checks).iter().any(|check| check.name == CheckName::NotOversold), "{checks:#?}");
 }

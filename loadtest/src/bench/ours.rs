@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::attempt::Attempt;
 use crate::client::Client;
-use crate::runner::{self, Record};
+use crate::record::Record;
+use crate::runner;
 use crate::scenario::{Amount, Scenario};
 
 use super::catalogue::{Catalogue, Demand};

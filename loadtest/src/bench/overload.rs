@@ -17,7 +17,7 @@ use super::{Plan, note};
 use crate::attempt::Attempt;
 use crate::experiments::Contenders;
 use crate::fleet::Fleet;
-use crate::runner::Record;
+use crate::record::Record;
 use crate::scenario::Scenario;
 
 /// How long a load goes on before it is measured: as long as an order waits for the lock, so that the first are

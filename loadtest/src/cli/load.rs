@@ -50,7 +50,7 @@ pub(super) struct Load {
     /// The share of orders that is sent twice at the same time, to two replicas, with the same idempotency key
     #[arg(long, default_value_t = 0.01, allow_negative_numbers = true, value_parser = share)]
     twins: f64,
-    /// The share of attempts after which the buyer looks at the stock, every second time under a shared lock
+    /// The share of attempts after which the buyer reads the stock, every second time under a shared lock
     #[arg(long, default_value_t = 0.01, allow_negative_numbers = true, value_parser = share)]
     looks: f64,
     /// How long a buyer waits for an answer
@@ -80,10 +80,10 @@ impl Load {
             replays: self.replays,
             cancels: self.cancels,
             restocks: self.restocks,
-            looks: self.looks,
+            reads: self.looks,
             twins: self.twins,
             topped_up,
-            patience: self.patience,
+            timeout: self.patience,
             seed: self.seed,
         }
     }

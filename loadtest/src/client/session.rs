@@ -1,8 +1,8 @@
 //! A buyer's connection to one replica: the hot path of a run.
 //!
-//! A [`Client`](super::Client) has a pool for any number of callers, and a task for each connection. A buyer waits for
-//! one answer before it sends the next order, so it can have a connection of its own and drive it itself: no pool to ask,
-//! and no other task to be woken for each request and each answer.
+//! A [`Client`](super::Client) has a pool for any number of callers, and a task for each connection. A buyer
+//! waits for one answer before it sends the next order, so it can have a connection of its own and drive it
+//! itself: there is no pool to ask, and no other task to be woken for each request and each answer.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -18,7 +18,6 @@ use hyper_util::rt::TokioIo;
 use order_service::api::IDEMPOTENCY_KEY;
 use serde::Serialize;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::{Answer, CONNECT_TIMEOUT, CallError, chain};
 
@@ -34,11 +33,11 @@ pub struct Session {
 /// An order, borrowed: the service's `NewOrder`.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct OrderRequest<'a> {
-    /// The product.
+    /// The SKU of the product.
     pub sku: &'a str,
-    /// Units.
+    /// Units to buy.
     pub quantity: i64,
-    /// Who buys.
+    /// The name of the buyer.
     pub buyer: &'a str,
 }
 
@@ -52,18 +51,19 @@ impl Session {
         Self { base: base.into(), address, host, connection: None }
     }
 
-    /// Places an order; any answer is an answer. The contract is that of [`Client::order`](super::Client::order). When
-    /// the future is dropped, or the time is over, the connection is closed.
+    /// Places an order; any answer is an answer. The contract is that of
+    /// [`Client::order`](super::Client::order). When the future is dropped, or the time is over, the
+    /// connection is closed.
     pub async fn order(
         &mut self,
         order: &OrderRequest<'_>,
         key: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Answer, CallError> {
         let request = self.request(order, key);
-        match timeout(patience, self.exchange(request)).await {
+        match tokio::time::timeout(timeout, self.exchange(request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(CallError::Unanswered(self.base.clone(), patience)),
+            Err(_) => Err(CallError::Unanswered(self.base.clone(), timeout)),
         }
     }
 
@@ -104,7 +104,7 @@ impl Session {
 
     async fn connect(&self) -> Result<Connection, CallError> {
         let not_sent = |why: String| CallError::NotSent(self.base.clone(), why);
-        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await;
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await;
         let stream = connecting.map_err(|_| not_sent(format!("no connection within {CONNECT_TIMEOUT:?}")))?;
         let stream = stream.map_err(|error| not_sent(format!("tcp connect error: {error}")))?;
         stream.set_nodelay(true).map_err(|error| not_sent(error.to_string()))?;
@@ -124,7 +124,7 @@ struct Connection {
 
 type Driver = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
 
-/// Why there is no answer.
+/// Why a connection has no answer.
 enum Failure {
     /// Nothing of the request has left: here it is again.
     NotSent(Box<Request<Full<Bytes>>>, hyper::Error),
@@ -134,7 +134,7 @@ enum Failure {
 
 impl Connection {
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
-        // What the server did while nobody looked: it may have closed the connection.
+        // What the server did since the last answer: it may have closed the connection.
         poll_fn(|context| Poll::Ready(self.drives(context))).await;
         let response = self.sender.try_send_request(request);
         let mut answer = pin!(async {
@@ -159,8 +159,8 @@ impl Connection {
         .await
     }
 
-    /// Writes what is to be written, reads what has come, and says whether the connection goes on. Its error is the
-    /// answer's, too.
+    /// Writes what is to be written, reads what has come, and says whether the connection goes on. Its error
+    /// is the answer's, too.
     fn drives(&mut self, context: &mut Context<'_>) -> bool {
         let goes_on = self.driver.as_mut().is_some_and(|driver| driver.as_mut().poll(context).is_pending());
         if !goes_on {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     const ANSWER: &[u8] = b"HTTP/1.1 201 Created\r\nx: y\r\ncontent-length: 2\r\n\r\n{}";
-    const PATIENCE: Duration = Duration::from_millis(300);
+    const TIMEOUT: Duration = Duration::from_millis(300);
 
     /// A server, and how many requests have come.
     async fn serve(manner: Manner) -> (Session, Arc<AtomicUsize>) {
@@ -223,7 +223,7 @@ mod tests {
 
     async fn order(session: &mut Session) -> Result<Answer, CallError> {
         let order = OrderRequest { sku: "hair-dryer", quantity: 1, buyer: "A" };
-        session.order(&order, "key", PATIENCE).await
+        session.order(&order, "key", TIMEOUT).await
     }
 
     async fn until_closed(session: &mut Session) {

@@ -10,8 +10,7 @@ use crate::scenario::{Amount, Scenario};
 impl Plan {
     /// The command that carries the plan out.
     pub fn command_line(&self) -> String {
-        let Scenario { buyers, amount, rate, stock, quantity, topped_up, patience, seed, .. } =
-            &self.scenario;
+        let Scenario { buyers, amount, rate, stock, quantity, topped_up, timeout, seed, .. } = &self.scenario;
         let defaults = Scenario::default();
         let strategies: Vec<_> = self.strategies.iter().map(ToString::to_string).collect();
         let store = self.store.as_str();
@@ -40,7 +39,7 @@ impl Plan {
             ("replays", |scenario| scenario.replays),
             ("cancels", |scenario| scenario.cancels),
             ("restocks", |scenario| scenario.restocks),
-            ("looks", |scenario| scenario.looks),
+            ("looks", |scenario| scenario.reads),
             ("twins", |scenario| scenario.twins),
         ];
         for (name, share) in shares {
@@ -48,8 +47,8 @@ impl Plan {
                 words.push(format!("--{name} {}", share(&self.scenario)));
             }
         }
-        if *patience != defaults.patience {
-            words.push(format!("--patience {}", time_in_words(*patience)));
+        if *timeout != defaults.timeout {
+            words.push(format!("--patience {}", time_in_words(*timeout)));
         }
         if self.repeat != 1 {
             words.push(format!("--repeat {}", self.repeat));

@@ -159,6 +159,6 @@ impl Live {
 
     /// Units in confirmed orders.
     pub(super) fn sold(&self) -> i64 {
-        self.series.intervals.last().map_or(0, |last| self.supply - last.owed)
+        self.series.intervals.last().map_or(0, |last| self.supply - last.expected)
     }
 }

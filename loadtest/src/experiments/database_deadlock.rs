@@ -8,6 +8,7 @@ use order_service::config::StrategyName;
 use super::stage::{SKU, is_of, order, until_held};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
+use crate::problem::ProblemKind;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "database-deadlock",
@@ -55,7 +56,7 @@ async fn without_expiry(observation: &mut Observation) -> anyhow::Result<bool> {
     for buyer in ["B", "C"] {
         let told = order(&survivor, buyer, 1).await?;
         observation.timeline.note_told(buyer, &told);
-        blocked &= told.is("lock-timeout");
+        blocked &= told.is(&ProblemKind::LockTimeout);
     }
     let table = fleet.lock_table().await?;
     let record = table.holders().await?.into_iter().find(is_of("replica-1"));

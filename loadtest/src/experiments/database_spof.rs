@@ -5,7 +5,9 @@ use order_service::config::StrategyName;
 
 use super::stage::{REQUEST_TIMEOUT, Shop, Victim, seconds};
 use super::{Experiment, Finding, Observation};
-use crate::verdict::Verdict;
+use crate::attempt::{FailureReason, OutcomeGroup};
+use crate::problem::ProblemKind;
+use crate::verdict::{CheckName, Verdict};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "database-spof",
@@ -17,8 +19,13 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
 };
 
 /// What an order may be told meanwhile.
-const CLEAR: [&str; 5] =
-    ["dependency-down", "lock-timeout", "outcome-unknown", "overloaded", "idempotency-in-flight"];
+const CLEAR: [ProblemKind; 5] = [
+    ProblemKind::DependencyDown,
+    ProblemKind::LockTimeout,
+    ProblemKind::OutcomeUnknown,
+    ProblemKind::Overloaded,
+    ProblemKind::IdempotencyInFlight,
+];
 
 async fn run() -> anyhow::Result<Observation> {
     let mut observation = Observation::default();
@@ -26,13 +33,15 @@ async fn run() -> anyhow::Result<Observation> {
     let loss = shop.lose(Victim::TheOne, &mut observation.timeline).await?;
     let run = &loss.run;
     let told: Vec<_> = run.failures.iter().map(|(why, times)| format!("{why} {times}×")).collect();
-    let of = |outcome: &str| run.latencies.by_outcome.get(outcome).copied().unwrap_or_default();
-    let longest_ms = ["accepted", "failed", "unknown"].map(|outcome| of(outcome).service.max);
+    let of = |outcome: OutcomeGroup| run.latencies.by_outcome.get(&outcome).copied().unwrap_or_default();
+    let outcomes = [OutcomeGroup::Accepted, OutcomeGroup::Failed, OutcomeGroup::Unknown];
+    let longest_ms = outcomes.map(|outcome| of(outcome).service.max);
     let longest_ms = longest_ms.into_iter().fold(0.0, f64::max);
-    let lost = run.failed("nothing-lost").is_some();
+    let lost = run.failed(CheckName::NothingLost).is_some();
     observation.figure("confirmed while it was gone", loss.confirmed);
     observation.figure("what orders were told instead", told.join(", "));
-    observation.figure("half of them were told within", format!("{:.0} ms", of("failed").service.p50));
+    observation
+        .figure("half of them were told within", format!("{:.0} ms", of(OutcomeGroup::Failed).service.p50));
     observation.figure("the longest that anybody waited", format!("{longest_ms:.0} ms"));
     observation.figure("the longest time without a confirmed order", seconds(loss.gap));
     observation.figure(
@@ -40,7 +49,8 @@ async fn run() -> anyhow::Result<Observation> {
         format!("{}, {}", run.accepted, if lost { "not all" } else { "all" }),
     );
     let gone = loss.confirmed == 0 && !loss.shows;
-    let clear = !told.is_empty() && run.failures.keys().all(|why| CLEAR.contains(&why.as_str()));
+    let is_clear = |why: &FailureReason| matches!(why, FailureReason::Problem(kind) if CLEAR.contains(kind));
+    let clear = !told.is_empty() && run.failures.keys().all(is_clear);
     // A commit that has begun is waited for a little longer than the request's own time.
     let fast = longest_ms <= (REQUEST_TIMEOUT.as_secs_f64() + 0.5) * 1e3;
     observation.observed = format!(

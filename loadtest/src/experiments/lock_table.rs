@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::stage::{SKU, Timeline, is_of, order, until_held, until_waiting};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
+use crate::problem::ProblemKind;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "lock-table",
@@ -60,11 +61,12 @@ async fn run() -> anyhow::Result<Observation> {
     ];
     let left = |told: &super::stage::Told| told.order().map(|order| order.stock_after);
     let in_order = records.replicas() == ["replica-1", "replica-2", "replica-3"];
-    let as_claimed = left(&a) == Some(1) && b.is("insufficient-stock") && left(&c) == Some(0);
+    let is_refused = b.is(&ProblemKind::InsufficientStock);
+    let as_claimed = left(&a) == Some(1) && is_refused && left(&c) == Some(0);
     observation.observed = format!(
         "A {}, B {}, C {}; never more than {} record at once",
         if left(&a) == Some(1) { "bought" } else { "did not" },
-        if b.is("insufficient-stock") { "was told there is not enough" } else { "was not refused" },
+        if is_refused { "was told there is not enough" } else { "was not refused" },
         if left(&c) == Some(0) { "bought the last" } else { "did not" },
         records.most
     );

@@ -34,7 +34,7 @@ async fn run() -> anyhow::Result<Observation> {
     observation.timeline.note("it has run under all four");
     for run in &report.runs {
         observation.figures.push((
-            run.strategy.clone(),
+            run.strategy.to_string(),
             format!(
                 "{}, {:.0} orders/s, p99 {:.1} ms, {} stale writes refused",
                 run.sold_in_words(|units| units.to_string()),
@@ -44,19 +44,19 @@ async fn run() -> anyhow::Result<Observation> {
             ),
         ));
     }
-    let control = report.runs.iter().find(|run| run.strategy == "none");
+    let control = report.runs.iter().find(|run| run.strategy == None);
     let sensitive = control.is_some_and(|run| run.oversold() > 0);
-    let others = report.runs.iter().filter(|run| run.strategy != "none");
+    let others = report.runs.iter().filter(|run| run.strategy != None);
     let flawless = others.clone().all(|run| run.verdict == Verdict::Correct);
-    let rate = |name: &str| {
+    let rate = |name: StrategyName| {
         let run = report.runs.iter().find(|run| run.strategy == name);
         run.map_or(0.0, |run| run.accepted_per_second)
     };
     observation.observed = format!(
         "{}; orders/s as a multiple of the lock table's: row {:.2}, optimistic {:.2}",
         if flawless { "each sold exactly what there was" } else { "not all were right" },
-        rate("row") / rate("database"),
-        rate("optimistic") / rate("database"),
+        rate(Row) / rate(Database),
+        rate(Optimistic) / rate(Database),
     );
     observation.finding = sensitive.then_some(if flawless { Finding::Reproduced } else { Finding::Refuted });
     Ok(observation)

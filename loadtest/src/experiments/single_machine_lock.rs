@@ -7,7 +7,7 @@ use crate::fleet::{Fleet, FleetPlan};
 use crate::report::RunReport;
 use crate::run;
 use crate::scenario::{Amount, Scenario};
-use crate::verdict::Verdict;
+use crate::verdict::{CheckName, Verdict};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "single-machine-lock",
@@ -24,7 +24,7 @@ async fn run() -> anyhow::Result<Observation> {
     let three = shop(3, &mut observation).await?;
     observation.observed =
         format!("one replica sold {} of {}, three sold {}", sold(&one), one.stock, sold(&three));
-    if let Some(witness) = three.failed("no-duplicate-reads") {
+    if let Some(witness) = three.failed(CheckName::NoDuplicateReads) {
         observation.timeline.note(witness.detail.clone());
     }
     let served = three.replica_share.len();

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 
 use crate::client::Client;
 use crate::metrics::LockFigures;
+use crate::problem::ProblemKind;
 
 pub(super) use bench::Bench;
 pub(crate) use contenders::Contenders;
@@ -82,8 +83,8 @@ impl Told {
     }
 
     /// Whether it is refused with this problem.
-    pub(super) fn is(&self, slug: &str) -> bool {
-        self.answer.as_ref().is_err_and(|problem| problem.kind == format!("/problems/{slug}"))
+    pub(super) fn is(&self, kind: &ProblemKind) -> bool {
+        self.answer.as_ref().is_err_and(|problem| ProblemKind::of(problem) == *kind)
     }
 
     fn words(&self, who: &str) -> String {

@@ -98,9 +98,10 @@ fn summary(report: &Report) -> Markup {
 #[cfg(test)]
 mod tests {
     use order_service::api::{Clock, HoldRecord, LockHold};
+    use order_service::config::StrategyName;
 
     use super::*;
-    use crate::series::{Interval, Latency, Locks, MAX_INTERVALS, Series};
+    use crate::series::{Interval, IntervalLatency, Locks, MAX_INTERVALS, Series};
 
     /// What a replica has to tell of the longest run that it remembers.
     fn record(replica: &str, offset: u64) -> HoldRecord {
@@ -133,9 +134,9 @@ mod tests {
             sold_out: 123_456,
             failed: number as u64 % 7,
             unknown: number as u64 % 5,
-            latency_ms: Some(Latency { p50: 1234.5, p95: 2345.6, p99: 3456.7 }),
+            latency_ms: Some(IntervalLatency { p50: 1234.5, p95: 2345.6, p99: 3456.7 }),
             stock: 1_000_000 - number as i64,
-            owed: -1_000_000 + number as i64,
+            expected: -1_000_000 + number as i64,
         };
         let records: Vec<_> =
             (0..8).map(|replica| record(&format!("replica-{replica}"), replica * 1_000_000)).collect();
@@ -146,7 +147,7 @@ mod tests {
             ..Series::default()
         };
         let page = charts::all(&series, &[], &Default::default(), "").into_string()
-            + &lanes::section("redis", &series, &[], "").into_string();
+            + &lanes::section(&StrategyName::Redis.into(), &series, &[], "").into_string();
         // Of this page, and its JSON in a link, three megabytes hold several.
         let json = serde_json::to_string(&series).expect("a series can be written");
         assert!(page.len() + json.len() < 1_200_000, "{} and {} bytes", page.len(), json.len());

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
-use super::{Report, RunReport};
+use super::{Report, RunReport, Strategy};
 use crate::resources::Resources;
 use crate::verdict::{Status, Verdict};
 
@@ -34,9 +34,9 @@ pub fn comparison(report: &Report) -> String {
         "longest gap",
     ]);
     for strategy in strategies(report) {
-        let runs: Vec<_> = report.runs.iter().filter(|run| run.strategy == strategy).collect();
+        let runs: Vec<_> = report.runs.iter().filter(|run| run.strategy == *strategy).collect();
         // Where there is no lock, there is no waiting for it, and no hold.
-        let is_lock = !["none", "row", "optimistic"].contains(&strategy.as_str());
+        let is_lock = strategy.has_lock();
         let lock = |ms: f64| number(if is_lock { format!("{ms:.1} ms") } else { "–".into() });
         let of = |figure: fn(&RunReport) -> f64| median(runs.iter().map(|run| figure(run)).collect());
         table.add_row([
@@ -55,7 +55,7 @@ pub fn comparison(report: &Report) -> String {
         ]);
     }
     for not_run in &report.not_run {
-        table.add_row([Cell::new(&not_run.strategy), Cell::new("not run")]);
+        table.add_row([Cell::new(not_run.strategy), Cell::new("not run")]);
     }
     let mut text = table.to_string();
     if report.asked_for().count() > 1 {
@@ -64,12 +64,12 @@ pub fn comparison(report: &Report) -> String {
     if report.stopped {
         text += "\n\nStopped before the end: the verdicts are on what was done.";
     }
-    for run in worth_telling(report) {
+    for run in worth_showing(report) {
         text += &format!("\n\n{}: {}", name(run), headline(run));
         let unexpected = !run.is_as_expected();
         for check in &run.checks {
-            let witness = ["not-oversold", "no-duplicate-reads"].contains(&check.name.as_str());
-            if matches!(check.status, Status::Fail | Status::Unknown) && (witness || unexpected) {
+            let is_shown = check.name.is_witness() || unexpected;
+            if is_shown && matches!(check.status, Status::Fail | Status::Unknown) {
                 text += &format!("\n  {}: {}", check.name, check.detail);
             }
         }
@@ -81,8 +81,8 @@ pub fn comparison(report: &Report) -> String {
     }
     if report.runs.iter().any(|run| !run.faults.is_empty()) {
         // Of many runs, the JSON has them.
-        let is_told = |run: &&RunReport| report.runs.len() <= MANY && !run.faults.is_empty();
-        for run in report.runs.iter().filter(is_told) {
+        let is_listed = |run: &&RunReport| report.runs.len() <= MANY && !run.faults.is_empty();
+        for run in report.runs.iter().filter(is_listed) {
             text += &broken(run);
         }
         text += &format!("\n\n{}", endurance(report));
@@ -93,7 +93,8 @@ pub fn comparison(report: &Report) -> String {
     if proven >= FEW && proven == flawless {
         let bound = (3.0 / proven as f64).min(1.0);
         text += &format!(
-            "\n\nno violation in {proven} runs with a lock: with 95% confidence, fewer than {bound:.2} of such runs have one"
+            "\n\nno violation in {proven} runs with a lock: with 95% confidence, \
+             fewer than {bound:.2} of such runs have one"
         );
     }
     text
@@ -134,10 +135,10 @@ fn endurance(report: &Report) -> String {
             most(|seen| seen.resident_mib),
             most(|seen| seen.handles as f64)
         );
-        let lives: usize = resources.iter().map(|seen| seen.long_lives).sum();
-        if lives > 0 {
+        let long_lived: usize = resources.iter().map(|seen| seen.long_lived).sum();
+        if long_lived > 0 {
             text += &format!(
-                ", and grew by at most {:.0}% in {lives} lives of more than 15 s",
+                ", and grew by at most {:.0}% in {long_lived} lives of more than 15 s",
                 (most(|seen| seen.memory_growth) - 1.0) * 100.0
             );
         }
@@ -146,9 +147,9 @@ fn endurance(report: &Report) -> String {
 }
 
 /// Of each strategy, the first run that was not correct; and every run that was not as expected.
-fn worth_telling(report: &Report) -> impl Iterator<Item = &RunReport> {
-    let first = |strategy: &str| {
-        report.runs.iter().find(|run| run.strategy == strategy && run.verdict != Verdict::Correct)
+fn worth_showing(report: &Report) -> impl Iterator<Item = &RunReport> {
+    let first = |strategy: &Strategy| {
+        report.runs.iter().find(|run| run.strategy == *strategy && run.verdict != Verdict::Correct)
     };
     report.runs.iter().filter(move |run| {
         !run.is_as_expected() || first(&run.strategy).is_some_and(|first| std::ptr::eq(first, *run))
@@ -166,20 +167,21 @@ pub fn details(run: &RunReport) -> String {
             Status::Unknown => ("unknown", Color::Yellow),
             Status::NotApplicable => ("not applicable", Color::Reset),
         };
-        checks.add_row([coloured(word, colour), Cell::new(&check.name), Cell::new(&check.detail)]);
+        checks.add_row([coloured(word, colour), Cell::new(check.name), Cell::new(&check.detail)]);
     }
     let figures = run.latencies.by_outcome.iter().map(|(outcome, latency)| {
         let (response, service) = (latency.response, latency.service);
         format!(
-            "\n{outcome:9} {:>8}   response p50 {:.1} p99 {:.1} max {:.1} ms   service p50 {:.1} p99 {:.1} max {:.1} ms",
+            "\n{outcome:9} {:>8}   response p50 {:.1} p99 {:.1} max {:.1} ms   \
+             service p50 {:.1} p99 {:.1} max {:.1} ms",
             latency.attempts, response.p50, response.p99, response.max, service.p50, service.p99, service.max
         )
     });
     let stopped = if run.stopped { "\nStopped before the end: the verdict is on what was done." } else { "" };
     let gap = run.availability.longest_gap;
     let mut text = format!(
-        "{}{stopped}\n{checks}\n\n{:.0} orders/s over {:.2} s, the longest time without a sale {:.0} ms (from {:.0} ms on), \
-         {} buyers, {} replicas, batches of {:.1}{}",
+        "{}{stopped}\n{checks}\n\n{:.0} orders/s over {:.2} s, the longest time without a sale {:.0} ms \
+         (from {:.0} ms on), {} buyers, {} replicas, batches of {:.1}{}",
         headline(run),
         run.accepted_per_second,
         run.availability.selling_ms / 1e3,
@@ -222,7 +224,7 @@ fn headline(run: &RunReport) -> String {
 
 /// What a run's row is called.
 fn name(run: &RunReport) -> String {
-    if run.is_control { format!("{} (control)", run.strategy) } else { run.strategy.clone() }
+    if run.is_control { format!("{} (control)", run.strategy) } else { run.strategy.to_string() }
 }
 
 fn sold(runs: &[&RunReport]) -> String {
@@ -266,11 +268,11 @@ fn number(value: impl ToString) -> Cell {
 }
 
 /// The strategies in the order of their first runs.
-fn strategies(report: &Report) -> Vec<String> {
+fn strategies(report: &Report) -> Vec<&Strategy> {
     let mut strategies = Vec::new();
     for run in &report.runs {
-        if !strategies.contains(&run.strategy) {
-            strategies.push(run.strategy.clone());
+        if !strategies.contains(&&run.strategy) {
+            strategies.push(&run.strategy);
         }
     }
     strategies

@@ -1,39 +1,40 @@
-//! The shop's own hands: they put more units in stock whenever few are left.
+//! The stocker of a run: it puts more units in stock whenever few are left.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Shared, run_errand};
-use crate::errand::{self, Errand, What};
+use super::Run;
+use super::side::carry_out;
+use crate::side_operation::{SideAction, SideOperation};
 
-/// How often the stock is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often the stocker compares the stock with what is sold.
+const INTERVAL: Duration = Duration::from_millis(10);
 
-/// How many looks a buyer has the time to find what was put in stock.
+/// For how many intervals a buyer has the time to find what was put in stock.
 const NOTICED: usize = 20;
 
-/// How many looks' sales have to be in stock: what is sold within a second.
+/// The sales of how many intervals have to be in stock: what is sold within a second.
 const AHEAD: usize = 100;
 
 /// Longer than any run.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long an answer is waited for, before another replica is asked: meanwhile the stock runs out.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The time-out of a restock, after which it is sent to another replica: meanwhile the stock runs out.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Keeps a stock of at least half of what there was at the beginning, and of what sells within a second, until the
-/// scenario says that it is enough or all buyers have gone.
-pub(super) async fn run(shared: Arc<Shared>) -> Vec<Errand> {
-    let mut errands = Vec::new();
-    let Some(end) = shared.scenario.topped_up else { return errands };
-    // Some ends are later than any clock can tell.
+/// Keeps a stock of at least half of what there was at the beginning, and of what sells within a second,
+/// until the scenario says that it is enough or all buyers have gone.
+pub(super) async fn run(run: Arc<Run>) -> Vec<SideOperation> {
+    let mut side_operations = Vec::new();
+    let Some(end) = run.scenario.topped_up else { return side_operations };
+    // Some ends are later than a clock can count.
     let end = end.min(FOREVER);
     let stop = async {
         tokio::select! {
-            () = tokio::time::sleep_until((shared.start + end).into()) => {}
-            () = shared.gone.cancelled() => {}
-            () = shared.progress.stop().cancelled() => {}
+            () = tokio::time::sleep_until((run.start + end).into()) => {}
+            () = run.gone.cancelled() => {}
+            () = run.progress.stop().cancelled() => {}
         }
     };
     tokio::pin!(stop);
@@ -41,37 +42,36 @@ pub(super) async fn run(shared: Arc<Shared>) -> Vec<Errand> {
     loop {
         tokio::select! {
             // What was begun is carried through.
-            () = &mut stop => return errands,
-            () = tokio::time::sleep(LOOK) => {}
+            () = &mut stop => return side_operations,
+            () = tokio::time::sleep(INTERVAL) => {}
         }
-        sold.push_back(shared.progress.sold());
+        sold.push_back(run.progress.sold());
         if sold.len() > AHEAD {
             sold.pop_front();
         }
         let orders = sold.back().zip(sold.front()).map_or(0, |(now, before)| now - before);
-        let selling =
-            i64::try_from(orders).unwrap_or(i64::MAX).saturating_mul(*shared.scenario.quantity.end());
-        let enough = selling.max(shared.scenario.stock / 2).max(*shared.scenario.quantity.end());
-        let left = shared.progress.left();
+        let selling = i64::try_from(orders).unwrap_or(i64::MAX).saturating_mul(*run.scenario.quantity.end());
+        let enough = selling.max(run.scenario.stock / 2).max(*run.scenario.quantity.end());
+        let left = run.progress.left();
         if left >= enough {
             continue;
         }
-        let number = errands.len();
+        let number = side_operations.len();
         // As many as may be put in stock at once.
         let quantity = (2 * enough - left).clamp(1, order_service::order::MAX_STOCK);
-        let what = What::Restock { reason: format!("top-up {number}"), quantity };
-        let errand = run_errand(&shared, what, number, PATIENCE).await;
-        if errand.outcome == errand::Outcome::Done {
-            shared.progress.count_restock(quantity);
+        let action = SideAction::Restock { reason: format!("top-up {number}"), quantity };
+        let operation = carry_out(&run, action, number, TIMEOUT).await;
+        if operation.is_done() {
+            run.progress.count_restock(quantity);
         }
-        errands.push(errand);
-        // How much there is now, the next answer tells.
-        let done = shared.progress.done();
+        side_operations.push(operation);
+        // The next answer says how much there is now.
+        let done = run.progress.done();
         for _ in 0..NOTICED {
-            if shared.progress.done() > done {
+            if run.progress.done() > done {
                 break;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(INTERVAL).await;
         }
     }
 }

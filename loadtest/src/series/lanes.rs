@@ -1,9 +1,11 @@
 //! The lock timeline: for each replica, when it waited for the lock and when it had it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use order_service::api::{HoldRecord, LockHold};
 use serde::{Deserialize, Serialize};
+
+use crate::holds::{in_order, overlaps};
 
 /// The most holds that a lane keeps, and the most that a close-up keeps of each.
 const KEPT: usize = 150;
@@ -11,67 +13,72 @@ const KEPT: usize = 150;
 /// How many holds the busiest lane of a close-up has.
 const CLOSE: usize = 24;
 
-/// Who had the lock when.
+/// The lock timeline of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Locks {
     /// One for each replica: holds from the whole run.
     pub lanes: Vec<Lane>,
-    /// A moment of the run in milliseconds, of which every hold is kept: the first overlap, or else the middle.
+    /// A moment of the run in milliseconds, of which every hold is kept: the first overlap, or else the
+    /// middle.
     pub close_up_ms: [f64; 2],
     /// One for each replica: every hold of that moment.
     pub close_up: Vec<Lane>,
-    /// Holds that overlapped one of another replica.
+    /// How many holds overlap another.
     pub overlapping: usize,
-    /// Holds that the replicas no longer remembered.
+    /// How many holds the replicas had dropped from their records.
     pub forgotten: u64,
 }
 
-/// The holds of one replica.
+/// The holds of one replica, in the order of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lane {
-    /// Which.
+    /// The name of the replica.
     pub replica: String,
-    /// How many holds there were.
+    /// How many holds the replica has recorded.
     pub total: usize,
-    /// Those that are kept, in the order of time.
-    pub holds: Vec<Hold>,
+    /// The holds that are kept: of a long run, a part of them.
+    pub holds: Vec<HoldSpan>,
 }
 
-/// One hold. Times are milliseconds after the first order.
+/// One hold of the lock. Times are milliseconds after the first order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Hold {
+pub struct HoldSpan {
     /// When the lock was asked for.
     pub asked_ms: f64,
-    /// When it was had.
+    /// When it was acquired.
     pub acquired_ms: f64,
-    /// When it was released; absent when it was not.
+    /// When it was released; absent while it is held.
     pub released_ms: Option<f64>,
     /// The fencing token, where the lock has one.
     pub token: Option<i64>,
-    /// Whether another replica had the lock at the same time.
+    /// Whether it overlaps another.
     pub overlaps: bool,
-    /// Writes that the guard refused.
+    /// How many writes under it the guard refused.
     pub stale: u32,
 }
 
 impl Locks {
     /// The timeline of replicas of one host from their records, for a run that began at `begun_ns`.
     pub fn of<'a>(records: impl IntoIterator<Item = &'a HoldRecord>, begun_ns: u64) -> Self {
-        let mut by_replica = BTreeMap::<&str, Vec<Hold>>::new();
-        let mut forgotten = 0;
-        for record in records {
-            // A replica that was started again has a record for each of its lives.
-            let lane = by_replica.entry(&record.replica).or_default();
-            lane.extend(record.holds.iter().map(|hold| Hold::of(hold, begun_ns)));
-            forgotten += record.dropped;
+        let records: Vec<_> = records.into_iter().collect();
+        // A replica that was started again has a record for each of its incarnations.
+        let mut by_replica: BTreeMap<_, Vec<HoldSpan>> =
+            records.iter().map(|record| (record.replica.as_str(), Vec::new())).collect();
+        let forgotten = records.iter().map(|record| record.dropped).sum();
+        let holds = in_order(records);
+        let overlapping: HashSet<_> =
+            overlaps(&holds).iter().flat_map(|overlap| [overlap.first.key(), overlap.second.key()]).collect();
+        for held in &holds {
+            let is_overlapping = overlapping.contains(&held.key());
+            by_replica.entry(held.replica).or_default().push(HoldSpan::of(
+                held.hold,
+                begun_ns,
+                is_overlapping,
+            ));
         }
-        let mut lanes: Vec<_> = by_replica.into_iter().collect();
-        for (_, holds) in &mut lanes {
-            holds.sort_by(|a, b| a.acquired_ms.total_cmp(&b.acquired_ms));
-        }
-        let overlapping = mark_overlaps(&mut lanes);
+        let lanes: Vec<_> = by_replica.into_iter().collect();
         let close_up_ms = moment(&lanes);
-        let lane = |(replica, holds): &(&str, Vec<Hold>), kept: Vec<Hold>| Lane {
+        let lane = |(replica, holds): &(&str, Vec<HoldSpan>), kept: Vec<HoldSpan>| Lane {
             replica: (*replica).into(),
             total: holds.len(),
             holds: kept,
@@ -80,21 +87,21 @@ impl Locks {
             lanes: lanes.iter().map(|of| lane(of, thinned(&of.1))).collect(),
             close_up: lanes.iter().map(|of| lane(of, within(&of.1, close_up_ms))).collect(),
             close_up_ms,
-            overlapping,
+            overlapping: overlapping.len(),
             forgotten,
         }
     }
 }
 
-impl Hold {
-    fn of(hold: &LockHold, begun_ns: u64) -> Self {
+impl HoldSpan {
+    fn of(hold: &LockHold, begun_ns: u64, overlaps: bool) -> Self {
         let ms = |ns: u64| (ns as f64 - begun_ns as f64) / 1e6;
         Self {
             asked_ms: ms(hold.asked_ns),
             acquired_ms: ms(hold.acquired_ns),
             released_ms: hold.released_ns.map(ms),
             token: hold.fencing_token,
-            overlaps: false,
+            overlaps,
             stale: hold.stale,
         }
     }
@@ -104,41 +111,12 @@ impl Hold {
     }
 }
 
-/// Marks every hold that another replica's overlaps, and counts them.
-fn mark_overlaps(lanes: &mut [(&str, Vec<Hold>)]) -> usize {
-    let mut all: Vec<(usize, usize)> = lanes
-        .iter()
-        .enumerate()
-        .flat_map(|(lane, (_, holds))| (0..holds.len()).map(move |i| (lane, i)))
-        .collect();
-    all.sort_by(|a, b| lanes[a.0].1[a.1].acquired_ms.total_cmp(&lanes[b.0].1[b.1].acquired_ms));
-    // Of each lane, the hold that ends last of those that have begun.
-    let mut latest = vec![None::<usize>; lanes.len()];
-    for (lane, i) in all {
-        let begins = lanes[lane].1[i].acquired_ms;
-        for other in 0..lanes.len() {
-            if let Some(earlier) = latest[other]
-                && other != lane
-                && lanes[other].1[earlier].end() > begins
-            {
-                lanes[other].1[earlier].overlaps = true;
-                lanes[lane].1[i].overlaps = true;
-            }
-        }
-        let ends_later = |earlier: usize| lanes[lane].1[i].end() >= lanes[lane].1[earlier].end();
-        if latest[lane].is_none_or(ends_later) {
-            latest[lane] = Some(i);
-        }
-    }
-    lanes.iter().flat_map(|(_, holds)| holds).filter(|hold| hold.overlaps).count()
-}
-
 /// The moment to look at closely.
-fn moment(lanes: &[(&str, Vec<Hold>)]) -> [f64; 2] {
+fn moment(lanes: &[(&str, Vec<HoldSpan>)]) -> [f64; 2] {
     let all = || lanes.iter().flat_map(|(_, holds)| holds);
     let mut overlapping: Vec<_> = all().filter(|hold| hold.overlaps).map(|hold| hold.acquired_ms).collect();
     overlapping.sort_by(f64::total_cmp);
-    // The second to begin makes two at once of it.
+    // The second of two that overlap is where the overlap begins.
     let first_overlap = overlapping.get(1).copied();
     let mut begins: Vec<_> = all().map(|hold| hold.acquired_ms).collect();
     begins.sort_by(f64::total_cmp);
@@ -154,17 +132,18 @@ fn moment(lanes: &[(&str, Vec<Hold>)]) -> [f64; 2] {
 }
 
 /// Of too many holds, those that overlap, and otherwise the longest of each stretch of the run.
-fn thinned(holds: &[Hold]) -> Vec<Hold> {
+fn thinned(holds: &[HoldSpan]) -> Vec<HoldSpan> {
     if holds.len() <= KEPT {
         return holds.to_vec();
     }
     let stretch = holds.len().div_ceil(KEPT);
-    let weight = |hold: &Hold| (hold.overlaps, hold.end() - hold.asked_ms);
-    let worth = |a: &&Hold, b: &&Hold| weight(a).partial_cmp(&weight(b)).unwrap_or(std::cmp::Ordering::Equal);
+    let weight = |hold: &HoldSpan| (hold.overlaps, hold.end() - hold.asked_ms);
+    let worth =
+        |a: &&HoldSpan, b: &&HoldSpan| weight(a).partial_cmp(&weight(b)).unwrap_or(std::cmp::Ordering::Equal);
     holds.chunks(stretch).filter_map(|part| part.iter().max_by(worth)).cloned().collect()
 }
 
-fn within(holds: &[Hold], [from, to]: [f64; 2]) -> Vec<Hold> {
+fn within(holds: &[HoldSpan], [from, to]: [f64; 2]) -> Vec<HoldSpan> {
     holds.iter().filter(|hold| hold.end() >= from && hold.asked_ms <= to).take(KEPT).cloned().collect()
 }
 

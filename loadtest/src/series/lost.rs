@@ -1,30 +1,29 @@
 //! Lost updates: two orders that read the same stock at the same version.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Sale};
+use crate::lost_updates::Readers;
 
-/// Two orders of which one overwrote the other.
+/// Two orders that read the same stock, so that one of them overwrote the other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Counterexample {
-    /// What both read.
+    /// The stock that both read, in units.
     pub read: i64,
-    /// The version that both made.
+    /// The version of the product that both made.
     pub version: i64,
-    /// The two.
+    /// The two orders.
     pub readers: [Reader; 2],
 }
 
-/// One of them.
+/// One of two orders that read the same stock.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reader {
-    /// Who bought.
+    /// The name of its buyer.
     pub buyer: String,
-    /// Units.
+    /// The units that it bought.
     pub quantity: i64,
-    /// The stock it wrote.
+    /// The stock that it wrote, in units.
     pub wrote: i64,
     /// The replica that wrote it.
     pub replica: String,
@@ -32,25 +31,25 @@ pub struct Reader {
     pub token: Option<i64>,
     /// When it was sent, in milliseconds after the first order.
     pub sent_ms: f64,
-    /// When it was confirmed.
+    /// When it was confirmed, in milliseconds after the first order.
     pub confirmed_ms: f64,
 }
 
 /// How many updates were lost, and the first of them.
 pub(super) fn updates(attempts: &[Attempt]) -> (u64, Option<Counterexample>) {
-    let mut readers = BTreeMap::<_, Vec<(&Attempt, &Sale)>>::new();
+    let mut readers = Readers::default();
     let sales = Attempt::firsts(attempts);
     for (attempt, sale) in sales.filter_map(|attempt| Some((attempt, attempt.sale()?))) {
-        readers.entry((sale.version, sale.stock_before)).or_default().push((attempt, sale));
+        readers.add(sale.version, sale.stock_before, (attempt, sale));
     }
-    let lost = readers.values().map(|readers| readers.len() as u64 - 1).sum();
-    let first = readers.into_iter().find(|(_, readers)| readers.len() > 1);
-    let counterexample = first.map(|((version, read), mut readers)| {
+    let counterexample = readers.first_duplicates().map(|first| {
         // In the order of the database, so that all reports name the same two.
-        readers.sort_by_key(|(_, sale)| sale.id);
-        Counterexample { read, version, readers: [reader(readers[0]), reader(readers[1])] }
+        let mut both = first.readers.to_vec();
+        both.sort_by_key(|(_, sale)| sale.id);
+        let readers = [reader(both[0]), reader(both[1])];
+        Counterexample { read: first.stock, version: first.version, readers }
     });
-    (lost, counterexample)
+    (readers.lost_updates(), counterexample)
 }
 
 fn reader((attempt, sale): (&Attempt, &Sale)) -> Reader {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Soak;
 use crate::environment::Environment;
 use crate::report::RunReport;
-use crate::verdict::{Status, Verdict};
+use crate::verdict::{CheckName, Status, Verdict};
 
 /// What a soak has shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -86,10 +86,11 @@ impl Tally {
         self.faults += run.faults.len() as u64;
         self.stale += run.lock.stale_writes_rejected;
         self.oversold += run.oversold();
-        let has_failed = |name: &str| u64::from(run.failed(name).is_some());
-        self.lost += has_failed("nothing-lost");
-        self.invented += has_failed("nothing-invented").max(has_failed("nothing-refused-was-sold"));
-        self.doubled += has_failed("once-per-key");
+        let has_failed = |name| u64::from(run.failed(name).is_some());
+        self.lost += has_failed(CheckName::NothingLost);
+        self.invented +=
+            has_failed(CheckName::NothingInvented).max(has_failed(CheckName::NothingRefusedWasSold));
+        self.doubled += has_failed(CheckName::OncePerKey);
         let failed = run.checks.iter().filter(|check| check.status == Status::Fail);
         self.violations.extend(failed.map(|check| format!("{}: {}", check.name, check.detail)));
         if run.verdict == Verdict::Inconclusive {

@@ -1,18 +1,18 @@
 //! Whether the stock behaved as one register that was changed at one instant inside each call.
 //!
-//! In general that is an exponential search (Wing and Gong, 1993). Here the service hands out the version that
-//! each change makes, and the version at which each refusal saw the stock, so there is only one order to try:
-//! O(n log n). Along it, the instant of an operation cannot be before the invocation of anything that comes
-//! earlier in the order; if that is after its own return, the order contradicts real time.
+//! In general that is an exponential search (Wing and Gong, 1993). Here the service hands out the version
+//! that each change makes, and the version at which each refusal saw the stock, so there is only one order to
+//! try: O(n log n). Along it, the instant of an operation cannot be before the invocation of anything that
+//! comes earlier in the order; if that is after its own return, the order contradicts real time.
 
 use std::collections::HashMap;
 
 use order_service::api::OrderStatus;
 
-use super::Finding::{self, Fail, Pass};
+use super::finding::Finding::{self, Fail, Pass};
 use crate::attempt::{Attempt, Outcome};
-use crate::errand;
 use crate::evidence::{Database, Evidence};
+use crate::side_operation::SideOutcome;
 
 /// A call on the register: `invoked` and `returned` in nanoseconds; a call without an answer returns never.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +27,8 @@ struct Operation {
 enum Action {
     /// Read `before`, wrote `after`, and made `version`.
     Change { version: i64, before: i64, after: i64 },
-    /// Saw `stock` at `version`.
-    Look { version: i64, stock: i64 },
+    /// Read `stock` at `version`.
+    Read { version: i64, stock: i64 },
 }
 
 /// The check on a run's evidence.
@@ -89,35 +89,39 @@ fn operations(evidence: &Evidence, database: &Database) -> Vec<Operation> {
                 name: Attempt::buyer(attempt.index),
                 invoked: attempt.sent,
                 returned: attempt.received,
-                action: Action::Look { version, stock: available },
+                action: Action::Read { version, stock: available },
             });
         }
     }
-    let errands: HashMap<_, _> =
-        evidence.errands.iter().filter_map(|errand| Some((errand.reason()?, errand))).collect();
+    let side_operations: HashMap<_, _> = evidence
+        .side_operations
+        .iter()
+        .filter_map(|operation| Some((operation.reason()?, operation)))
+        .collect();
     let mut stock: HashMap<i64, i64> =
         database.orders.iter().map(|order| (order.version, order.stock_after)).collect();
     stock.insert(0, evidence.initial_stock);
     for adjustment in &database.adjustments {
         let before = stock.get(&(adjustment.version - 1)).copied().unwrap_or_default();
         stock.insert(adjustment.version, before + adjustment.delta);
-        // Somebody else's may have been at any time, and one without an answer at any time after it was sent.
-        let errand = errands.get(&adjustment.reason);
-        let answered = errand.filter(|errand| errand.outcome == errand::Outcome::Done);
+        // That of another client may have been at any time, and one without an answer at any time after it
+        // was sent.
+        let operation = side_operations.get(&adjustment.reason);
+        let answered = operation.filter(|operation| operation.is_done());
         operations.push(Operation {
             name: adjustment.reason.clone(),
-            invoked: errand.map_or(0, |errand| errand.sent),
-            returned: answered.map_or(u64::MAX, |errand| errand.received),
+            invoked: operation.map_or(0, |operation| operation.sent),
+            returned: answered.map_or(u64::MAX, |operation| operation.received),
             action: Action::Change { version: adjustment.version, before, after: before + adjustment.delta },
         });
     }
-    for (number, errand) in evidence.errands.iter().enumerate() {
-        if let errand::Outcome::Saw { stock, version } = errand.outcome {
+    for (number, operation) in evidence.side_operations.iter().enumerate() {
+        if let SideOutcome::Read { stock, version } = operation.outcome {
             operations.push(Operation {
-                name: format!("look {number}"),
-                invoked: errand.sent,
-                returned: errand.received,
-                action: Action::Look { version, stock },
+                name: format!("read {number}"),
+                invoked: operation.sent,
+                returned: operation.received,
+                action: Action::Read { version, stock },
             });
         }
     }
@@ -129,11 +133,11 @@ fn check(initial_stock: i64, operations: &[Operation]) -> Result<End, String> {
     let mut order: Vec<_> = operations.iter().collect();
     order.sort_by_key(|operation| match operation.action {
         Action::Change { version, .. } => (version, 0),
-        Action::Look { version, .. } => (version, 1),
+        Action::Read { version, .. } => (version, 1),
     });
     let (mut version, mut stock) = (0, initial_stock);
     let mut earliest = Earliest::default();
-    let mut looks: Vec<&Operation> = Vec::new();
+    let mut reads: Vec<&Operation> = Vec::new();
     for operation in order {
         let name = &operation.name;
         match operation.action {
@@ -150,24 +154,24 @@ fn check(initial_stock: i64, operations: &[Operation]) -> Result<End, String> {
                         "{name} read {before} at version {version}, where {stock} was written"
                     ));
                 }
-                // What was seen at a version was seen before the next was made; among themselves, those who looked
+                // What was read at a version was read before the next was made; among themselves, such reads
                 // may have come in any order.
-                looks.drain(..).for_each(|look| earliest.after(look));
+                reads.drain(..).for_each(|read| earliest.after(read));
                 earliest.after(operation);
                 earliest.allows(operation)?;
                 (version, stock) = (made, after);
             }
-            Action::Look { version: seen, stock: available } => {
+            Action::Read { version: seen, stock: available } => {
                 if seen != version {
-                    return Err(format!("{name} saw version {seen}, which nobody made"));
+                    return Err(format!("{name} read version {seen}, which no change made"));
                 }
                 if available != stock {
                     return Err(format!(
-                        "{name} saw {available} at version {version}, where {stock} was written"
+                        "{name} read {available} at version {version}, where {stock} was written"
                     ));
                 }
                 earliest.allows(operation)?;
-                looks.push(operation);
+                reads.push(operation);
             }
         }
     }
@@ -222,7 +226,7 @@ mod tests {
                     Action::Change { version: made, before, after } => {
                         (made == version + 1 && before == stock).then_some((made, after))
                     }
-                    Action::Look { version: seen, stock: available } => {
+                    Action::Read { version: seen, stock: available } => {
                         (seen == version && available == stock).then_some((version, stock))
                     }
                 };
@@ -240,9 +244,9 @@ mod tests {
         prop::collection::vec(call, 0..7).prop_map(|calls| {
             let (mut version, mut stock) = (0, 10);
             let mut operations = Vec::new();
-            for (i, (invoked, length, is_look, defect)) in calls.into_iter().enumerate() {
-                let action = if is_look {
-                    Action::Look { version, stock: if defect == 0 { stock + 1 } else { stock } }
+            for (i, (invoked, length, is_read, defect)) in calls.into_iter().enumerate() {
+                let action = if is_read {
+                    Action::Read { version, stock: if defect == 0 { stock + 1 } else { stock } }
                 } else {
                     let before = if defect == 1 { stock + 1 } else { stock };
                     version += if defect == 2 { 0 } else { 1 };

@@ -3,10 +3,10 @@
 use maud::{Markup, html};
 
 use crate::dashboard::archive::{Archive, Entry, Kept};
-use crate::report::RunReport;
 use crate::report::html::figures::{difference, ms, rate, whole};
 use crate::report::html::verdict::chip;
 use crate::report::html::{content, downloads, layout};
+use crate::report::{RunReport, Strategy};
 
 /// The list, and a comparison where the query asks for one.
 pub(in crate::dashboard) fn page(archive: &Archive, query: &str) -> Markup {
@@ -72,9 +72,9 @@ fn load(run: &RunReport) -> String {
 /// Two suites side by side, strategy by strategy.
 fn compared(a: &Entry, b: &Entry) -> Markup {
     let when = |entry: &Entry| entry.at.strftime("%Y-%m-%d %H:%M:%S").to_string();
-    let mut strategies: Vec<&str> = Vec::new();
+    let mut strategies: Vec<&Strategy> = Vec::new();
     for run in a.runs.iter().chain(&b.runs) {
-        if !strategies.contains(&run.strategy.as_str()) {
+        if !strategies.contains(&&run.strategy) {
             strategies.push(&run.strategy);
         }
     }
@@ -89,7 +89,7 @@ fn compared(a: &Entry, b: &Entry) -> Markup {
                     } }
                     tbody {
                         @for strategy in strategies {
-                            @let of = |entry: &Entry| entry.runs.iter().find(|run| run.strategy == strategy).cloned();
+                            @let of = |entry: &Entry| entry.runs.iter().find(|run| run.strategy == *strategy).cloned();
                             (both(strategy, of(a).as_ref(), of(b).as_ref()))
                         }
                     }
@@ -99,7 +99,7 @@ fn compared(a: &Entry, b: &Entry) -> Markup {
     }
 }
 
-fn both(strategy: &str, a: Option<&RunReport>, b: Option<&RunReport>) -> Markup {
+fn both(strategy: &Strategy, a: Option<&RunReport>, b: Option<&RunReport>) -> Markup {
     type Figure = (&'static str, fn(&RunReport) -> f64, fn(f64) -> String);
     let figures: [Figure; 5] = [
         ("oversold units", |run| run.oversold() as f64, |value| whole(value as i64)),

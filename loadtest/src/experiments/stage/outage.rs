@@ -34,7 +34,7 @@ pub(in crate::experiments) async fn outage<T>(
         rate: Some(100.0),
         stock: 100_000,
         replays: 0.0,
-        patience: Duration::from_secs(20),
+        timeout: Duration::from_secs(20),
         ..Scenario::default()
     };
     let mut gap = Duration::ZERO;

@@ -29,27 +29,29 @@ pub fn all(series: &Series, marks: &[FaultMark], availability: &Availability, pr
 }
 
 fn stock(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
-    let (stock, owed) = series.intervals.last().map_or((0, 0), |last| (last.stock, last.owed));
-    let parted = if stock == owed { "They agree." } else { "They part: updates were lost." };
+    let (stock, expected) = series.intervals.last().map_or((0, 0), |last| (last.stock, last.expected));
+    let parted = if stock == expected { "They agree." } else { "They part: updates were lost." };
     let plot = Plot {
         class: "plot-stock",
         description: format!(
-            "Stock along the time of the run. In the end the record says {}, and the orders leave {}. {parted}",
+            "Stock along the time of the run. In the end the record says {}, and the orders leave {}. \
+             {parted}",
             whole(stock),
-            whole(owed)
+            whole(expected)
         ),
         seconds: axis(series),
         lines: vec![
             line(series, "recorded stock", BLUE, |interval| Some(interval.stock as f64)),
-            line(series, "supply − Σ orders", VERMILION, |interval| Some(interval.owed as f64)),
+            line(series, "supply − Σ orders", VERMILION, |interval| Some(interval.expected as f64)),
         ],
         marks,
         gap: None,
         alarm_below_zero: true,
     };
-    let aim = if owed < 0 { "Below zero is sold and was never there." } else { "" };
-    let row = |i: &Interval| vec![whole(i.stock), whole(i.owed), whole(i.stock - i.owed)];
-    let caption = format!("Stock: recorded {}, by the orders {}. {parted} {aim}", whole(stock), whole(owed));
+    let aim = if expected < 0 { "Below zero is sold and was never there." } else { "" };
+    let row = |i: &Interval| vec![whole(i.stock), whole(i.expected), whole(i.stock - i.expected)];
+    let caption =
+        format!("Stock: recorded {}, by the orders {}. {parted} {aim}", whole(stock), whole(expected));
     figure(
         prefix,
         "stock",
@@ -182,10 +184,16 @@ pub(super) fn unfolded(id: &str, summary: &str, body: &Markup) -> Markup {
 fn table(series: &Series, columns: &[&str], row: impl Fn(&Interval) -> Vec<String>) -> Markup {
     html! {
         table.numbers {
-            thead { tr { th scope="col" { "until s" } @for column in columns { th scope="col" { (column) } } } }
+            thead { tr {
+                th scope="col" { "until s" }
+                @for column in columns { th scope="col" { (column) } }
+            } }
             tbody {
                 @for interval in &series.intervals {
-                    tr { th scope="row" { (seconds(interval.until_ms)) } @for cell in row(interval) { td { (cell) } } }
+                    tr {
+                        th scope="row" { (seconds(interval.until_ms)) }
+                        @for cell in row(interval) { td { (cell) } }
+                    }
                 }
             }
         }

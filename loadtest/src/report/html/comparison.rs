@@ -65,9 +65,9 @@ fn row(run: &RunReport, baseline: Option<&RunReport>) -> Markup {
     let baseline = baseline.filter(|baseline| !std::ptr::eq(*baseline, run));
     let lost = run.series.as_ref().map(|series| series.lost_updates);
     // Where there is no lock, there is no waiting for it, and no hold.
-    let is_lock = !["none", "row", "optimistic"].contains(&run.strategy.as_str());
+    let is_lock = run.strategy.has_lock();
     let lock = |value: f64| if is_lock { ms(value) } else { "–".into() };
-    let beside = |value: f64, of: fn(&RunReport) -> f64| {
+    let compared = |value: f64, of: fn(&RunReport) -> f64| {
         let text = baseline.map(|baseline| difference(value, of(baseline))).unwrap_or_default();
         html! { @if !text.is_empty() { " " span.difference { (text) } } }
     };
@@ -81,10 +81,15 @@ fn row(run: &RunReport, baseline: Option<&RunReport>) -> Markup {
             td data-figure="lost" { @if let Some(lost) = lost { (whole(lost)) } @else { "–" } }
             td data-figure="stale" { (whole(run.lock.stale_writes_rejected)) }
             td data-figure="rate" {
-                (rate(run.accepted_per_second)) (beside(run.accepted_per_second, |run| run.accepted_per_second))
+                (rate(run.accepted_per_second))
+                (compared(run.accepted_per_second, |run| run.accepted_per_second))
             }
-            td data-figure="p50" { (ms(run.latency_ms.p50)) (beside(run.latency_ms.p50, |run| run.latency_ms.p50)) }
-            td data-figure="p99" { (ms(run.latency_ms.p99)) (beside(run.latency_ms.p99, |run| run.latency_ms.p99)) }
+            td data-figure="p50" {
+                (ms(run.latency_ms.p50)) (compared(run.latency_ms.p50, |run| run.latency_ms.p50))
+            }
+            td data-figure="p99" {
+                (ms(run.latency_ms.p99)) (compared(run.latency_ms.p99, |run| run.latency_ms.p99))
+            }
             td data-figure="wait" { (lock(run.lock.wait_ms.p99)) }
             td data-figure="hold" { (lock(run.lock.hold_ms.p50)) }
             td data-figure="batch" { (format!("{:.1}", run.lock.batch_mean)) }

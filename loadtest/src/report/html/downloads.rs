@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::figures::whole;
+use crate::environment::BuildProfile;
 use crate::report::Report;
 
 /// What a link with a file in it may hold as it is.
@@ -40,9 +41,9 @@ pub fn embedded(report: &Report) -> Markup {
 /// The figures of the runs, a line for each.
 pub fn csv(report: &Report) -> String {
     let mut csv = String::from(
-        "strategy,store,replicas,buyers,stock,attempts,accepted,sold_out,failed,unknown,units_sold,oversold_units,\
-         lost_updates,verdict,accepted_per_second,seconds,longest_gap_ms,p50_ms,p90_ms,p99_ms,max_ms,lock_wait_p99_ms,\
-         lock_hold_p50_ms,batch_mean,stale_writes_rejected,seed\n",
+        "strategy,store,replicas,buyers,stock,attempts,accepted,sold_out,failed,unknown,units_sold,\
+         oversold_units,lost_updates,verdict,accepted_per_second,seconds,longest_gap_ms,p50_ms,p90_ms,\
+         p99_ms,max_ms,lock_wait_p99_ms,lock_hold_p50_ms,batch_mean,stale_writes_rejected,seed\n",
     );
     let known = |units: Option<i64>| units.map_or_else(String::new, |units| units.to_string());
     let text = |value: f64| value.to_string();
@@ -52,7 +53,7 @@ pub fn csv(report: &Report) -> String {
             [run.attempts, run.accepted, run.sold_out, run.failed, run.unknown].map(|n| n.to_string());
         let latency = [run.latency_ms.p50, run.latency_ms.p90, run.latency_ms.p99, run.latency_ms.max];
         let cost = [run.lock.wait_ms.p99, run.lock.hold_ms.p50, run.lock.batch_mean];
-        let mut cells = vec![cell(&run.strategy), cell(&run.store)];
+        let mut cells = vec![cell(&run.strategy.to_string()), cell(&run.store)];
         cells.extend([run.replicas.to_string(), run.buyers.to_string(), run.stock.to_string()]);
         cells.extend(counts);
         cells.extend([known(run.units_sold), known(run.oversold_units), lost, run.verdict.to_string()]);
@@ -93,7 +94,7 @@ pub fn environment(report: &Report) -> Markup {
                             (fact("seed", &run.seed.to_string()))
                         }
                     }
-                    @if here.build == "debug" {
+                    @if here.build == BuildProfile::Debug {
                         p.note { "A debug build: its verdicts stand, its figures of cost say little." }
                     }
                 }

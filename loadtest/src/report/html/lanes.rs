@@ -1,17 +1,19 @@
 //! The lock timeline: a lane for each replica; waiting is hollow, holding solid, two at once hatched.
 
 use maud::{Markup, html};
+use order_service::config::StrategyName;
 
 use super::charts::{axis, framed, unfolded};
 use super::figures::{ms, whole};
 use crate::faults::FaultMark;
-use crate::series::{Hold, Lane, Locks, Series};
+use crate::report::Strategy;
+use crate::series::{HoldSpan, Lane, Locks, Series};
 
 /// Where a lane's parts are from top to bottom, in pixels.
 const HEIGHT: u32 = 22;
 
 /// The lock timeline of a run.
-pub fn section(strategy: &str, series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
+pub fn section(strategy: &Strategy, series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
     let Some(locks) = &series.locks else {
         return without(prefix, "Who had the lock when is not known: the replicas run on another host.");
     };
@@ -19,11 +21,15 @@ pub fn section(strategy: &str, series: &Series, marks: &[FaultMark], prefix: &st
         return without(
             prefix,
             &match strategy {
-                "none" => "Nobody waits and nobody holds: under none there is no lock.".into(),
-                "row" => {
+                Strategy::Known(StrategyName::None) => {
+                    "There are no holds and no waiting: under none there is no lock.".into()
+                }
+                Strategy::Known(StrategyName::Row) => {
                     "Under row the database locks the product's row itself; there is no other lock.".into()
                 }
-                "optimistic" => "Under optimistic nobody holds anything: a stale write is refused.".into(),
+                Strategy::Known(StrategyName::Optimistic) => {
+                    "Under optimistic there is no holder: a stale write is refused.".into()
+                }
                 _ => format!("The replicas have recorded no hold of the lock {strategy}."),
             },
         );
@@ -31,7 +37,7 @@ pub fn section(strategy: &str, series: &Series, marks: &[FaultMark], prefix: &st
     let overlaps = match locks.overlapping {
         0 => "No two replicas had the lock at the same time.".into(),
         count => format!(
-            "{} holds overlapped one of another replica; the check no-overlapping-holds says what came of that.",
+            "{} holds overlapped another; the check no-overlapping-holds says what came of that.",
             whole(count as u64)
         ),
     };
@@ -70,7 +76,9 @@ fn lanes(lanes: &[Lane], [from, to]: [f64; 2], marks: &[FaultMark], description:
             @for lane in lanes {
                 p.lane-name {
                     b { (lane.replica) } " "
-                    span.note { "showing " (whole(lane.holds.len() as u64)) " of " (whole(lane.total as u64)) }
+                    span.note {
+                        "showing " (whole(lane.holds.len() as u64)) " of " (whole(lane.total as u64))
+                    }
                 }
                 svg.lane width="100%" height=(HEIGHT + 2) {
                     @for mark in marks.iter().filter(|mark| mark.strikes(&lane.replica)) {
@@ -86,7 +94,7 @@ fn lanes(lanes: &[Lane], [from, to]: [f64; 2], marks: &[FaultMark], description:
     }
 }
 
-fn block(hold: &Hold, at: impl Fn(f64) -> f64, end: f64) -> Markup {
+fn block(hold: &HoldSpan, at: impl Fn(f64) -> f64, end: f64) -> Markup {
     let (asked, acquired) = (at(hold.asked_ms), at(hold.acquired_ms));
     let released = at(hold.released_ms.unwrap_or(end));
     let class = if hold.overlaps { "overlap" } else { "holding" };
@@ -104,7 +112,7 @@ fn rectangle(class: &str, x: f64, width: f64, y: u32, height: u32) -> Markup {
     html! { rect class=(class) x=(percent(x)) y=(y) width=(percent(width.max(0.02))) height=(height) {} }
 }
 
-fn words(hold: &Hold) -> String {
+fn words(hold: &HoldSpan) -> String {
     let token =
         hold.token.map_or_else(|| "no fencing token".into(), |token| format!("fencing token {token}"));
     let held = hold.released_ms.map_or_else(
@@ -135,7 +143,10 @@ fn numbers(locks: &Locks) -> Markup {
                             td { @if let Some(token) = hold.token { (token) } @else { "–" } }
                             td { (precise(hold.asked_ms)) }
                             td { (precise(hold.acquired_ms)) }
-                            td { @if let Some(released) = hold.released_ms { (precise(released)) } @else { "–" } }
+                            td {
+                                @if let Some(released) = hold.released_ms { (precise(released)) }
+                                @else { "–" }
+                            }
                             td { @if hold.overlaps { "yes" } @else { "no" } }
                         }
                     }

@@ -67,7 +67,9 @@ fn document(title: &str, head: &Markup, header: &Markup, body: &Markup) -> Marku
                 (patterns())
                 header.top { a.name href="#main" { (mark()) "StockLock" } (header) }
                 main #main tabindex="-1" { (body) }
-                footer { p { "StockLock: is any sold that is not there? The verdict comes from the database." } }
+                footer { p {
+                    "StockLock: is any sold that is not there? The verdict comes from the database."
+                } }
             }
         }
     }
@@ -78,7 +80,8 @@ fn patterns() -> Markup {
     html! {
         svg.patterns width="0" height="0" aria-hidden="true" focusable="false" {
             defs {
-                pattern #hatch width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)" {
+                pattern #hatch width="6" height="6" patternUnits="userSpaceOnUse"
+                    patternTransform="rotate(45)" {
                     rect.hatch-ground width="6" height="6" {}
                     rect.hatch-line width="3" height="6" {}
                 }

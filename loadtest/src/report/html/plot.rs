@@ -1,7 +1,7 @@
 //! One chart: lines along the time of a run, three times, for windows from wide to narrow.
 //!
-//! Colours are written into the drawing as they are on light paper; the style sheet exchanges them on dark paper and
-//! makes dashes of them, by the colour and the class of the chart.
+//! Colours are written into the drawing as they are on light paper; the style sheet exchanges them on dark
+//! paper and makes dashes of them, by the colour and the class of the chart.
 
 use std::ops::Range;
 
@@ -16,7 +16,8 @@ const GRID: RGBColor = RGBColor(0xdd, 0xe0, 0xe4);
 const FAULT: RGBColor = RGBColor(0xa6, 0x3c, 0x7e);
 const ALARM: RGBColor = RGBColor(0xcc, 0x33, 0x11);
 
-/// A drawing's size, its left margin and its letters, in units of which a wide window has about half as many pixels.
+/// A drawing's size, its left margin and its letters, in units of which a wide window has about half as many
+/// pixels.
 struct Size {
     class: &'static str,
     width: u32,
@@ -78,10 +79,20 @@ impl Plot<'_> {
                     } (line.name) }
                 }
                 @if self.gap.is_some() {
-                    li { svg.swatch viewBox="0 0 32 8" { rect width="32" height="8" fill=(hex(INK)) opacity="0.25" {} } "longest time without a sale" }
+                    li {
+                        svg.swatch viewBox="0 0 32 8" {
+                            rect width="32" height="8" fill=(hex(INK)) opacity="0.25" {}
+                        }
+                        "longest time without a sale"
+                    }
                 }
                 @if !self.marks.is_empty() {
-                    li { svg.swatch viewBox="0 0 32 8" { rect width="32" height="8" fill=(hex(FAULT)) opacity="0.35" {} } "fault" }
+                    li {
+                        svg.swatch viewBox="0 0 32 8" {
+                            rect width="32" height="8" fill=(hex(FAULT)) opacity="0.35" {}
+                        }
+                        "fault"
+                    }
                 }
             }
         }

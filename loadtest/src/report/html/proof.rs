@@ -8,13 +8,18 @@ use crate::report::RunReport;
 use crate::series::{Counterexample, Reader};
 use crate::verdict::Status;
 
+/// The columns of the table of two orders that read the same.
+const COLUMNS: [&str; 8] =
+    ["buyer", "replica", "sent ms", "confirmed ms", "read", "bought", "wrote", "token"];
+
 /// The counterexample and the checks of a run.
 pub fn sections(run: &RunReport, prefix: &str) -> Markup {
+    let lost = run.series.as_ref().map_or(0, |series| series.lost_updates);
     html! {
         section.card id={ (prefix) "counterexample" } tabindex="-1" {
             h2 { "Counterexample" }
             @match run.series.as_ref().and_then(|series| series.counterexample.as_ref()) {
-                Some(counterexample) => (told(counterexample, run.series.as_ref().map_or(0, |s| s.lost_updates))),
+                Some(counterexample) => (words(counterexample, lost)),
                 None => (otherwise(run)),
             }
         }
@@ -44,7 +49,7 @@ fn status(status: Status) -> (Tone, &'static str) {
     }
 }
 
-fn told(counterexample: &Counterexample, lost: u64) -> Markup {
+fn words(counterexample: &Counterexample, lost: u64) -> Markup {
     let Counterexample { read, version, readers: [a, b] } = counterexample;
     let wrote = if a.wrote == b.wrote {
         format!("both wrote {}", whole(a.wrote))
@@ -73,14 +78,17 @@ fn told(counterexample: &Counterexample, lost: u64) -> Markup {
         div.scroll tabindex="0" role="region" aria-label="The two orders" {
             table {
                 thead { tr {
-                    @for column in ["buyer", "replica", "sent ms", "confirmed ms", "read", "bought", "wrote", "token"] {
+                    @for column in COLUMNS {
                         th scope="col" { (column) }
                     }
                 } }
                 tbody { (row(a)) (row(b)) }
             }
         }
-        p.note { "Version " (whole(*version)) " of the product. It is the first of " (whole(lost)) " lost updates." }
+        p.note {
+            "Version " (whole(*version)) " of the product. It is the first of " (whole(lost))
+            " lost updates."
+        }
     }
 }
 

@@ -60,10 +60,10 @@ impl Banner {
     /// The banner of a run that is over.
     pub fn of(run: &RunReport) -> Self {
         let sold = run.sold_in_words(whole);
-        let strategy = run.strategy.clone();
+        let strategy = run.strategy.to_string();
         let reason = run.reason();
-        let why = reason.map(|check| check.name.clone());
-        let told = reason.map_or_else(String::new, |check| format!("{}: {}", check.name, check.detail));
+        let why = reason.map(|check| check.name.to_string());
+        let detail = reason.map_or_else(String::new, |check| format!("{}: {}", check.name, check.detail));
         let (word, facts, meaning) = match run.verdict {
             Verdict::Violated if run.oversold() > 0 => (
                 format!("OVERSOLD by {}", whole(run.oversold())),
@@ -71,7 +71,7 @@ impl Banner {
                 "The orders in the database add up to more than there ever was.".into(),
             ),
             Verdict::Violated => {
-                ("VIOLATED".into(), [strategy].into_iter().chain(why).chain([sold]).collect(), told)
+                ("VIOLATED".into(), [strategy].into_iter().chain(why).chain([sold]).collect(), detail)
             }
             Verdict::Correct => (
                 "CORRECT".into(),
@@ -83,7 +83,7 @@ impl Banner {
                 format!("{sold}. Every check that applies has passed, on what the database says."),
             ),
             Verdict::Inconclusive => {
-                ("INCONCLUSIVE".into(), [strategy].into_iter().chain(why).chain([sold]).collect(), told)
+                ("INCONCLUSIVE".into(), [strategy].into_iter().chain(why).chain([sold]).collect(), detail)
             }
         };
         let meaning = match run.disappointment() {
@@ -104,7 +104,8 @@ pub fn headline(run: &RunReport) -> String {
     std::iter::once(banner.word).chain(banner.facts).collect::<Vec<_>>().join(" · ")
 }
 
-/// Draws a banner: an icon, words and a colour, each of which says it alone. Its words are a heading of `level`.
+/// Draws a banner: an icon, words and a colour, each of which says it alone. Its words are a heading of
+/// `level`.
 pub fn banner(banner: &Banner, level: u8) -> Markup {
     html! {
         div class={ "banner " (banner.tone.class()) } {
@@ -143,7 +144,10 @@ pub fn icon(tone: Tone) -> Markup {
                     path.solid d="M8 1.5h8L22.5 8v8L16 22.5H8L1.5 16V8z" {}
                     path.mark d="M8 8l8 8M16 8l-8 8" {}
                 }
-                Tone::Correct => { circle.solid cx="12" cy="12" r="10.5" {} path.mark d="M7 12.5l3.5 3.5L17 9" {} }
+                Tone::Correct => {
+                    circle.solid cx="12" cy="12" r="10.5" {}
+                    path.mark d="M7 12.5l3.5 3.5L17 9" {}
+                }
                 Tone::Inconclusive => {
                     path.solid d="M12 1.5L23 21.5H1z" {}
                     path.mark d="M12 9v6M12 18v.2" {}

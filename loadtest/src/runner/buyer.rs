@@ -1,0 +1,100 @@
+//! A buyer: orders, waits for the answer, and orders again.
+
+use std::sync::Arc;
+
+use tokio::time::sleep_until;
+
+use super::answer::{key, outcome};
+use super::side::{actions_after, carry_out};
+use super::{Run, TURN};
+use crate::attempt::{Attempt, Outcome};
+use crate::client::{Client, OrderRequest, Session};
+use crate::side_operation::{SideAction, SideOperation};
+
+/// Orders until the run is over. Returns every attempt, and the side operations.
+pub(super) async fn run(number: usize, run: Arc<Run>) -> (Vec<Attempt>, Vec<SideOperation>) {
+    let (mut attempts, mut side_operations) = (Vec::new(), Vec::new());
+    let mut sessions: Vec<_> = run.clients.iter().map(Client::session).collect();
+    let mut target = number % sessions.len();
+    while let Some((index, due)) = run.take() {
+        let mut free = run.now();
+        let mut intended = free;
+        if let Some(due) = due {
+            intended = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);
+            if intended > free {
+                tokio::select! {
+                    () = sleep_until((run.start + due).into()) => free = intended,
+                    // This order was not sent yet.
+                    () = run.progress.stop().cancelled() => break,
+                }
+            }
+        }
+        let draw = run.scenario.draw(index);
+        let mut attempt = Attempt {
+            index,
+            replay: false,
+            twin: draw.twin,
+            quantity: draw.quantity,
+            intended,
+            free,
+            sent: 0,
+            received: 0,
+            outcome: Outcome::Unanswered,
+        };
+        // Repetitions go to another replica, where there is one: the key is the database's, not a replica's.
+        let other = |target: usize| (target + 1) % run.clients.len();
+        if draw.twin {
+            let mut twin = Attempt { replay: true, ..attempt.clone() };
+            let mut session = run.clients[other(target)].session();
+            tokio::join!(
+                send(&run, &mut attempt, &mut sessions[target]),
+                send(&run, &mut twin, &mut session)
+            );
+            attempts.push(twin);
+        } else {
+            send(&run, &mut attempt, &mut sessions[target]).await;
+        }
+        if attempt.is_unknown() || matches!(attempt.outcome, Outcome::Failed { .. }) {
+            target = other(target);
+            tokio::time::sleep(TURN).await;
+        }
+        // As a client does that got no answer; and some of those do that got one.
+        if attempt.is_unknown() || (draw.replay && attempt.sale().is_some()) {
+            let free = run.now();
+            let mut again = Attempt { replay: true, twin: false, free, intended: free, ..attempt.clone() };
+            send(&run, &mut again, &mut sessions[other(target)]).await;
+            if attempt.is_unknown() {
+                run.progress.count_late(&again);
+            }
+            attempts.push(again);
+        }
+        for action in actions_after(&attempt, draw) {
+            let operation = carry_out(&run, action, target, run.scenario.timeout).await;
+            if operation.is_done() {
+                match &operation.action {
+                    SideAction::Cancel { .. } => run.progress.count_cancel(attempt.quantity),
+                    SideAction::Restock { quantity, .. } => run.progress.count_restock(*quantity),
+                    SideAction::Read { .. } => {}
+                }
+            }
+            side_operations.push(operation);
+        }
+        attempts.push(attempt);
+    }
+    (attempts, side_operations)
+}
+
+/// Sends an attempt, and notes when, and what was answered.
+async fn send(run: &Run, attempt: &mut Attempt, session: &mut Session) {
+    let (sku, index) = (&run.sku, attempt.index);
+    let order = OrderRequest { sku, quantity: attempt.quantity, buyer: &Attempt::buyer(index) };
+    let key = key(sku, index);
+    run.progress.count_sent();
+    attempt.sent = run.now();
+    let answer = session.order(&order, &key, run.scenario.timeout).await;
+    attempt.received = run.now();
+    attempt.outcome = outcome(answer);
+    if !attempt.replay {
+        run.progress.count_done(attempt);
+    }
+}

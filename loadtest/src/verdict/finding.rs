@@ -1,0 +1,45 @@
+//! What a check finds.
+
+use order_service::api::OrderStatus;
+
+use crate::attempt::Attempt;
+use crate::evidence::Database;
+
+/// The result of a check, and what was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// It holds.
+    Pass(String),
+    /// It does not.
+    Fail(String),
+    /// It could not be seen.
+    Unknown(String),
+    /// There was nothing to check.
+    NotApplicable(String),
+}
+
+/// How many culprits are named.
+const NAMED: usize = 3;
+
+impl Finding {
+    /// Fails with the first of what was found wrong, or passes with `detail`.
+    pub(super) fn of(wrong: Vec<String>, detail: String) -> Self {
+        if wrong.is_empty() {
+            return Self::Pass(detail);
+        }
+        let named = wrong[..wrong.len().min(NAMED)].join("; ");
+        let more = wrong.len().saturating_sub(NAMED);
+        Self::Fail(if more > 0 { format!("{named}; and {more} more") } else { named })
+    }
+}
+
+/// Units in confirmed orders.
+pub(super) fn units_sold(database: &Database) -> i64 {
+    let confirmed = database.orders.iter().filter(|order| order.status == OrderStatus::Confirmed);
+    confirmed.map(|order| order.quantity).sum()
+}
+
+/// What an attempt is called in a finding: its buyer.
+pub(super) fn name(attempt: &Attempt) -> String {
+    Attempt::buyer(attempt.index)
+}
