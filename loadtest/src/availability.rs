@@ -152,11 +152,11 @@ impl Availability {
     }
 }
 
-/// How long after a fault and the leases that it cost nothing may be sold, at the most, before the shop
-/// counts as one that does not come back.
+/// How long after a fault and the leases that it cost nothing may be sold, at the most, before the service
+/// counts as one that does not recover.
 const RECOVERY: Duration = Duration::from_secs(10);
 
-/// How long after a fault and the leases that it cost the shop is given to come back before it is measured.
+/// How long after a fault and the leases that it cost the service is given to recover before it is measured.
 const SETTLING: Duration = Duration::from_secs(3);
 
 /// The shortest time that is measured.

@@ -20,7 +20,7 @@ const READINGS: usize = 10;
 /// How long nothing may be written any more after the last answer, before the database is read.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// How long a commit may still be under way whose replica lives and has said that it does not know.
+/// How long a commit may still be in flight after its replica has answered that the outcome is unknown.
 const LATE_COMMIT: Duration = Duration::from_secs(5);
 
 /// What the record of a run does not contain and the checks need.

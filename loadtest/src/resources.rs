@@ -66,11 +66,11 @@ impl Sampler {
         let task = tokio::spawn(async move {
             loop {
                 let pids: Vec<_> =
-                    processes.lock().expect("no holder of this panics").values().copied().collect();
+                    processes.lock().expect("no holder of it panics").values().copied().collect();
                 for pid in pids {
                     let Some(sample) = sample(pid) else { continue };
                     let now = Instant::now();
-                    let mut observations = seen.lock().expect("no holder of this panics");
+                    let mut observations = seen.lock().expect("no holder of it panics");
                     let observation = observations.entry(pid).or_insert(Observation {
                         begun: now,
                         seen: now,
@@ -81,7 +81,7 @@ impl Sampler {
                         observation.warm = Some(sample);
                     }
                     (observation.last, observation.seen) = (sample, now);
-                    let mut most = greatest.lock().expect("no holder of this panics");
+                    let mut most = greatest.lock().expect("no holder of it panics");
                     most.resident_kib = most.resident_kib.max(sample.resident_kib);
                     most.handles = most.handles.max(sample.handles);
                 }
@@ -93,11 +93,11 @@ impl Sampler {
 
     /// What the processes needed; `None` where the system does not say.
     pub fn finish(self) -> Option<Resources> {
-        let most = *self.most.lock().expect("no holder of this panics");
+        let most = *self.most.lock().expect("no holder of it panics");
         if most.handles == 0 {
             return None;
         }
-        let observations = self.observations.lock().expect("no holder of this panics");
+        let observations = self.observations.lock().expect("no holder of it panics");
         let long: Vec<_> = observations
             .values()
             .filter(|observation| observation.seen - observation.begun >= WARM + LONG)

@@ -26,7 +26,7 @@ pub struct Scenario {
     pub twins: f64,
     /// The share of confirmed orders that is cancelled.
     pub cancels: f64,
-    /// The share of attempts after which the shop puts as many units in stock as they asked for.
+    /// The share of attempts after which as many units are put in stock as they asked for.
     pub restocks: f64,
     /// The share of attempts after which the buyer reads the stock; every second time under a shared lock.
     pub reads: f64,
@@ -77,7 +77,7 @@ pub struct Draw {
     pub replay: bool,
     /// Whether it is cancelled once it is confirmed.
     pub cancel: bool,
-    /// Whether the shop puts as many in stock afterwards.
+    /// Whether as many units are put in stock afterwards.
     pub restock: bool,
     /// Whether the buyer reads the stock afterwards.
     pub read: bool,
@@ -88,7 +88,7 @@ pub struct Draw {
 }
 
 impl Scenario {
-    /// What attempt `index` orders: the same for the same seed, whoever sends it and when.
+    /// What attempt `index` orders: the same for the same seed, whichever buyer sends it and when.
     pub fn draw(&self, index: u64) -> Draw {
         // One is created for each attempt, so that has to be quick.
         let mut random =

@@ -12,7 +12,7 @@ use crate::evidence::{Database, Evidence};
 use crate::metrics::{self, Percentiles};
 use crate::side_operation::{SideAction, SideOperation};
 
-pub use lanes::{HoldSpan, Lane, Locks};
+pub use lanes::{HoldSpan, Locks, ReplicaLane};
 pub use lost::{Counterexample, Reader};
 
 /// The most intervals that a series has.
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn units_that_come_back_are_counted_once() {
-        // The second order has found them, and is answered before whoever put them there.
+        // The second order has found them, and is answered before the restock that put them there.
         let attempts = [sold(1, 10, 10, 9, 1), sold(2, 30, 14, 13, 3), sold(3, 56, 13, 12, 4)];
         let series = Series::answered(&attempts, &[(35_000_000, 5)], 10, 0.06);
         let lines: Vec<_> = series.intervals.iter().map(|i| (i.stock, i.expected)).collect();

@@ -4,8 +4,8 @@
 //! inconclusive outranks correct.
 
 mod faults;
-mod finding;
 mod holds;
+mod judgement;
 mod keys;
 mod linearizable;
 #[cfg(test)]
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Database, Evidence};
 
-use finding::Finding;
+use judgement::Judgement;
 
 pub use name::CheckName;
 
@@ -76,17 +76,17 @@ pub struct Check {
 /// control can say.
 pub fn checks(evidence: &Evidence) -> Vec<Check> {
     let on_database = ON_DATABASE.map(|(name, check)| {
-        let finding = match &evidence.database {
+        let judgement = match &evidence.database {
             Ok(database) => check(evidence, database),
-            Err(why) => Finding::Unknown(why.clone()),
+            Err(why) => Judgement::Unknown(why.clone()),
         };
-        Check::new(name, finding)
+        Check::new(name, judgement)
     });
     let others = OTHERS.map(|(name, check)| Check::new(name, check(evidence)));
     on_database.into_iter().chain(others).collect()
 }
 
-type DatabaseCheck = fn(&Evidence, &Database) -> Finding;
+type DatabaseCheck = fn(&Evidence, &Database) -> Judgement;
 
 /// The checks that need what the database says.
 const ON_DATABASE: [(CheckName, DatabaseCheck); 13] = [
@@ -105,7 +105,7 @@ const ON_DATABASE: [(CheckName, DatabaseCheck); 13] = [
     (CheckName::NoFalseSoldOut, stock::no_false_sold_out),
 ];
 
-type EvidenceCheck = fn(&Evidence) -> Finding;
+type EvidenceCheck = fn(&Evidence) -> Judgement;
 
 /// The checks that need no database.
 const OTHERS: [(CheckName, EvidenceCheck); 4] = [
@@ -116,12 +116,12 @@ const OTHERS: [(CheckName, EvidenceCheck); 4] = [
 ];
 
 impl Check {
-    fn new(name: CheckName, finding: Finding) -> Self {
-        let (status, detail) = match finding {
-            Finding::Pass(detail) => (Status::Pass, detail),
-            Finding::Fail(detail) => (Status::Fail, detail),
-            Finding::Unknown(detail) => (Status::Unknown, detail),
-            Finding::NotApplicable(detail) => (Status::NotApplicable, detail),
+    fn new(name: CheckName, judgement: Judgement) -> Self {
+        let (status, detail) = match judgement {
+            Judgement::Pass(detail) => (Status::Pass, detail),
+            Judgement::Fail(detail) => (Status::Fail, detail),
+            Judgement::Unknown(detail) => (Status::Unknown, detail),
+            Judgement::NotApplicable(detail) => (Status::NotApplicable, detail),
         };
         Self { name, status, detail }
     }

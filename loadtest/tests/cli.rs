@@ -144,11 +144,11 @@ fn faults_strike_while_orders_are_sold_and_the_report_says_what_they_cost() {
     let over = run.faults.iter().filter_map(|fault| fault.until_ms).fold(0.0, f64::max);
     assert!(sold_after(over), "{printed}");
     assert!(run.supply > Some(run.stock), "there were always some to sell: {printed}");
-    // Whoever is stopped has the lock, until its lease of two seconds ends.
+    // The replica that is stopped has the lock, until its lease of two seconds ends.
     let after = run.availability.after(0).expect("what came after the pause");
     assert!(after.without_sale_ms > 1_000.0 && !after.is_final, "{after:?}");
     assert!(run.availability.longest_gap.ms >= after.without_sale_ms, "{:?}", run.availability);
-    let line = printed.lines().find(|line| line.contains("is stopped")).expect("the fault is told");
+    let line = printed.lines().find(|line| line.contains("is stopped")).expect("the fault is listed");
     assert!(line.contains("no sale for"), "{line}");
 }
 
@@ -240,7 +240,7 @@ fn the_rate_is_that_of_the_time_in_which_there_was_something_to_sell() {
     assert!(run.seconds >= 6.0 && run.availability.selling_ms < 5_000.0, "{:?}", run.availability);
     let rate = 300.0 / (run.availability.selling_ms / 1e3);
     assert!((run.accepted_per_second - rate).abs() < 0.01, "{} and {rate}", run.accepted_per_second);
-    // Without a stock of somebody's choice, there is something to sell for most of a given time.
+    // Where no stock is given, there is something to sell for most of a given time.
     let (_, printed, report) =
         compared(&["--strategies", "row", "--no-control", "--duration", "3s", "--quantity", "100"]);
     assert!(report.runs[0].availability.selling_ms >= 2_400.0, "{printed}");

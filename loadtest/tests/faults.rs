@@ -15,7 +15,7 @@ use loadtest::verdict::{CheckName, Status, Verdict};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
-/// Fires a load at three replicas and kills one as soon as so many orders are confirmed.
+/// Sends a load to three replicas and kills one as soon as so many orders are confirmed.
 async fn with_a_kill(strategy: StrategyName, victim: usize, after: u64) -> RunReport {
     let plan = support::plan(strategy, 3).with("lock.wait", "4s").with("server.request_timeout", "8s");
     let mut fleet = Fleet::start(plan).await.expect("the replicas start");
@@ -92,7 +92,8 @@ async fn a_full_disk_refuses_orders_and_is_survived() {
             }
         }
         assert_eq!(failed, 5, "{strategy}: the limit was never met");
-        // Of many who want the last one together nobody gets it; and nobody is told that somebody did.
+        // Of many concurrent orders for the last one none is confirmed; and none is refused for want of
+        // stock.
         let mut wanting = tokio::task::JoinSet::new();
         (0..40).for_each(|i| drop(wanting.spawn(order_of("mirror", format!("wanting-{i}")))));
         let answers = wanting.join_all().await;
@@ -180,7 +181,7 @@ async fn a_replica_that_ends_at_any_edge_of_the_critical_section_loses_nothing()
             .with("lock.database.lease", "300ms")
             .with("lock.wait", "8s")
             .with("server.request_timeout", "15s")
-            // Many holds, so that somebody is sure to end.
+            // Many holds, so that some replica is sure to end.
             .with("checkout.max_batch", "4")
             .with(&format!("failpoints.{point}"), "4% abort");
         let mut fleet = Fleet::start(plan).await.expect("the replicas start");
@@ -209,9 +210,9 @@ async fn a_replica_that_ends_at_any_edge_of_the_critical_section_loses_nothing()
             run = run => run.expect("the run comes to an end"),
             () = supervise => unreachable!("it goes on for ever"),
         };
-        assert!(deaths > 0, "{point}: nobody died");
+        assert!(deaths > 0, "{point}: no replica ended");
         assert_eq!(run.verdict, Verdict::Correct, "{point}, {deaths} deaths: {:#?}", run.checks);
-        // Whoever was not told that it was done, and was done all the same: that is what the point is for.
+        // Orders that were carried out and not answered: that is what the failpoint is for.
         println!("{point}: {deaths} deaths, {} answers missing", run.unknown);
     }
 }

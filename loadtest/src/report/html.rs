@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::series::{Interval, IntervalLatency, Locks, MAX_INTERVALS, Series};
 
-    /// What a replica has to tell of the longest run that it remembers.
+    /// The record of a replica after the longest run of which it keeps all holds.
     fn record(replica: &str, offset: u64) -> HoldRecord {
         let hold = |number: u64| LockHold {
             sku: "hair-dryer".into(),

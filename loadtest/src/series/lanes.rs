@@ -17,12 +17,12 @@ const CLOSE: usize = 24;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Locks {
     /// One for each replica: holds from the whole run.
-    pub lanes: Vec<Lane>,
+    pub lanes: Vec<ReplicaLane>,
     /// A moment of the run in milliseconds, of which every hold is kept: the first overlap, or else the
     /// middle.
     pub close_up_ms: [f64; 2],
     /// One for each replica: every hold of that moment.
-    pub close_up: Vec<Lane>,
+    pub close_up: Vec<ReplicaLane>,
     /// How many holds overlap another.
     pub overlapping: usize,
     /// How many holds the replicas had dropped from their records.
@@ -31,7 +31,7 @@ pub struct Locks {
 
 /// The holds of one replica, in the order of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Lane {
+pub struct ReplicaLane {
     /// The name of the replica.
     pub replica: String,
     /// How many holds the replica has recorded.
@@ -78,7 +78,7 @@ impl Locks {
         }
         let lanes: Vec<_> = by_replica.into_iter().collect();
         let close_up_ms = moment(&lanes);
-        let lane = |(replica, holds): &(&str, Vec<HoldSpan>), kept: Vec<HoldSpan>| Lane {
+        let lane = |(replica, holds): &(&str, Vec<HoldSpan>), kept: Vec<HoldSpan>| ReplicaLane {
             replica: (*replica).into(),
             total: holds.len(),
             holds: kept,

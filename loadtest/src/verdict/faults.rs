@@ -1,13 +1,13 @@
 //! What was broken on purpose, and what came of it.
 
-use super::finding::Finding::{self, Fail, NotApplicable, Pass, Unknown};
-use super::finding::name;
+use super::judgement::Judgement::{self, Fail, NotApplicable, Pass, Unknown};
+use super::judgement::name;
 use crate::attempt::Outcome;
 use crate::availability::{self, Between, Sales};
 use crate::evidence::{Evidence, FaultEvidence};
 
 /// Every fault was injected while orders were being sold: one that meets none proves nothing.
-pub(super) fn faults_struck(evidence: &Evidence) -> Finding {
+pub(super) fn faults_struck(evidence: &Evidence) -> Judgement {
     let (broken, missed) = match &evidence.faults {
         FaultEvidence::None => return NotApplicable("nothing was broken".into()),
         FaultEvidence::Unknown => {
@@ -25,14 +25,14 @@ pub(super) fn faults_struck(evidence: &Evidence) -> Finding {
     });
     let unmet: Vec<_> = missed.iter().cloned().chain(late).collect();
     if !unmet.is_empty() {
-        let Fail(unmet) = Finding::of(unmet, String::new()) else { unreachable!("there are some") };
+        let Fail(unmet) = Judgement::of(unmet, String::new()) else { unreachable!("there are some") };
         return Unknown(format!("not put to the proof: {unmet}"));
     }
     Pass(format!("{} faults struck while orders were being sold", broken.len()))
 }
 
 /// Where nothing was broken, the shop sold.
-pub(super) fn available(evidence: &Evidence) -> Finding {
+pub(super) fn available(evidence: &Evidence) -> Judgement {
     let FaultEvidence::Known { broken, .. } = &evidence.faults else {
         return NotApplicable("nothing was broken, as far as is known".into());
     };
@@ -44,7 +44,7 @@ pub(super) fn available(evidence: &Evidence) -> Finding {
 }
 
 /// Every attempt got an answer within its deadline; the lock has no holder and no waiter afterwards.
-pub(super) fn all_answered(evidence: &Evidence) -> Finding {
+pub(super) fn all_answered(evidence: &Evidence) -> Judgement {
     let attempts = evidence.attempts.len();
     let broken = evidence.attempts.iter().find_map(|attempt| match &attempt.outcome {
         Outcome::Broken { why } if !evidence.faults.any() => {
@@ -58,7 +58,7 @@ pub(super) fn all_answered(evidence: &Evidence) -> Finding {
     let silent = evidence.attempts.iter().filter(|attempt| attempt.outcome == Outcome::Unanswered);
     let silent: Vec<_> = silent.map(|attempt| format!("{} got no answer in time", name(attempt))).collect();
     if !silent.is_empty() {
-        return Finding::of(silent, String::new());
+        return Judgement::of(silent, String::new());
     }
     let lock = match &evidence.lock {
         Ok(lock) => lock,

@@ -1,6 +1,6 @@
 //! Whether two replicas had the lock at the same time.
 
-use super::finding::Finding::{self, Fail, NotApplicable, Pass, Unknown};
+use super::judgement::Judgement::{self, Fail, NotApplicable, Pass, Unknown};
 use crate::evidence::Evidence;
 use crate::holds::{Held, Overlap, Unseen, in_order, overlaps};
 
@@ -12,7 +12,7 @@ const NAMED: usize = 3;
 /// An overlap is judged by what came of it: it has *corrupted* when both wrote the same version, one over the
 /// other. It is *fenced* when one of them had lost its lease, and the guard refused what it would have
 /// written over the other.
-pub(super) fn no_overlapping_holds(evidence: &Evidence) -> Finding {
+pub(super) fn no_overlapping_holds(evidence: &Evidence) -> Judgement {
     let (mut records, mut dead) = (Vec::new(), 0);
     for record in &evidence.holds.records {
         match record {
@@ -70,9 +70,9 @@ pub(super) fn no_overlapping_holds(evidence: &Evidence) -> Finding {
     }
     match evidence.holds.killed_unread {
         0 => {}
-        1 => detail += "; one that was killed could not be asked before, and left no record",
+        1 => detail += "; one replica was killed before its record could be read",
         count => {
-            detail += &format!("; {count} that were killed could not be asked before, and left no record");
+            detail += &format!("; {count} replicas were killed before their records could be read");
         }
     }
     Pass(detail)

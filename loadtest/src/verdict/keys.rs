@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::finding::Finding::{self, Unknown};
-use super::finding::name;
+use super::judgement::Judgement::{self, Unknown};
+use super::judgement::name;
 use crate::attempt::{Attempt, Outcome, Sale};
 use crate::evidence::{Database, Evidence};
 
 /// At most one order per idempotency key; a replay returns the same order.
-pub(super) fn once_per_key(evidence: &Evidence, database: &Database) -> Finding {
+pub(super) fn once_per_key(evidence: &Evidence, database: &Database) -> Judgement {
     let mut wrong = Vec::new();
     let (mut ids, mut buyers) = (HashSet::new(), HashSet::new());
     for order in &database.orders {
@@ -30,7 +30,7 @@ pub(super) fn once_per_key(evidence: &Evidence, database: &Database) -> Finding 
     if wrong.is_empty() && repetitions == 0 && sent_again > 0 {
         return Unknown(format!("none of {sent_again} repetitions of orders was answered with one"));
     }
-    Finding::of(
+    Judgement::of(
         wrong,
         format!("{} orders, {repetitions} repetitions answered with the same order", ids.len()),
     )

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use order_service::api::OrderStatus;
 
-use super::finding::Finding::{self, Fail, Pass};
+use super::judgement::Judgement::{self, Fail, Pass};
 use crate::attempt::{Attempt, Outcome};
 use crate::evidence::{Database, Evidence};
 use crate::side_operation::SideOutcome;
@@ -32,7 +32,7 @@ enum Action {
 }
 
 /// The check on a run's evidence.
-pub(super) fn linearizable(evidence: &Evidence, database: &Database) -> Finding {
+pub(super) fn linearizable(evidence: &Evidence, database: &Database) -> Judgement {
     let operations = operations(evidence, database);
     let end = match check(evidence.initial_stock, &operations) {
         Ok(end) => end,

@@ -1,14 +1,14 @@
-//! The orders that buyers were told of, and those in the database.
+//! The orders in the database, against the answers to their buyers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::finding::Finding::{self, Pass, Unknown};
-use super::finding::{name, units_sold};
+use super::judgement::Judgement::{self, Pass, Unknown};
+use super::judgement::{name, units_sold};
 use crate::attempt::{Attempt, Outcome};
 use crate::evidence::{Database, Evidence};
 
 /// Something was sold, where there was something to sell: a verdict on nothing says nothing.
-pub(super) fn exercised(evidence: &Evidence, database: &Database) -> Finding {
+pub(super) fn exercised(evidence: &Evidence, database: &Database) -> Judgement {
     let original = || Attempt::firsts(&evidence.attempts);
     let accepted = original().filter(|attempt| attempt.sale().is_some()).count();
     if accepted == 0 && evidence.initial_stock > 0 {
@@ -29,7 +29,7 @@ pub(super) fn exercised(evidence: &Evidence, database: &Database) -> Finding {
 }
 
 /// Every confirmed attempt is in the database.
-pub(super) fn nothing_lost(evidence: &Evidence, database: &Database) -> Finding {
+pub(super) fn nothing_lost(evidence: &Evidence, database: &Database) -> Judgement {
     let orders: HashMap<_, _> = database.orders.iter().map(|order| (order.id, order)).collect();
     let confirmed = evidence.attempts.iter().filter_map(|attempt| Some((attempt, attempt.sale()?)));
     let mut lost = Vec::new();
@@ -50,11 +50,11 @@ pub(super) fn nothing_lost(evidence: &Evidence, database: &Database) -> Finding 
         let absent = unknown.len() - recovered;
         detail += &format!("; of {} without one, {recovered} recovered, {absent} absent", unknown.len());
     }
-    Finding::of(lost, detail)
+    Judgement::of(lost, detail)
 }
 
 /// What each confirmed answer said is what is stored, but for a cancellation since.
-pub(super) fn answers_as_stored(evidence: &Evidence, database: &Database) -> Finding {
+pub(super) fn answers_as_stored(evidence: &Evidence, database: &Database) -> Judgement {
     let orders: HashMap<_, _> = database.orders.iter().map(|order| (order.id, order)).collect();
     let (mut wrong, mut same) = (Vec::new(), 0);
     for attempt in &evidence.attempts {
@@ -79,22 +79,22 @@ pub(super) fn answers_as_stored(evidence: &Evidence, database: &Database) -> Fin
             None => same += 1,
         }
     }
-    Finding::of(wrong, format!("{same} answers say what is stored"))
+    Judgement::of(wrong, format!("{same} answers say what is stored"))
 }
 
 /// Every order in the database was attempted.
-pub(super) fn nothing_invented(evidence: &Evidence, database: &Database) -> Finding {
+pub(super) fn nothing_invented(evidence: &Evidence, database: &Database) -> Judgement {
     let attempted: HashMap<_, _> = evidence.attempts.iter().map(|a| (a.index, a.quantity)).collect();
     let invented = database.orders.iter().filter(|order| {
         let asked = Attempt::index_of(&order.buyer).and_then(|index| attempted.get(&index));
         asked != Some(&order.quantity)
     });
     let invented = invented.map(|order| format!("{} for {} were never ordered", order.quantity, order.buyer));
-    Finding::of(invented.collect(), format!("{} orders, all attempted", database.orders.len()))
+    Judgement::of(invented.collect(), format!("{} orders, all attempted", database.orders.len()))
 }
 
 /// Nothing that was definitely refused is in the database.
-pub(super) fn nothing_refused_was_sold(evidence: &Evidence, database: &Database) -> Finding {
+pub(super) fn nothing_refused_was_sold(evidence: &Evidence, database: &Database) -> Judgement {
     let there: HashSet<_> = database.orders.iter().map(|order| order.buyer.as_str()).collect();
     // What was refused each time that it was sent: of others, one sending may have bought.
     let sendings = evidence.attempts.chunk_by(|a, b| a.index == b.index);
@@ -102,5 +102,5 @@ pub(super) fn nothing_refused_was_sold(evidence: &Evidence, database: &Database)
     let refused: Vec<_> = refused.map(|sendings| &sendings[0]).collect();
     let sold = refused.iter().filter(|attempt| there.contains(name(attempt).as_str()));
     let sold = sold.map(|attempt| format!("{} was refused and is in the database", name(attempt)));
-    Finding::of(sold.collect(), format!("{} refusals, none in the database", refused.len()))
+    Judgement::of(sold.collect(), format!("{} refusals, none in the database", refused.len()))
 }

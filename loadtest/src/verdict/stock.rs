@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::finding::Finding::{self, Fail, NotApplicable, Pass};
-use super::finding::{name, units_sold};
+use super::judgement::Judgement::{self, Fail, NotApplicable, Pass};
+use super::judgement::{name, units_sold};
 use crate::attempt::{Attempt, Outcome};
 use crate::evidence::{Database, Evidence};
 use crate::lost_updates::Readers;
 use crate::side_operation::SideOutcome;
 
 /// Σ confirmed quantity ≤ supply.
-pub(super) fn not_oversold(_: &Evidence, database: &Database) -> Finding {
+pub(super) fn not_oversold(_: &Evidence, database: &Database) -> Judgement {
     let (sold, supply) = (units_sold(database), database.audit.supply);
     if sold != database.audit.units_sold {
         return Fail(format!(
@@ -23,7 +23,7 @@ pub(super) fn not_oversold(_: &Evidence, database: &Database) -> Finding {
 }
 
 /// stock = supply − Σ confirmed quantity; no value below zero was ever seen.
-pub(super) fn balanced(_: &Evidence, database: &Database) -> Finding {
+pub(super) fn balanced(_: &Evidence, database: &Database) -> Judgement {
     let expected = database.audit.supply - units_sold(database);
     let stock = database.audit.stock;
     let below = database.orders.iter().find(|order| order.stock_before < 0 || order.stock_after < 0);
@@ -40,7 +40,7 @@ pub(super) fn balanced(_: &Evidence, database: &Database) -> Finding {
 }
 
 /// No two orders read the same stock at the same version.
-pub(super) fn no_duplicate_reads(_: &Evidence, database: &Database) -> Finding {
+pub(super) fn no_duplicate_reads(_: &Evidence, database: &Database) -> Judgement {
     let mut readers = Readers::default();
     for order in &database.orders {
         readers.add(order.version, order.stock_before, order);
@@ -59,7 +59,7 @@ pub(super) fn no_duplicate_reads(_: &Evidence, database: &Database) -> Finding {
 }
 
 /// Every cancellation and every restock that was done is in the database, and no other, each once.
-pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Finding {
+pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Judgement {
     let asked: HashMap<_, _> = evidence
         .side_operations
         .iter()
@@ -85,11 +85,11 @@ pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Find
         done.filter(|(reason, _)| !there.contains(reason))
             .map(|(reason, _)| format!("{reason:?} was done and is gone")),
     );
-    Finding::of(wrong, format!("{} restocks and cancellations, all asked for", there.len()))
+    Judgement::of(wrong, format!("{} restocks and cancellations, all asked for", there.len()))
 }
 
 /// Exactly the supply was sold, as far as it was ordered, and each refusal for want of stock was true.
-pub(super) fn no_false_sold_out(evidence: &Evidence, database: &Database) -> Finding {
+pub(super) fn no_false_sold_out(evidence: &Evidence, database: &Database) -> Judgement {
     let mut wrong = Vec::new();
     let mut refusals = 0;
     let mut least = None::<&Attempt>;
@@ -122,5 +122,5 @@ pub(super) fn no_false_sold_out(evidence: &Evidence, database: &Database) -> Fin
     if wrong.is_empty() && all_wanted && sold < database.audit.supply && failed == 0 {
         wrong.push(format!("{sold} sold of {}, which {demand} were wanted of", database.audit.supply));
     }
-    Finding::of(wrong, format!("{refusals} refusals for want of stock, all true; {stock} left"))
+    Judgement::of(wrong, format!("{refusals} refusals for want of stock, all true; {stock} left"))
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use order_service::api::Order;
 
-use super::finding::Finding::{self, NotApplicable, Unknown};
+use super::judgement::Judgement::{self, NotApplicable, Unknown};
 use crate::evidence::{Database, Evidence};
 
 /// Fencing tokens grow from hold to hold, and never go down along versions. Those of different strategies
 /// cannot be compared.
-pub(super) fn tokens_increase(evidence: &Evidence, database: &Database) -> Finding {
+pub(super) fn tokens_increase(evidence: &Evidence, database: &Database) -> Judgement {
     let mut orders: Vec<_> = database.orders.iter().collect();
     orders.sort_by_key(|order| order.version);
     let mut latest = BTreeMap::<&str, (&Order, i64)>::new();
@@ -40,7 +40,7 @@ pub(super) fn tokens_increase(evidence: &Evidence, database: &Database) -> Findi
     if without > 0 {
         return Unknown(format!("{without} of {} orders have no token", orders.len()));
     }
-    Finding::of(wrong, format!("{} holds sold, and the tokens of {of_holds} holds grow", holders.len()))
+    Judgement::of(wrong, format!("{} holds sold, and the tokens of {of_holds} holds grow", holders.len()))
 }
 
 /// Each hold has a token of its own, which is greater than those of all that had ended before it began.

@@ -307,7 +307,7 @@ pub(crate) async fn open(lie: Lie) -> (Vec<Client>, JoinSet<()>) {
     servers.spawn(async move {
         loop {
             sleep(Duration::from_millis(10)).await;
-            let mut shelf = shop.state.lock().expect("nobody panics");
+            let mut shelf = shop.state.lock().expect("no holder of it panics");
             if shelf.product.is_some() {
                 let stock = shelf.stock();
                 shelf.past.push((Instant::now(), stock));

@@ -14,7 +14,7 @@ pub(crate) enum Lie {
     None,
     /// All holds have the same fencing token.
     ConstantToken,
-    /// The count of tokens began anew in the middle.
+    /// The count of tokens starts again in the middle.
     TokensBeginAnew,
     /// An order is made, its answer lost, and with it its key.
     KeyIsLost,
@@ -30,7 +30,7 @@ pub(crate) enum Lie {
     OneTooMany,
     /// An order that was confirmed is not kept.
     OrderIsLost,
-    /// An order is kept that nobody placed.
+    /// An order is kept that was never placed.
     OrderIsInvented,
     /// The last units are said to be sold.
     FalseSoldOut,
@@ -58,7 +58,7 @@ pub(crate) enum Lie {
     NoAnswer,
 }
 
-/// The shop.
+/// A shop with one product, and with one lie.
 pub(crate) struct Shop {
     pub(crate) lie: Lie,
     pub(crate) started: Instant,
@@ -74,7 +74,7 @@ pub(crate) struct Shelf {
     pub(crate) keys: HashMap<String, Uuid>,
     pub(crate) holds: Vec<(usize, LockHold)>,
     pub(crate) token: i64,
-    /// How many orders have come.
+    /// How many orders have arrived.
     pub(crate) asked: u64,
     /// A place in the history that was left out, and when: for an order that comes later.
     pub(crate) gap: Option<(Order, u64)>,
@@ -96,7 +96,7 @@ impl Replica {
     }
 
     pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shop.state.lock().expect("nobody panics")
+        self.shop.state.lock().expect("no holder of it panics")
     }
 
     pub(crate) fn lies(&self, lie: Lie) -> bool {

@@ -19,7 +19,7 @@ const KEPT: AsciiSet = NON_ALPHANUMERIC
     .remove(b'[')
     .remove(b']');
 
-/// The files of a page that has nobody to ask: they are in its links.
+/// The files of a page without a server: they are in its links.
 pub fn embedded(report: &Report) -> Markup {
     let json = serde_json::to_string(report).expect("a report can be written as JSON");
     let link = |kind: &str, text: &str| format!("data:{kind},{}", utf8_percent_encode(text, &KEPT));

@@ -7,7 +7,7 @@ use super::charts::{axis, framed, unfolded};
 use super::figures::{ms, whole};
 use crate::faults::FaultMark;
 use crate::report::Strategy;
-use crate::series::{HoldSpan, Lane, Locks, Series};
+use crate::series::{HoldSpan, Locks, ReplicaLane, Series};
 
 /// Where a lane's parts are from top to bottom, in pixels.
 const HEIGHT: u32 = 22;
@@ -69,7 +69,7 @@ fn swatch(class: &str) -> Markup {
     html! { svg.swatch viewBox="0 0 32 12" { (rectangle(class, 1.0, 98.0, 1, 10)) } }
 }
 
-fn lanes(lanes: &[Lane], [from, to]: [f64; 2], marks: &[FaultMark], description: &str) -> Markup {
+fn lanes(lanes: &[ReplicaLane], [from, to]: [f64; 2], marks: &[FaultMark], description: &str) -> Markup {
     let at = |ms: f64| ((ms - from) / (to - from)).clamp(0.0, 1.0) * 100.0;
     html! {
         div.lanes role="img" aria-label={ "Lock timeline. " (description) } {
@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_fault_of_one_replica_shades_its_lane_alone() {
-        let lane = |number: u32| Lane { replica: format!("replica-{number}"), ..Lane::default() };
+        let lane =
+            |number: u32| ReplicaLane { replica: format!("replica-{number}"), ..ReplicaLane::default() };
         let mark = |replica| FaultMark {
             at_ms: 10.0,
             until_ms: Some(20.0),

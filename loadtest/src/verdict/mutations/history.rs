@@ -8,7 +8,7 @@ use crate::evidence::{Database, Evidence};
 use crate::side_operation::{SideAction, SideOperation, SideOutcome};
 use crate::verdict::{CheckName, checks};
 
-/// Two hair dryers more, after everybody has gone.
+/// Two hair dryers more, after the last order.
 fn restock(evidence: &mut Evidence, database: &mut Database) {
     let (action, outcome) = (SideAction::Restock { reason: "more".into(), quantity: 2 }, SideOutcome::Done);
     evidence.side_operations.push(SideOperation { action, sent: 900, received: 990, outcome });

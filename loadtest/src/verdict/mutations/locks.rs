@@ -95,7 +95,7 @@ fn a_token_that_does_not_grow_from_hold_to_hold_is_noticed() {
         record.holds[1].fencing_token = Some(1);
         record.holds[0].fencing_token = Some(3);
     });
-    // Two replicas wrote with one, and their holds are not to be had.
+    // Two replicas wrote with one, and their holds cannot be read.
     assert_caught(CheckName::TokensIncrease, |evidence, database| {
         evidence.holds.records.clear();
         database.orders[1].replica = "r2".into();

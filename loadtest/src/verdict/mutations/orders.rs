@@ -1,4 +1,4 @@
-//! The orders in the database, and what buyers were told of them.
+//! The orders in the database, and the answers to their buyers.
 
 use uuid::Uuid;
 
@@ -34,12 +34,12 @@ fn a_deleted_order_is_lost() {
 }
 
 #[test]
-fn an_order_for_somebody_else_is_lost() {
+fn an_order_of_another_buyer_is_lost() {
     assert_caught(CheckName::NothingLost, |_, database| database.orders[2].buyer = Attempt::buyer(6));
 }
 
 #[test]
-fn an_order_that_nobody_placed_is_invented() {
+fn an_order_that_was_never_placed_is_invented() {
     assert_caught(CheckName::NothingInvented, |_, database| database.orders[2].buyer = "Mallory".into());
     assert_caught(CheckName::NothingInvented, |_, database| database.orders[2].quantity = 2);
 }

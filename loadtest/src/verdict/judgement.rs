@@ -1,4 +1,4 @@
-//! What a check finds.
+//! The result of a check, before it has a name.
 
 use order_service::api::OrderStatus;
 
@@ -7,7 +7,7 @@ use crate::evidence::Database;
 
 /// The result of a check, and what was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum Judgement {
     /// It holds.
     Pass(String),
     /// It does not.
@@ -21,7 +21,7 @@ pub(super) enum Finding {
 /// How many culprits are named.
 const NAMED: usize = 3;
 
-impl Finding {
+impl Judgement {
     /// Fails with the first of what was found wrong, or passes with `detail`.
     pub(super) fn of(wrong: Vec<String>, detail: String) -> Self {
         if wrong.is_empty() {
@@ -39,7 +39,7 @@ pub(super) fn units_sold(database: &Database) -> i64 {
     confirmed.map(|order| order.quantity).sum()
 }
 
-/// What an attempt is called in a finding: its buyer.
+/// What an attempt is called in the words of a check: its buyer.
 pub(super) fn name(attempt: &Attempt) -> String {
     Attempt::buyer(attempt.index)
 }
