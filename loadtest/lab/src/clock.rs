@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use nix::unistd::User;
 use tokio::process::Command;
 
-use crate::launch::as_user;
+use crate::user::as_user;
 use crate::{Lab, Process};
 
 /// The command that installs what steps clocks.

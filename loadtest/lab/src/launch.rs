@@ -1,10 +1,6 @@
-//! What the starts of all servers have in common: free ports, unprivileged users, and how they fail.
+//! What the starts of all servers have in common: free ports, and how they fail.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
-
-use nix::unistd::User;
-use tokio::process::Command;
 
 use crate::{Process, ProcessError};
 
@@ -33,17 +29,6 @@ pub enum ServerError {
     /// It does not start.
     #[error(transparent)]
     Process(#[from] ProcessError),
-}
-
-/// A command that runs as `user`, if one is given, and ends with the thread that starts it.
-pub(crate) fn as_user(user: Option<&User>, program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]);
-    if let Some(user) = user {
-        command.args(["--reuid", &user.name, "--regid", &user.gid.to_string(), "--clear-groups"]);
-    }
-    command.arg("--").arg(program);
-    command
 }
 
 /// How often a server is started before a taken address is an error.

@@ -5,31 +5,33 @@
 //! when the owner's process is gone (Linux, also when it is stopped); its standard input ends, where it has
 //! called [`die_with_parent`].
 //!
+//! A module uses only modules that stand below it in this table:
+//!
 //! | module | what it is |
 //! |---|---|
-//! | `server` | a server, whichever it is, and the table of all that there are |
-//! | `postgres`, `redis`, `zookeeper` | servers that are started fresh, one or several that follow one |
+//! | `servers` | the table of all servers that there are, and several of them together |
+//! | `zookeeper`, `redis`, `postgres` | servers that are started fresh, one or several that follow one |
+//! | `server` | a server, whichever it is |
 //! | `proxy` | a network that can be slow, broken or gone, in front of any of them |
-//! | `clock`, `limits` | a server's own time of day, and a disk or a table of open files that is full |
+//! | `clock` | a server's own time of day |
 //! | `launch` | what the starts of all servers have in common |
 //! | `process` | a child process with a log, which can be killed, paused and resumed |
-//! | `spawner`, `parent` | what makes processes end with their owner |
+//! | `limits` | a disk that is full, or a table of open files |
+//! | `user`, `spawner`, `parent` | who a process runs as, and what makes it end with its owner |
 
-mod server;
-
-mod postgres;
-mod redis;
+mod servers;
 mod zookeeper;
-
+mod redis;
+mod postgres;
+mod server;
 mod proxy;
-
 mod clock;
 mod launch;
-mod limits;
-
-mod parent;
 mod process;
+mod limits;
+mod user;
 mod spawner;
+mod parent;
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +42,8 @@ pub use postgres::Postgres;
 pub use process::{Process, ProcessError};
 pub use proxy::{Direction, Proxy};
 pub use redis::Redis;
-pub use server::{Server, ServerKind, Servers, Setup};
+pub use server::{Server, ServerKind, Setup};
+pub use servers::Servers;
 pub use zookeeper::{Ensemble, Zookeeper};
 
 /// A temporary directory for the files and logs of an experiment.

@@ -1,12 +1,12 @@
 //! Limits on a process that runs, by the program `prlimit` of util-linux.
 
+use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
 use nix::unistd::User;
 
-use crate::ProcessError;
-use crate::launch::as_user;
+use crate::user::as_user;
 
 /// What is limited.
 #[derive(Debug, Clone, Copy)]
@@ -19,17 +19,11 @@ pub(crate) enum Limited {
 
 /// Sets a limit of the process `id`, which runs as `user` if one is given, or lifts it. What is beyond it
 /// already stays as it is.
-pub(crate) async fn limit(
-    id: i32,
-    user: Option<&User>,
-    what: Limited,
-    limit: Option<u64>,
-) -> Result<(), ProcessError> {
+pub(crate) async fn limit(id: i32, user: Option<&User>, what: Limited, limit: Option<u64>) -> io::Result<()> {
     let name = match what {
         Limited::FileSize => "fsize",
         Limited::Files => "nofile",
     };
-    let failed = |what: String| ProcessError::Signal { name: format!("prlimit of {id}"), what };
     // Whoever runs as the same user may do so, and root need not be allowed to.
     let mut command = as_user(user, Path::new("prlimit"));
     command.args(["--pid", &id.to_string()]).stdin(Stdio::null());
@@ -37,17 +31,17 @@ pub(crate) async fn limit(
         // The soft limit alone: the hard one cannot be raised again by everybody.
         Some(limit) => command.arg(format!("--{name}={limit}:")),
         None => {
-            let limits = tokio::fs::read_to_string(format!("/proc/{id}/limits")).await;
-            let limits = limits.map_err(|error| failed(error.to_string()))?;
-            let hard = hard_limit(&limits, what).ok_or_else(|| failed("its limits cannot be read".into()))?;
+            let limits = tokio::fs::read_to_string(format!("/proc/{id}/limits")).await?;
+            let unreadable = || io::Error::other("its limits cannot be read");
+            let hard = hard_limit(&limits, what).ok_or_else(unreadable)?;
             command.arg(format!("--{name}={hard}:"))
         }
     };
-    let output = command.output().await.map_err(|error| failed(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
+    let output = command.output().await?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
     }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
 /// The hard limit in the text of `/proc/ID/limits`.

@@ -11,8 +11,9 @@ use nix::unistd::{Uid, User};
 use tokio::process::Command;
 
 use crate::clock::{Clock, run_by};
-use crate::launch::{ServerError, as_user, free_port, on_fresh_ports};
+use crate::launch::{ServerError, free_port, on_fresh_ports};
 use crate::process::until_gone;
+use crate::user::as_user;
 use crate::{Lab, Process, ProcessError, Server, ServerKind};
 
 /// How long the server may take to start.

@@ -205,7 +205,7 @@ impl Process {
     pub async fn limit_files(&self, limited: bool) -> Result<(), ProcessError> {
         let open = || std::fs::read_dir(format!("/proc/{}/fd", self.pid)).map(|open| open.count() as u64);
         let most = if limited { Some(open().map_err(|error| self.failed(error))?) } else { None };
-        limit(self.id(), None, Limited::Files, most).await
+        limit(self.id(), None, Limited::Files, most).await.map_err(|error| self.failed(error))
     }
 
     /// Limits the size of the files that the process, which runs as `user`, and those of its children write
@@ -217,7 +217,7 @@ impl Process {
         user: Option<&User>,
     ) -> Result<(), ProcessError> {
         // Of its children, those that it makes from now on inherit its limit.
-        limit(self.id(), user, Limited::FileSize, bytes).await?;
+        limit(self.id(), user, Limited::FileSize, bytes).await.map_err(|error| self.failed(error))?;
         for child in children(self.pid) {
             let command = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
             // One that has ended meanwhile writes nothing.

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::launch::{ServerError, as_user};
+use crate::launch::ServerError;
+use crate::user::as_user;
 use crate::{Lab, Process};
 
 /// How long the server may take to start: it is Java.
