@@ -1,9 +1,9 @@
-//! The speed of it all, in ratios: every measurement takes turns with what it is compared with, on real servers, in one
-//! run. This is the only place where speed is asserted.
+//! The speed of it all, in ratios: every measurement takes turns with what it is compared with, on real
+//! servers, in one run. This is the only place where speed is asserted.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `throughput` | one client, one hot product, many products, several replicas: the cases, measured in turn |
+//! | `throughput` | one client, one or many products, several replicas: the cases, measured in turn |
 //! | `overload` | what is left when more is offered than can be done |
 //! | `generator` | what a request costs our own load generator |
 //! | `memory` | the most memory that a replica ever had |
@@ -77,7 +77,8 @@ fn groups() -> [Group; 8] {
     [
         Group {
             name: "one-client",
-            about: "One connection orders one product; textbook mode has 64 connections, and one order per lock hold.",
+            about: "One connection orders one product; textbook mode has 64 connections, and one order per \
+                lock hold.",
             needs: &[POSTGRES, Pgbench, REDIS, Wrk],
             work: Work::Throughput(throughput::one_client()),
         },
@@ -95,15 +96,16 @@ fn groups() -> [Group; 8] {
         },
         Group {
             name: "replicas",
-            about: "256 connections to four replicas, and to one; one hot product, and 1,000 products uniformly.",
+            about: "256 connections to four replicas, and to one; one hot product, and 1,000 products \
+                uniformly.",
             needs: &[POSTGRES, Pgbench, REDIS, ZOOKEEPER, Wrk],
             work: Work::Throughput(throughput::replicas()),
         },
         Group {
             name: "overload",
-            about: "Three and ten times the capacity are offered in an open loop, behind a slow network: Redis \
-                    answers 10 ms later, in textbook mode, or PostgreSQL 20 ms. Then, with three times the \
-                    capacity, from 2 s after another holder had the lock for 3 s.",
+            about: "Three and ten times the capacity are offered in an open loop, behind a slow network: \
+                    Redis answers 10 ms later, in textbook mode, or PostgreSQL 20 ms. Then, with three times \
+                    the capacity, from 2 s after another holder had the lock for 3 s.",
             needs: &[POSTGRES, REDIS],
             work: Work::Overload,
         },
@@ -115,14 +117,15 @@ fn groups() -> [Group; 8] {
         },
         Group {
             name: "memory",
-            about: "The most memory of a replica that takes the orders of 256 connections, for one product, 1,000 and \
-                    10,000.",
+            about: "The most memory of a replica that takes the orders of 256 connections, for one product, \
+                    1,000 and 10,000.",
             needs: &[POSTGRES, Pgbench, REDIS, Wrk],
             work: Work::Memory,
         },
         Group {
             name: "verdict",
-            about: "4,000 orders for 2,000 units, on two replicas; the same load without a lock must oversell.",
+            about: "4,000 orders for 2,000 units, on two replicas; the same load without a lock must \
+                oversell.",
             needs: &[POSTGRES, REDIS, ZOOKEEPER],
             work: Work::Verdicts,
         },

@@ -42,12 +42,12 @@ pub struct Plan {
     pub overrides: Vec<(String, String)>,
     /// What is broken meanwhile.
     pub faults: Schedule,
-    /// Whether the same load is fired at a shop without a lock, too, where `none` is not among the strategies: whether it
-    /// breaks that one says what the other verdicts are worth.
+    /// Whether the same load is fired at a shop without a lock, too, where `none` is not among the
+    /// strategies: whether it breaks that one says what the other verdicts are worth.
     pub control: bool,
 }
 
-/// Somebody who watches a suite while it goes on.
+/// What is notified of a suite while it goes on.
 pub trait Watcher {
     /// A run begins; `progress` tells how far it has come.
     fn begins(&self, strategy: StrategyName, scenario: &Scenario, progress: &Arc<Progress>);
@@ -55,7 +55,7 @@ pub trait Watcher {
     fn ends(&self, run: &RunReport);
 }
 
-/// Nobody watches.
+/// Without a watcher.
 impl Watcher for () {
     fn begins(&self, _: StrategyName, _: &Scenario, _: &Arc<Progress>) {}
     fn ends(&self, _: &RunReport) {}
@@ -66,8 +66,8 @@ pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
     compare_watched(plan, &(), &CancellationToken::new()).await
 }
 
-/// Runs the plan while somebody watches. When `stop` is cancelled, the run that goes on ends with the orders that are
-/// under way and is judged by what was done; others do not begin.
+/// Runs the plan and notifies `watcher`. When `stop` is cancelled, the run that goes on ends with the orders
+/// that are under way and is judged by what was done; others do not begin.
 pub async fn compare_watched(
     plan: &Plan,
     watcher: &dyn Watcher,
@@ -212,8 +212,8 @@ pub fn obstacle(strategy: StrategyName, store: StoreKind) -> Option<NotRun> {
     })
 }
 
-/// In a suite, what has neither a lock between its replicas nor a guard is expected to oversell. The negative control says
-/// of all others whether the load was hard enough to find anything.
+/// In a suite, what has neither a lock between its replicas nor a guard is expected to oversell. The negative
+/// control says of all others whether the load was hard enough to find anything.
 fn judge_sensitivity(suite: &mut [RunReport], beside: Option<&RunReport>) {
     for run in suite.iter_mut() {
         if !run.strategy.is_right_on(run.replicas) {
@@ -250,7 +250,7 @@ async fn in_laboratory(
         () = progress.stop().cancelled() => return Ok(None),
     };
     let clients = fleet.clients().to_vec();
-    let sampler = Sampler::start(fleet.roster());
+    let sampler = Sampler::start(fleet.processes());
     let mut run = if plan.faults.is_empty() {
         fire(&clients, scenario, progress, FaultSource::None).await
     } else {
@@ -260,13 +260,13 @@ async fn in_laboratory(
     if let Ok(run) = &mut run {
         run.resources = sampler.finish();
     }
-    let casualties = fleet.casualties();
-    if !casualties.is_empty() || run.is_err() {
+    let exited = fleet.exited_replicas();
+    if !exited.is_empty() || run.is_err() {
         let logs = fleet.keep_logs();
         let place = format!("the replicas' logs are in {}", logs.display());
-        let mut run = run.with_context(|| format!("{}\n{place}", casualties.join("\n")))?;
+        let mut run = run.with_context(|| format!("{}\n{place}", exited.join("\n")))?;
         // Whatever else it has shown stands.
-        run.add(survived(&[casualties, vec![place]].concat()));
+        run.add(survived(&[exited, vec![place]].concat()));
         return Ok(Some(run));
     }
     match (fleet.stop().await, &mut run) {

@@ -1,7 +1,8 @@
-//! The dashboard: a page on which a person picks a strategy, presses Run, and sees whether anything was oversold.
+//! The dashboard: a page on which a person picks a strategy, presses Run, and sees whether anything was
+//! oversold.
 //!
-//! A run belongs to the [`state`], not to a page: pages come and go, and each shows what there is. The parts of the
-//! pages are those of the [report](crate::report::html), which is the same page, frozen.
+//! A run belongs to the [`state`], not to a page: pages come and go, and each shows what there is. The parts
+//! of the pages are those of the [report](crate::report::html), which is the same page, frozen.
 //!
 //! | module | what it does |
 //! |---|---|

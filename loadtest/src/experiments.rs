@@ -1,7 +1,7 @@
 //! The claims of the course, tried on the real thing.
 //!
 //! None is scripted to its answer: what is observed comes from the orders in the database, the lock service's
-//! own state, or the clock. An experiment whose precondition did not occur (nobody overlapped, say) is
+//! own state, or the clock. An experiment whose precondition did not occur (no two overlapped, say) is
 //! inconclusive, never reproduced.
 
 mod comparison;
@@ -22,7 +22,7 @@ mod redis_setnx;
 mod reentrancy;
 mod row_lock;
 mod single_machine_lock;
-mod stage;
+mod fixtures;
 mod zookeeper_crash;
 mod zookeeper_ensemble;
 mod zookeeper_order;
@@ -39,9 +39,9 @@ use lab::ServerKind;
 use serde::{Deserialize, Serialize};
 use textwrap::Options;
 
+pub(crate) use self::fixtures::Contenders;
+use self::fixtures::Timeline;
 pub use self::page::page;
-pub(crate) use self::stage::Contenders;
-use self::stage::Timeline;
 use crate::report::Conclusion;
 
 /// How wide the report for people is.
@@ -191,7 +191,7 @@ pub async fn run(experiment: Experiment) -> anyhow::Result<ExperimentReport> {
 }
 
 /// What the experiments say as a whole: a refutation is a finding, not a failure, and what is
-/// not run is told and left at that.
+/// not run is reported and left at that.
 pub fn conclude(reports: &[ExperimentReport]) -> Conclusion {
     let inconclusive = reports.iter().any(|report| report.finding == Finding::Inconclusive);
     if inconclusive { Conclusion::Inconclusive } else { Conclusion::AsExpected }

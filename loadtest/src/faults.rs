@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::Broken;
 
-pub use injector::{Injector, Life, send_slowly};
+pub use injector::{Incarnation, Injector, send_slowly};
 
-/// A fault, and when it strikes.
+/// A fault, and when it is injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// What breaks.
@@ -73,7 +73,7 @@ impl Span {
     }
 }
 
-/// A fault that has struck, as the report shows it.
+/// A fault that was injected, as the report shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FaultMark {
     /// Milliseconds after the first order.
@@ -92,7 +92,7 @@ pub struct FaultMark {
 
 impl FaultMark {
     /// Whether it was done to this replica of a laboratory, or to all.
-    pub fn strikes(&self, replica: &str) -> bool {
+    pub fn affects(&self, replica: &str) -> bool {
         self.replica.is_none_or(|number| replica == format!("replica-{}", number + 1))
     }
 
@@ -123,7 +123,7 @@ impl Schedule {
         self.faults.is_empty() && !self.random
     }
 
-    /// Whether all that happens is that slow clients come: what somebody else's deployment can be asked to bear.
+    /// Whether all that happens is that slow clients come: what another's deployment can be asked to bear.
     pub fn is_slow_clients(&self) -> bool {
         let slow = |fault: &Fault| fault.what == What::SlowClients;
         !self.random && !self.faults.is_empty() && self.faults.iter().all(slow)
@@ -180,14 +180,15 @@ impl Schedule {
 /// How long a replica or a server is away that is killed and started again.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// When a fault may strike at the latest.
+/// When a fault may be injected at the latest.
 const LATEST: Duration = Duration::from_secs(24 * 3600);
 
 /// What a fault may look like.
-pub const FORMS: &str = "kill@3s, pause:2xlease@1s, pause:800ms@1s, restart:redis@2s, partition:zookeeper@1s, \
-                         partition:redis:500ms@1s, latency:postgres:50ms@1s, pause:postgres:500ms@1s, \
-                         clock:redis:+3s@1s, flush:redis@1s, terminate:postgres@1s, disk-full:postgres:1s@1s, \
-                         split:zookeeper:2xlease@1s, no-handles:1s@1s, slow-clients or random";
+pub const FORMS: &str = "kill@3s, pause:2xlease@1s, pause:800ms@1s, restart:redis@2s, \
+                         partition:zookeeper@1s, partition:redis:500ms@1s, latency:postgres:50ms@1s, \
+                         pause:postgres:500ms@1s, clock:redis:+3s@1s, flush:redis@1s, terminate:postgres@1s, \
+                         disk-full:postgres:1s@1s, split:zookeeper:2xlease@1s, no-handles:1s@1s, \
+                         slow-clients or random";
 
 impl FromStr for Fault {
     type Err = String;
@@ -240,7 +241,7 @@ impl FromStr for Fault {
         let at = time(at)?;
         if at > LATEST {
             return Err(format!(
-                "{text:?} is no fault: it would strike later than a day after the first order"
+                "{text:?} is no fault: it would come later than a day after the first order"
             ));
         }
         Ok(Self { what, at })

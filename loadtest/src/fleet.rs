@@ -77,7 +77,8 @@ pub struct FleetPlan {
     pub store: StoreKind,
     /// How many replicas.
     pub replicas: usize,
-    /// Further keys of the configuration with their values. A server whose address is among them is not started.
+    /// Further keys of the configuration with their values. A server whose address is among them is not
+    /// started.
     pub overrides: Vec<(String, String)>,
     /// Whether each replica reaches each server through a proxy of its own, which can be slow or broken.
     pub proxied: bool,
@@ -103,7 +104,8 @@ impl FleetPlan {
         self.overrides.iter().any(|(known, _)| known == key)
     }
 
-    /// The servers that have to be started: that of the store and that of the locks, unless the plan says where one is.
+    /// The servers that have to be started: that of the store and that of the locks, unless the plan says
+    /// where one is.
     fn servers(&self) -> impl Iterator<Item = ServerKind> {
         servers_of(self.strategy, self.store).filter(|kind| !self.has(key_of(*kind)))
     }
@@ -201,7 +203,7 @@ impl Fleet {
         let name = format!("replica-{}", index + 1);
         let mut command = Command::new(&self.plan.program);
         command.arg("serve").arg("--die-with-parent").current_dir(self.lab.path());
-        // What is set outside is for somebody else's deployment.
+        // What is set outside is for another deployment.
         for (variable, _) in std::env::vars_os() {
             if variable.to_string_lossy().starts_with("STOCKLOCK__") {
                 command.env_remove(variable);
@@ -214,7 +216,7 @@ impl Fleet {
         let log = self.lab.file(&format!("{name}.log"));
         let started = Process::start(name.clone(), command, log, "listening on ", TIMEOUT).await;
         let (process, address) = started?;
-        self.processes.lock().expect("nobody panics").insert(name, process.id());
+        self.processes.lock().expect("nothing panics while it holds this").insert(name, process.id());
         Ok((process, Client::new(&address, &self.token)))
     }
 
@@ -271,7 +273,7 @@ impl Fleet {
     }
 
     /// The replicas' processes.
-    pub fn roster(&self) -> &Processes {
+    pub fn processes(&self) -> &Processes {
         &self.processes
     }
 
@@ -286,7 +288,7 @@ impl Fleet {
     }
 
     /// Replicas that have ended, with how and the end of their logs.
-    pub fn casualties(&mut self) -> Vec<String> {
+    pub fn exited_replicas(&mut self) -> Vec<String> {
         let dead = self.replicas.iter_mut().filter_map(|replica| {
             let status = replica.exited()?;
             Some(format!(
@@ -324,7 +326,7 @@ impl Fleet {
         tasks.into_iter().collect()
     }
 
-    /// Leaves the directory with the logs for somebody to look at.
+    /// Leaves the directory with the logs to be read later.
     pub fn keep_logs(self) -> PathBuf {
         drop(self.replicas);
         self.lab.keep()

@@ -1,5 +1,5 @@
-//! Everything at once for a person to play with: all servers, as far as they are installed, and replicas of the service
-//! that use them.
+//! Everything at once for a person to play with: all servers, as far as they are installed, and replicas of
+//! the service that use them.
 
 use std::fmt;
 

@@ -42,7 +42,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Lets this process open as many files as its hard limit allows: each of thousands of buyers has a connection or two.
+/// Lets this process open as many files as its hard limit allows: each of thousands of buyers has a
+/// connection or two.
 fn raise_file_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         // Where that is refused, the run says what it could not open.
@@ -61,13 +62,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Waits for Ctrl-C, or a request to terminate. The first one only asks a load to stop: it is judged by what was done.
+/// Waits for Ctrl-C, or a request to terminate. The first one only asks a load to stop: it is judged by what
+/// was done.
 async fn interrupted(stop: Option<&CancellationToken>) {
     stop_signal().await;
     let Some(stop) = stop else { return };
     stop.cancel();
     eprintln!(
-        "\nloadtest: stopping; what is under way is waited for, and what was done is judged (once more: end at once)"
+        "\nloadtest: stopping; what is under way is waited for, and what was done is judged (once more: end \
+            at once)"
     );
     stop_signal().await;
 }

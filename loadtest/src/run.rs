@@ -24,9 +24,9 @@ use crate::verdict::{Check, CheckName, Status};
 pub enum FaultSource<'a, 'f> {
     /// Nothing.
     None,
-    /// Something, by somebody else, at times that are not known here.
+    /// Elsewhere, at times that are not known here.
     Elsewhere,
-    /// These, by somebody else.
+    /// These, injected elsewhere.
     Declared(Vec<Broken>),
     /// Nothing, but slow clients come.
     SlowClients,
@@ -74,11 +74,11 @@ pub async fn fire(
                 // What a stopped run has not come to is not held against it.
                 missed: injector.missed(progress.stop().is_cancelled()),
             };
-            for life in injector.lives() {
-                // The next life counts from nothing.
-                spans.push((std::mem::take(&mut before[life.replica]), life.metrics.clone()));
-                killed_unread += usize::from(life.holds.is_none());
-                holds.extend(life.holds.clone());
+            for incarnation in injector.incarnations() {
+                // The next one counts from nothing.
+                spans.push((std::mem::take(&mut before[incarnation.replica]), incarnation.metrics.clone()));
+                killed_unread += usize::from(incarnation.holds.is_none());
+                holds.extend(incarnation.holds.clone());
             }
             crashed = Some(injector.crashed().to_vec());
             record

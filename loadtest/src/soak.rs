@@ -1,7 +1,7 @@
 //! The soak: a great many orders over a great many faults, in rounds, until something breaks or nothing has.
 //!
-//! Each round has servers, replicas, orders and faults of its own, all drawn from one seed; a round that fails is made as small
-//! as it can be while it still fails, and told as a command.
+//! Each round has servers, replicas, orders and faults of its own, all drawn from one seed; a round that
+//! fails is made as small as it can be while it still fails, and given as a command.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -28,7 +28,7 @@ use crate::verdict::Verdict;
 
 pub use self::tally::{SoakReport, Tally};
 
-/// When the first fault of a round may strike.
+/// When the first fault of a round may be injected.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// How many rounds of a strategy may break off before it is given up.
@@ -40,7 +40,8 @@ const MOST_PER_SECOND: f64 = 2.0;
 /// How long a round goes on after its last fault.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
-/// How long a customer waits for an answer: longer than the service may take, also where it is stopped again and again.
+/// How long a customer waits for an answer: longer than the service may take, also where it is stopped again
+/// and again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to soak.
@@ -50,7 +51,7 @@ pub struct Soak {
     pub strategies: Vec<StrategyName>,
     /// How many orders have to be sent under each.
     pub orders: u64,
-    /// How many faults have to strike under each.
+    /// How many faults have to be injected under each.
     pub faults: u64,
     /// Orders of a round.
     pub round: u64,
@@ -69,8 +70,8 @@ pub struct Soak {
 }
 
 impl Soak {
-    /// Runs rounds until there are enough orders and faults, tells of each, and judges all. When `stop` is cancelled, the
-    /// round that goes on is the last.
+    /// Runs rounds until there are enough orders and faults, tells of each, and judges all. When `stop` is
+    /// cancelled, the round that goes on is the last.
     pub async fn run(&self, stop: &CancellationToken) -> anyhow::Result<SoakReport> {
         let (length, least) = (self.length(), WARM_UP + AFTERMATH);
         anyhow::ensure!(
@@ -111,7 +112,8 @@ impl Soak {
         let Some(run) = report.runs.first() else { return };
         tally.add(run);
         eprintln!(
-            "{strategy}, round {}: {} · {} of {} orders confirmed · {} faults · {} stale writes refused · {:.0} s; so far {}",
+            "{strategy}, round {}: {} · {} of {} orders confirmed · {} faults · {} stale writes refused · \
+                {:.0} s; so far {}",
             round + 1,
             verdict_in_words(run),
             run.accepted,
@@ -138,8 +140,8 @@ impl Soak {
         Duration::from_secs_f64(self.orders() as f64 / self.rate)
     }
 
-    /// A round: the same for the same seed. Every other is short of stock, so that all is sold out again and again; and two of
-    /// four take their time between read and write, so that a holder is struck there.
+    /// A round: the same for the same seed. Every other is short of stock, so that all is sold out again and
+    /// again; and two of four take their time between read and write, so that a holder is hit there.
     pub fn plan(&self, strategy: StrategyName, round: u64) -> Plan {
         let seed = self.seed.wrapping_add(round);
         let length = self.length();

@@ -1,4 +1,5 @@
-//! The structure of the code, held against what ARCHITECTURE.md says of it: arrows between modules go one way.
+//! The structure of the code, held against what ARCHITECTURE.md says of it: arrows between modules go one
+//! way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -15,7 +16,8 @@ const CRATES: [(&str, &str); 3] = [("service", "service"), ("loadtest", "loadtes
 /// A module: the names on the way to it from its crate's root, which is empty.
 type Module = Vec<String>;
 
-/// Which module mentions which, of one crate; a module that mentions an item is taken to mention the item's module.
+/// Which module mentions which, of one crate; a module that mentions an item is taken to mention the item's
+/// module.
 type Mentions = BTreeSet<(Module, Module)>;
 
 /// Which of some modules uses which.
@@ -295,4 +297,24 @@ fn the_drawings_are_those_of_the_code() {
     }
     let is_up_to_date = fs::read_to_string(&file).expect("ARCHITECTURE.md") == text;
     assert!(is_up_to_date, "the modules are not as they are drawn; `make drawings` draws them anew");
+}
+
+#[test]
+fn lines_are_at_most_110_columns_wide() {
+    let mut wide = String::new();
+    let mut folders = vec![root().join("service"), root().join("loadtest")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if ["rs", "lua"].iter().any(|known| path.extension().is_some_and(|own| own == *known)) {
+                let text = fs::read_to_string(&path).expect("a source file");
+                for (number, _) in text.lines().enumerate().filter(|(_, line)| line.chars().count() > 110) {
+                    writeln!(wide, "{}:{}", path.display(), number + 1).expect("a string");
+                }
+            }
+        }
+    }
+    assert!(wide.is_empty(), "\n{wide}");
 }

@@ -109,7 +109,8 @@ async fn a_run_is_seen_again_after_a_reload_and_can_be_stopped() {
     let lab = Lab::new().unwrap();
     let dashboard = Dashboard::start(&lab).await;
     with_browser(async |browser| {
-        // At a rate that leaves the machine time to draw the page: as fast as they can, the buyers would take it all.
+        // At a rate that leaves the machine time to draw the page: as fast as they can, the buyers would take
+        // it all.
         browser
             .open(&dashboard.with("strategy=database&control=off&orders=1000000&stock=1000000&rate=300"))
             .await;
@@ -147,8 +148,8 @@ fn answered(text: &str) -> Option<u64> {
     before.rsplit(['>', '\n', ' ']).next()?.replace(',', "").parse().ok()
 }
 
-/// What the dashboard knows, the page comes to show, again and again. (How soon is up to the machine, which has browsers and
-/// shops enough to do.)
+/// What the dashboard knows, the page comes to show, again and again. (How soon is up to the machine, which
+/// has browsers and shops enough to do.)
 async fn assert_keeps_up(browser: &Browser, dashboard: &Dashboard) {
     for _ in 0..10 {
         let known = answered(&dashboard.get("/").await.text().await.expect("a page")).expect("a run goes on");
@@ -168,7 +169,8 @@ fn terminal_row(table: &str, strategy: &str) -> Vec<String> {
 
 async fn page_figure(browser: &Browser, strategy: &str, figure: &str) -> f64 {
     let script = format!(
-        "const row = [...document.querySelectorAll('.comparison tbody tr')].find((row) => row.cells[0].innerText === '{strategy}');
+        "const rows = [...document.querySelectorAll('.comparison tbody tr')];
+         const row = rows.find((row) => row.cells[0].innerText === '{strategy}');
          return row.querySelector('[data-figure={figure}]').firstChild.data"
     );
     let text = browser.evaluate(&script).await;
@@ -176,7 +178,8 @@ async fn page_figure(browser: &Browser, strategy: &str, figure: &str) -> f64 {
     if text == "–" { f64::NAN } else { text.parse().expect("a number") }
 }
 
-/// The terminal's table, the JSON and the page say the same of the same runs, but for the digits that are shown.
+/// The terminal's table, the JSON and the page say the same of the same runs, but for the digits that are
+/// shown.
 async fn assert_same_figures(browser: &Browser, report: &Report, terminal: &str) {
     for run in &report.runs {
         let strategy = run.strategy.to_string();

@@ -1,5 +1,5 @@
-//! Two deployments of different strategies on one database, as in the middle of a rolling change of configuration: the
-//! locks know nothing of each other, and the guard is what is left.
+//! Two deployments of different strategies on one database, as in the middle of a rolling change of
+//! configuration: the locks know nothing of each other, and the guard is what is left.
 
 mod support;
 

@@ -65,8 +65,8 @@ impl Catalogue {
         (1..=self.size()).map(move |number| format!("{prefix}-{number}"))
     }
 
-    /// Takes note of orders that were confirmed, and of how many more may have been in flight when their senders
-    /// stopped to wait for answers.
+    /// Takes note of orders that were confirmed, and of how many more may have been in flight when their
+    /// senders stopped to wait for answers.
     pub(super) fn note(&mut self, confirmed: u64, in_flight: u64) {
         self.confirmed += confirmed;
         self.in_flight += in_flight;

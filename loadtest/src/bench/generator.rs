@@ -110,8 +110,8 @@ async fn cost_of_ours(
     Ok(Cost { firing: each(run.generator_seconds), whole: each(cost.as_secs_f64()) })
 }
 
-/// Runs a program to its end, and says what it printed and how much processor time it took. No other child may end
-/// meanwhile.
+/// Runs a program to its end, and says what it printed and how much processor time it took. No other child
+/// may end meanwhile.
 async fn run(mut command: Command) -> anyhow::Result<(Vec<u8>, Duration)> {
     let before = processor_time(UsageWho::RUSAGE_CHILDREN);
     let output = command.kill_on_drop(true).output().await.context("a generator cannot be started")?;

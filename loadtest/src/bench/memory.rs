@@ -26,8 +26,8 @@ fn name(strategy: StrategyName, products: &str) -> String {
     format!("memory/{strategy}-{products}")
 }
 
-/// Measures the rows that are wanted, each with a replica of its own in each round: what a process has had once, it
-/// may keep.
+/// Measures the rows that are wanted, each with a replica of its own in each round: what a process has had
+/// once, it may keep.
 pub(super) async fn measure(plan: &Plan, report: &mut GroupReport) -> anyhow::Result<()> {
     for (strategy, demand) in CASES {
         let (products, demand) = DEMANDS[demand];

@@ -35,8 +35,8 @@ pub(super) async fn product(replica: &Client, name: &str) -> anyhow::Result<Cata
     Catalogue::create(replica, name.into(), Demand::One).await
 }
 
-/// How many attempts that `of` accepts fall between two moments, per second; `at` says when an attempt was, and both
-/// count from the start of the run.
+/// How many attempts that `of` accepts fall between two moments, per second; `at` says when an attempt was,
+/// and both count from the start of the run.
 pub(super) fn per_second(
     record: &Record,
     (from, until): (Duration, Duration),

@@ -1,4 +1,5 @@
-//! Overload: what is left of the capacity when much more is offered, and after another holder had the lock for long.
+//! Overload: what is left of the capacity when much more is offered, and after another holder had the lock
+//! for long.
 
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ use crate::fleet::Fleet;
 use crate::record::Record;
 use crate::scenario::Scenario;
 
-/// How long a load goes on before it is measured: as long as an order waits for the lock, so that the first are
-/// refused by then.
+/// How long a load goes on before it is measured: as long as an order waits for the lock, so that the first
+/// are refused by then.
 const LEAD: Duration = Duration::from_secs(2);
 
 /// How much more than the capacity is offered.

@@ -1,4 +1,5 @@
-//! `pgbench`: what plain SQL makes of the same orders, on the same server, in tables that the service has made.
+//! `pgbench`: what plain SQL makes of the same orders, on the same server, in tables that the service has
+//! made.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,7 +41,8 @@ impl Pgbench {
         Ok(Self { program, script, url, _lab: lab })
     }
 
-    /// Orders per second of so many clients, of the first so many products, after a second that does not count.
+    /// Orders per second of so many clients, of the first so many products, after a second that does not
+    /// count.
     pub(super) async fn measure(&self, clients: u32, products: u32, time: Duration) -> anyhow::Result<f64> {
         self.run(clients, products, Duration::from_secs(1)).await?;
         self.run(clients, products, time).await

@@ -55,7 +55,8 @@ impl Report {
         Self { schema: 1, rounds, seconds, groups, environment: Environment::here() }
     }
 
-    /// What the bench says as a whole. A wrong stock outranks what could not be measured, and that a missed bar.
+    /// What the bench says as a whole. A wrong stock outranks what could not be measured, and that a missed
+    /// bar.
     pub fn conclude(&self) -> Conclusion {
         let any = |of: fn(&GroupReport) -> bool| self.groups.iter().any(of);
         if any(|group| !group.violations.is_empty()) {

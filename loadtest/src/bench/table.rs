@@ -86,8 +86,9 @@ fn summary(report: &Report) -> String {
         (rows().filter(|row| row.bar.is_some()).count(), rows().filter(|row| row.is_missed()).count());
     let machine = &report.environment;
     format!(
-        "Medians of {} rounds of {} s each, with the least and the greatest, in turn with what they are compared \
-         with; a ratio is of one round. {} of {with_a_bar} bars are met. {}, {} processors, a {} build.",
+        "Medians of {} rounds of {} s each, with the least and the greatest, in turn with what they are \
+         compared with; a ratio is of one round. {} of {with_a_bar} bars are met. {}, {} processors, a {} \
+         build.",
         report.rounds,
         report.seconds,
         with_a_bar - missed,

@@ -21,8 +21,8 @@ fn name(strategy: StrategyName) -> String {
     format!("verdict/{strategy}")
 }
 
-/// Runs the strategies that are wanted once, with the broken shop beside them: the load must be one that it does not
-/// survive.
+/// Runs the strategies that are wanted once, with the broken shop beside them: the load must be one that it
+/// does not survive.
 pub(super) async fn measure(plan: &Plan, report: &mut GroupReport) -> anyhow::Result<()> {
     let wanted = StrategyName::right().into_iter().filter(|strategy| plan.wants(&name(*strategy)));
     let suite = compare::Plan {

@@ -1,5 +1,5 @@
-//! `wrk`: the load on the service, from a program that needs so little itself that two cores are left to what is
-//! measured.
+//! `wrk`: the load on the service, from a program that needs so little itself that two cores are left to what
+//! is measured.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -72,8 +72,8 @@ impl Wrk {
         Ok(Count::sum(&try_join_all(runs).await?))
     }
 
-    /// Asks one replica whether it is alive: a request that does nothing, with the head and the body of an order, so that
-    /// all that differs is what is done with it.
+    /// Asks one replica whether it is alive: a request that does nothing, with the head and the body of an
+    /// order, so that all that differs is what is done with it.
     pub(super) async fn probe(
         &self,
         replica: &Client,

@@ -31,10 +31,18 @@ pub struct Compare {
     /// A key of the service's configuration with its value, such as checkout.max_batch=1; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     overrides: Vec<(String, String)>,
-    #[arg(long = "fault", help = format!("What to break meanwhile, separated by commas: {FORMS}, which goes on until the end"), value_name = "FAULT@TIME", value_parser = fault, action = clap::ArgAction::Append)]
+    #[arg(
+        long = "fault",
+        help = format!(
+            "What to break meanwhile, separated by commas: {FORMS}, which goes on until the end"
+        ),
+        value_name = "FAULT@TIME",
+        value_parser = fault,
+        action = clap::ArgAction::Append
+    )]
     faults: Vec<String>,
-    /// Do not fire the same load at a shop without a lock beside the others: whether it breaks that one says what their
-    /// verdicts are worth
+    /// Do not fire the same load at a shop without a lock beside the others: whether it breaks that one says
+    /// what their verdicts are worth
     #[arg(long)]
     no_control: bool,
     #[command(flatten)]

@@ -10,7 +10,7 @@ use loadtest::scenario::Scenario;
 
 use super::values::{positive, quantity, share, top_up};
 
-/// Units in stock, where nobody says how many.
+/// Units in stock, where no number is given.
 const STOCK: i64 = 2_000;
 
 /// The load.
@@ -29,14 +29,24 @@ pub(super) struct Load {
     #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     rate: Option<f64>,
     /// Units in stock at the beginning [default: 2000]
-    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000))]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(0..=1_000_000_000)
+    )]
     stock: Option<i64>,
-    /// Put more in stock whenever little is left, for so long, or always; 0s: not at all [default: until the faults are
-    /// over; with --duration and without --stock, for four fifths of it]
+    /// Put more in stock whenever little is left, for so long, or always; 0s: not at all [default: until the
+    /// faults are over; with --duration and without --stock, for four fifths of it]
     #[arg(long, value_name = "TIME", value_parser = top_up)]
     top_up: Option<Duration>,
     /// Units per order: a number, or a range such as 1..3
-    #[arg(long, default_value = "1", value_name = "N or N..M", allow_hyphen_values = true, value_parser = quantity)]
+    #[arg(
+        long,
+        default_value = "1",
+        value_name = "N or N..M",
+        allow_hyphen_values = true,
+        value_parser = quantity
+    )]
     quantity: RangeInclusive<i64>,
     /// The share of confirmed orders that is sent again with the same idempotency key
     #[arg(long, default_value_t = 0.02, allow_negative_numbers = true, value_parser = share)]
@@ -47,7 +57,8 @@ pub(super) struct Load {
     /// The share of attempts after which as many units are put in stock as they asked for
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
     restocks: f64,
-    /// The share of orders that is sent twice at the same time, to two replicas, with the same idempotency key
+    /// The share of orders that is sent twice at the same time, to two replicas, with the same idempotency
+    /// key
     #[arg(long, default_value_t = 0.01, allow_negative_numbers = true, value_parser = share)]
     twins: f64,
     /// The share of attempts after which the buyer reads the stock, every second time under a shared lock

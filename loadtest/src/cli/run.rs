@@ -1,4 +1,4 @@
-//! `loadtest run`: a load on somebody's deployment.
+//! `loadtest run`: a load on a deployment.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,7 +44,8 @@ pub(super) async fn run(arguments: Run, stop: &CancellationToken) -> anyhow::Res
         schedule if schedule.is_empty() => FaultSource::None,
         schedule if schedule.is_slow_clients() => FaultSource::SlowClients,
         _ => bail!(
-            "only a laboratory's replicas and servers can be broken (compare); a deployment can be given slow-clients"
+            "only a laboratory's replicas and servers can be broken (compare); a deployment can be given \
+                slow-clients"
         ),
     };
     let progress = Arc::new(Progress::until(stop.clone(), scenario.stock));

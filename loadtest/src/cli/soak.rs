@@ -20,7 +20,7 @@ pub struct Soak {
     /// Orders that have to be sent under each strategy, repetitions left out
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     orders: u64,
-    /// Faults that have to strike under each strategy
+    /// Faults that have to be injected under each strategy
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     faults: u64,
     /// Orders of a round; each has servers and replicas of its own

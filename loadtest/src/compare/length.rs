@@ -1,11 +1,12 @@
-//! How long a load goes on, and for how long there is something to sell: a fault that meets an empty shop proves nothing.
+//! How long a load goes on, and for how long there is something to sell: a fault that meets an empty shop
+//! proves nothing.
 
 use std::time::Duration;
 
 use crate::faults::Schedule;
 use crate::scenario::Amount;
 
-/// How many orders there are where nobody says how long a run is.
+/// How many orders there are where no length is given.
 pub const ORDERS: u64 = 4_000;
 
 /// How long a run goes on after its last fault.
@@ -14,10 +15,11 @@ const AFTERMATH: Duration = Duration::from_secs(5);
 /// How long a run is in which faults are drawn until its end.
 const DRAWN: Duration = Duration::from_secs(10);
 
-/// The last part of a run of a given length in which no more is put in stock: so that it sells out, where it can.
+/// The last part of a run of a given length in which no more is put in stock: so that it sells out, where it
+/// can.
 const LAST: u32 = 5;
 
-/// What somebody said of the length of a run.
+/// What was given of the length of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Length {
     /// After so many orders.
@@ -33,14 +35,14 @@ pub struct Length {
 impl Length {
     /// When the run ends, and for how long its stock is topped up, with `faults` under leases of `lease`.
     pub fn with(self, faults: &Schedule, lease: Duration) -> (Amount, Option<Duration>) {
-        let struck = faults.end(lease).map(|end| end + lease);
+        let over = faults.end(lease).map(|end| end + lease);
         let amount = match (self.orders, self.duration) {
             (Some(orders), _) => Amount::Orders(orders),
             (None, Some(time)) => Amount::For(time),
             (None, None) if faults.is_empty() => Amount::Orders(ORDERS),
             (None, None) => {
                 let drawn = if faults.random { DRAWN } else { Duration::ZERO };
-                Amount::For(drawn.max(struck.unwrap_or_default() + AFTERMATH))
+                Amount::For(drawn.max(over.unwrap_or_default() + AFTERMATH))
             }
         };
         let topped_up = match (self.top_up, amount) {
@@ -48,7 +50,7 @@ impl Length {
             // Until the end, whenever that is.
             (None, Amount::Orders(_)) if faults.random => Some(Duration::MAX),
             (None, Amount::For(time)) if faults.random => Some(time),
-            (None, _) if !faults.is_empty() => struck,
+            (None, _) if !faults.is_empty() => over,
             (None, Amount::For(time)) if !self.stock_is_given => Some(time - time / LAST),
             (None, _) => None,
         };

@@ -22,7 +22,8 @@ struct Page {
     has: HashMap<String, String>,
 }
 
-/// The parts that have changed, whenever there are any. A page that is slow misses what lies between, not the last.
+/// The parts that have changed, whenever there are any. A page that is slow misses what lies between, not the
+/// last.
 pub(super) async fn stream(
     State(dashboard): State<Arc<Dashboard>>,
     RawQuery(query): RawQuery,

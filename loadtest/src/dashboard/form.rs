@@ -34,7 +34,7 @@ const FIELDS: [(&str, &str); 13] = [
     ("seed", "1"),
 ];
 
-/// The form as somebody has filled it in, well or badly.
+/// The form as it was filled in, well or badly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Form {
     /// The strategies that are ticked.
@@ -251,8 +251,8 @@ mod tests {
     #[test]
     fn every_mistake_is_named_at_its_field() {
         let mistakes = Form::parse(
-            "strategy=none&store=x&replicas=0&stock=-1&buyers=many&orders=0&duration=soon&rate=-1&quantity=3..1\
-             &batch=0&guard=version&control=maybe&faults=flood&seed=-1",
+            "strategy=none&store=x&replicas=0&stock=-1&buyers=many&orders=0&duration=soon&rate=-1\
+             &quantity=3..1&batch=0&guard=version&control=maybe&faults=flood&seed=-1",
         )
         .plan()
         .expect_err("mistakes");

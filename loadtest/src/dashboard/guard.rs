@@ -1,5 +1,5 @@
-//! Keeps other sites out. Any page in a browser can send requests to this machine; only the dashboard's own page may
-//! have them answered.
+//! Keeps other sites out. Any page in a browser can send requests to this machine; only the dashboard's own
+//! page may have them answered.
 
 use axum::extract::Request;
 use axum::http::header::{
@@ -37,7 +37,7 @@ pub(super) async fn ours_only(request: Request, next: Next) -> Response {
 
 fn admit(method: &Method, headers: &HeaderMap) -> Result<(), &'static str> {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    // A name that somebody has pointed to this machine is not this machine's (DNS rebinding).
+    // A name that another has pointed to this machine is not this machine's (DNS rebinding).
     let host = text(&HOST).filter(|host| is_loopback(host)).ok_or("the host is not this machine")?;
     if matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());

@@ -73,8 +73,8 @@ pub(super) fn experiment(dashboard: &Arc<Dashboard>, experiment: Experiment) -> 
     Ok(())
 }
 
-/// Stops what goes on, if anything does: a run ends with what is under way, and is judged by what was done. Asked twice, it
-/// ends at once, without a verdict. Its processes end with it.
+/// Stops what goes on, if anything does: a run ends with what is under way, and is judged by what was done.
+/// Asked twice, it ends at once, without a verdict. Its processes end with it.
 pub(super) fn stop(dashboard: &Dashboard) {
     if let Some(stop) = &dashboard.lock().stop {
         if stop.gently.is_cancelled() {
@@ -198,7 +198,7 @@ impl Watcher for Watched {
         if let Some(suite) = &mut self.0.lock().suite {
             suite.live = None;
             suite.report.runs.push(run.clone());
-            // It was run first, and is told last.
+            // It was run first, and is shown last.
             suite.report.runs.sort_by_key(|run| run.is_control);
         }
         self.0.notify();

@@ -141,7 +141,8 @@ fn see_other(address: &str) -> Response {
 fn busy() -> Response {
     let body = html! {
         h1 { "Something goes on already" }
-        p { "One run at a time: two at once would spoil each other's figures. " a href="/" { "See it" } " or stop it first." }
+        p { "One run at a time: two at once would spoil each other's figures. " a href="/" { "See it" } " or \
+            stop it first." }
     };
     (StatusCode::CONFLICT, page(layout::served("Busy", "", &body))).into_response()
 }

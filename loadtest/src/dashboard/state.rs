@@ -69,9 +69,9 @@ pub(super) enum Stage {
     Running,
     /// It is over.
     Finished,
-    /// Somebody stopped it; what was done is judged.
+    /// It was stopped; what was done is judged.
     Stopped,
-    /// Somebody stopped it at once: what was running then has no verdict.
+    /// It was stopped at once: what was running then has no verdict.
     Abandoned,
     /// It broke off, and why.
     Broken(String),

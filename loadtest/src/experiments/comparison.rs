@@ -5,17 +5,17 @@ use std::time::Duration;
 use lab::ServerKind;
 use order_service::config::StrategyName;
 
-use super::stage::{Bench, Loss, Shop, Victim, recovery, seconds};
+use super::fixtures::{Loss, Shop, TimedRuns, Victim, recovery, seconds};
 use super::{Experiment, Finding, Observation};
 use crate::spread::Spread;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "comparison",
-    claim: "Easy to understand: database > cache > ZooKeeper. Hard to implement: ZooKeeper ≥ cache > database. \
-        Performance: cache > ZooKeeper ≥ database. Reliability: ZooKeeper > cache > database.",
-    setup: "the lock table, Redis and ZooKeeper: 64 buyers and two replicas on PostgreSQL, in turn, one order per lock \
-        (textbook) and combined; the crash of a holder, all leases of 1 s; the loss of one server for 4 s (the only \
-        one of PostgreSQL and of Redis, the leader of three of ZooKeeper)",
+    claim: "Easy to understand: database > cache > ZooKeeper. Hard to implement: ZooKeeper ≥ cache > \
+        database. Performance: cache > ZooKeeper ≥ database. Reliability: ZooKeeper > cache > database.",
+    setup: "the lock table, Redis and ZooKeeper: 64 buyers and two replicas on PostgreSQL, in turn, one \
+        order per lock (textbook) and combined; the crash of a holder, all leases of 1 s; the loss of one \
+        server for 4 s (the only one of PostgreSQL and of Redis, the leader of three of ZooKeeper)",
     needs: &[ServerKind::Postgres, ServerKind::Redis, ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
@@ -28,8 +28,8 @@ const LEVEL: f64 = 0.95;
 /// What was measured of one lock.
 struct Measured {
     strategy: StrategyName,
-    textbook: Bench,
-    combined: Bench,
+    textbook: TimedRuns,
+    combined: TimedRuns,
     recovery: Duration,
     loss: Loss,
 }
@@ -46,11 +46,11 @@ struct Row {
 
 async fn run() -> anyhow::Result<Observation> {
     let mut observation = Observation::default();
-    let mut benches = Bench::side_by_side(&STRATEGIES).await?;
-    let combined = benches.split_off(STRATEGIES.len());
+    let mut series = TimedRuns::side_by_side(&STRATEGIES).await?;
+    let combined = series.split_off(STRATEGIES.len());
     observation.timeline.note("throughput and latency are measured");
     let mut all = Vec::new();
-    for (textbook, combined) in benches.into_iter().zip(combined) {
+    for (textbook, combined) in series.into_iter().zip(combined) {
         let strategy = textbook.strategy;
         let recovery = recovery(strategy, &mut observation.timeline).await?;
         let victim = if strategy == StrategyName::Zookeeper { Victim::Leader } else { Victim::TheOne };
@@ -89,10 +89,10 @@ async fn run() -> anyhow::Result<Observation> {
 
 /// The figures of one lock.
 fn describe(measured: &Measured, observation: &mut Observation) {
-    let latency = |bench: &Bench| {
-        let p50 = bench.spread(|run| run.latency_ms.p50);
-        let p99 = bench.spread(|run| run.latency_ms.p99);
-        format!("{} orders/s, p50 {:.1} ms, p99 {:.1} ms", bench.rate(), p50.median, p99.median)
+    let latency = |timed: &TimedRuns| {
+        let p50 = timed.spread(|run| run.latency_ms.p50);
+        let p99 = timed.spread(|run| run.latency_ms.p99);
+        format!("{} orders/s, p50 {:.1} ms, p99 {:.1} ms", timed.rate(), p50.median, p99.median)
     };
     let name = measured.strategy;
     let operations = operations_per_cycle(&measured.textbook);
@@ -107,14 +107,14 @@ fn describe(measured: &Measured, observation: &mut Observation) {
 }
 
 /// Requests to the lock's server for each hold, those of waiting included.
-fn operations_per_cycle(bench: &Bench) -> Spread {
-    bench.spread(|run| run.lock.round_trips as f64 / run.lock.holds.max(1) as f64)
+fn operations_per_cycle(timed: &TimedRuns) -> Spread {
+    timed.spread(|run| run.lock.round_trips as f64 / run.lock.holds.max(1) as f64)
 }
 
 /// The course's ranking beside the measured one.
 fn judge(all: &[Measured]) -> Vec<Row> {
     let [database, cache, zookeeper] = all else { unreachable!("three locks were measured") };
-    let rate = |bench: &Bench| bench.rate().median;
+    let rate = |timed: &TimedRuns| timed.rate().median;
     let (d, c, z) = (rate(&database.textbook), rate(&cache.textbook), rate(&zookeeper.textbook));
     let goes_on = zookeeper.loss.confirmed > 0;
     let availability = |measured: &Measured| match (measured.loss.confirmed, measured.loss.shows) {
@@ -136,23 +136,26 @@ fn judge(all: &[Measured]) -> Vec<Row> {
             course: "ZooKeeper ≥ cache > database",
             measured: "a matter of opinion".into(),
             holds: None,
-            why: "the course's lock table is one insert and one delete, and that is easy indeed. One that lapses, \
-                renews, queues first come first served and lets readers share has to make what the others have built \
-                in: Redis the expiry and the atomic script, ZooKeeper the queue and the session.",
+            why: "the course's lock table is one insert and one delete, and that is easy indeed. One that \
+                lapses, renews, queues first come first served and lets readers share has to make what the \
+                others have built in: Redis the expiry and the atomic script, ZooKeeper the queue and the \
+                session.",
         },
         Row {
             name: "performance",
             course: "cache > ZooKeeper ≥ database",
             measured: format!(
-                "orders/s, textbook: cache {c:.0}, ZooKeeper {z:.0}, database {d:.0}; combined: {:.0}, {:.0}, {:.0}",
+                "orders/s, textbook: cache {c:.0}, ZooKeeper {z:.0}, database {d:.0}; combined: {:.0}, \
+                    {:.0}, {:.0}",
                 rate(&cache.combined),
                 rate(&zookeeper.combined),
                 rate(&database.combined)
             ),
             holds: Some(c * LEVEL > z && z >= d * LEVEL),
-            why: "where the orders themselves are commits of a database, the lock is only part of an order's price. \
-                ZooKeeper writes each node to its log as the database does its records; which of the two is ahead \
-                depends on their disks. Combined, one hold serves many orders and the locks come close.",
+            why: "where the orders themselves are commits of a database, the lock is only part of an order's \
+                price. ZooKeeper writes each node to its log as the database does its records; which of the \
+                two is ahead depends on their disks. Combined, one hold serves many orders and the locks \
+                come close.",
         },
         Row {
             name: "reliability",
@@ -164,8 +167,9 @@ fn judge(all: &[Measured]) -> Vec<Row> {
                 availability(database)
             ),
             holds: Some(goes_on && nothing_else_sold && cache.loss.shows && !database.loss.shows),
-            why: "no order was expected while the only server of a lock was gone, and some while the leader of three \
-                was, and products to be shown wherever the orders' database was not the one that was lost.",
+            why: "no order was expected while the only server of a lock was gone, and some while the leader \
+                of three was, and products to be shown wherever the orders' database was not the one that \
+                was lost.",
         },
     ]
 }

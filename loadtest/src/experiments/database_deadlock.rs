@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use order_service::config::StrategyName;
 
-use super::stage::{SKU, is_of, order, until_held};
+use super::fixtures::{SKU, is_of, order, until_held};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 use crate::problem::ProblemKind;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "database-deadlock",
-    claim: "A lock-table record has no expiry: a holder that crashes leaves it, and everybody else waits for ever. \
-        (With a lease they wait only that long.)",
-    setup: "two replicas; the one that holds the lock is ended with kill -9 in the middle of an order; first with \
-        lease = \"never\" and an operator, then with a lease of 2 s",
+    claim: "A lock-table record has no expiry: a holder that crashes leaves it, and everybody else waits for \
+        ever. (With a lease they wait only that long.)",
+    setup: "two replicas; the one that holds the lock is ended with kill -9 in the middle of an order; first \
+        with lease = \"never\" and an operator, then with a lease of 2 s",
     needs: &[],
     run: || Box::pin(run()),
 };
@@ -33,9 +33,9 @@ async fn run() -> anyhow::Result<Observation> {
     observation.observed = format!(
         "without an expiry {}; with a lease of 2 s the next order had the lock {:.2} s after the crash",
         if blocked {
-            "nobody got the lock until the record was deleted by hand"
+            "no other got the lock until the record was deleted by hand"
         } else {
-            "somebody got the lock"
+            "another holder got the lock"
         },
         waited.as_secs_f64()
     );
@@ -43,7 +43,7 @@ async fn run() -> anyhow::Result<Observation> {
     Ok(observation)
 }
 
-/// Answers whether the dead holder's record kept the others out until it was deleted.
+/// Returns whether the dead holder's record kept the others out until it was deleted.
 async fn without_expiry(observation: &mut Observation) -> anyhow::Result<bool> {
     observation.timeline.note("lease = \"never\"");
     let plan = FleetPlan::new(StrategyName::Database, 2)?
@@ -55,7 +55,7 @@ async fn without_expiry(observation: &mut Observation) -> anyhow::Result<bool> {
     let mut blocked = true;
     for buyer in ["B", "C"] {
         let told = order(&survivor, buyer, 1).await?;
-        observation.timeline.note_told(buyer, &told);
+        observation.timeline.note_reply(buyer, &told);
         blocked &= told.is(&ProblemKind::LockTimeout);
     }
     let table = fleet.lock_table().await?;
@@ -64,12 +64,12 @@ async fn without_expiry(observation: &mut Observation) -> anyhow::Result<bool> {
     blocked &= table.delete_record(token).await?;
     observation.timeline.note("the operator deletes the record");
     let told = order(&survivor, "D", 1).await?;
-    observation.timeline.note_told("D", &told);
+    observation.timeline.note_reply("D", &told);
     blocked &= told.order().is_some();
     Ok(blocked)
 }
 
-/// Answers how long after the crash the next order had the lock.
+/// Returns how long after the crash the next order had the lock.
 async fn with_lease(observation: &mut Observation) -> anyhow::Result<Duration> {
     observation.timeline.note("lease = \"2s\"");
     let plan = FleetPlan::new(StrategyName::Database, 2)?
@@ -86,12 +86,12 @@ async fn with_lease(observation: &mut Observation) -> anyhow::Result<Duration> {
         observation.timeline.note("replica-2 has the lock");
         anyhow::Ok(crashed.elapsed())
     });
-    observation.timeline.note_told("B", &told?);
+    observation.timeline.note_reply("B", &told?);
     let waited = taken?;
     Ok(waited)
 }
 
-/// Ends the first replica while it holds the lock. Answers a client of the second.
+/// Ends the first replica while it holds the lock. Returns a client of the second.
 async fn crash_while_holding(
     fleet: &mut Fleet,
     observation: &mut Observation,

@@ -7,17 +7,17 @@ use lab::{Postgres, Redis, ServerKind};
 use order_service::config::StrategyName;
 use order_service::lock::{Lock, Mode};
 
-use super::stage::{Bench, Contenders, SKU, patiently};
+use super::fixtures::{Contenders, SKU, TimedRuns, patiently};
 use super::{Experiment, Finding, Observation};
 use crate::spread::Spread;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "database-io",
-    claim: "A lock table costs disk I/O on every lock and unlock, so it suits low concurrency only; a Double-11 rush is \
-        beyond it.",
-    setup: "first one process that locks and unlocks, uncontended, on PostgreSQL and on Redis in turn, with what each \
-        server says it wrote and carried out; then 64 buyers and two replicas on PostgreSQL, one order per lock \
-        (textbook) and combined, under each lock in turn",
+    claim: "A lock table costs disk I/O on every lock and unlock, so it suits low concurrency only; a \
+        Double-11 rush is beyond it.",
+    setup: "first one process that locks and unlocks, uncontended, on PostgreSQL and on Redis in turn, with \
+        what each server says it wrote and carried out; then 64 buyers and two replicas on PostgreSQL, one \
+        order per lock (textbook) and combined, under each lock in turn",
     needs: &[ServerKind::Postgres, ServerKind::Redis],
     run: || Box::pin(run()),
 };
@@ -36,42 +36,43 @@ async fn run() -> anyhow::Result<Observation> {
     observation.timeline.note("one process locks and unlocks");
     let wal_bytes = cycles(&mut observation).await?;
     observation.timeline.note("it has done, and the shop opens");
-    let benches = Bench::side_by_side(&[StrategyName::Database, StrategyName::Redis]).await?;
+    let series = TimedRuns::side_by_side(&[StrategyName::Database, StrategyName::Redis]).await?;
     observation.timeline.note("all runs have ended");
-    for bench in &benches {
-        let mode = if bench.max_batch == 1 { "textbook" } else { "combined" };
+    for timed in &series {
+        let mode = if timed.max_batch == 1 { "textbook" } else { "combined" };
         observation.figure(
-            format!("orders/s, {mode}, {}", bench.strategy),
-            format!("{}, p99 {:.1} ms", bench.rate(), bench.spread(|run| run.latency_ms.p99)),
+            format!("orders/s, {mode}, {}", timed.strategy),
+            format!("{}, p99 {:.1} ms", timed.rate(), timed.spread(|run| run.latency_ms.p99)),
         );
     }
-    let [database, redis, combined_database, combined_redis] = &benches[..] else {
+    let [database, redis, combined_database, combined_redis] = &series[..] else {
         unreachable!("two strategies were measured in two modes")
     };
     let textbook = database.rate().median / redis.rate().median;
     let combined = combined_database.rate().median / combined_redis.rate().median;
     let gain = combined_database.rate().median / database.rate().median;
     observation.observed = format!(
-        "a cycle of the lock table writes {wal_bytes} bytes of log; with one order per lock the shop did {textbook:.2} \
-         times as many orders with it as with Redis, combined {combined:.2} times as many"
+        "a cycle of the lock table writes {wal_bytes} bytes of log; with one order per lock the shop did \
+         {textbook:.2} times as many orders with it as with Redis, combined {combined:.2} times as many"
     );
     let effect =
         if combined >= CLEARLY { "which removes the difference" } else { "which narrows the difference" };
     observation.explanation = Some(format!(
-        "Each lock and each unlock is a commit, which has to be on the disk; Redis answers from memory (as the \
-         laboratory runs it, it keeps nothing on a disk at all). But the order itself is a commit, too, so the lock can \
-         slow a shop down only so far. And one lock hold may serve all orders that have come meanwhile, here at most \
-         256: then there are few cycles to pay for, the fewer for each order the more buyers there are. Combining made \
-         the shop {gain:.1} times as fast under the lock table, and brought it from {textbook:.2} to {combined:.2} of \
-         what it does under Redis, {effect}. What is beyond a lock table is a lock for each order of a rush."
+        "Each lock and each unlock is a commit, which has to be on the disk; Redis answers from memory (as \
+         the laboratory runs it, it keeps nothing on a disk at all). But the order itself is a commit, too, \
+         so the lock can slow a shop down only so far. And one lock hold may serve all orders that have come \
+         meanwhile, here at most 256: then there are few cycles to pay for, the fewer for each order the \
+         more buyers there are. Combining made the shop {gain:.1} times as fast under the lock table, and \
+         brought it from {textbook:.2} to {combined:.2} of what it does under Redis, {effect}. What is \
+         beyond a lock table is a lock for each order of a rush."
     ));
-    let correct = benches.iter().all(Bench::is_correct);
+    let correct = series.iter().all(TimedRuns::is_correct);
     let reproduced = wal_bytes > 0 && textbook < CLEARLY;
     observation.finding = correct.then_some(if reproduced { Finding::Reproduced } else { Finding::Refuted });
     Ok(observation)
 }
 
-/// Locks and unlocks on both in turn. Answers how many bytes a cycle of the lock table writes.
+/// Locks and unlocks on both in turn. Returns how many bytes a cycle of the lock table writes.
 async fn cycles(observation: &mut Observation) -> anyhow::Result<u64> {
     let (postgres, redis) = (Postgres::start().await?, Redis::start().await?);
     let on_postgres = Contenders::new(StrategyName::Database, &postgres, &[]).await?;
@@ -105,7 +106,7 @@ async fn cycles(observation: &mut Observation) -> anyhow::Result<u64> {
     Ok(written.median as u64)
 }
 
-/// So many cycles. Answers the milliseconds that one took.
+/// So many cycles. Returns the milliseconds that one took.
 async fn turn(lock: &dyn Lock, cycles: u32) -> anyhow::Result<f64> {
     let begun = Instant::now();
     for _ in 0..cycles {

@@ -3,7 +3,7 @@
 use lab::ServerKind;
 use order_service::config::StrategyName;
 
-use super::stage::{REQUEST_TIMEOUT, Shop, Victim, seconds};
+use super::fixtures::{REQUEST_TIMEOUT, Shop, Victim, seconds};
 use super::{Experiment, Finding, Observation};
 use crate::attempt::{FailureReason, OutcomeGroup};
 use crate::problem::ProblemKind;
@@ -11,14 +11,15 @@ use crate::verdict::{CheckName, Verdict};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "database-spof",
-    claim: "When the database is gone the whole system is. (It must fail fast and clearly, and lose nothing.)",
-    setup: "two replicas on PostgreSQL, a hundred orders a second, a request may take 3 s; the server is killed and \
-        started again four seconds later",
+    claim: "When the database is gone the whole system is. (It must fail fast and clearly, and lose \
+        nothing.)",
+    setup: "two replicas on PostgreSQL, a hundred orders a second, a request may take 3 s; the server is \
+        killed and started again four seconds later",
     needs: &[ServerKind::Postgres],
     run: || Box::pin(run()),
 };
 
-/// What an order may be told meanwhile.
+/// What an order may be answered meanwhile.
 const CLEAR: [ProblemKind; 5] = [
     ProblemKind::DependencyDown,
     ProblemKind::LockTimeout,
@@ -57,12 +58,17 @@ async fn run() -> anyhow::Result<Observation> {
         "without its database the shop {}; it {} and {}; {}",
         if gone { "sold and showed nothing" } else { "went on in part" },
         if clear { "said so in every answer" } else { "did not say so in every answer" },
-        if fast { "kept nobody waiting beyond the limit" } else { "kept somebody waiting beyond the limit" },
+        if fast {
+            "kept no order waiting beyond the limit"
+        } else {
+            "kept an order waiting beyond the limit"
+        },
         if lost { "confirmed orders were lost" } else { "no confirmed order was lost" },
     );
     observation.explanation = Some(
-        "This is no property of the lock: the orders themselves are in that database, so a shop whose lock is elsewhere \
-         is just as closed when it is gone. What the lock table adds is no further server that can fail."
+        "This is no property of the lock: the orders themselves are in that database, so a shop whose lock \
+         is elsewhere is just as closed when it is gone. What the lock table adds is no further server that \
+         can fail."
             .into(),
     );
     let reproduced = gone && clear && fast && !lost && run.verdict != Verdict::Violated;

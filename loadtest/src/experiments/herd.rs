@@ -10,21 +10,23 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::stage::{Contenders, SKU};
+use super::fixtures::{Contenders, SKU};
 use super::{Experiment, Finding, Observation};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "herd",
-    claim: "If every waiter watches the whole directory, each release wakes them all and all list it again: N waiters \
-        cost about N² listings and notifications. If each watches only its predecessor, one release wakes one.",
-    setup: "N sessions wait for one lock and pass it on, from the first release to the last; each waiter watches all \
-        its siblings, or its predecessor; a proxy before ZooKeeper counts the bytes in both directions",
+    claim: "If every waiter watches the whole directory, each release wakes them all and all list it again: \
+        N waiters cost about N² listings and notifications. If each watches only its predecessor, one \
+        release wakes one.",
+    setup: "N sessions wait for one lock and pass it on, from the first release to the last; each waiter \
+        watches all its siblings, or its predecessor; a proxy before ZooKeeper counts the bytes in both \
+        directions",
     needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
 
-/// When nothing was counted for so long, nothing is under way: releases that follow each other too closely would be
-/// noticed as one.
+/// When nothing was counted for so long, nothing is under way: releases that follow each other too closely
+/// would be noticed as one.
 const QUIET: Duration = Duration::from_millis(20);
 
 /// What it took to pass the lock on.
@@ -66,8 +68,8 @@ async fn run() -> anyhow::Result<Observation> {
     }
     let [siblings, predecessor] = last[..] else { unreachable!("both were measured") };
     observation.observed = format!(
-        "with 200 waiters, watching all siblings cost {} notifications, {} listings and {} kB; watching the predecessor \
-         {}, {} and {} kB",
+        "with 200 waiters, watching all siblings cost {} notifications, {} listings and {} kB; watching the \
+         predecessor {}, {} and {} kB",
         siblings.notifications,
         siblings.listings,
         siblings.bytes / 1000,
@@ -76,9 +78,10 @@ async fn run() -> anyhow::Result<Observation> {
         predecessor.bytes / 1000,
     );
     observation.explanation = Some(
-        "It is N(N + 1)/2 rather than N², since each release has one waiter less to wake. The bytes grow faster still, \
-         about with the cube, because each of those listings names all who are left; and those who watch only their \
-         predecessor also list once when they are woken, to be sure that it was their turn and not a waiter giving up."
+        "It is N(N + 1)/2 rather than N², since each release has one waiter less to wake. The bytes grow \
+         faster still, about with the cube, because each of those listings names all who are left; and those \
+         who watch only their predecessor also list once when they are woken, to be sure that it was their \
+         turn and not a waiter giving up."
             .into(),
     );
     observation.finding = Some(if as_claimed { Finding::Reproduced } else { Finding::Refuted });
@@ -136,7 +139,7 @@ async fn pass_on(server: &Zookeeper, waiters: u64, watch: &str) -> anyhow::Resul
     for _ in 0..waiters {
         let lease = tokio::select! {
             Some(lease) = winners.recv() => lease,
-            () = tokio::time::sleep_until(patiently()) => anyhow::bail!("nobody had the lock next"),
+            () = tokio::time::sleep_until(patiently()) => anyhow::bail!("no other had the lock next"),
         };
         all_have_noticed().await;
         lease.release().await;

@@ -9,13 +9,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::stage::{Contenders, SKU, patiently, until_census};
+use super::fixtures::{Contenders, SKU, patiently, until_census};
 use super::{Experiment, Finding, Observation};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "herd-bug",
-    claim: "The first edition had writers watch only the last read before them; with (1 write, 2 read, 3 write, 4 \
-        write) both 3 and 4 watch 2 and go together. Later corrected: watch the last request before.",
+    claim: "The first edition had writers watch only the last read before them; with (1 write, 2 read, 3 \
+        write, 4 write) both 3 and 4 watch 2 and go together. Later corrected: watch the last request \
+        before.",
     setup: "four processes' locks on a real ZooKeeper ask in this order; each keeps the lock for 0.2 s",
     needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
@@ -101,9 +102,9 @@ async fn run() -> anyhow::Result<Observation> {
         if together { "some of them together" } else { "never two together" }
     );
     observation.explanation = Some(
-        "Under the first edition's rule 3 and 4 both watch 2, the last read before them, and nothing tells 4 to wait \
-         for 3: when 2 goes, both go. A writer has to watch the last request before it, of whatever kind, and to list \
-         again when it is woken."
+        "Under the first edition's rule 3 and 4 both watch 2, the last read before them, and nothing tells 4 \
+         to wait for 3: when 2 goes, both go. A writer has to watch the last request before it, of whatever \
+         kind, and to list again when it is woken."
             .into(),
     );
     let reproduced = order == [1, 2, 3, 4] && !together && most == 1 && woken_in_first_edition(2) == [3, 4];

@@ -6,16 +6,18 @@ use order_service::config::StrategyName;
 use order_service::lock::DatabaseLock;
 use tokio::time::sleep;
 
-use super::stage::{SKU, Timeline, is_of, order, until_held, until_waiting};
+use super::fixtures::{SKU, Timeline, is_of, order, until_held, until_waiting};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 use crate::problem::ProblemKind;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "lock-table",
-    claim: "Stock 2; A wants 1, B wants 2, C wants 1, in that order. A's record goes into the lock table, A buys, the \
-        record goes; B's record, not enough, it goes; C's record, C buys, nothing is left. Only one insert can win.",
-    setup: "three replicas that need 0.3 s for an order, one order per lock; the lock table is watched from outside",
+    claim: "Stock 2; A wants 1, B wants 2, C wants 1, in that order. A's record goes into the lock table, A \
+        buys, the record goes; B's record, not enough, it goes; C's record, C buys, nothing is left. Only \
+        one insert can win.",
+    setup: "three replicas that need 0.3 s for an order, one order per lock; the lock table is watched from \
+        outside",
     needs: &[],
     run: || Box::pin(run()),
 };
@@ -49,7 +51,7 @@ async fn run() -> anyhow::Result<Observation> {
     };
     let (a, b, c) = (a?, b?, c?);
     for (who, told) in [("A", &a), ("B", &b), ("C", &c)] {
-        observation.timeline.note_told(who, told);
+        observation.timeline.note_reply(who, told);
     }
     let audit = one.audit(SKU).await?;
     fleet.stop().await?;
@@ -59,7 +61,7 @@ async fn run() -> anyhow::Result<Observation> {
         ("records, in order".into(), records.seen.join(", ")),
         ("units sold".into(), audit.units_sold.to_string()),
     ];
-    let left = |told: &super::stage::Told| told.order().map(|order| order.stock_after);
+    let left = |told: &super::fixtures::Reply| told.order().map(|order| order.stock_after);
     let in_order = records.replicas() == ["replica-1", "replica-2", "replica-3"];
     let is_refused = b.is(&ProblemKind::InsufficientStock);
     let as_claimed = left(&a) == Some(1) && is_refused && left(&c) == Some(0);

@@ -2,12 +2,13 @@
 
 use super::{ExperimentReport, Finding};
 
-const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>StockLock: the claims of the course</title>\n\
-    <style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
-    section{border-top:1px solid #ccc}pre{background:#f5f5f5;padding:.5rem;overflow-x:auto}\
-    td,th{border:1px solid #ccc;padding:.2rem .5rem;text-align:left}table{border-collapse:collapse;margin:1rem 0}\
-    .reproduced{color:#06662a}.refuted{color:#a33}.inconclusive,.not-run{color:#865c00}</style>\n\
-    <h1>The claims of the course, tried</h1>\n";
+const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>StockLock: the claims \
+    of the course</title>\n <style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem \
+    auto;padding:0 1rem} section{border-top:1px solid \
+    #ccc}pre{background:#f5f5f5;padding:.5rem;overflow-x:auto} td,th{border:1px solid #ccc;padding:.2rem \
+    .5rem;text-align:left}table{border-collapse:collapse;margin:1rem 0} \
+    .reproduced{color:#06662a}.refuted{color:#a33}.inconclusive,.not-run{color:#865c00}</style>\n <h1>The \
+    claims of the course, tried</h1>\n";
 
 /// A page with all reports. It loads nothing from elsewhere, and shows every text as it is.
 pub fn page(reports: &[ExperimentReport]) -> String {

@@ -6,18 +6,18 @@ use lab::{Redis, ServerKind};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
+use super::fixtures::{SKU, Timeline, order, until_holds};
 use super::redis_setnx::lock_key;
-use super::stage::{SKU, Timeline, order, until_holds};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-atomic-expiry",
-    claim: "(Readers:) setnx and expire as two commands: a crash between them leaves a lock without expiry. One \
-        atomic command does not.",
-    setup: "a client that ends between setnx and expire, one that ends after one command with both in it, and a \
-        replica of the service that is ended with kill -9 while it has the lock; a second client tries after the \
-        expiry of 1 s, and the server is asked how long each key lives",
+    claim: "(Readers:) setnx and expire as two commands: a crash between them leaves a lock without expiry. \
+        One atomic command does not.",
+    setup: "a client that ends between setnx and expire, one that ends after one command with both in it, \
+        and a replica of the service that is ended with kill -9 while it has the lock; a second client tries \
+        after the expiry of 1 s, and the server is asked how long each key lives",
     needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
@@ -63,7 +63,7 @@ async fn run() -> anyhow::Result<Observation> {
     Ok(observation)
 }
 
-/// Kills the replica while it has the lock. Answers for how long Redis keeps its key then.
+/// Kills the replica while it has the lock. Returns for how long Redis keeps its key then.
 async fn crash_of_the_service(fleet: &mut Fleet, timeline: &mut Timeline) -> anyhow::Result<i64> {
     let client = fleet.clients()[0].clone();
     client.create_product(SKU, "Hair dryer", 2).await?;

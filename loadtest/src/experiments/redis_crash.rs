@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 use lab::{Direction, Redis, ServerKind};
 use order_service::config::StrategyName;
 
+use super::fixtures::{SKU, order, seconds, until_holds, watch_crash};
 use super::redis_setnx::lock_key;
-use super::stage::{SKU, order, seconds, until_holds, watch_crash};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-crash",
-    claim: "Server1 finishes B's order and dies before it deletes the key; Server3 can go on only when the expiry is \
-        over (30 minutes in the course).",
-    setup: "two replicas, lease 2 s; as soon as replica-1 has the lock nothing that it sends arrives at Redis any more; \
-        its order goes into the database, and it is ended with kill -9: the key is still there",
+    claim: "Server1 finishes B's order and dies before it deletes the key; Server3 can go on only when the \
+        expiry is over (30 minutes in the course).",
+    setup: "two replicas, lease 2 s; as soon as replica-1 has the lock nothing that it sends arrives at \
+        Redis any more; its order goes into the database, and it is ended with kill -9: the key is still \
+        there",
     needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
@@ -41,7 +42,7 @@ async fn run() -> anyhow::Result<Observation> {
     link.blackhole(Direction::ToServer);
     observation.timeline.note("replica-1 has the lock; what it sends to Redis is lost from here on");
     let told = ordering.await??;
-    observation.timeline.note_told("A", &told);
+    observation.timeline.note_reply("A", &told);
     fleet.replicas()[0].kill().await?;
     let crashed = Instant::now();
     let redis: &Redis = fleet.servers().find().expect("the strategy needs one");
@@ -56,9 +57,9 @@ async fn run() -> anyhow::Result<Observation> {
     observation.observed =
         format!("the next order had the lock {} after the crash, when the expiry was over", seconds(waited));
     observation.explanation = Some(
-        "The course's thirty minutes are the price of a long expiry, not of Redis: a holder that renews its lease while \
-         it works can have a short one, so that a crash costs seconds. The order itself was not lost: it was \
-         committed before the crash."
+        "The course's thirty minutes are the price of a long expiry, not of Redis: a holder that renews its \
+         lease while it works can have a short one, so that a crash costs seconds. The order itself was not \
+         lost: it was committed before the crash."
             .into(),
     );
     let waited_for_expiry = waited + Duration::from_millis(50) >= left;

@@ -3,17 +3,17 @@
 use lab::ServerKind;
 use order_service::config::StrategyName;
 
-use super::stage::{Aftermath, Timeline, TwoAtOnce};
+use super::fixtures::{Aftermath, Timeline, TwoAtOnce};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-expiry",
-    claim: "The expiry is not reliable: the holder may work longer than it (a slow order, a memory collection); the \
-        lock is released under it, and two are in at once.",
-    setup: "two replicas, lease 1 s, orders that take 2.5 s (1 s where a process is stopped); two in stock, A wants 1 and B wants 2. Without renewal; \
-        with renewal; and with renewal, but the whole process stopped (SIGSTOP) until B has been answered, without \
-        and with the guard",
+    claim: "The expiry is not reliable: the holder may work longer than it (a slow order, a memory \
+        collection); the lock is released under it, and two are in at once.",
+    setup: "two replicas, lease 1 s, orders that take 2.5 s (1 s where a process is stopped); two in stock, \
+        A wants 1 and B wants 2. Without renewal; with renewal; and with renewal, but the whole process \
+        stopped (SIGSTOP) until B has been answered, without and with the guard",
     needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
@@ -39,17 +39,17 @@ async fn run() -> anyhow::Result<Observation> {
     }
     let kept = !renewed.overlapped && renewed.audit.oversold_units == 0;
     observation.observed = format!(
-        "without renewal the lock lapsed under A and {} were sold of 2; with renewal {}; a process that was stopped \
-         cannot renew: {} were sold of 2 without the guard, {} with it",
+        "without renewal the lock lapsed under A and {} were sold of 2; with renewal {}; a process that was \
+         stopped cannot renew: {} were sold of 2 without the guard, {} with it",
         unrenewed.audit.units_sold,
         if kept { "she kept it" } else { "she lost it all the same" },
         paused.audit.units_sold,
         guarded.audit.units_sold,
     );
     observation.explanation = Some(
-        "Renewal is the answer to a slow order, since a lease then lasts for as long as its holder lives. It is none to \
-         a process that stands still: no lease can tell that from a crash. There only the store can refuse what was \
-         decided on an old reading, which is what the guard does."
+        "Renewal is the answer to a slow order, since a lease then lasts for as long as its holder lives. It \
+         is none to a process that stands still: no lease can tell that from a crash. There only the store \
+         can refuse what was decided on an old reading, which is what the guard does."
             .into(),
     );
     let occurred = unrenewed.occurred() && paused.occurred() && guarded.occurred();

@@ -7,20 +7,20 @@ use lab::{Direction, Lab, Proxy, Redis, Server as _, ServerKind};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
+use super::fixtures::{Aftermath, Timeline, TwoAtOnce};
 use super::redis_setnx::lock_key;
-use super::stage::{Aftermath, Timeline, TwoAtOnce};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-failover",
-    claim: "(Readers:) the lock was written to the primary only; the primary dies; the replica that takes over never \
-        had it: two holders. Guard off oversells, guard on does not.",
-    setup: "two Redis servers, of which one follows the other over a link that is cut before A takes the lock, as a \
-        replication that lags would leave it; two replicas of the service on one store, server-1 on the primary, \
-        server-2 on the follower, which is promoted when the primary has been killed (whoever resolves the address \
-        of the primary after a failover is where server-2 is); orders take 2 s, the lease is 5 s; without and with \
-        the guard",
+    claim: "(Readers:) the lock was written to the primary only; the primary dies; the replica that takes \
+        over never had it: two holders. Guard off oversells, guard on does not.",
+    setup: "two Redis servers, of which one follows the other over a link that is cut before A takes the \
+        lock, as a replication that lags would leave it; two replicas of the service on one store, server-1 \
+        on the primary, server-2 on the follower, which is promoted when the primary has been killed \
+        (whoever resolves the address of the primary after a failover is where server-2 is); orders take 2 \
+        s, the lease is 5 s; without and with the guard",
     needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
@@ -38,9 +38,9 @@ async fn run() -> anyhow::Result<Observation> {
         unguarded.audit.units_sold, guarded.audit.units_sold
     );
     observation.explanation = Some(
-        "Redis answers before its replicas have what was written, so a failover may forget a lock; no expiry and no \
-         renewal helps. Redlock, which asks a majority of independent servers, makes it rarer; the version \
-         that the write compares makes it harmless."
+        "Redis answers before its replicas have what was written, so a failover may forget a lock; no expiry \
+         and no renewal helps. Redlock, which asks a majority of independent servers, makes it rarer; the \
+         version that the write compares makes it harmless."
             .into(),
     );
     let occurred = unguarded.occurred() && guarded.occurred();

@@ -11,15 +11,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::stage::{Contenders, SKU, Timeline, patiently, until_census};
+use super::fixtures::{Contenders, SKU, Timeline, patiently, until_census};
 use super::{Experiment, Finding, Observation};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-queue",
-    claim: "Redis keeps the order of the waiting processes by a queue. (Readers doubt it: it has none; whoever \
-        retries first wins.)",
-    setup: "eight wait for a key, each having come after the one before; bare clients that retry SET NX every 10 to \
-        30 ms on a real server, three times over; then eight of this project's locks",
+    claim: "Redis keeps the order of the waiting processes by a queue. (Readers doubt it: it has none; \
+        whoever retries first wins.)",
+    setup: "eight wait for a key, each having come after the one before; bare clients that retry SET NX \
+        every 10 to 30 ms on a real server, three times over; then eight of this project's locks",
     needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
@@ -43,16 +43,17 @@ async fn run() -> anyhow::Result<Observation> {
         format!("{out_of_order} of {} bare, {} of {pairs} here", 3 * pairs, inversions(&winners)),
     );
     observation.observed = format!(
-        "with bare SET NX {out_of_order} of {} pairs were served in the wrong order; with the queue that this \
-         project's lock keeps in Redis, {} of {pairs}",
+        "with bare SET NX {out_of_order} of {} pairs were served in the wrong order; with the queue that \
+         this project's lock keeps in Redis, {} of {pairs}",
         3 * pairs,
         inversions(&winners)
     );
     observation.explanation = Some(
-        "A Redis server does not know that somebody waits: SET NX answers nil and the client goes away. Whoever happens \
-         to try first after the deletion wins, however long the others have been trying, and one may be passed over \
-         for ever. A queue has to be built. The lock of this project keeps one in a sorted set beside the key, joined \
-         and served by the same script that takes the lock, in which a place lapses whose waiter stopped looking."
+        "A Redis server does not know that a client waits: SET NX answers nil and the client goes away. \
+         Whoever happens to try first after the deletion wins, however long the others have been trying, and \
+         one may be passed over for ever. A queue has to be built. The lock of this project keeps one in a \
+         sorted set beside the key, joined and served by the same script that takes the lock, in which a \
+         place lapses whose waiter stopped looking."
             .into(),
     );
     observation.finding = Some(if out_of_order == 0 { Finding::Reproduced } else { Finding::Refuted });
@@ -83,7 +84,8 @@ async fn bare(redis: &Arc<Redis>, key: &str, timeline: &mut Timeline) -> anyhow:
     Ok(order)
 }
 
-/// Tries until it has the key, keeps it for a moment and deletes it. Tells first whether its first try was in vain.
+/// Tries until it has the key, keeps it for a moment and deletes it. Tells first whether its first try was in
+/// vain.
 async fn retry(
     redis: Arc<Redis>,
     key: String,

@@ -6,16 +6,16 @@ use lab::{Redis, ServerKind};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
-use super::stage::{SKU, Timeline, order, until_holds, until_waiting};
+use super::fixtures::{SKU, Timeline, order, until_holds, until_waiting};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-setnx",
-    claim: "setnx answers 1 to one server and 0 to the others, who try again until the key is deleted. A (Server2), \
-        then B (Server1), then C (Server3) buy in turn.",
-    setup: "first three bare clients of a Redis server; then three replicas of the service that need 0.3 s for an \
-        order, and the key looked at on the server itself",
+    claim: "setnx answers 1 to one server and 0 to the others, who try again until the key is deleted. A \
+        (Server2), then B (Server1), then C (Server3) buy in turn.",
+    setup: "first three bare clients of a Redis server; then three replicas of the service that need 0.3 s \
+        for an order, and the key looked at on the server itself",
     needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
@@ -51,7 +51,7 @@ async fn run() -> anyhow::Result<Observation> {
     };
     let (a, b, c) = (a?, b?, c?);
     for (who, told) in [("A", &a), ("B", &b), ("C", &c)] {
-        observation.timeline.note_told(who, told);
+        observation.timeline.note_reply(who, told);
     }
     fleet.stop().await?;
 
@@ -68,8 +68,8 @@ async fn run() -> anyhow::Result<Observation> {
         if left == [4, 3, 2] { "A, B and C bought in turn" } else { "they did not buy in turn" },
     );
     observation.explanation = Some(
-        "The service does not send setnx itself but one script that does the same and more: it sets the key only when \
-         it is absent, with an expiry, an owner and a token, and it queues those who come too late."
+        "The service does not send setnx itself but one script that does the same and more: it sets the key \
+         only when it is absent, with an expiry, an owner and a token, and it queues those who come too late."
             .into(),
     );
     let reproduced = one_wins && in_turn && left == [4, 3, 2];

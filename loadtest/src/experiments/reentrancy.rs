@@ -8,7 +8,7 @@ use order_service::lock::{DatabaseLock, Lock, LockError, Mode};
 use order_service::store;
 use tokio::time::Instant;
 
-use super::stage::{SKU, Timeline};
+use super::fixtures::{SKU, Timeline};
 use super::{Experiment, Finding, Observation};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -70,7 +70,7 @@ async fn run() -> anyhow::Result<Observation> {
     Ok(observation)
 }
 
-/// Answers whether another process is kept out now.
+/// Returns whether another process is kept out now.
 async fn try_once(other: &DatabaseLock, timeline: &mut Timeline) -> anyhow::Result<bool> {
     match other.acquire(SKU, Mode::Exclusive, Instant::now() + Duration::from_millis(100)).await {
         Ok(lease) => {

@@ -10,8 +10,10 @@ use crate::verdict::Verdict;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "row-lock",
-    claim: "(Readers:) locking the row, or comparing and setting the stock, is enough: it needs no lock service.",
-    setup: "the same load under the lock table, the row's own lock and compare-and-set, beside no lock; three replicas",
+    claim: "(Readers:) locking the row, or comparing and setting the stock, is enough: it needs no lock \
+        service.",
+    setup: "the same load under the lock table, the row's own lock and compare-and-set, beside no lock; \
+        three replicas",
     needs: &[],
     run: || Box::pin(run()),
 };

@@ -6,15 +6,15 @@ use lab::ServerKind;
 use order_service::config::StrategyName;
 use order_service::lock::Mode;
 
-use super::stage::{Contenders, SKU, Timeline, patiently, recovery, seconds, until_census};
+use super::fixtures::{Contenders, SKU, Timeline, patiently, recovery, seconds, until_census};
 use super::{Experiment, Finding, Observation};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "zookeeper-crash",
-    claim: "A client that disconnects loses its ephemeral node: the lock frees itself, no deadlock. (At once on a clean \
-        close; after the session timeout on a crash.)",
-    setup: "the holder closes its session while another waits; then a replica that has the lock is ended with kill -9 \
-        while another waits; sessions of 1 s",
+    claim: "A client that disconnects loses its ephemeral node: the lock frees itself, no deadlock. (At once \
+        on a clean close; after the session timeout on a crash.)",
+    setup: "the holder closes its session while another waits; then a replica that has the lock is ended \
+        with kill -9 while another waits; sessions of 1 s",
     needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
@@ -33,13 +33,14 @@ async fn run() -> anyhow::Result<Observation> {
         seconds(crashed)
     );
     observation.explanation = Some(
-        "ZooKeeper cannot tell a crash from a silence either: \"disconnects\" means that the session's time-out has \
-         passed without a sign of life, which the server counts in whole ticks. It is an expiry like that of Redis, \
-         and renewed like it by heartbeats; only a client that says goodbye is gone at once."
+        "ZooKeeper cannot tell a crash from a silence either: \"disconnects\" means that the session's \
+         time-out has passed without a sign of life, which the server counts in whole ticks. It is an expiry \
+         like that of Redis, and renewed like it by heartbeats; only a client that says goodbye is gone at \
+         once."
             .into(),
     );
-    // The last heartbeat may be a third of the time-out old when the holder dies, and the server looks at its sessions
-    // once in a tick.
+    // The last heartbeat may be a third of the time-out old when the holder dies, and the server looks at its
+    // sessions once in a tick.
     let after_timeout = (SESSION / 2..SESSION + Duration::from_secs(1)).contains(&crashed);
     let as_claimed = closed < SESSION / 2 && after_timeout;
     observation.finding = Some(if as_claimed { Finding::Reproduced } else { Finding::Refuted });

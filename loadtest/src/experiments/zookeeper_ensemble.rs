@@ -3,15 +3,16 @@
 use lab::ServerKind;
 use order_service::config::StrategyName;
 
-use super::stage::{Loss, Shop, Victim, seconds};
+use super::fixtures::{Loss, Shop, Victim, seconds};
 use super::{Experiment, Finding, Observation};
 use crate::verdict::Verdict;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "zookeeper-ensemble",
-    claim: "No single point of failure: an ensemble of three loses one server, the leader even, and orders go on.",
-    setup: "two replicas on an ensemble of three, a hundred orders a second; a follower is killed and started again \
-        four seconds later, then the leader; sessions of 4 s",
+    claim: "No single point of failure: an ensemble of three loses one server, the leader even, and orders \
+        go on.",
+    setup: "two replicas on an ensemble of three, a hundred orders a second; a follower is killed and \
+        started again four seconds later, then the leader; sessions of 4 s",
     needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
@@ -42,9 +43,9 @@ async fn run() -> anyhow::Result<Observation> {
         seconds(leader.gap),
     );
     observation.explanation = Some(
-        "The gap is the time of the election and of the clients' reconnection. Sessions outlive it, since the new \
-         leader gives each its full time-out again; and with the sessions, the locks. What remains a single point of \
-         failure here is the orders' own database."
+        "The gap is the time of the election and of the clients' reconnection. Sessions outlive it, since \
+         the new leader gives each its full time-out again; and with the sessions, the locks. What remains a \
+         single point of failure here is the orders' own database."
             .into(),
     );
     let reproduced = goes_on(&follower) && goes_on(&leader);

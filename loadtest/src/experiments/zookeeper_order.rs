@@ -3,16 +3,17 @@
 use lab::ServerKind;
 use order_service::config::StrategyName;
 
-use super::stage::{SKU, order, until_waiting};
+use super::fixtures::{SKU, order, until_waiting};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "zookeeper-order",
-    claim: "A, B and C order at midnight sharp: each gets an ephemeral sequential node under shared_lock; the smallest \
-        number has the lock, the others watch. They buy in the order of their numbers.",
-    setup: "three replicas that need 0.4 s for an order; A, B and C order at the same moment. Each order keeps the \
-        fencing token of its lock: the number of the transaction that made its node, which grows with the node's",
+    claim: "A, B and C order at midnight sharp: each gets an ephemeral sequential node under shared_lock; \
+        the smallest number has the lock, the others watch. They buy in the order of their numbers.",
+    setup: "three replicas that need 0.4 s for an order; A, B and C order at the same moment. Each order \
+        keeps the fencing token of its lock: the number of the transaction that made its node, which grows \
+        with the node's",
     needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
@@ -38,7 +39,7 @@ async fn run() -> anyhow::Result<Observation> {
     let census = census?;
     let told = [("A", a?), ("B", b?), ("C", c?)];
     for (who, told) in &told {
-        timeline.note_told(who, told);
+        timeline.note_reply(who, told);
     }
     let mut orders: Vec<_> =
         told.iter().filter_map(|(who, told)| Some((*who, told.order()?.clone()))).collect();

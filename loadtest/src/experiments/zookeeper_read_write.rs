@@ -6,16 +6,18 @@ use lab::ServerKind;
 use order_service::config::StrategyName;
 use order_service::lock::Mode;
 
-use super::stage::{Contenders, SKU, order, patiently, until_census};
+use super::fixtures::{Contenders, SKU, order, patiently, until_census};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "zookeeper-read-write",
-    claim: "Read requests wait only for write requests before them; write requests wait for every request before \
-        them. A buys, C looks at the stock, B wants to buy: B waits for A to buy and C to look. Readers share.",
-    setup: "three replicas that need 0.5 s for an order. A buys from replica-1; C looks at the stock on replica-3 under \
-        the shared lock, and so does another reader, in a process of its own, who keeps it; then B buys from replica-2",
+    claim: "Read requests wait only for write requests before them; write requests wait for every request \
+        before them. A buys, C looks at the stock, B wants to buy: B waits for A to buy and C to look. \
+        Readers share.",
+    setup: "three replicas that need 0.5 s for an order. A buys from replica-1; C looks at the stock on \
+        replica-3 under the shared lock, and so does another reader, in a process of its own, who keeps it; \
+        then B buys from replica-2",
     needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
@@ -57,7 +59,7 @@ async fn run() -> anyhow::Result<Observation> {
     let (read, second_read, asked) = tokio::join!(ask(&*reader), ask(&*second_reader), asked);
     let (read, second_read, (b_asked, b)) = (read?, second_read?, asked?);
     let a = a.await??;
-    timeline.note_told("A", &a);
+    timeline.note_reply("A", &a);
     timeline.note("two more readers wait beside C, then B, on replica-2");
     let (c_told, stock) = c.await??;
     // C has gone when she has looked; the two others share the lock for as long as they like.
@@ -76,7 +78,7 @@ async fn run() -> anyhow::Result<Observation> {
     second_read.release().await;
     timeline.note("the last reader leaves");
     let b = b.await??;
-    timeline.note_told("B", &b);
+    timeline.note_reply("B", &b);
     fleet.stop().await?;
 
     let a_bought = a.order().is_some_and(|order| order.stock_after == 4);
@@ -89,7 +91,8 @@ async fn run() -> anyhow::Result<Observation> {
     observation.figure("seen by C", stock.stock);
     observation.figure("read by B", level(b.order().map(|order| order.stock_before)));
     observation.observed = format!(
-        "C saw the stock that A left; {sharing} readers shared the lock; B {} until the last of them had left",
+        "C saw the stock that A left; {sharing} readers shared the lock; B {} until the last of them had \
+            left",
         if b_waits && one_reader_left { "waited" } else { "did not wait" },
     );
     let reproduced = a_bought && stock.stock == 4 && b_bought && b_waits && one_reader_left && sharing == 2;

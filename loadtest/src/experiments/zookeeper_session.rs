@@ -3,17 +3,17 @@
 use lab::{Direction, ServerKind};
 use order_service::config::StrategyName;
 
-use super::stage::{Aftermath, Timeline, TwoAtOnce};
+use super::fixtures::{Aftermath, Timeline, TwoAtOnce};
 use super::{Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "zookeeper-session",
-    claim: "(Readers:) the connection breaks while the order is still being processed; the node goes; another gets the \
-        lock; two work at once. Guard off, guard on.",
-    setup: "two replicas, sessions of 1 s, orders that take 3 s; two in stock, A wants 1 and B wants 2; when replica-1 \
-        has the lock, nothing passes between it and ZooKeeper any more, until B has been answered; without and with \
-        the guard",
+    claim: "(Readers:) the connection breaks while the order is still being processed; the node goes; \
+        another gets the lock; two work at once. Guard off, guard on.",
+    setup: "two replicas, sessions of 1 s, orders that take 3 s; two in stock, A wants 1 and B wants 2; when \
+        replica-1 has the lock, nothing passes between it and ZooKeeper any more, until B has been answered; \
+        without and with the guard",
     needs: &[ServerKind::Zookeeper],
     run: || Box::pin(run()),
 };
@@ -27,14 +27,14 @@ async fn run() -> anyhow::Result<Observation> {
     observation.figure("guard off", unguarded.figure());
     observation.figure("guard on", guarded.figure());
     observation.observed = format!(
-        "A's node went with her session and B had the lock while A was at work; {} were sold of 2 without the guard, {} \
-         with it",
+        "A's node went with her session and B had the lock while A was at work; {} were sold of 2 without \
+         the guard, {} with it",
         unguarded.audit.units_sold, guarded.audit.units_sold
     );
     observation.explanation = Some(
-        "The server ends a session on its own clock and cannot ask the holder to stop first. So ZooKeeper's lock is a \
-         lease, too, and needs the same protection where it matters: the write is refused when the lease is over or \
-         the stock has changed since it was read."
+        "The server ends a session on its own clock and cannot ask the holder to stop first. So ZooKeeper's \
+         lock is a lease, too, and needs the same protection where it matters: the write is refused when the \
+         lease is over or the stock has changed since it was read."
             .into(),
     );
     let occurred = unguarded.occurred() && guarded.occurred();

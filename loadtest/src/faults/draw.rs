@@ -17,8 +17,8 @@ const LATENCY_MS: u64 = 3;
 const STEPS: i64 = 3;
 
 impl Schedule {
-    /// So many faults of all kinds that replicas and servers can have under a strategy on PostgreSQL, from one time to
-    /// another: the same for the same seed. They overlap as it comes.
+    /// So many faults of all kinds that replicas and servers can have under a strategy on PostgreSQL, from
+    /// one time to another: the same for the same seed. They overlap as it comes.
     pub fn drawn(strategy: StrategyName, faults: usize, within: (Duration, Duration), seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let mut times: Vec<_> = (0..faults)

@@ -1,4 +1,4 @@
-//! Who breaks things while a run goes on, and mends them when it is over.
+//! Injects faults while a run goes on, and clears them when it is over.
 
 mod inject;
 
@@ -14,12 +14,12 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use self::inject::Struck;
+use self::inject::Injected;
 use super::{Fault, FaultMark, Schedule, Span, What};
 use crate::client::Client;
 use crate::fleet::Fleet;
 
-/// How long the holder of the lock is looked for, to be the one who is struck.
+/// How long the holder of the lock is looked for, to be the one that is hit.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// How long after the last fault the next one is drawn, at least and at most. The one before may still go on.
@@ -31,17 +31,17 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// How many slow clients each replica has.
 const SLOW_CLIENTS: usize = 16;
 
-/// Breaks what a schedule says.
+/// Injects what a schedule says.
 pub struct Injector<'a> {
     fleet: &'a mut Fleet,
     schedule: Schedule,
     lease: Duration,
     random: StdRng,
     marks: Vec<FaultMark>,
-    lives: Vec<Life>,
-    /// What has not struck yet.
+    incarnations: Vec<Incarnation>,
+    /// What has not been injected yet.
     to_come: Vec<Fault>,
-    /// What could not strike, and why.
+    /// What could not be injected, and why.
     impossible: Vec<String>,
     /// How far ahead of the system's the servers' clocks are, in seconds.
     clocks: HashMap<ServerKind, i64>,
@@ -51,7 +51,7 @@ pub struct Injector<'a> {
     down: HashSet<usize>,
     /// Replicas that ended or fell silent by themselves, with what is known of it.
     crashed: Vec<String>,
-    /// What was in the way of faults that were to strike.
+    /// What was in the way of faults that were due.
     in_the_way: Vec<(Fault, &'static str)>,
     /// How often the full disk had been noticed when it became full.
     refusals: usize,
@@ -61,16 +61,16 @@ pub struct Injector<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Event {
     /// A fault that was asked for.
-    Strike(Fault),
+    Inject(Fault),
     /// One that is drawn.
     Draw,
     /// The end of something, which is noted at the mark.
-    Mend { what: Mend, mark: usize },
+    Clear { what: Clearing, mark: usize },
 }
 
 /// How something that is broken is whole again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mend {
+enum Clearing {
     /// A replica that was killed is started again.
     Revive(usize),
     /// A replica that was stopped goes on.
@@ -89,7 +89,7 @@ enum Mend {
     GiveHandles(usize),
 }
 
-impl Mend {
+impl Clearing {
     /// Whether a replica cannot start before this.
     fn holds_up(self, replica: usize) -> bool {
         match self {
@@ -100,9 +100,9 @@ impl Mend {
     }
 }
 
-/// A life of a replica that has ended, as it was shortly before.
+/// One run of a replica's process, from its start to its kill, as it was shortly before its end.
 #[derive(Debug, Clone)]
-pub struct Life {
+pub struct Incarnation {
     /// Which replica.
     pub replica: usize,
     /// What it had counted.
@@ -120,7 +120,7 @@ impl<'a> Injector<'a> {
             lease: Duration::from_secs(1),
             random: StdRng::seed_from_u64(seed),
             marks: Vec::new(),
-            lives: Vec::new(),
+            incarnations: Vec::new(),
             to_come: schedule.faults.clone(),
             impossible: Vec::new(),
             clocks: HashMap::new(),
@@ -152,12 +152,13 @@ impl<'a> Injector<'a> {
         &self.crashed
     }
 
-    /// The lives that were ended.
-    pub fn lives(&self) -> &[Life] {
-        &self.lives
+    /// The runs of replicas' processes that were ended.
+    pub fn incarnations(&self) -> &[Incarnation] {
+        &self.incarnations
     }
 
-    /// Breaks things while `run`, of orders for `sku` under leases of `lease`, goes on; then mends what is left broken.
+    /// Breaks things while `run`, of orders for `sku` under leases of `lease`, goes on; then clears what is
+    /// left.
     pub async fn during<T>(
         &mut self,
         sku: &str,
@@ -179,7 +180,7 @@ impl<'a> Injector<'a> {
             }
         };
         slow_clients.shutdown().await;
-        self.mend_all().await?;
+        self.clear_all().await?;
         Ok(outcome)
     }
 
@@ -191,7 +192,7 @@ impl<'a> Injector<'a> {
         slow_clients: &mut JoinSet<()>,
     ) -> anyhow::Result<()> {
         let faults = self.schedule.faults.iter();
-        let mut due: Vec<_> = faults.map(|fault| (begun + fault.at, Event::Strike(*fault))).collect();
+        let mut due: Vec<_> = faults.map(|fault| (begun + fault.at, Event::Inject(*fault))).collect();
         if self.schedule.random {
             due.push((begun + self.random.random_range(BETWEEN.0..BETWEEN.1), Event::Draw));
         }
@@ -199,76 +200,76 @@ impl<'a> Injector<'a> {
             sleep_until(next).await;
             let at = due.iter().position(|(at, _)| *at == next).expect("it was found a moment ago");
             let (_, event) = due.remove(at);
-            let struck = match event {
-                Event::Strike(fault) => {
-                    let struck = self.strike(fault.what, sku, begun, slow_clients).await?;
-                    match &struck {
-                        Struck::NotNow(why) => {
+            let injected = match event {
+                Event::Inject(fault) => {
+                    let injected = self.inject(fault.what, sku, begun, slow_clients).await?;
+                    match &injected {
+                        Injected::NotNow(why) => {
                             self.in_the_way.push((fault, why));
                             due.push((Instant::now() + AGAIN, event));
                         }
-                        Struck::Impossible(why) => self.impossible.push(format!("{fault}: {why}")),
-                        Struck::Once | Struck::Until(..) => {}
+                        Injected::Impossible(why) => self.impossible.push(format!("{fault}: {why}")),
+                        Injected::Once | Injected::Until(..) => {}
                     }
-                    if !matches!(struck, Struck::NotNow(_)) {
+                    if !matches!(injected, Injected::NotNow(_)) {
                         // Of two that are the same, one.
                         let first = self.to_come.iter().position(|other| *other == fault);
                         if let Some(first) = first {
                             self.to_come.remove(first);
                         }
                     }
-                    struck
+                    injected
                 }
                 Event::Draw => {
                     let what = self.draw();
-                    let struck = self.strike(what, sku, begun, slow_clients).await?;
+                    let injected = self.inject(what, sku, begun, slow_clients).await?;
                     due.push((Instant::now() + self.random.random_range(BETWEEN.0..BETWEEN.1), Event::Draw));
-                    struck
+                    injected
                 }
-                Event::Mend { what: Mend::Revive(victim), mark } => {
-                    let is_held_up = due
-                        .iter()
-                        .any(|(_, other)| matches!(other, Event::Mend { what, .. } if what.holds_up(victim)));
-                    // It would wait for what is mended here, later; and whoever starts it again when it does not come up,
-                    // as whatever watches over a deployment does, is not done yet.
+                Event::Clear { what: Clearing::Revive(victim), mark } => {
+                    let is_held_up = due.iter().any(
+                        |(_, other)| matches!(other, Event::Clear { what, .. } if what.holds_up(victim)),
+                    );
+                    // It would wait for what is cleared here, later; and whoever starts it again when it does
+                    // not come up, as whatever watches over a deployment does, is not done yet.
                     if is_held_up || !self.revive(victim).await {
                         due.push((Instant::now() + AGAIN, event));
                     } else {
                         self.until(mark, ms(begun));
                     }
-                    Struck::Once
+                    Injected::Once
                 }
-                Event::Mend { what: Mend::Elect(kind), mark } => {
+                Event::Clear { what: Clearing::Elect(kind), mark } => {
                     if self.is_led(kind).await {
                         self.until(mark, ms(begun));
                     } else {
                         due.push((Instant::now() + AGAIN, event));
                     }
-                    Struck::Once
+                    Injected::Once
                 }
-                Event::Mend { what: what @ (Mend::Reunite | Mend::Wake(_)), mark } => {
-                    self.mend(what).await?;
-                    let kind = if let Mend::Wake(kind) = what { kind } else { ServerKind::Zookeeper };
-                    due.push((Instant::now(), Event::Mend { what: Mend::Elect(kind), mark }));
-                    Struck::Once
+                Event::Clear { what: what @ (Clearing::Reunite | Clearing::Wake(_)), mark } => {
+                    self.clear(what).await?;
+                    let kind = if let Clearing::Wake(kind) = what { kind } else { ServerKind::Zookeeper };
+                    due.push((Instant::now(), Event::Clear { what: Clearing::Elect(kind), mark }));
+                    Injected::Once
                 }
-                Event::Mend { what, mark } => {
-                    self.mend(what).await?;
-                    if what == Mend::MakeRoom && self.refusals() == self.refusals {
+                Event::Clear { what, mark } => {
+                    self.clear(what).await?;
+                    if what == Clearing::MakeRoom && self.refusals() == self.refusals {
                         self.marks[mark].what += ", and nothing had to grow";
                     }
                     self.until(mark, ms(begun));
-                    Struck::Once
+                    Injected::Once
                 }
             };
-            if let Struck::Until(when, what) = struck {
-                due.push((when, Event::Mend { what, mark: self.marks.len() - 1 }));
+            if let Injected::Until(when, what) = injected {
+                due.push((when, Event::Clear { what, mark: self.marks.len() - 1 }));
             }
         }
         Ok(())
     }
 
-    /// A fault that can strike this fleet.
+    /// A fault that this fleet can have.
     fn draw(&mut self) -> What {
         let servers: Vec<_> = self.fleet.servers().iter().map(|server| server.kind()).collect();
         let span = Span::Leases(self.random.random_range(50..250));

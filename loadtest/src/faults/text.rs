@@ -55,8 +55,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let text = "latency:postgres:50ms@0s,kill@10ms,pause:1.5xlease@1s,partition:redis:2xlease@1s500ms,restart:redis@2s,\
-                    pause:postgres:1s@3s,clock:redis:+3s@4s,clock:postgres:-2s@5s,flush:redis@6s,terminate:postgres@7s,\
+        let text = "latency:postgres:50ms@0s,kill@10ms,pause:1.5xlease@1s,\
+                    partition:redis:2xlease@1s500ms,restart:redis@2s,pause:postgres:1s@3s,\
+                    clock:redis:+3s@4s,clock:postgres:-2s@5s,flush:redis@6s,terminate:postgres@7s,\
                     disk-full:postgres:1s@8s,split:zookeeper:1.5xlease@9s,no-handles:500ms@10s,random";
         let schedule = Schedule::parse(&[text.into()]).unwrap();
         assert_eq!(schedule.to_string(), text);

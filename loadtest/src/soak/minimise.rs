@@ -1,7 +1,8 @@
 //! Makes a round that fails smaller, as long as it still fails.
 //!
-//! Faults are dropped by the algorithm *ddmin* (Zeller and Hildebrandt, 2002: parts, then all but one part, then smaller
-//! parts); then the load is halved. Rounds are races, so one counts as failing when it fails in any of a few tries.
+//! Faults are dropped by the algorithm *ddmin* (Zeller and Hildebrandt, 2002: parts, then all but one part,
+//! then smaller parts); then the load is halved. Rounds are races, so one counts as failing when it fails in
+//! any of a few tries.
 
 use std::time::Duration;
 
@@ -29,8 +30,8 @@ pub struct Case {
     pub buyers: usize,
 }
 
-/// The smallest case that was found to fail, at `rate` orders per second; `None` if not even `case` failed again. From
-/// `give_up` on, what was found is it.
+/// The smallest case that was found to fail, at `rate` orders per second; `None` if not even `case` failed
+/// again. From `give_up` on, what was found is it.
 pub async fn minimise(
     case: Case,
     rate: f64,

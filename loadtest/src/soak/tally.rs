@@ -15,11 +15,11 @@ use crate::verdict::{CheckName, Status, Verdict};
 pub struct SoakReport {
     /// How many orders had to be sent under each strategy.
     pub orders: u64,
-    /// How many faults had to strike under each.
+    /// How many faults had to be injected under each.
     pub faults: u64,
     /// What all was drawn from.
     pub seed: u64,
-    /// Whether somebody stopped it.
+    /// Whether it was stopped.
     pub stopped: bool,
     /// One for each strategy.
     pub tallies: Vec<Tally>,
@@ -50,7 +50,7 @@ pub struct Tally {
     pub refused: u64,
     /// Orders whose first answer did not say what became of them.
     pub unanswered: u64,
-    /// Faults that struck.
+    /// Faults that were injected.
     pub faults: u64,
     /// Writes of holders that had lost their lock, refused by the guard.
     pub stale: u64,
@@ -58,7 +58,7 @@ pub struct Tally {
     pub oversold: i64,
     /// Rounds in which a confirmed order was gone.
     pub lost: u64,
-    /// Rounds in which something was stored that nobody ordered.
+    /// Rounds in which something was stored that was not ordered.
     pub invented: u64,
     /// Rounds in which an order was carried out twice.
     pub doubled: u64,
@@ -168,8 +168,8 @@ impl SoakReport {
             text += "\nStopped before its end.\n";
         }
         for tally in &self.tallies {
-            let told = tally.violations.iter().chain(&tally.inconclusive).chain(&tally.broken_off);
-            for what in told.chain(&tally.failure) {
+            let findings = tally.violations.iter().chain(&tally.inconclusive).chain(&tally.broken_off);
+            for what in findings.chain(&tally.failure) {
                 text += &format!("\n{}: {what}\n", tally.strategy);
             }
         }

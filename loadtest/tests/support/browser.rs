@@ -37,8 +37,8 @@ pub async fn with_browser<T>(test: impl AsyncFnOnce(&Browser) -> T) -> T {
     with_browser_that_logs(&["browser"], test).await
 }
 
-/// The same with a log of the network. It keeps every message to the page, which takes the driver longer than the page
-/// takes to show them.
+/// The same with a log of the network. It keeps every message to the page, which takes the driver longer than
+/// the page takes to show them.
 pub async fn with_watched_browser<T>(test: impl AsyncFnOnce(&Browser) -> T) -> T {
     with_browser_that_logs(&["browser", "performance"], test).await
 }

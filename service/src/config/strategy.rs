@@ -1,5 +1,5 @@
-//! The table of the strategies: what each is, and what it needs. Whatever lists them, lists [`StrategyName::ALL`]; whatever
-//! depends on one, asks its row.
+//! The table of the strategies: what each is, and what it needs. Whatever lists them, lists
+//! [`StrategyName::ALL`]; whatever depends on one, asks its row.
 
 use std::fmt;
 use std::str::FromStr;
@@ -175,8 +175,8 @@ impl StrategyName {
         self.scope() != Scope::Nobody
     }
 
-    /// The key of the configuration that says how long a lock is kept that its holder does not renew; `None` where there
-    /// are no leases.
+    /// The key of the configuration that says how long a lock is kept that its holder does not renew; `None`
+    /// where there are no leases.
     pub fn lease_key(self) -> Option<&'static str> {
         self.row().lease_key
     }
@@ -210,7 +210,8 @@ impl StrategyName {
         }
     }
 
-    /// Whether so many replicas sell no more than there is, with the guard that it has when none is configured.
+    /// Whether so many replicas sell no more than there is, with the guard that it has when none is
+    /// configured.
     pub fn is_right_on(self, replicas: usize) -> bool {
         self.guard(None) == Guard::Version || (self.scope() == Scope::Process && replicas <= 1)
     }

@@ -30,9 +30,9 @@ use crate::token::Generation;
 /// Products and orders in a SQLite file.
 ///
 /// The file is in write-ahead mode, so readers and the writer do not wait for each other, and every commit is
-/// on the disk before it is answered. One connection writes, since SQLite has one writer at a time: inside the
-/// process, those who wait for it wait in order. While another process writes, whoever has the connection asks
-/// for the right to write for a few milliseconds, and then goes to the end of the line.
+/// on the disk before it is answered. One connection writes, since SQLite has one writer at a time: inside
+/// the process, those who wait for it wait in order. While another process writes, whoever has the connection
+/// asks for the right to write for a few milliseconds, and then goes to the end of the line.
 pub struct SqliteStore {
     file: Arc<DatabaseFile>,
     writer: SqlitePool,

@@ -24,7 +24,8 @@ pub struct Backend {
     /// The store's.
     pub url: String,
     pub store: Arc<dyn Store>,
-    /// The server of the locks, or that of the store if the locks are there; none, where they are in a file or in a process.
+    /// The server of the locks, or that of the store if the locks are there; none, where they are in a file
+    /// or in a process.
     pub servers: Servers,
     strategy: StrategyName,
     /// Of `local`, which promises nothing between processes: one lock, shared by all participants.
@@ -57,8 +58,8 @@ impl Backend {
         backend
     }
 
-    /// The backends whose locks keep out what is in `scopes`; every strategy is asked. Locks without a server of their own
-    /// are on each store.
+    /// The backends whose locks keep out what is in `scopes`; every strategy is asked. Locks without a server
+    /// of their own are on each store.
     fn names(scopes: &[Scope]) -> Vec<String> {
         let in_scope = StrategyName::ALL.into_iter().filter(|strategy| scopes.contains(&strategy.scope()));
         let names = in_scope.flat_map(|strategy| match (strategy.scope(), strategy.server()) {

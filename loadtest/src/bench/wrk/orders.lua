@@ -1,6 +1,7 @@
--- Places orders. The arguments: method and path, a name for the run, the prefix of the products' SKUs, how many products there are,
--- and the exponent of the Zipf distribution that they are drawn from; 0 draws them uniformly.
--- Requests are put together by hand, and answers are not looked at: wrk counts those of status 400 and above itself.
+-- Places orders. The arguments: method and path, a name for the run, the prefix of the products' SKUs, how
+-- many products there are, and the exponent of the Zipf distribution that they are drawn from; 0 draws them
+-- uniformly. Requests are put together by hand, and answers are not read: wrk counts those of status 400 and
+-- above itself.
 
 local threads = 0
 

@@ -1,5 +1,6 @@
 //! The form: what a person can choose.
 
+use lab::ServerKind;
 use maud::{Markup, html};
 use order_service::config::StrategyName;
 
@@ -22,6 +23,11 @@ const TYPED: [(&str, &str, &str, &str); 10] = [
     ("seed", "Seed", "of the quantities", "numeric"),
 ];
 
+/// The servers of strategies that cannot be chosen for want of them.
+fn missing_servers() -> impl Iterator<Item = ServerKind> {
+    StrategyName::ALL.into_iter().filter_map(server_of).filter(|server| !server.is_installed())
+}
+
 /// The fields with what is in them, and what is wrong with it.
 pub(in crate::dashboard) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> Markup {
     let mistake = |name: &str| mistakes.and_then(|mistakes| mistakes.get(name));
@@ -39,18 +45,22 @@ pub(in crate::dashboard) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> 
                 }
             }
             @if let Some(mistake) = mistake("strategy") { p.message #strategy-mistake { (mistake) } }
-            @for server in StrategyName::ALL.into_iter().filter_map(server_of).filter(|server| !server.is_installed()) {
+            @for server in missing_servers() {
                 p.note.install { (server.title()) " is not installed. " code { (server.install()) } }
             }
         }
         div.fields {
-            (choice(form, mistake("store"), "store", "Store", &[("sqlite", "SQLite, a file"), ("postgres", "PostgreSQL")]))
-            (choice(form, mistake("guard"), "guard", "Guard", &[("", "as usual"), ("version", "version"), ("off", "off")]))
-            (choice(form, mistake("control"), "control", "Control without a lock", &[("", "yes"), ("off", "no")]))
+            (choice(form, mistake("store"), "store", "Store", &[("sqlite", "SQLite, a \
+                file"), ("postgres", "PostgreSQL")]))
+            (choice(form, mistake("guard"), "guard", "Guard", &[("", "as \
+                usual"), ("version", "version"), ("off", "off")]))
+            (choice(form, mistake("control"), "control", "Control without a \
+                lock", &[("", "yes"), ("off", "no")]))
             @for (name, label, hint, keyboard) in TYPED {
                 div.field {
                     label for={ "field-" (name) } { (label) }
-                    input id={ "field-" (name) } name=(name) value=(form.value(name)) inputmode=(keyboard) autocomplete="off"
+                    input id={ "field-" (name) } name=(name) value=(form.value(name))
+                        inputmode=(keyboard) autocomplete="off"
                         aria-invalid=[mistake(name).map(|_| "true")] aria-describedby={ (name) "-hint" };
                     @match mistake(name) {
                         Some(mistake) => span.error id={ (name) "-hint" } { (mistake) },
@@ -73,7 +83,8 @@ fn choice(
     html! {
         div.field {
             label for={ "field-" (name) } { (label) }
-            select id={ "field-" (name) } name=(name) aria-invalid=[mistake.map(|_| "true")] aria-describedby=[mistake.map(|_| &hint)] {
+            select id={ "field-" (name) } name=(name) aria-invalid=[mistake.map(|_| "true")]
+                aria-describedby=[mistake.map(|_| &hint)] {
                 @for (value, words) in options {
                     option value=(value) selected[form.value(name) == *value] { (words) }
                 }
@@ -105,7 +116,9 @@ pub(in crate::dashboard) fn command_line(form: &Form) -> Markup {
     html! {
         div {
             p.note #command-label { "The same on a terminal" }
-            pre.command #command tabindex="0" role="region" aria-labelledby="command-label" { (command(form)) }
+            pre.command #command tabindex="0" role="region" aria-labelledby="command-label" {
+                (command(form))
+            }
         }
     }
 }

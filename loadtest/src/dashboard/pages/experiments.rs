@@ -12,7 +12,8 @@ use crate::report::html::verdict::{Tone, icon};
 pub(in crate::dashboard) fn page(inner: &Inner) -> Markup {
     let body = html! {
         h1 { "The claims of the course" }
-        p.note { "None is scripted to its answer: what is observed comes from the database, the lock service or the clock." }
+        p.note { "None is scripted to its answer: what is observed comes from the database, the lock service \
+            or the clock." }
         p.message #connection hidden { "The dashboard does not answer. This is the last that is known." }
         div.live data-events="/events?page=experiments" hidden {}
         @for part in parts(inner) { (part.in_place()) }
@@ -38,7 +39,8 @@ fn section(inner: &Inner, experiment: &Experiment) -> Markup {
                 div aria-live="polite" { (finding(report.as_ref(), running)) }
             }
             div.sides {
-                div { h3 { "The course says" } p { (experiment.claim) } p.note { "Set-up: " (experiment.setup) } }
+                div { h3 { "The course says" } p { (experiment.claim) } p.note { "Set-up: \
+                    " (experiment.setup) } }
                 div {
                     h3 { "Observed" }
                     @match &report {
@@ -55,7 +57,8 @@ fn section(inner: &Inner, experiment: &Experiment) -> Markup {
             form.buttons method="post" action={ "/experiments/" (name) } {
                 button type="submit" disabled[inner.is_busy()] aria-label={ "Try " (name) } { "Try it" }
                 @if running {
-                    button type="submit" formaction="/stop" name="experiments" value="1" aria-label={ "Stop " (name) } { "Stop" }
+                    button type="submit" formaction="/stop" name="experiments" value="1" aria-label={ "Stop \
+                        " (name) } { "Stop" }
                 }
             }
         }

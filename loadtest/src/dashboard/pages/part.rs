@@ -10,8 +10,8 @@ pub(in crate::dashboard) struct Part {
     pub(in crate::dashboard) id: String,
     /// What is in it, as text.
     pub(in crate::dashboard) text: String,
-    /// What tells it from what was in it before. Nothing is exchanged that is the same, least of all a button while
-    /// somebody presses it.
+    /// What tells it from what was in it before. Nothing is exchanged that is the same, least of all a button
+    /// while it is pressed.
     pub(in crate::dashboard) hash: String,
     markup: Markup,
 }

@@ -34,7 +34,9 @@ pub(in crate::dashboard) fn page(archive: &Archive, query: &str) -> Markup {
                             th scope="col" { "when" } th scope="col" { "A" } th scope="col" { "B" }
                             th scope="col" { "runs" } th scope="col" { "load" } th scope="col" { "again" }
                         } }
-                        tbody { @for (id, entry) in archive.all() { (row(id, entry, a.as_deref(), b.as_deref())) } }
+                        tbody {
+                            @for (id, entry) in archive.all() { (row(id, entry, a.as_deref(), b.as_deref())) }
+                        }
                     }
                 }
                 div.buttons { button.primary type="submit" { "Compare A with B" } }
@@ -56,7 +58,8 @@ fn row(id: &str, entry: &Entry, a: Option<&str>, b: Option<&str>) -> Markup {
                 li { (chip(run, &format!("/runs/{id}{}", anchor(entry, number)), false)) }
             } } }
             td { @if let Some(run) = first { (load(run)) } }
-            td { a href={ "/?" (entry.form) } aria-label={ "The same choices as at " (when) } { "same choices" } }
+            td { a href={ "/?" (entry.form) } aria-label={ "The same choices as at " (when) } { "same \
+                choices" } }
         }
     }
 }
@@ -89,7 +92,9 @@ fn compared(a: &Entry, b: &Entry) -> Markup {
                     } }
                     tbody {
                         @for strategy in strategies {
-                            @let of = |entry: &Entry| entry.runs.iter().find(|run| run.strategy == *strategy).cloned();
+                            @let of = |entry: &Entry| {
+                                entry.runs.iter().find(|run| run.strategy == *strategy).cloned()
+                            };
                             (both(strategy, of(a).as_ref(), of(b).as_ref()))
                         }
                     }

@@ -144,13 +144,15 @@ fn of_live(live: &Live) -> Shown {
     let middle = html! {
         div.evidence {
             @if last.until_ms > 0.0 { (charts::all(&live.series, &[], &Default::default(), "")) }
-            figure.card id="locks" { h2 { "Who had the lock when" } p.note { "The replicas are asked when the run is over." } }
+            figure.card id="locks" { h2 { "Who had the lock when" } p.note { "The replicas are asked when \
+                the run is over." } }
         }
     };
     let end = html! {
         section.card id="counterexample" tabindex="-1" {
             h2 { "Counterexample" }
-            p.note { "So far " (whole(lost)) " updates of the stock were lost. The first is shown when the run is over." }
+            p.note { "So far " (whole(lost)) " updates of the stock were lost. The first is shown when the \
+                run is over." }
         }
         section.card id="checks" { h2 { "Checks" } p.note { "The checks are made when the run is over." } }
     };
@@ -170,7 +172,8 @@ fn of_nothing(suite: Option<&Suite>) -> Shown {
             Tone::Idle,
             "Is anything oversold?",
             "",
-            "Choose how the stock is locked and press Run. The first choice, none, locks nothing: it oversells.",
+            "Choose how the stock is locked and press Run. The first choice, none, locks nothing: it \
+                oversells.",
         ),
     };
     let facts = if fact.is_empty() { Vec::new() } else { vec![fact.to_owned()] };
@@ -203,7 +206,11 @@ fn tabs(suite: &Suite, shown: Option<&RunReport>) -> Markup {
                 li { (chip(run, &format!("/?show={number}"), current)) }
             }
             @if let Some(live) = &suite.live {
-                li { a.chip.running href="/" aria-current=[shown.is_none().then_some("true")] { b { (live.strategy) } " running" } }
+                li {
+                    a.chip.running href="/" aria-current=[shown.is_none().then_some("true")] {
+                        b { (live.strategy) } " running"
+                    }
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How each kind of fault strikes, and how it is mended.
+//! How each kind of fault is injected, and how it is cleared.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use lab::{Direction, Ensemble, INSTALL_FAKETIME, Postgres, Proxy, Redis, ServerK
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::{Injector, LOOK, Life, Mend, SLOW_CLIENTS, ms, send_slowly};
+use super::{Clearing, Incarnation, Injector, LOOK, SLOW_CLIENTS, ms, send_slowly};
 use crate::faults::What;
 
 /// How long a server that is asked for something may take before it is asked again later.
@@ -15,55 +15,55 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// How long it may take to end all connections, one after the other.
 const ONE_BY_ONE: Duration = Duration::from_secs(5);
 
-/// Why no replica can be struck.
+/// Why no replica can be hit.
 const NOBODY: &str = "no replica lived";
 
-/// Why a server cannot be struck.
+/// Why a server cannot be hit.
 const NO_SERVER: &str = "there is no such server";
 
-/// What has come of a strike. The last mark is its own, where it has struck.
-pub(super) enum Struck {
+/// What has come of an injection. The last mark is its own, where there is a fault now.
+pub(super) enum Injected {
     /// It is over already, or lasts until the end of the run.
     Once,
-    /// It is to be mended.
-    Until(Instant, Mend),
+    /// It is to be cleared.
+    Until(Instant, Clearing),
     /// Something is in its way.
     NotNow(&'static str),
-    /// There is nothing that it could strike.
+    /// There is nothing that can have it.
     Impossible(String),
 }
 
 impl Injector<'_> {
     /// Breaks something.
-    pub(super) async fn strike(
+    pub(super) async fn inject(
         &mut self,
         what: What,
         sku: &str,
         begun: Instant,
         slow_clients: &mut JoinSet<()>,
-    ) -> anyhow::Result<Struck> {
+    ) -> anyhow::Result<Injected> {
         let lease = self.lease;
-        let no_server = || Ok(Struck::Impossible(NO_SERVER.into()));
+        let no_server = || Ok(Injected::Impossible(NO_SERVER.into()));
         match what {
             What::Kill => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow(NOBODY)) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NOBODY)) };
                 self.kill(victim, sku, begun).await?;
-                Ok(Struck::Until(Instant::now(), Mend::Revive(victim)))
+                Ok(Injected::Until(Instant::now(), Clearing::Revive(victim)))
             }
             What::Pause(span) => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow(NOBODY)) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NOBODY)) };
                 self.mark(ms(begun), Some(victim), format!("replica-{} is stopped", victim + 1));
                 self.fleet.replicas()[victim].pause()?;
-                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Resume(victim)))
+                Ok(Injected::Until(Instant::now() + span.with_lease(lease), Clearing::Resume(victim)))
             }
             What::NoHandles(span) => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow(NOBODY)) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NOBODY)) };
                 let replica = &self.fleet.replicas()[victim];
                 if replica.limit_files(true).await.is_err() {
-                    return Ok(Struck::NotNow("its files could not be limited"));
+                    return Ok(Injected::NotNow("its files could not be limited"));
                 }
                 self.mark(ms(begun), Some(victim), format!("replica-{} can open no file", victim + 1));
-                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::GiveHandles(victim)))
+                Ok(Injected::Until(Instant::now() + span.with_lease(lease), Clearing::GiveHandles(victim)))
             }
             What::Restart(kind) => {
                 let killed = ms(begun);
@@ -71,16 +71,16 @@ impl Injector<'_> {
                 server.kill().await?;
                 server.restart().await?;
                 self.mark(killed, None, format!("{kind} is killed and started again"));
-                Ok(Struck::Until(Instant::now(), Mend::Elect(kind)))
+                Ok(Injected::Until(Instant::now(), Clearing::Elect(kind)))
             }
             What::Stall(kind, span) => {
                 let Some(server) = self.fleet.servers().get(kind) else { return no_server() };
                 server.pause().await?;
                 self.mark(ms(begun), None, format!("{kind} is stopped"));
-                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Wake(kind)))
+                Ok(Injected::Until(Instant::now() + span.with_lease(lease), Clearing::Wake(kind)))
             }
             What::Partition(server, span) => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Struck::NotNow(NOBODY)) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NOBODY)) };
                 let links = self.links(victim, server);
                 if links.is_empty() {
                     return no_server();
@@ -91,12 +91,12 @@ impl Injector<'_> {
                 }
                 let who = format!("replica-{} and {server} do not reach each other", victim + 1);
                 self.mark(ms(begun), Some(victim), who);
-                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Rejoin(victim, server)))
+                Ok(Injected::Until(Instant::now() + span.with_lease(lease), Clearing::Rejoin(victim, server)))
             }
             What::Split(span) => {
                 let Some(ensemble) = self.fleet.servers().find::<Ensemble>() else { return no_server() };
                 let Some(leader) = ensemble.leader().await else {
-                    return Ok(Struck::NotNow("no server led"));
+                    return Ok(Injected::NotNow("no server led"));
                 };
                 for follower in (0..ensemble.size()).filter(|follower| *follower != leader) {
                     ensemble.link(follower, leader).blackhole(Direction::ToServer);
@@ -107,7 +107,7 @@ impl Injector<'_> {
                     leader + 1
                 );
                 self.mark(ms(begun), None, what);
-                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::Reunite))
+                Ok(Injected::Until(Instant::now() + span.with_lease(lease), Clearing::Reunite))
             }
             What::Latency(server, delay) => {
                 if self.links(0, server).is_empty() {
@@ -119,7 +119,7 @@ impl Injector<'_> {
                 let mark = self.mark(ms(begun), None, what);
                 // Three renewals in a lease, each there and back.
                 self.marks[mark].costs_leases = delay * 6 >= lease;
-                Ok(Struck::Once)
+                Ok(Injected::Once)
             }
             What::SlowClients => {
                 for client in self.fleet.clients() {
@@ -128,7 +128,7 @@ impl Injector<'_> {
                 let what = format!("{SLOW_CLIENTS} slow clients come to each replica");
                 let mark = self.mark(ms(begun), None, what);
                 self.marks[mark].costs_leases = false;
-                Ok(Struck::Once)
+                Ok(Injected::Once)
             }
             What::Clock(server, seconds) => self.step(server, seconds, begun),
             What::Flush => {
@@ -136,7 +136,7 @@ impl Injector<'_> {
                 let from = ms(begun);
                 match timeout(ANSWER, redis.command(&["FLUSHALL"])).await {
                     Ok(Ok(_)) => Ok(self.done("redis forgets everything", from, begun)),
-                    _ => Ok(Struck::NotNow("redis did not answer")),
+                    _ => Ok(Injected::NotNow("redis did not answer")),
                 }
             }
             What::Terminate => {
@@ -144,27 +144,27 @@ impl Injector<'_> {
                 let from = ms(begun);
                 match timeout(ONE_BY_ONE, postgres.terminate_backends()).await {
                     Ok(Ok(())) => Ok(self.done("postgres' connections are ended one by one", from, begun)),
-                    _ => Ok(Struck::NotNow("postgres did not answer")),
+                    _ => Ok(Injected::NotNow("postgres did not answer")),
                 }
             }
             What::FullDisk(span) => {
                 let Some(postgres) = self.fleet.servers().find::<Postgres>() else { return no_server() };
                 let refusals = postgres.refusals();
                 if postgres.fill_disk(true).await.is_err() {
-                    return Ok(Struck::NotNow("its files could not be limited"));
+                    return Ok(Injected::NotNow("its files could not be limited"));
                 }
                 self.refusals = refusals;
                 self.mark(ms(begun), None, "postgres' disk is full".into());
-                Ok(Struck::Until(Instant::now() + span.with_lease(lease), Mend::MakeRoom))
+                Ok(Injected::Until(Instant::now() + span.with_lease(lease), Clearing::MakeRoom))
             }
         }
     }
 
     /// Notes what is over as soon as it is done.
-    fn done(&mut self, what: &str, from: f64, begun: Instant) -> Struck {
+    fn done(&mut self, what: &str, from: f64, begun: Instant) -> Injected {
         let mark = self.mark(from, None, what.into());
         self.until(mark, ms(begun));
-        Struck::Once
+        Injected::Once
     }
 
     /// Lets a replica wait for a server's answers as long as was said.
@@ -181,30 +181,30 @@ impl Injector<'_> {
         self.fleet.servers().find().map_or(0, Postgres::refusals)
     }
 
-    fn step(&mut self, server: ServerKind, seconds: i64, begun: Instant) -> anyhow::Result<Struck> {
+    fn step(&mut self, server: ServerKind, seconds: i64, begun: Instant) -> anyhow::Result<Injected> {
         let (from, ahead) = (ms(begun), self.clocks.get(&server).copied().unwrap_or_default() + seconds);
         let Some(clock) = self.fleet.servers().get(server) else {
-            return Ok(Struck::Impossible(NO_SERVER.into()));
+            return Ok(Injected::Impossible(NO_SERVER.into()));
         };
         match clock.set_clock(ahead)? {
             true => {}
             false if !can_step_clocks() => {
-                return Ok(Struck::Impossible(format!("its clock cannot be stepped; {INSTALL_FAKETIME}")));
+                return Ok(Injected::Impossible(format!("its clock cannot be stepped; {INSTALL_FAKETIME}")));
             }
-            false => return Ok(Struck::Impossible("its clock is the system's".into())),
+            false => return Ok(Injected::Impossible("its clock is the system's".into())),
         }
         self.clocks.insert(server, ahead);
         let mark = self.mark(from, None, format!("{server}'s clock is stepped by {seconds:+} s"));
         // What was to expire before it was stepped back expires so much later.
         self.until(mark, ms(begun) + seconds.min(0).unsigned_abs() as f64 * 1e3);
-        Ok(Struck::Once)
+        Ok(Injected::Once)
     }
 
     async fn kill(&mut self, victim: usize, sku: &str, begun: Instant) -> anyhow::Result<()> {
         let client = self.fleet.clients()[victim].clone();
         // One that is stopped, too, does not answer.
-        let last_words = async { tokio::join!(client.metrics(), client.holds(sku)) };
-        let (metrics, holds) = match timeout(LOOK, last_words).await {
+        let final_snapshot = async { tokio::join!(client.metrics(), client.holds(sku)) };
+        let (metrics, holds) = match timeout(LOOK, final_snapshot).await {
             Ok((metrics, holds)) => (metrics.unwrap_or_default(), holds.ok()),
             Err(_) => (String::new(), None),
         };
@@ -217,11 +217,12 @@ impl Injector<'_> {
             record.holds.iter_mut().for_each(|hold| hold.released_ns = hold.released_ns.or(Some(now_ns)));
             record
         });
-        self.lives.push(Life { replica: victim, metrics, holds });
+        self.incarnations.push(Incarnation { replica: victim, metrics, holds });
         Ok(())
     }
 
-    /// Whom to strike: whoever has the lock, if that can be seen, or else any replica that lives; `None` if none does.
+    /// Which replica to hit: the one that has the lock, if that can be seen, or else any that runs; `None` if
+    /// none does.
     async fn victim(&mut self, sku: &str) -> Option<usize> {
         let replicas = self.fleet.clients().len();
         let living: Vec<_> =
@@ -261,15 +262,15 @@ impl Injector<'_> {
         is_up
     }
 
-    /// Makes something whole again. What was started afresh meanwhile is whole already.
-    pub(super) async fn mend(&mut self, what: Mend) -> anyhow::Result<()> {
+    /// Clears a fault. What was started again meanwhile has none any more.
+    pub(super) async fn clear(&mut self, what: Clearing) -> anyhow::Result<()> {
         match what {
-            Mend::Revive(victim) => {
+            Clearing::Revive(victim) => {
                 let is_up = self.revive(victim).await;
                 anyhow::ensure!(is_up, "replica-{} does not come back", victim + 1);
             }
-            Mend::Resume(victim) => drop(self.fleet.replicas()[victim].resume()),
-            Mend::Rejoin(victim, server) => {
+            Clearing::Resume(victim) => drop(self.fleet.replicas()[victim].resume()),
+            Clearing::Rejoin(victim, server) => {
                 for link in self.links(victim, server) {
                     // A connection that was silent for so long does not come back; its packets would.
                     link.cut();
@@ -277,34 +278,34 @@ impl Injector<'_> {
                 }
                 self.slow_down(victim, server);
             }
-            Mend::Wake(kind) => drop(self.fleet.servers().get(kind).map(|server| server.resume())),
+            Clearing::Wake(kind) => drop(self.fleet.servers().get(kind).map(|server| server.resume())),
             // It comes by itself.
-            Mend::Elect(_) => {}
-            Mend::Reunite => {
+            Clearing::Elect(_) => {}
+            Clearing::Reunite => {
                 for link in self.fleet.servers().find::<Ensemble>().into_iter().flat_map(Ensemble::links) {
                     link.cut();
                     link.heal();
                 }
             }
-            Mend::MakeRoom => {
+            Clearing::MakeRoom => {
                 if let Some(postgres) = self.fleet.servers().find::<Postgres>() {
                     postgres.fill_disk(false).await?;
                 }
             }
             // One that was killed meanwhile, and started again, has its handles.
-            Mend::GiveHandles(victim) => drop(self.fleet.replicas()[victim].limit_files(false).await),
+            Clearing::GiveHandles(victim) => drop(self.fleet.replicas()[victim].limit_files(false).await),
         }
         Ok(())
     }
 
     /// Ends whatever fault the end of the run has left.
-    pub(super) async fn mend_all(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn clear_all(&mut self) -> anyhow::Result<()> {
         for replica in 0..self.fleet.clients().len() {
             self.fleet.links_of(replica).all().for_each(Proxy::heal);
         }
         self.fleet.servers().find::<Ensemble>().into_iter().flat_map(Ensemble::links).for_each(Proxy::heal);
         for kind in ServerKind::ALL {
-            self.mend(Mend::Wake(kind)).await?;
+            self.clear(Clearing::Wake(kind)).await?;
             if let Some(server) = self.fleet.servers_mut().get_mut(kind) {
                 server.restart().await?;
             }

@@ -81,7 +81,7 @@ fn lanes(lanes: &[ReplicaLane], [from, to]: [f64; 2], marks: &[FaultMark], descr
                     }
                 }
                 svg.lane width="100%" height=(HEIGHT + 2) {
-                    @for mark in marks.iter().filter(|mark| mark.strikes(&lane.replica)) {
+                    @for mark in marks.iter().filter(|mark| mark.affects(&lane.replica)) {
                         @let (start, end) = (at(mark.at_ms), at(mark.until_ms.unwrap_or(mark.at_ms)));
                         (rectangle("fault", start, (end - start).max(0.1), 0, HEIGHT + 2))
                     }

@@ -1,4 +1,5 @@
-//! The least that a backend has to do: `docs/add-a-lock.md` shows it, and a test holds the page against this file.
+//! The least that a backend has to do: `docs/add-a-lock.md` shows it, and a test holds the page against this
+//! file.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,8 +1,8 @@
 -- KEYS: lock, readers, waiting, places, token, note.
 -- ARGV: owner, mode, lease ms, place ms, base of the tokens' generation, 1 if that is new, holder.
--- Returns {1, token, the last holder's note} when the lock is acquired, {0, how many stand before it} when it
--- is not, and {2} when the count of tokens is not of this generation: the server is new, or has lost its data,
--- or some of it.
+-- Returns {1, token, the last holder's note} when the lock is acquired, {0, how many stand before it} when
+-- it is not, and {2} when the count of tokens is not of this generation: the server is new, or has lost its
+-- data, or some of it.
 local lock, readers, waiting, places, counter, note = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local owner, mode, lease, base = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 

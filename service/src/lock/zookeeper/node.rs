@@ -20,7 +20,8 @@ pub(super) struct Contenders<'a>(Vec<Contender<'a>>);
 pub(super) enum Turn<'a> {
     /// Now: no other keeps it out.
     Now,
-    /// Not before this one, the last that keeps it out: any contender for a writer, the last writer for a reader.
+    /// Not before this one, the last that keeps it out: any contender for a writer, the last writer for a
+    /// reader.
     After(Contender<'a>),
     /// Never: there is no such node.
     Absent,

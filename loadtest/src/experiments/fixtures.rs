@@ -1,6 +1,6 @@
 //! What the experiments share: a clock with notes, and customers who order by hand.
 
-mod bench;
+mod timed_runs;
 mod contenders;
 mod crash;
 mod loss;
@@ -18,10 +18,10 @@ use crate::client::Client;
 use crate::metrics::LockFigures;
 use crate::problem::ProblemKind;
 
-pub(super) use bench::Bench;
 pub(crate) use contenders::Contenders;
 pub(super) use crash::{recovery, watch_crash};
 pub(super) use loss::{Loss, REQUEST_TIMEOUT, Shop, Victim};
+pub(super) use timed_runs::TimedRuns;
 pub(super) use two_at_once::{Aftermath, TwoAtOnce};
 
 /// The product of the course.
@@ -53,8 +53,8 @@ impl Timeline {
         self.notes.push((at, what.into()));
     }
 
-    /// Notes what a customer was told, at the time of the answer.
-    pub(super) fn note_told(&mut self, who: &str, told: &Told) {
+    /// Notes what a customer was answered, at that time.
+    pub(super) fn note_reply(&mut self, who: &str, told: &Reply) {
         self.notes.push((told.at, told.words(who)));
     }
 
@@ -68,15 +68,15 @@ impl Timeline {
     }
 }
 
-/// What a customer is told, and when.
+/// What a customer was answered, and when.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
+pub(super) struct Reply {
     /// When.
     pub(super) at: Instant,
     answer: Result<Order, Box<Problem>>,
 }
 
-impl Told {
+impl Reply {
     /// The order, if it is confirmed.
     pub(super) fn order(&self) -> Option<&Order> {
         self.answer.as_ref().ok()
@@ -99,15 +99,15 @@ impl Told {
 }
 
 /// A customer orders, and waits for whatever answer there is.
-pub(super) async fn order(client: &Client, buyer: &str, quantity: i64) -> anyhow::Result<Told> {
+pub(super) async fn order(client: &Client, buyer: &str, quantity: i64) -> anyhow::Result<Reply> {
     let body = NewOrder { sku: SKU.into(), quantity, buyer: buyer.into() };
     let response = client.order(&body, None, PATIENCE).await?;
     let at = Instant::now();
     if response.status.is_success() {
-        return Ok(Told { at, answer: Ok(serde_json::from_slice(&response.body)?) });
+        return Ok(Reply { at, answer: Ok(serde_json::from_slice(&response.body)?) });
     }
     match response.problem() {
-        Some(problem) => Ok(Told { at, answer: Err(Box::new(problem)) }),
+        Some(problem) => Ok(Reply { at, answer: Err(Box::new(problem)) }),
         None => bail!("{buyer} was answered {} without a problem document", response.status),
     }
 }
@@ -131,7 +131,7 @@ pub(super) async fn until_held(
 pub(super) async fn until_waiting(client: &Client, waiting: u64) -> anyhow::Result<()> {
     let give_up = Instant::now() + PATIENCE;
     while client.lock(SKU).await?.waiting < waiting {
-        ensure!(Instant::now() < give_up, "nobody waits for the lock");
+        ensure!(Instant::now() < give_up, "no order waits for the lock");
         sleep(Duration::from_millis(2)).await;
     }
     Ok(())
