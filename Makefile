@@ -21,10 +21,11 @@ test: tools lint ## Install what the tests need, check the form, and run every t
 	cargo test --workspace --locked
 
 .PHONY: lint
-lint: $(PYTHON_TOOLS) ## Check the form: formatting, clippy with warnings denied, docker-compose.yml
+lint: $(PYTHON_TOOLS) ## Check the form: formatting, clippy and the documentation with warnings denied, docker-compose.yml
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
 
 .PHONY: tools
 tools: $(PYTHON_TOOLS) servers ## Install what the tests need

@@ -5,7 +5,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`minimise`] | makes a round that fails smaller |
+//! | [`minimise`](mod@minimise) | makes a round that fails smaller |
 //! | `tally` | adds rounds up, and draws the table |
 
 pub mod minimise;

@@ -59,7 +59,7 @@ pub struct ServerSection {
     /// The address to listen on; port 0 picks a free one, which is printed.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
-    /// The name of this replica, kept with every order; "<hostname>-<pid>" when empty.
+    /// The name of this replica, kept with every order; "HOSTNAME-PID" when empty.
     pub replica: String,
     /// The longest time from an order's arrival to its answer; also how long a stop waits for requests in
     /// flight.

@@ -10,7 +10,7 @@ use crate::ServerError;
 
 /// A server that was started here. It ends with the value, and its data with it.
 ///
-/// What only one kind can do is called on its own type, which [`Servers::find`] gives.
+/// What only one kind can do is called on its own type, which [`Servers::find`](crate::Servers::find) gives.
 #[async_trait]
 pub trait Server: Any + fmt::Debug + Send + Sync {
     /// Which kind it is.
@@ -47,7 +47,7 @@ pub trait Server: Any + fmt::Debug + Send + Sync {
     }
 
     /// Sets its time of day so many seconds ahead of the system's, or behind; `false` where it has no
-    /// [clock of its own](Setup::has_clock).
+    /// [clock of its own](Setup::is_breakable).
     fn set_clock(&self, _seconds_ahead: i64) -> io::Result<bool> {
         Ok(false)
     }

@@ -1,5 +1,5 @@
 //! The keys of the configuration with their help texts, taken from the doc comments of
-//! [`Config`](super::Config): as flags, and as a commented file.
+//! [`Config`]: as flags, and as a commented file.
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use schemars::generate::SchemaSettings;
