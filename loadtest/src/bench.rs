@@ -9,7 +9,7 @@
 //! | `memory` | the most memory that a replica ever had |
 //! | `verdicts` | the full verdict on each strategy |
 //! | `testbed` | the servers and deployments that a set of cases needs |
-//! | `catalogue` | products to sell, and their books afterwards |
+//! | `catalogue` | products to sell, and their audit afterwards |
 //! | `wrk`, `pgbench`, `ours` | the kinds of load |
 //! | `peers` | the programs that all this needs |
 //! | `row`, `report`, `table` | what comes out, and what people read |

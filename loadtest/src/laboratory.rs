@@ -51,11 +51,11 @@ impl fmt::Display for Laboratory {
         let strategy = self.fleet.plan().strategy;
         writeln!(f, "\nThe replicas' strategy is {strategy}, and their admin token {}.", self.fleet.token())?;
         writeln!(f, "A service of your own reaches the servers with this order-service.toml:\n")?;
-        writeln!(f, "[lock]\nstrategy = \"{strategy}\"\n")?;
         for server in self.servers.iter() {
             let (section, key) = key_of(server.kind()).rsplit_once('.').expect("every key is in a section");
             writeln!(f, "[{section}]\n{key} = \"{}\"\n", server.url())?;
         }
+        writeln!(f, "[lock]\nstrategy = \"{strategy}\"\n")?;
         let targets: Vec<_> =
             self.fleet.clients().iter().map(|client| format!("--target {}", client.base())).collect();
         writeln!(f, "To fire at the replicas:\n")?;

@@ -58,7 +58,7 @@ pub struct Interval {
     /// The stock at the end of the interval, as the latest order wrote it.
     pub stock: i64,
     /// The stock as it would be if no update had been lost: the supply less all units in confirmed orders.
-    #[serde(rename = "owed")]
+    #[serde(alias = "owed")]
     pub expected: i64,
 }
 
@@ -314,5 +314,12 @@ mod tests {
         assert!(live.intervals.len() <= MAX_INTERVALS);
         let accepted: u64 = live.intervals.iter().map(|interval| interval.accepted).sum();
         assert_eq!(accepted, 5 * MAX_INTERVALS as u64);
+    }
+
+    #[test]
+    fn a_series_of_an_earlier_version_is_read() {
+        let interval = Interval { until_ms: 20.0, stock: 9, expected: 8, ..Interval::default() };
+        let old = serde_json::to_string(&interval).unwrap().replace("\"expected\"", "\"owed\"");
+        assert_eq!(serde_json::from_str::<Interval>(&old).unwrap(), interval);
     }
 }

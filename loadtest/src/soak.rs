@@ -42,7 +42,7 @@ const AFTERMATH: Duration = Duration::from_secs(5);
 
 /// How long a customer waits for an answer: longer than the service may take, also where it is stopped again
 /// and again.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What to soak.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ impl Soak {
             restocks: if is_short { 0.9 } else { 0.01 },
             reads: 0.02,
             topped_up: topped_up.filter(|_| !is_short),
-            timeout: PATIENCE,
+            timeout: TIMEOUT,
             seed,
             ..Scenario::default()
         };

@@ -23,7 +23,7 @@ use crate::store::{CommitError, Rejected, Store, WriteBatch};
 use crate::telemetry::{CheckoutMetrics, Metrics};
 
 /// How often changes are decided again because of an idempotency key that is taken and yet has no order.
-const MAX_ROUNDS: u32 = 3;
+const MAX_FRUITLESS_ROUNDS: u32 = 3;
 
 /// The critical section of one replica, for all products.
 pub(crate) struct CriticalSection {
@@ -192,19 +192,42 @@ impl<'s> OpenSection<'s> {
     /// dropped, a commit that is in flight goes on.
     pub(crate) async fn execute(&mut self, changes: &[&Change]) -> Vec<Option<ChangeResult>> {
         let mut results: Vec<Option<ChangeResult>> = vec![None; changes.len()];
-        for _ in 0..MAX_ROUNDS {
-            match self.round(changes, &mut results).await {
-                Round::Over | Round::Stale => return results,
-                Round::Again => {}
-            }
+        if matches!(self.rounds(changes, &mut results).await, Round::Over | Round::Stale) {
+            return results;
         }
-        // Another request has the key, and there is no order: it is being written, or rolled back.
+        // Another request has the key of one of them, and there is no order: it is being written, or rolled
+        // back. Which of them it is shows when each is tried alone: the others are not refused for it.
         for (change, result) in changes.iter().zip(&mut results) {
-            if result.is_none() && change.key().is_some() {
-                *result = Some(Err(ChangeError::KeyInFlight));
+            if result.is_some() {
+                continue;
+            }
+            let mut alone = [None];
+            match self.rounds(&[change], &mut alone).await {
+                Round::Over => [*result] = alone,
+                // The lock has to be taken again, for all that are left.
+                Round::Stale => break,
+                Round::Again => *result = change.key().map(|_| Err(ChangeError::KeyInFlight)),
             }
         }
         results
+    }
+
+    /// Decides and commits, again where keys were taken, until all is done or several rounds in a row have
+    /// found no result for any change.
+    async fn rounds(&mut self, changes: &[&Change], results: &mut [Option<ChangeResult>]) -> Round {
+        let open =
+            |results: &[Option<ChangeResult>]| results.iter().filter(|result| result.is_none()).count();
+        let mut fruitless = 0;
+        while fruitless < MAX_FRUITLESS_ROUNDS {
+            let before = open(results);
+            match self.round(changes, results).await {
+                Round::Again if open(results) == 0 => return Round::Over,
+                Round::Again if open(results) < before => fruitless = 0,
+                Round::Again => fruitless += 1,
+                round => return round,
+            }
+        }
+        Round::Again
     }
 
     /// Whether there is a lock, which would have to be taken again for a change that is still to come.

@@ -303,7 +303,7 @@ fn copy_and_find(
     (receiver, copied)
 }
 
-/// Waits until none of these runs any more. They are nobody's to wait for in another way: their parent is
+/// Waits until none of these runs any more. No other wait is possible: their parent is
 /// dead.
 pub(crate) async fn until_gone(processes: &[Pid], within: Duration) -> bool {
     let give_up = Instant::now() + within;

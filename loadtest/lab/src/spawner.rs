@@ -25,7 +25,7 @@ pub(crate) async fn spawn(command: Command) -> io::Result<Child> {
         std::thread::spawn(move || {
             for mut order in orders {
                 let _in_runtime = order.runtime.enter();
-                // Nobody waits any more: the child is dropped, and ended by that.
+                // No task waits any more: the child is dropped, and ended by that.
                 drop(order.child.send(order.command.spawn()));
             }
         });

@@ -1,4 +1,4 @@
-//! Products to sell, and their books afterwards.
+//! Products to sell, and their audit afterwards.
 
 use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -95,7 +95,7 @@ impl Catalogue {
     }
 }
 
-/// What is wrong with a product's books.
+/// What is wrong with a product's audit.
 fn complaint(audit: &Audit, sku: &str) -> Option<String> {
     let Audit { oversold_units, balanced, duplicate_reads, .. } = audit;
     let duplicates = duplicate_reads.len();

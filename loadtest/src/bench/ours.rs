@@ -15,7 +15,7 @@ pub(super) fn scenario(buyers: usize, rate: Option<f64>, time: Duration) -> Scen
     Scenario { buyers, rate, amount: Amount::For(time), replays: 0.0, ..Scenario::default() }
 }
 
-/// Orders the only product of a catalogue, and says what is wrong with its books afterwards.
+/// Orders the only product of a catalogue, and says what is wrong with its audit afterwards.
 pub(super) async fn fire(
     replica: &Client,
     catalogue: &mut Catalogue,

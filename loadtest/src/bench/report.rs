@@ -30,7 +30,7 @@ pub struct GroupReport {
     pub about: String,
     /// The rows.
     pub rows: Vec<Row>,
-    /// Whatever the books or a verdict say is wrong: nothing, where all is well.
+    /// Whatever an audit or a verdict says is wrong: nothing, where all is well.
     pub violations: Vec<String>,
     /// What could not be measured or judged, and why.
     pub not_measured: Vec<String>,

@@ -102,7 +102,7 @@ impl Testbed {
         Ok(Self { running, pgbench, wrk, _postgres: postgres })
     }
 
-    /// Measures once: successes per second, and whatever the books say is wrong afterwards.
+    /// Measures once: successes per second, and whatever the audit says is wrong afterwards.
     pub(super) async fn measure(&mut self, load: Load, time: Duration) -> anyhow::Result<(f64, Vec<String>)> {
         match load {
             Load::Pgbench { clients, products } => {
@@ -178,7 +178,7 @@ impl Running {
         Ok((count.per_second, violations))
     }
 
-    /// Many products are created once; one product is a new one each time, so that its books stay short.
+    /// Many products are created once; one product is a new one each time, so that its orders stay few.
     async fn take_catalogue(&mut self, demand: Demand) -> anyhow::Result<Catalogue> {
         if let Some(known) = self.catalogues.iter().position(|(known, _)| *known == demand) {
             return Ok(self.catalogues.swap_remove(known).1);

@@ -62,11 +62,23 @@ pub(super) struct Load {
     #[arg(long, default_value_t = 0.01, allow_negative_numbers = true, value_parser = share)]
     twins: f64,
     /// The share of attempts after which the buyer reads the stock, every second time under a shared lock
-    #[arg(long, default_value_t = 0.01, allow_negative_numbers = true, value_parser = share)]
-    looks: f64,
+    #[arg(
+        long,
+        alias = "looks",
+        default_value_t = 0.01,
+        allow_negative_numbers = true,
+        value_parser = share
+    )]
+    reads: f64,
     /// How long a buyer waits for an answer
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
-    patience: Duration,
+    #[arg(
+        long,
+        alias = "patience",
+        default_value = "10s",
+        value_name = "TIME",
+        value_parser = humantime::parse_duration
+    )]
+    timeout: Duration,
     /// What the quantities are drawn from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -91,10 +103,10 @@ impl Load {
             replays: self.replays,
             cancels: self.cancels,
             restocks: self.restocks,
-            reads: self.looks,
+            reads: self.reads,
             twins: self.twins,
             topped_up,
-            timeout: self.patience,
+            timeout: self.timeout,
             seed: self.seed,
         }
     }

@@ -39,7 +39,7 @@ impl Plan {
             ("replays", |scenario| scenario.replays),
             ("cancels", |scenario| scenario.cancels),
             ("restocks", |scenario| scenario.restocks),
-            ("looks", |scenario| scenario.reads),
+            ("reads", |scenario| scenario.reads),
             ("twins", |scenario| scenario.twins),
         ];
         for (name, share) in shares {
@@ -48,7 +48,7 @@ impl Plan {
             }
         }
         if *timeout != defaults.timeout {
-            words.push(format!("--patience {}", time_in_words(*timeout)));
+            words.push(format!("--timeout {}", time_in_words(*timeout)));
         }
         if self.repeat != 1 {
             words.push(format!("--repeat {}", self.repeat));

@@ -28,7 +28,7 @@ pub(super) use two_at_once::{Aftermath, TwoAtOnce};
 pub(super) const SKU: &str = "hair-dryer";
 
 /// How long anything is waited for that must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Notes of what happened when.
 #[derive(Debug, Clone)]
@@ -101,7 +101,7 @@ impl Reply {
 /// A customer orders, and waits for whatever answer there is.
 pub(super) async fn order(client: &Client, buyer: &str, quantity: i64) -> anyhow::Result<Reply> {
     let body = NewOrder { sku: SKU.into(), quantity, buyer: buyer.into() };
-    let response = client.order(&body, None, PATIENCE).await?;
+    let response = client.order(&body, None, TIMEOUT).await?;
     let at = Instant::now();
     if response.status.is_success() {
         return Ok(Reply { at, answer: Ok(serde_json::from_slice(&response.body)?) });
@@ -117,7 +117,7 @@ pub(super) async fn until_held(
     table: &DatabaseLock,
     wanted: impl Fn(&Holder) -> bool,
 ) -> anyhow::Result<Holder> {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIMEOUT;
     loop {
         if let Some(holder) = table.holders().await?.into_iter().find(|holder| wanted(holder)) {
             return Ok(holder);
@@ -129,7 +129,7 @@ pub(super) async fn until_held(
 
 /// Waits until so many wait for the product's lock.
 pub(super) async fn until_waiting(client: &Client, waiting: u64) -> anyhow::Result<()> {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIMEOUT;
     while client.lock(SKU).await?.waiting < waiting {
         ensure!(Instant::now() < give_up, "no order waits for the lock");
         sleep(Duration::from_millis(2)).await;
@@ -139,11 +139,11 @@ pub(super) async fn until_waiting(client: &Client, waiting: u64) -> anyhow::Resu
 
 /// Waits until this replica has the product's lock, as the one behind `witness` sees it.
 pub(super) async fn until_holds(witness: &Client, replica: &str) -> anyhow::Result<()> {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIMEOUT;
     let is_of = |replica: &str, name: Option<&str>| name == Some(replica);
     loop {
-        let census = witness.lock(SKU).await?;
-        if census.holders.iter().any(|holder| is_of(replica, holder.replica.as_deref())) {
+        let state = witness.lock(SKU).await?;
+        if state.holders.iter().any(|holder| is_of(replica, holder.replica.as_deref())) {
             return Ok(());
         }
         ensure!(Instant::now() < give_up, "{replica} never had the lock");
@@ -153,20 +153,20 @@ pub(super) async fn until_holds(witness: &Client, replica: &str) -> anyhow::Resu
 
 /// Waits until `holding` have the lock and `waiting` wait for it, as `lock` sees it.
 pub(super) async fn until_census(lock: &dyn Lock, holding: usize, waiting: u64) -> anyhow::Result<()> {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIMEOUT;
     loop {
-        let census = lock.state(SKU).await?;
-        if census.holders.len() == holding && census.waiting == waiting {
+        let state = lock.state(SKU).await?;
+        if state.holders.len() == holding && state.waiting == waiting {
             return Ok(());
         }
-        ensure!(Instant::now() < give_up, "not {holding} that hold and {waiting} that wait, but {census:?}");
+        ensure!(Instant::now() < give_up, "not {holding} that hold and {waiting} that wait, but {state:?}");
         sleep(Duration::from_millis(2)).await;
     }
 }
 
 /// When an attempt gives up that must not fail.
 pub(super) fn patiently() -> tokio::time::Instant {
-    tokio::time::Instant::now() + PATIENCE
+    tokio::time::Instant::now() + TIMEOUT
 }
 
 /// What a replica's locks and its guard have counted since it was started.

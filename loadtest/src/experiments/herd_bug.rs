@@ -66,7 +66,7 @@ async fn run() -> anyhow::Result<Observation> {
     let watched = async {
         loop {
             match observer.state(SKU).await {
-                Ok(census) => most = most.max(census.holders.len()),
+                Ok(state) => most = most.max(state.holders.len()),
                 Err(error) => return error,
             }
             sleep(Duration::from_millis(3)).await;

@@ -34,9 +34,9 @@ async fn run() -> anyhow::Result<Observation> {
         until_waiting(three, 2).await?;
         one.lock(SKU).await.map_err(anyhow::Error::from)
     };
-    let (a, b, c, census) =
+    let (a, b, c, state) =
         tokio::join!(order(one, "A", 1), order(two, "B", 1), order(three, "C", 1), all_in_line);
-    let census = census?;
+    let state = state?;
     let told = [("A", a?), ("B", b?), ("C", c?)];
     for (who, told) in &told {
         timeline.note_reply(who, told);
@@ -45,7 +45,7 @@ async fn run() -> anyhow::Result<Observation> {
         told.iter().filter_map(|(who, told)| Some((*who, told.order()?.clone()))).collect();
     orders.sort_by_key(|(_, order)| order.version);
     let tokens: Vec<_> = orders.iter().filter_map(|(_, order)| order.lock.fencing_token).collect();
-    let first = census.holders.first().and_then(|holder| holder.fencing_token);
+    let first = state.holders.first().and_then(|holder| holder.fencing_token);
     for (who, order) in &orders {
         let token = order.lock.fencing_token.unwrap_or_default();
         let sale = format!("node made by transaction {token:#x}, stock {}", order.stock_before);
@@ -53,7 +53,7 @@ async fn run() -> anyhow::Result<Observation> {
     }
     observation.figure(
         "the lock's directory when all had come",
-        format!("1 holds (transaction {:#x}), {} wait", first.unwrap_or_default(), census.waiting),
+        format!("1 holds (transaction {:#x}), {} wait", first.unwrap_or_default(), state.waiting),
     );
     let by_number = tokens.is_sorted() && tokens.len() == 3;
     let names: Vec<_> = orders.iter().map(|(who, _)| *who).collect();
@@ -64,7 +64,7 @@ async fn run() -> anyhow::Result<Observation> {
     );
     // The one who holds while the others wait must be the one with the smallest number.
     let smallest_holds = first.is_some() && first == tokens.first().copied();
-    let all_waited = census.waiting == 2;
+    let all_waited = state.waiting == 2;
     observation.finding = all_waited.then_some(if by_number && smallest_holds {
         Finding::Reproduced
     } else {

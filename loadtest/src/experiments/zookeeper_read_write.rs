@@ -64,12 +64,12 @@ async fn run() -> anyhow::Result<Observation> {
     let (c_told, stock) = c.await??;
     // C has gone when she has looked; the two others share the lock for as long as they like.
     until_census(&*reader, 2, 1).await?;
-    let census = reader.state(SKU).await?;
-    let sharing = census.holders.iter().filter(|holder| holder.mode == Mode::Shared).count();
-    let b_waits = !b.is_finished() && census.waiting == 1;
+    let state = reader.state(SKU).await?;
+    let sharing = state.holders.iter().filter(|holder| holder.mode == Mode::Shared).count();
+    let b_waits = !b.is_finished() && state.waiting == 1;
     timeline.note(format!(
         "C is told that there are {}; {sharing} other readers have the lock together, and {} waits: B",
-        stock.stock, census.waiting
+        stock.stock, state.waiting
     ));
     read.release().await;
     let one_reader_left = one.product(SKU).await?.stock == 4 && !b.is_finished();

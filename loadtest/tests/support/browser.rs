@@ -11,7 +11,7 @@ use thirtyfour::prelude::*;
 use tokio::process::Command;
 
 /// How long anything may take that a page must come to show.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How often a page is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(25);
@@ -48,7 +48,7 @@ async fn with_browser_that_logs<T>(logs: &[&'static str], test: impl AsyncFnOnce
     let mut command = mortal("chromedriver");
     command.arg("--port=0");
     let ready = "ChromeDriver was started successfully on port ";
-    let started = Process::start("chromedriver", command, lab.file("driver.log"), ready, PATIENCE).await;
+    let started = Process::start("chromedriver", command, lab.file("driver.log"), ready, TIMEOUT).await;
     let (_process, port) = started.expect("Debian's chromium-driver is installed");
     let mut capabilities = DesiredCapabilities::chrome();
     for argument in [
@@ -152,7 +152,7 @@ impl Browser {
 
     /// Waits until the text of what `selector` names is as wanted, and answers it.
     pub async fn until(&self, selector: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + TIMEOUT;
         loop {
             let text = self.text(selector).await;
             if wanted(&text) {

@@ -82,7 +82,7 @@ impl LockSection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
 #[schemars(with = "String")]
 pub enum LeaseTime {
-    /// For ever: a crashed holder's lock stays until somebody deletes it.
+    /// For ever: a crashed holder's lock stays until it is deleted by hand.
     Never,
     /// So long after the last renewal.
     For(Duration),

@@ -33,7 +33,7 @@ pub enum StrategyName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// No holder: there is no lock, and all have a lease at once.
-    Nobody,
+    NoHolder,
     /// The other holders in the same process.
     Process,
     /// The other holders in all processes.
@@ -77,7 +77,7 @@ struct Row {
 const PLAIN: Row = Row {
     name: "",
     summary: "",
-    scope: Scope::Nobody,
+    scope: Scope::NoHolder,
     lease_key: None,
     server: None,
     guard: GuardRule::Configured,
@@ -172,7 +172,7 @@ impl StrategyName {
 
     /// Whether there is a lock at all; without, all have a lease at once.
     pub fn has_lock(self) -> bool {
-        self.scope() != Scope::Nobody
+        self.scope() != Scope::NoHolder
     }
 
     /// The key of the configuration that says how long a lock is kept that its holder does not renew; `None`

@@ -98,6 +98,25 @@ async fn others_in_the_batch_are_not_touched_by_a_replay() {
 }
 
 /// Whether an answer says that it was given before, its status and its body.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shares_a_batch_with_keys_that_are_in_flight_elsewhere_is_not_refused_for_them() {
+    for strategy in ["database", "row", "optimistic"] {
+        let shop = Shop::with(3, strategy, 10_000, &[]).await;
+        for round in 0..10 {
+            let order = async |replica: &Replica, key: String| replica.order_with(&body(1), Some(&key)).await;
+            // Each at all replicas, in another order at each, and so in batches that find some taken again
+            // and again.
+            let copies = (0..3).flat_map(|at| (0..60).map(move |i| (at, (i + 20 * at) % 60)));
+            let copies = copies.map(|(at, i)| order(&shop.replicas[at], format!("copy-{round}-{i}")));
+            let alone = (0..60).map(|i| order(&shop.replicas[i % 3], format!("alone-{round}-{i}")));
+            let (copies, alone) = tokio::join!(join_all(copies), join_all(alone));
+            assert_eq!(count(&alone, 201), 60, "{strategy}, round {round}");
+            assert!(count(&copies, 201) >= 60, "{strategy}, round {round}");
+        }
+        assert_eq!(shop.audit().await.units_sold, 10 * 120, "{strategy}");
+    }
+}
+
 async fn answer(response: reqwest::Response) -> (u16, bool, String) {
     let replayed = response.headers().contains_key("idempotent-replayed");
     (response.status().as_u16(), replayed, response.text().await.expect("a body"))

@@ -146,7 +146,7 @@ async fn collect<'a>(
             }
         };
         let is_last = room.is_none();
-        // Nobody takes it any more when the other side has gone, which is the end of this, too.
+        // No task takes it any more when the other side has gone, which is the end of this, too.
         queue.send(Item { came, what, _room: room }).ok();
         if is_last {
             return pending().await;

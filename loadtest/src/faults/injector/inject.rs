@@ -16,7 +16,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 const ONE_BY_ONE: Duration = Duration::from_secs(5);
 
 /// Why no replica can be hit.
-const NOBODY: &str = "no replica lived";
+const NO_REPLICA: &str = "no replica lived";
 
 /// Why a server cannot be hit.
 const NO_SERVER: &str = "there is no such server";
@@ -46,18 +46,18 @@ impl Injector<'_> {
         let no_server = || Ok(Injected::Impossible(NO_SERVER.into()));
         match what {
             What::Kill => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NOBODY)) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NO_REPLICA)) };
                 self.kill(victim, sku, begun).await?;
                 Ok(Injected::Until(Instant::now(), Clearing::Revive(victim)))
             }
             What::Pause(span) => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NOBODY)) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NO_REPLICA)) };
                 self.mark(ms(begun), Some(victim), format!("replica-{} is stopped", victim + 1));
                 self.fleet.replicas()[victim].pause()?;
                 Ok(Injected::Until(Instant::now() + span.with_lease(lease), Clearing::Resume(victim)))
             }
             What::NoHandles(span) => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NOBODY)) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NO_REPLICA)) };
                 let replica = &self.fleet.replicas()[victim];
                 if replica.limit_files(true).await.is_err() {
                     return Ok(Injected::NotNow("its files could not be limited"));
@@ -80,7 +80,7 @@ impl Injector<'_> {
                 Ok(Injected::Until(Instant::now() + span.with_lease(lease), Clearing::Wake(kind)))
             }
             What::Partition(server, span) => {
-                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NOBODY)) };
+                let Some(victim) = self.victim(sku).await else { return Ok(Injected::NotNow(NO_REPLICA)) };
                 let links = self.links(victim, server);
                 if links.is_empty() {
                     return no_server();
@@ -231,8 +231,8 @@ impl Injector<'_> {
         let asked = self.fleet.clients()[any].clone();
         let looked = Instant::now();
         while looked.elapsed() < LOOK {
-            let Ok(census) = timeout(LOOK, asked.lock(sku)).await else { break };
-            let holder = census.ok().and_then(|census| census.holders.into_iter().find_map(|h| h.replica));
+            let Ok(state) = timeout(LOOK, asked.lock(sku)).await else { break };
+            let holder = state.ok().and_then(|state| state.holders.into_iter().find_map(|h| h.replica));
             let number = holder.and_then(|name| name.strip_prefix("replica-")?.parse::<usize>().ok());
             if let Some(number) = number.filter(|number| living.contains(&number.wrapping_sub(1))) {
                 return Some(number - 1);
