@@ -132,6 +132,29 @@ async fn a_waiting_writer_is_not_starved_by_readers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_does_not_pass_a_waiting_writer() {
+    for backend in Backend::all().await {
+        let (a, b) = (backend.participant().await, backend.participant().await);
+        let reader = a.acquire(KEY, Mode::Shared, after(1_000)).await.unwrap();
+        let writer = Arc::clone(&b);
+        let writer =
+            tokio::spawn(async move { writer.acquire(KEY, Mode::Exclusive, after(10_000)).await.unwrap() });
+        let give_up = after(5_000);
+        while a.state(KEY).await.unwrap().waiting == 0 {
+            assert!(Instant::now() < give_up, "{}: the writer does not wait", backend.name);
+            sleep(Duration::from_millis(2)).await;
+        }
+        for lock in [&a, &b] {
+            let later = lock.acquire(KEY, Mode::Shared, after(100)).await;
+            assert!(matches!(later, Err(LockError::Timeout)), "{}: it passed the writer", backend.name);
+        }
+        reader.release().await;
+        writer.await.unwrap().release().await;
+        backend.assert_free(&*a).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keeps_its_deadline() {
     for backend in Backend::all().await {
         let (holder, waiter) = (backend.participant().await, backend.participant().await);

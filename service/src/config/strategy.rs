@@ -36,7 +36,7 @@ pub enum Scope {
     NoHolder,
     /// The other holders in the same process.
     Process,
-    /// The other holders in all processes.
+    /// The other holders in all processes that reach what it is kept on.
     Everywhere,
 }
 
@@ -274,10 +274,12 @@ mod tests {
     }
 
     #[test]
-    fn who_sells_right_is_told_by_lock_and_guard() {
-        use StrategyName::{Database, Local, None, Optimistic, Redis, Row, Zookeeper};
-        assert_eq!(StrategyName::right(), [Database, Redis, Zookeeper, Row, Optimistic]);
-        assert_eq!(StrategyName::leased(), [Database, Redis, Zookeeper]);
+    fn who_sells_right_follows_from_lock_and_guard() {
+        use StrategyName::{Local, None, Optimistic, Row};
+        for strategy in StrategyName::ALL.into_iter().filter(|name| ![None, Local].contains(name)) {
+            assert!(strategy.is_right_on(64), "{strategy}");
+            assert_eq!(strategy.lease_key().is_none(), [Row, Optimistic].contains(&strategy), "{strategy}");
+        }
         assert!(Local.is_right_on(1) && !Local.is_right_on(2) && !None.is_right_on(1));
     }
 }

@@ -50,6 +50,8 @@ impl Backend {
         };
         let section = StoreSection { url: url.clone(), ..StoreSection::default() };
         let store = store::connect(&section).await.expect("the store opens");
+        // For whoever wants to know which were tried (`-- --nocapture`).
+        println!("backend: {name}");
         let name = name.to_owned();
         let mut backend = Self { name, url, store, servers, strategy, shared: None, _directory: directory };
         if strategy.scope() == Scope::Process {
@@ -157,9 +159,9 @@ impl Backend {
         }
     }
 
-    /// Ends the server at once and starts it again.
+    /// Ends the server at once and starts it again, where there is one.
     pub async fn restart(&mut self) {
-        let kind = self.servers.iter().next().expect("it has a server").kind();
+        let Some(kind) = self.servers.iter().next().map(|server| server.kind()) else { return };
         let server = self.servers.get_mut(kind).expect("it has one");
         server.kill().await.expect("it is killed");
         server.restart().await.expect("it starts again");

@@ -125,7 +125,7 @@ impl Backend for MemoryBackend {
     }
 
     fn pause(&self, _ahead: u32) -> Duration {
-        PLACE_TTL / 2
+        (PLACE_TTL / 2).mul_f64(rand::random_range(0.5..1.0))
     }
 
     fn name(&self) -> &'static str {
