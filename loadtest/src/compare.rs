@@ -244,6 +244,7 @@ async fn in_laboratory(
     fleet_plan.setup = Setup {
         is_breakable: plan.faults.needs_breakable_servers(),
         is_ensemble: plan.faults.needs_ensemble(),
+        is_linked: plan.faults.needs_ensemble(),
     };
     let mut fleet = tokio::select! {
         fleet = Fleet::start(fleet_plan) => fleet?,

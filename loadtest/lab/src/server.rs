@@ -70,7 +70,9 @@ pub struct Setup {
     /// Whether it has a clock of its own, where libfaketime is installed and it looks at the time of day;
     /// PostgreSQL also has a disk that can be full.
     pub is_breakable: bool,
-    /// Whether it is several processes, as in production, between which the network can be broken; where that
-    /// exists.
+    /// Whether it is several processes, as in production; where that exists.
     pub is_ensemble: bool,
+    /// Whether the network between those can be broken. They then wait longer for each other, and take longer
+    /// to replace one that leads.
+    pub is_linked: bool,
 }

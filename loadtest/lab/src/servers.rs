@@ -59,9 +59,10 @@ impl ServerKind {
                 title: "ZooKeeper",
                 install: zookeeper::INSTALL_ZOOKEEPER,
                 is_installed: Zookeeper::is_installed,
-                start: |setup| match setup.is_ensemble {
-                    true => started(Ensemble::start_linked(ENSEMBLE)),
-                    false => started(Zookeeper::start()),
+                start: |setup| match (setup.is_ensemble, setup.is_linked) {
+                    (true, true) => started(Ensemble::start_linked(ENSEMBLE)),
+                    (true, false) => started(Ensemble::start(ENSEMBLE)),
+                    (false, _) => started(Zookeeper::start()),
                 },
             },
         }
