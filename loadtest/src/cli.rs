@@ -10,6 +10,7 @@ mod load;
 mod output;
 mod run;
 mod serve;
+mod shop;
 mod soak;
 mod values;
 

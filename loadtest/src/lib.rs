@@ -8,6 +8,7 @@
 //! | [`dashboard`] | the page that runs all this, and shows it while it goes on |
 //! | [`bench`](mod@bench) | the speed of it all, beside other programs' |
 //! | [`experiments`] | the claims of the course, tried |
+//! | [`shop`] | does somebody else's shop oversell? |
 //! | [`soak`] | a great many orders over a great many faults, and a failure made small |
 //! | [`laboratory`] | servers and replicas for a person to play with |
 //! | [`compare`] | the same scenario under several strategies, with the negative control |
@@ -39,6 +40,7 @@
 pub mod dashboard;
 pub mod bench;
 pub mod experiments;
+pub mod shop;
 pub mod soak;
 pub mod laboratory;
 pub mod compare;

@@ -21,6 +21,8 @@ struct Dashboard {
 
 impl Dashboard {
     async fn start(lab: &Lab) -> Self {
+        // The client can do TLS, and asks for it although no test does.
+        rustls::crypto::ring::default_provider().install_default().ok();
         let mut command = mortal(support::program());
         command.args(["dashboard", "--listen", "127.0.0.1:0", "--data"]).arg(lab.file("data"));
         let (log, timeout) = (lab.file("dashboard.log"), Duration::from_secs(20));

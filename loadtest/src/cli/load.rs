@@ -21,7 +21,7 @@ pub(super) struct Load {
     buyers: u32,
     /// Stop after so many orders [default: 4000; with faults, until 5 s after the last]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    orders: Option<u64>,
+    pub(super) orders: Option<u64>,
     /// Stop after so long instead, such as 10s
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "orders")]
     duration: Option<Duration>,
@@ -34,7 +34,7 @@ pub(super) struct Load {
         allow_negative_numbers = true,
         value_parser = clap::value_parser!(i64).range(0..=1_000_000_000)
     )]
-    stock: Option<i64>,
+    pub(super) stock: Option<i64>,
     /// Put more in stock whenever little is left, for so long, or always; 0s: not at all [default: until the
     /// faults are over; with --duration and without --stock, for four fifths of it]
     #[arg(long, value_name = "TIME", value_parser = top_up)]
@@ -47,7 +47,7 @@ pub(super) struct Load {
         allow_hyphen_values = true,
         value_parser = quantity
     )]
-    quantity: RangeInclusive<i64>,
+    pub(super) quantity: RangeInclusive<i64>,
     /// The share of confirmed orders that is sent again with the same idempotency key
     #[arg(long, default_value_t = 0.02, allow_negative_numbers = true, value_parser = share)]
     replays: f64,
@@ -78,7 +78,7 @@ pub(super) struct Load {
         value_name = "TIME",
         value_parser = humantime::parse_duration
     )]
-    timeout: Duration,
+    pub(super) timeout: Duration,
     /// What the quantities are drawn from
     #[arg(long, default_value_t = 1)]
     seed: u64,

@@ -15,10 +15,10 @@ use super::values::positive;
 pub(super) struct Output {
     /// Write the report to a file
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    pub(super) json: Option<PathBuf>,
     /// Write the report to a file as a page, which needs nothing else
     #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    pub(super) html: Option<PathBuf>,
     /// Exit with 99 when the p99 of confirmed orders is greater, such as 50ms
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_p99: Option<Duration>,

@@ -15,13 +15,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::load::Load;
 use super::output::Output;
+use super::shop;
 use super::values::{fault, target};
 
 #[derive(Args)]
 pub struct Run {
     /// The address of a replica, such as http://127.0.0.1:8080; once for each
-    #[arg(long, required = true, value_name = "URL", value_parser = target)]
+    #[arg(long, required_unless_present = "target_file", value_name = "URL", value_parser = target)]
     target: Vec<String>,
+    #[command(flatten)]
+    shop: shop::Shop,
     /// The service's admin.token
     #[arg(long, env = "STOCKLOCK_ADMIN_TOKEN", hide_env_values = true, default_value = "")]
     token: String,
@@ -35,6 +38,9 @@ pub struct Run {
 }
 
 pub(super) async fn run(arguments: Run, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
+    if let Some(file) = &arguments.shop.target_file {
+        return shop::run(file, &arguments.shop, &arguments.load, &arguments.output, stop).await;
+    }
     let clients: Vec<_> =
         arguments.target.iter().map(|target| Client::new(target, &arguments.token)).collect();
     // Slow clients come at once, and want no time of their own.

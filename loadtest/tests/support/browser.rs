@@ -70,6 +70,7 @@ async fn with_browser_that_logs<T>(logs: &[&'static str], test: impl AsyncFnOnce
         capabilities.set_logging_prefs(*log, LoggingPrefsLogLevel::All).expect("a log");
     }
     let address = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
+    rustls::crypto::ring::default_provider().install_default().ok();
     let driver = WebDriver::new(&address, capabilities).await.expect("Debian's chromium is installed");
     let browser = Browser { driver };
     browser.window(1280, 1000).await;

@@ -133,6 +133,8 @@ impl Shop {
         let url = format!("http://{}", app.address());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+        // The client can do TLS, and asks for it although no test does.
+        rustls::crypto::ring::default_provider().install_default().ok();
         let http = reqwest::Client::new();
         self.replicas.push(Replica { url, http, stop: Some(stop), running });
     }

@@ -86,6 +86,8 @@ async fn goes_on_counting_after(counter: Option<&str>) {
     let url = format!("http://{}/v1/orders", app.address());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+    // The client can do TLS, and asks for it although no test does.
+    rustls::crypto::ring::default_provider().install_default().ok();
     let order = async || {
         let body = serde_json::json!({"sku": KEY, "quantity": 1, "buyer": "A"});
         let answer = reqwest::Client::new().post(&url).json(&body).send().await.expect("an answer");
