@@ -6,7 +6,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`rehearsal`] | one purchase alone, with every step shown |
-//! | [`run`] | the same purchases by one buyer after the other, and by more and more at once |
+//! | [`run`](mod@run) | the same purchases by one buyer after the other, and by more and more at once |
 //! | [`judge`] | the verdict: pure functions from what was answered and what the shop's record says |
 //! | [`report`] | what was found, as a table and as JSON |
 //! | [`truth`] | what the shop itself says of its stock |

@@ -172,8 +172,21 @@ fn report(shop: &Description, traces: &Traces, purchases: &[Purchase]) -> ShopRu
 
 /// The median and the 99th percentile, in milliseconds.
 fn percentiles(times: impl Iterator<Item = Duration>) -> (f64, f64) {
-    let mut histogram = Histogram::<u64>::new(3).expect("three digits are allowed");
+    // In microseconds, up to an hour.
+    let mut histogram = Histogram::<u64>::new_with_max(3_600_000_000, 3).expect("the bounds are allowed");
     times.for_each(|time| histogram.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)));
     let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
     (at(0.5), at(0.99))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_are_in_milliseconds_however_long() {
+        let times = (1..=100).map(|number| Duration::from_millis(number * 10));
+        let (p50, p99) = percentiles(times);
+        assert!((499.0..=501.0).contains(&p50) && (989.0..=991.0).contains(&p99), "{p50} {p99}");
+    }
 }
