@@ -58,6 +58,9 @@ pub(super) async fn run(
     output: &Output,
     stop: &CancellationToken,
 ) -> anyhow::Result<ExitCode> {
+    if output.html.is_some() {
+        bail!("--html: there is no page for described shops yet");
+    }
     let description = Description::read(file)?;
     let quantity = *load.quantity.start();
     ensure!(quantity == *load.quantity.end(), "--quantity: every buyer of a described shop buys as much");
@@ -99,8 +102,5 @@ pub(super) async fn run(
         Verdict::Inconclusive => Conclusion::Inconclusive,
         Verdict::Violated => Conclusion::Violated,
     };
-    if output.html.is_some() {
-        bail!("--html: there is no page for described shops yet");
-    }
     Ok(ExitCode::from(conclusion.exit_code()))
 }

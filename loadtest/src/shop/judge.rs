@@ -190,7 +190,10 @@ fn no_false_sold_out(traces: &Traces, counts: Counts, after: Stock) -> (Status, 
         return (Status::NotApplicable, "nothing was refused for want of stock".into());
     }
     match (unsold, counts.unknown) {
-        (..=0, _) => (Status::Pass, format!("{} units were refused, and nothing was left", counts.refused)),
+        // Too few for one purchase more.
+        (unsold, _) if unsold < traces.quantity => {
+            (Status::Pass, format!("{} units were refused, and {} were left", counts.refused, unsold.max(0)))
+        }
         // Stock does not come back in a run: what is left was there all the time.
         (unsold, 0) => (
             Status::Fail,
@@ -254,6 +257,9 @@ mod tests {
             assert!(failing.contains(&caught), "{caught}: {failing:?}");
         }
         assert_eq!(traces(18, 22, 0, 18, None).oversold(), 8);
+        // Two are left, and three were wanted.
+        let threes = Traces { quantity: 3, stock: 11, ..traces(3, 10, 0, 9, Some(2)) };
+        assert_eq!(failing(&threes), []);
         // Its own record knows nothing of it, but the buyers have their confirmations.
         assert_eq!(traces(18, 22, 0, 10, None).oversold(), 8);
     }

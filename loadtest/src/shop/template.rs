@@ -73,11 +73,6 @@ pub fn variables(text: &str) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether a text has a variable.
-pub fn mentions(text: &str, name: &str) -> bool {
-    variables(text).is_ok_and(|names| names.iter().any(|other| other == name))
-}
-
 /// All texts in a value.
 pub fn texts(value: &Value) -> Vec<&str> {
     match value {
@@ -116,6 +111,5 @@ mod tests {
         assert_eq!(filled.unwrap(), json!({"n": 2, "who": "buyer A", "all": [true, "A"]}));
         assert!(variables.fill("{{unknown}}").is_err());
         assert_eq!(super::variables("{{a}} and {{b.c}}").unwrap(), ["a", "b"]);
-        assert!(mentions("x-{{key}}", "key") && !mentions("key", "key"));
     }
 }
