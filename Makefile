@@ -37,6 +37,7 @@ servers:
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory install PACKAGE=redis-server
 	@test -f /usr/share/java/zookeeper.jar || $(MAKE) --no-print-directory install PACKAGE=zookeeper
 	@command -v chromium >/dev/null || $(MAKE) --no-print-directory install PACKAGE=chromium
+	@test -x /usr/sbin/mariadbd || $(MAKE) --no-print-directory install PACKAGE=mariadb-server
 	@command -v wrk >/dev/null || $(MAKE) --no-print-directory install PACKAGE=wrk
 	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || $(MAKE) --no-print-directory install PACKAGE=libfaketime
 	@command -v chromedriver >/dev/null || $(MAKE) --no-print-directory install PACKAGE=chromium-driver
@@ -78,6 +79,10 @@ drawings: ## Draw the modules in ARCHITECTURE.md anew
 .PHONY: openapi
 openapi: ## Write openapi.yaml anew
 	cargo run --locked -p order-service -- openapi > openapi.yaml
+
+.PHONY: schema
+schema: ## Write the schema of described shops anew
+	cargo run --locked -p loadtest -- schema > loadtest/docs/shop.schema.json
 
 # The load generator that ours is measured against; pgbench comes with PostgreSQL, and wrk is Debian's.
 $(PEERS)/oha:

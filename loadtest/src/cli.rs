@@ -50,14 +50,20 @@ pub enum Command {
     Dashboard(dashboard::Dashboard),
     /// Real servers and replicas to play with, until Ctrl-C
     Lab(lab::Lab),
+    /// The JSON Schema of a described shop's file, for editors
+    Schema,
     /// One replica of the service: what the laboratory starts
     Serve(serve::Serve),
 }
 
 impl Command {
-    /// Whether it fires a load that can be stopped, and judged by what was done.
+    /// Whether it is told of a request to stop, and not just ended: a load is judged by what was done.
     pub fn is_load(&self) -> bool {
-        matches!(self, Self::Demo(_) | Self::Run(_) | Self::Compare(_) | Self::Soak(_))
+        match self {
+            Self::Demo(_) | Self::Run(_) | Self::Compare(_) | Self::Soak(_) => true,
+            Self::Lab(lab) => lab.has_command(),
+            _ => false,
+        }
     }
 }
 
@@ -79,7 +85,11 @@ pub async fn run(command: Command, stop: &CancellationToken) -> anyhow::Result<E
         Command::Soak(soak) => soak::run(soak, stop).await,
         Command::Bench(bench) => bench::run(bench).await,
         Command::Dashboard(dashboard) => dashboard::run(dashboard).await,
-        Command::Lab(lab) => lab::run(lab).await,
+        Command::Lab(lab) => lab::run(lab, stop).await,
+        Command::Schema => {
+            println!("{:#}", loadtest::shop::schema());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Serve(_) => unreachable!("a replica has a runtime of its own"),
     }
 }

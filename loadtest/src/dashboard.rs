@@ -9,11 +9,12 @@
 //! | [`routes`] | all addresses |
 //! | [`guard`] | keeps other sites out |
 //! | [`events`] | brings what changes to open pages |
-//! | [`pages`] | the three pages |
+//! | [`pages`] | the pages |
 //! | [`job`] | carries one plan or experiment out at a time |
 //! | [`state`] | what goes on, and what has come of it |
 //! | [`archive`] | keeps past runs |
 //! | [`form`] | what a person can choose, and the plan it makes |
+//! | [`shop`] | the same for shops that are not ours |
 
 mod archive;
 mod events;
@@ -22,6 +23,7 @@ mod guard;
 mod job;
 mod pages;
 mod routes;
+mod shop;
 mod state;
 
 use std::net::SocketAddr;

@@ -36,6 +36,21 @@ impl Laboratory {
         plan.overrides.extend_from_slice(overrides);
         Ok(Self { fleet: Fleet::start(plan).await?, servers })
     }
+
+    /// All addresses, as variables of the environment: those of the servers, `SHOP_1` and so on for the
+    /// replicas, and their `TOKEN`.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let clients = self.fleet.clients().iter().enumerate();
+        let shops =
+            clients.map(|(number, client)| (format!("SHOP_{}", number + 1), client.base().to_owned()));
+        let token = ("TOKEN".to_owned(), self.fleet.token().to_owned());
+        variables(&self.servers).into_iter().chain(shops).chain([token]).collect()
+    }
+}
+
+/// The addresses of servers, as variables of the environment: `POSTGRES_URL`.
+pub fn variables(servers: &Servers) -> Vec<(String, String)> {
+    servers.iter().map(|server| (format!("{}_URL", server.kind()).to_uppercase(), server.url())).collect()
 }
 
 impl fmt::Display for Laboratory {

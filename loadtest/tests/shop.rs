@@ -1,50 +1,25 @@
-//! Shops that are not ours, described by a file: a racy one is caught, an honest one is not, and a wrong
-//! description gets a message that says what is wrong with it.
+//! Shops that are not ours, described by a file: a racy one is caught, an honest one is not.
 
+#[path = "support/shops.rs"]
+mod shops;
 mod support;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
 
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use loadtest::fleet::Fleet;
-use loadtest::shop::{Description, Load, ShopReport, rehearse, run};
+use loadtest::shop::{Arrival, Description, Load, ShopReport, ShopRun, page, rehearse, run};
 use loadtest::verdict::{CheckName, Status, Verdict};
 use order_service::config::StrategyName;
-use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
+use shops::{Counter, Keyed, Shop, by_sql, describe, forms, keyed, load};
 
-/// Ten in stock, wanted by forty.
-fn load(rungs: &[usize]) -> Load {
-    Load {
-        rungs: rungs.to_vec(),
-        repeat: 1,
-        purchases: 40,
-        stock: 10,
-        quantity: 1,
-        timeout: Duration::from_secs(10),
-        settle: Duration::from_secs(10),
-    }
-}
-
-fn describe(text: &str) -> anyhow::Result<Description> {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), text).expect("it can be written");
-    Description::read(file.path())
-}
-
-async fn fire(shop: &Description, rungs: &[usize]) -> ShopReport {
-    let rehearsal = rehearse(shop, &load(rungs)).await.expect("the shop is there");
+async fn fire(shop: &Description, load: &Load) -> ShopReport {
+    let rehearsal = rehearse(shop, load).await.expect("the shop is there");
     assert!(rehearsal.faults.is_empty(), "{rehearsal}");
-    run(shop, &load(rungs), &CancellationToken::new()).await.expect("the runs come to their end")
+    run(shop, load, &Arc::default()).await.expect("the runs come to their end")
+}
+
+fn status(run: &ShopRun, name: CheckName) -> Status {
+    run.checks.iter().find(|check| check.name == name).expect("a check").status
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +34,7 @@ async fn our_own_service_gets_the_verdict_that_it_gets_from_those_who_know_it() 
         for (number, client) in fleet.clients().iter().enumerate() {
             text = text.replace(&format!("{{{{env.SHOP_{}}}}}", number + 1), client.base());
         }
-        let report = fire(&describe(&text).expect("a description"), &[8, 40]).await;
+        let report = fire(&describe(&text).expect("a description"), &load(&[8, 40])).await;
         assert_eq!(report.verdict, expected, "{report}");
         let oversold = report.runs.iter().any(|run| run.oversold > 0);
         assert_eq!(oversold, strategy == StrategyName::None, "{report}");
@@ -67,173 +42,96 @@ async fn our_own_service_gets_the_verdict_that_it_gets_from_those_who_know_it() 
     }
 }
 
-/// A shop with a cart, a session and a form: what it is asked to do wrong, it does.
-#[derive(Default)]
-struct Shop {
-    stock: AtomicI64,
-    sold: AtomicI64,
-    sessions: AtomicU64,
-    /// Held from the look at the stock to the sale, where the race is mended.
-    lock: Mutex<()>,
-    is_mended: bool,
-}
-
-impl Shop {
-    async fn serve(is_mended: bool) -> String {
-        let shop = Arc::new(Self { is_mended, ..Self::default() });
-        let routes = Router::new()
-            .route("/stock/{units}", post(stock))
-            .route("/cart", get(cart))
-            .route("/buy", post(buy))
-            .route("/thanks", get(|| async { Html("<h1>Thank you</h1>") }))
-            .route("/count", get(count))
-            .route("/login", get(|| async { (StatusCode::FOUND, [("location", "/login")], "") }))
-            .with_state(shop);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(async move { axum::serve(listener, routes).await });
-        url
-    }
-}
-
-async fn stock(State(shop): State<Arc<Shop>>, Path(units): Path<i64>) {
-    shop.stock.store(units, Ordering::SeqCst);
-    shop.sold.store(0, Ordering::SeqCst);
-}
-
-async fn cart(State(shop): State<Arc<Shop>>) -> Response {
-    let session = shop.sessions.fetch_add(1, Ordering::SeqCst);
-    let page = format!("<form action='/buy'><input name='csrf' value='token-{session}'></form>");
-    ([("set-cookie", format!("session={session}"))], Html(page)).into_response()
-}
-
-async fn buy(State(shop): State<Arc<Shop>>, headers: HeaderMap, form: String) -> Response {
-    let cookie = headers.get("cookie").and_then(|cookie| cookie.to_str().ok()).unwrap_or_default();
-    let session = cookie.strip_prefix("session=").unwrap_or("none");
-    let fields: HashMap<_, _> = form_urlencoded::parse(form.as_bytes()).into_owned().collect();
-    if fields.get("csrf") != Some(&format!("token-{session}")) {
-        return (StatusCode::FORBIDDEN, "bad token").into_response();
-    }
-    let _guard = if shop.is_mended { Some(shop.lock.lock().await) } else { None };
-    let left = shop.stock.load(Ordering::SeqCst);
-    if left < 1 {
-        return (StatusCode::FOUND, [("location", "/cart?error=sold-out")]).into_response();
-    }
-    // What a database takes.
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    shop.stock.store(left - 1, Ordering::SeqCst);
-    shop.sold.fetch_add(1, Ordering::SeqCst);
-    (StatusCode::FOUND, [("location", "/thanks")]).into_response()
-}
-
-async fn count(State(shop): State<Arc<Shop>>) -> Json<Value> {
-    let (sold, left) = (shop.sold.load(Ordering::SeqCst), shop.stock.load(Ordering::SeqCst));
-    Json(json!({"orders": [{"units": sold}], "left": left}))
-}
-
-/// The description of that shop.
-fn forms(url: &str) -> String {
-    format!(
-        r#"
-name = "forms"
-targets = ["{url}"]
-
-[[setup]]
-method = "POST"
-path = "/stock/{{{{stock}}}}"
-
-[[purchase]]
-name = "cart"
-path = "/cart"
-captures = {{ csrf = {{ css = "input[name=csrf]" }} }}
-
-[[purchase]]
-name = "buy"
-path = "/buy"
-form = {{ csrf = "{{{{csrf}}}}", quantity = "{{{{quantity}}}}" }}
-ok = [{{ status = 302, location = "/thanks" }}]
-refused = [{{ status = 302, location = "sold-out" }}]
-
-[truth.sold]
-path = "/count"
-jsonpath = "$.orders[*].units"
-"#
-    )
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_race_behind_a_form_is_found_and_once_it_is_mended_it_is_not() {
     let racy = describe(&forms(&Shop::serve(false).await)).expect("a description");
-    let report = fire(&racy, &[4, 20]).await;
+    let report = fire(&racy, &load(&[4, 20])).await;
     assert_eq!(report.verdict, Verdict::Violated, "{report}");
     let control = &report.runs[0];
-    assert_eq!((control.buyers, control.sold, control.verdict), (1, Some(10), Verdict::Correct), "{report}");
+    assert!(control.is_control(), "{report}");
+    assert_eq!((control.at_once, control.sold, control.verdict), (1, Some(10), Verdict::Correct), "{report}");
     let last = report.runs.last().expect("runs");
     assert!(last.oversold > 0 && last.sold == Some(10 + last.oversold), "{report}");
-    assert!(report.headline().starts_with("OVERSOLD by "), "{report}");
+    assert!(report.headline.starts_with("OVERSOLD by "), "{report}");
+    let counterexample = last.counterexample.as_ref().expect("a purchase was one too many");
+    assert!(
+        counterexample.contains("purchase") && counterexample.contains("both were confirmed"),
+        "{report}"
+    );
+    let told = page::telling(&report).and_then(|run| run.counterexample.as_deref()).expect("it oversold");
+    let page = page::frozen(&report);
+    for part in ["OVERSOLD by ", "10 of 10", told, "first-too-many"] {
+        assert!(page.contains(&part.replace('"', "&quot;")), "{part} is not on the page");
+    }
     let mended = describe(&forms(&Shop::serve(true).await)).expect("a description");
-    let report = fire(&mended, &[4, 20]).await;
+    let report = fire(&mended, &load(&[4, 20])).await;
     assert_eq!(report.verdict, Verdict::Correct, "{report}");
-    assert!(report.headline().contains("0 of 2 concurrent runs"), "{report}");
-    let checks = &report.runs[1].checks;
-    let balanced = checks.iter().find(|check| check.name == CheckName::Balanced).expect("a check");
-    assert_eq!(balanced.status, Status::NotApplicable, "there is no truth.left");
+    assert!(report.headline.contains("0 of 2 concurrent runs"), "{report}");
+    assert_eq!(status(&report.runs[1], CheckName::Balanced), Status::NotApplicable, "there is no truth.left");
+    assert_eq!(
+        status(&report.runs[1], CheckName::OncePerKey),
+        Status::NotApplicable,
+        "nothing is idempotent"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_description_is_told_what_is_wrong_with_it() {
-    let url = Shop::serve(true).await;
-    let right = forms(&url);
-    // What is changed, into what, and what the message has to name.
-    let wrong: [(&str, &str, &[&str]); 20] = [
-        ("name = \"forms\"", "nmae = \"forms\"", &["nmae"]),
-        ("[[purchase]]", "[[purchases]]", &["purchases"]),
-        ("targets = [", "targets = [\"ftp://x\", ", &["targets", "ftp"]),
-        ("{{csrf}}", "{{token}}", &["purchase, step 2: buy", "{{token}}", "csrf"]),
-        ("{{stock}}", "{{stock", &["setup, step 1"]),
-        ("input[name=csrf]", "input[[", &["captures.csrf", "input[["]),
-        ("$.orders[*].units", "$.orders[", &["truth.sold", "JSONPath"]),
-        ("status = 302, location = \"/thanks\"", "status = \"30x\"", &["purchase, step 2: buy", "ok", "30x"]),
-        (
-            "{ css = \"input[name=csrf]\" }",
-            "{ css = \"a\", header = \"b\" }",
-            &["captures.csrf", "exactly one"],
-        ),
-        (
-            "path = \"/count\"",
-            "sql = { database = \"mysql://x\", statement = \"select 1\" }",
-            &["truth.sold", "postgres"],
-        ),
-        ("input[name=csrf]", "input[name=none]", &["cart", "captures.csrf", "finds nothing"]),
-        ("path = \"/cart\"", "path = \"/kart\"", &["cart", "404"]),
-        ("path = \"/cart\"", "path = \"/login\"", &["cart", "302", "/login"]),
-        ("location = \"/thanks\"", "location = \"/danke\"", &["buy", "neither ok nor refused", "/thanks"]),
-        ("location = \"sold-out\"", "location = \"empty\"", &["a refusal is not recognised", "sold-out"]),
-        (
-            "location = \"sold-out\" }",
-            "location = \"empty\" }, { status = 403 }",
-            &["a refusal is not recognised"],
-        ),
-        ("path = \"/stock/", "path = \"/stok/", &["setup, step 1", "404"]),
-        ("$.orders[*].units", "$.left", &["truth.sold", "before a purchase"]),
-        ("path = \"/count\"", "path = \"/thanks\"", &["truth.sold", "not JSON"]),
-        (&url, "http://127.0.0.1:1", &["127.0.0.1:1", "refused"]),
-    ];
-    for (right_part, wrong_part, named) in wrong {
-        let text = right.replacen(right_part, wrong_part, 1);
-        assert_ne!(text, right, "{right_part} is not there");
-        let said = match describe(&text) {
-            Err(error) => format!("{error:#}"),
-            Ok(shop) => match rehearse(&shop, &load(&[2])).await {
-                Err(error) => format!("{error:#}"),
-                Ok(rehearsal) => {
-                    assert!(!rehearsal.faults.is_empty(), "{wrong_part} is taken for right:\n{rehearsal}");
-                    rehearsal.faults.join("\n")
-                }
-            },
-        };
-        for part in named {
-            assert!(said.contains(part), "{wrong_part}: {part:?} is not named: {said}");
-        }
+async fn purchases_come_at_a_rate_whoever_is_waiting() {
+    let racy = describe(&forms(&Shop::serve(false).await)).expect("a description");
+    let at_a_rate = Load { arrivals: vec![Arrival::Rate(1000.0)], ..load(&[]) };
+    let report = fire(&racy, &at_a_rate).await;
+    let run = &report.runs[1];
+    assert!(run.at_once > 1 && run.oversold > 0, "{report}");
+    assert_eq!((report.verdict, run.purchases), (Verdict::Violated, 40), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_all_others_finds_the_race_also_in_a_shop_that_is_quick() {
+    let racy = describe(&forms(&Shop::serve(false).await)).expect("a description");
+    let together = Load { rendezvous: true, ..load(&[20]) };
+    let report = fire(&racy, &together).await;
+    // The second twenty find it as the first have left it.
+    assert!(report.runs[1].oversold >= 5, "{report}");
+    assert!(report.runs.iter().all(|run| run.purchases == 40), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_twice_has_to_be_one_order() {
+    for (is_honest, expected) in [(true, Status::Pass), (false, Status::Fail)] {
+        let shop = describe(&keyed(&Keyed::serve(is_honest).await)).expect("a description");
+        let report = fire(&shop, &load(&[8])).await;
+        // Without a race, one of two can be a sale too many: then the control says so, and is all.
+        let run = report.runs.last().expect("runs");
+        assert!(run.resent > 0 && run.is_control() != is_honest, "{report}");
+        assert_eq!(status(run, CheckName::OncePerKey), expected, "{report}");
+        assert_eq!(status(run, CheckName::NotOversold), Status::Pass, "{report}");
+        assert_eq!(status(run, CheckName::NothingLost), Status::Pass, "{report}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_truth_is_read_from_the_databases_that_shops_have() {
+    let (postgres, mariadb) = tokio::join!(lab::Postgres::start(), lab::Mariadb::start());
+    let (postgres, mariadb) = (postgres.expect("PostgreSQL starts"), mariadb.expect("MariaDB starts"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let sqlite = format!("sqlite://{}?mode=rwc", directory.path().join("shop.db").display());
+    for database in [postgres.url_of("postgres"), mariadb.url(), sqlite] {
+        let url = Counter::serve(&database).await;
+        let report = fire(&describe(&by_sql(&url, &database)).expect("a description"), &load(&[4])).await;
+        assert_eq!(report.verdict, Verdict::Correct, "{database}: {report}");
+        let run = &report.runs[1];
+        assert_eq!((run.sold, run.bought, run.refused), (Some(10), 10, 30), "{database}: {report}");
+        assert_eq!(status(run, CheckName::Balanced), Status::Pass, "{database}: {report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_without_a_race_is_said_to_be_so() {
+    // Whoever looks last finds one more than was sold: so says the record, and no race explains it.
+    let text = forms(&Shop::serve(true).await).replace("$.orders[*].units", "$.crooked");
+    let shop = describe(&text).expect("a description");
+    let report = run(&shop, &load(&[4, 8]), &Arc::default()).await.expect("the runs come to their end");
+    assert_eq!(report.runs.len(), 1, "the others prove nothing: {report}");
+    assert!(report.headline.contains("one buyer after the other"), "{report}");
+    assert_ne!(report.verdict, Verdict::Correct);
 }

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `servers` | the table of all servers that there are, and several of them together |
 //! | `zookeeper`, `redis`, `postgres` | servers that are started fresh, one or several that follow one |
+//! | `mariadb` | a database of shops that are not ours |
 //! | `server` | a server, whichever it is |
 //! | `proxy` | a network that can be slow, broken or gone, in front of any of them |
 //! | `clock` | a server's own time of day |
@@ -23,6 +24,7 @@ mod servers;
 mod zookeeper;
 mod redis;
 mod postgres;
+mod mariadb;
 mod server;
 mod proxy;
 mod clock;
@@ -37,6 +39,7 @@ use std::path::{Path, PathBuf};
 
 pub use clock::{INSTALL_FAKETIME, can_step_clocks};
 pub use launch::ServerError;
+pub use mariadb::Mariadb;
 pub use parent::die_with_parent;
 pub use postgres::Postgres;
 pub use process::{Process, ProcessError};

@@ -13,21 +13,27 @@ use super::values::{positive, quantity, share, top_up};
 /// Units in stock, where no number is given.
 const STOCK: i64 = 2_000;
 
+/// Buyers at the same time, where no number is given.
+const BUYERS: u32 = 64;
+
+/// The seed, where none is given.
+const SEED: u64 = 1;
+
 /// The load.
 #[derive(Args)]
 pub(super) struct Load {
     /// Buyers at the same time
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = BUYERS, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     buyers: u32,
     /// Stop after so many orders [default: 4000; with faults, until 5 s after the last]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) orders: Option<u64>,
     /// Stop after so long instead, such as 10s
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "orders")]
-    duration: Option<Duration>,
+    pub(super) duration: Option<Duration>,
     /// Orders per second (open loop: latency is measured from the intended start)
     #[arg(long, allow_negative_numbers = true, value_parser = positive)]
-    rate: Option<f64>,
+    pub(super) rate: Option<f64>,
     /// Units in stock at the beginning [default: 2000]
     #[arg(
         long,
@@ -48,9 +54,9 @@ pub(super) struct Load {
         value_parser = quantity
     )]
     pub(super) quantity: RangeInclusive<i64>,
-    /// The share of confirmed orders that is sent again with the same idempotency key
-    #[arg(long, default_value_t = 0.02, allow_negative_numbers = true, value_parser = share)]
-    replays: f64,
+    /// The share of confirmed orders that is sent again with the same idempotency key [default: 0.02]
+    #[arg(long, allow_negative_numbers = true, value_parser = share)]
+    pub(super) replays: Option<f64>,
     /// The share of confirmed orders that is given back
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
     cancels: f64,
@@ -58,18 +64,13 @@ pub(super) struct Load {
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
     restocks: f64,
     /// The share of orders that is sent twice at the same time, to two replicas, with the same idempotency
-    /// key
-    #[arg(long, default_value_t = 0.01, allow_negative_numbers = true, value_parser = share)]
-    twins: f64,
+    /// key [default: 0.01]
+    #[arg(long, allow_negative_numbers = true, value_parser = share)]
+    pub(super) twins: Option<f64>,
     /// The share of attempts after which the buyer reads the stock, every second time under a shared lock
-    #[arg(
-        long,
-        alias = "looks",
-        default_value_t = 0.01,
-        allow_negative_numbers = true,
-        value_parser = share
-    )]
-    reads: f64,
+    /// [default: 0.01]
+    #[arg(long, alias = "looks", allow_negative_numbers = true, value_parser = share)]
+    reads: Option<f64>,
     /// How long a buyer waits for an answer
     #[arg(
         long,
@@ -80,11 +81,25 @@ pub(super) struct Load {
     )]
     pub(super) timeout: Duration,
     /// What the quantities are drawn from
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = SEED)]
     seed: u64,
 }
 
 impl Load {
+    /// What was asked for that has no meaning for a shop that is not ours.
+    pub(super) fn only_for_ours(&self) -> Option<&'static str> {
+        [
+            (self.buyers != BUYERS, "--buyers: say --rungs, for one number of buyers after the other"),
+            (self.top_up.is_some(), "--top-up"),
+            (self.cancels != 0.0, "--cancels"),
+            (self.restocks != 0.0, "--restocks"),
+            (self.reads.is_some(), "--reads"),
+            (self.seed != SEED, "--seed"),
+        ]
+        .into_iter()
+        .find_map(|(is_given, name)| is_given.then_some(name))
+    }
+
     /// The scenario, in a laboratory with these faults and leases.
     pub(super) fn scenario(self, faults: &Schedule, lease: Duration) -> Scenario {
         let length = Length {
@@ -100,11 +115,11 @@ impl Load {
             rate: self.rate,
             stock: self.stock.unwrap_or(STOCK),
             quantity: self.quantity,
-            replays: self.replays,
+            replays: self.replays.unwrap_or(0.02),
             cancels: self.cancels,
             restocks: self.restocks,
-            reads: self.reads,
-            twins: self.twins,
+            reads: self.reads.unwrap_or(0.01),
+            twins: self.twins.unwrap_or(0.01),
             topped_up,
             timeout: self.timeout,
             seed: self.seed,

@@ -28,6 +28,11 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// What the report must not exceed.
+    pub(super) fn thresholds(&self) -> Thresholds {
+        Thresholds { max_p99_ms: self.max_p99.map(|max| max.as_secs_f64() * 1e3), min_rate: self.min_rate }
+    }
+
     /// Writes the report where it was asked for, and concludes.
     pub(super) fn finish(&self, report: &Report) -> anyhow::Result<ExitCode> {
         if let Some(file) = &self.json {
@@ -36,10 +41,7 @@ impl Output {
         if let Some(file) = &self.html {
             write(file, &html::page(report))?;
         }
-        let thresholds = Thresholds {
-            max_p99_ms: self.max_p99.map(|max| max.as_secs_f64() * 1e3),
-            min_rate: self.min_rate,
-        };
+        let thresholds = self.thresholds();
         for missed in report.missed(&thresholds) {
             println!("threshold missed: {missed}");
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::experiments::ExperimentReport;
 use crate::report::{Report, RunReport};
+use crate::shop::ShopReport;
 
 /// How many past runs are kept; the oldest go first.
 const KEPT: usize = 200;
@@ -20,7 +21,10 @@ const KEPT: usize = 200;
 pub(super) struct Archive {
     runs: PathBuf,
     experiments: PathBuf,
+    shops: PathBuf,
     index: BTreeMap<String, Entry>,
+    /// The headlines of loads on shops.
+    shop_index: BTreeMap<String, String>,
 }
 
 /// A suite as it is kept.
@@ -55,20 +59,35 @@ pub(super) fn usual_place() -> Option<PathBuf> {
 impl Archive {
     /// Opens a directory, and makes it where there is none. A file that cannot be read is left alone.
     pub(super) fn open(directory: &Path) -> anyhow::Result<Self> {
-        let (runs, experiments) = (directory.join("runs"), directory.join("experiments"));
-        std::fs::create_dir_all(&runs)?;
-        std::fs::create_dir_all(&experiments)?;
-        let mut index = BTreeMap::new();
-        for file in std::fs::read_dir(&runs)? {
-            let path = file?.path();
-            let id = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json"));
-            if let Some(id) = id
-                && let Some(kept) = read::<Kept>(&path)
-            {
-                index.insert(id.to_owned(), Entry::of(&kept));
-            }
+        let [runs, experiments, shops] = ["runs", "experiments", "shops"].map(|name| directory.join(name));
+        for directory in [&runs, &experiments, &shops] {
+            std::fs::create_dir_all(directory)?;
         }
-        Ok(Self { runs, experiments, index })
+        let index = all_in::<Kept>(&runs)?.map(|(id, kept)| (id, Entry::of(&kept))).collect();
+        let shop_index = all_in::<ShopReport>(&shops)?.map(|(id, report)| (id, report.headline)).collect();
+        Ok(Self { runs, experiments, shops, index, shop_index })
+    }
+
+    /// Keeps a load on a shop under `id`.
+    pub(super) fn keep_shop(&mut self, id: &str, report: &ShopReport) -> anyhow::Result<()> {
+        write(&self.shops, &format!("{id}.json"), report)?;
+        self.shop_index.insert(id.into(), report.headline.clone());
+        while self.shop_index.len() > KEPT
+            && let Some((oldest, _)) = self.shop_index.pop_first()
+        {
+            std::fs::remove_file(self.shops.join(format!("{oldest}.json"))).ok();
+        }
+        Ok(())
+    }
+
+    /// All loads on shops with their headlines, the latest first.
+    pub(super) fn shops(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.shop_index.iter().rev()
+    }
+
+    /// A load on a shop. Only what is in the list can be asked for: no id is a path.
+    pub(super) fn shop(&self, id: &str) -> Option<ShopReport> {
+        self.shop_index.contains_key(id).then(|| read(&self.shops.join(format!("{id}.json"))))?
     }
 
     /// Keeps a suite under `id`.
@@ -115,6 +134,16 @@ impl Entry {
         let runs = kept.report.runs.iter().map(without_course).collect();
         Self { at: kept.at, form: kept.form.clone(), runs }
     }
+}
+
+/// All files of a directory that can be read, with their ids.
+fn all_in<T: DeserializeOwned>(directory: &Path) -> anyhow::Result<impl Iterator<Item = (String, T)>> {
+    let files = std::fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?;
+    Ok(files.into_iter().filter_map(|file| {
+        let path = file.path();
+        let id = path.file_name()?.to_str()?.strip_suffix(".json")?.to_owned();
+        Some((id, read(&path)?))
+    }))
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {

@@ -10,7 +10,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::watch;
 
 use super::pages::part::Part;
-use super::pages::{experiments, run};
+use super::pages::{experiments, run, shop};
 use super::state::Dashboard;
 
 /// One open page.
@@ -52,6 +52,8 @@ impl Page {
         let inner = self.dashboard.lock();
         let parts = if self.query.contains("page=experiments") {
             experiments::parts(&inner)
+        } else if self.query.contains("page=shop") {
+            shop::parts(&inner)
         } else {
             run::parts(&inner, run::shown(&self.query))
         };

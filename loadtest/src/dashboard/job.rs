@@ -11,12 +11,14 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::archive::Kept;
 use super::form::Form;
-use super::state::{Dashboard, Live, SAMPLED_MS, Stage, Stop, Suite};
+use super::shop::ShopForm;
+use super::state::{Dashboard, Live, SAMPLED_MS, ShopJob, Stage, Stop, Suite};
 use crate::compare::{Plan, Watcher, compare_watched};
 use crate::experiments::{self, Experiment};
 use crate::progress::Progress;
 use crate::report::{Report, RunReport};
 use crate::scenario::Scenario;
+use crate::shop::{self, Description, Load, ShopProgress, ShopReport};
 
 /// Pages look again after so many samples.
 const SAMPLES_PER_LOOK: u64 = 2;
@@ -29,7 +31,7 @@ pub(super) struct Busy;
 pub(super) fn run(dashboard: &Arc<Dashboard>, form: Form, plan: Plan) -> Result<(), Busy> {
     let stop = begin(dashboard)?;
     let at = Timestamp::now();
-    let id = at.strftime("%Y%m%dT%H%M%S%3fZ").to_string();
+    let id = id_of(at);
     let report = Report { command: Some(plan.command_line()), ..Report::new(Vec::new(), Vec::new()) };
     dashboard.lock().suite = Some(Suite { id, at, form, report, live: None, stage: Stage::Running });
     dashboard.notify();
@@ -73,6 +75,73 @@ pub(super) fn experiment(dashboard: &Arc<Dashboard>, experiment: Experiment) -> 
     Ok(())
 }
 
+/// Begins a load on a shop that is not ours; with `dry_run`, no more than the rehearsal.
+pub(super) fn shop(
+    dashboard: &Arc<Dashboard>,
+    form: ShopForm,
+    (description, load): (Description, Load),
+    dry_run: bool,
+) -> Result<(), Busy> {
+    let stop = begin(dashboard)?;
+    let at = Timestamp::now();
+    let progress = Arc::new(ShopProgress::until(stop.gently.clone()));
+    dashboard.lock().shop = Some(ShopJob {
+        id: id_of(at),
+        form,
+        rehearsal: None,
+        fits: None,
+        progress: Arc::clone(&progress),
+        report: None,
+        stage: Stage::Running,
+    });
+    dashboard.notify();
+    let watched = Arc::clone(dashboard);
+    in_thread(dashboard, move || async move {
+        let fire = async {
+            let rehearsal = shop::rehearse(&description, &load).await?;
+            let fits = rehearsal.faults.is_empty();
+            if let Some(job) = &mut watched.lock().shop {
+                (job.rehearsal, job.fits) = (Some(rehearsal.to_string()), Some(fits));
+            }
+            if dry_run || !fits || progress.stop().is_cancelled() {
+                return Ok(None);
+            }
+            shop::run(&description, &load, &progress).await.map(Some)
+        };
+        let outcome = tokio::select! {
+            () = stop.at_once.cancelled() => None,
+            outcome = fire => Some(outcome),
+            () = sample(&watched) => None,
+        };
+        conclude_shop(&watched, outcome);
+    });
+    Ok(())
+}
+
+fn conclude_shop(dashboard: &Dashboard, outcome: Option<anyhow::Result<Option<ShopReport>>>) {
+    let mut inner = dashboard.lock();
+    let inner = &mut *inner;
+    let Some(job) = &mut inner.shop else { return };
+    job.stage = match outcome {
+        Some(Ok(None)) => Stage::Finished,
+        Some(Ok(Some(report))) => {
+            let kept = inner.archive.keep_shop(&job.id, &report);
+            let is_stopped = report.stopped;
+            job.report = Some(report);
+            match kept {
+                Err(error) => Stage::Broken(format!("the runs are over and could not be kept: {error:#}")),
+                Ok(()) if is_stopped => Stage::Stopped,
+                Ok(()) => Stage::Finished,
+            }
+        }
+        Some(Err(error)) => Stage::Broken(format!("{error:#}")),
+        None => {
+            job.fits = None;
+            Stage::Abandoned
+        }
+    };
+}
+
 /// Stops what goes on, if anything does: a run ends with what is under way, and is judged by what was done.
 /// Asked twice, it ends at once, without a verdict. Its processes end with it.
 pub(super) fn stop(dashboard: &Dashboard) {
@@ -100,6 +169,11 @@ impl Drop for StopOnDrop {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// The name of what began at a time.
+fn id_of(at: Timestamp) -> String {
+    at.strftime("%Y%m%dT%H%M%S%3fZ").to_string()
 }
 
 fn begin(dashboard: &Dashboard) -> Result<Stop, Busy> {
@@ -137,6 +211,11 @@ impl Drop for Over {
         {
             suite.live = None;
             suite.stage = Stage::Broken("the run panicked; the dashboard's output says where".into());
+        }
+        if let Some(job) = &mut inner.shop
+            && job.stage == Stage::Running
+        {
+            job.stage = Stage::Broken("the load panicked; the dashboard's output says where".into());
         }
         drop(inner);
         self.0.notify();

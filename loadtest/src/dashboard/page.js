@@ -58,7 +58,7 @@
       history.replaceState(null, '', `?${query}`);
       const mine = ++latest;
       try {
-        const answer = await fetch(`/command?${query}`);
+        const answer = await fetch(`${form.dataset.command}?${query}`);
         const text = await answer.text();
         if (mine === latest && answer.ok) document.getElementById('command').textContent = text;
       } catch { /* The line about the connection says it. */ }

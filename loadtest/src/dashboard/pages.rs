@@ -1,8 +1,9 @@
-//! The three pages, and the parts that they are made of.
+//! The pages, and the parts that they are made of.
 
 pub(super) mod experiments;
 pub(super) mod past;
 pub(super) mod run;
+pub(super) mod shop;
 
 pub(super) mod controls;
 pub(super) mod part;

@@ -12,7 +12,8 @@ use axum::routing::{get, post};
 use maud::html;
 
 use super::form::Form;
-use super::pages::{controls, experiments, past, run};
+use super::pages::{controls, experiments, past, run, shop};
+use super::shop::ShopForm;
 use super::state::Dashboard;
 use super::{events, guard, job};
 use crate::experiments as claims;
@@ -30,6 +31,10 @@ pub(super) fn router(dashboard: Arc<Dashboard>) -> Router {
         .route("/events", get(events::stream))
         .route("/experiments", get(show_experiments))
         .route("/experiments/{name}", post(try_claim))
+        .route("/shop", get(show_shop).post(start_shop))
+        .route("/shop/stop", post(stop_shop))
+        .route("/shop/command", get(shop_command))
+        .route("/shops/{file}", get(show_kept_shop))
         .route("/runs", get(show_past))
         .route("/runs/{file}", get(show_kept))
         .route("/style.css", get(|| async { file("text/css", layout::STYLE) }))
@@ -97,6 +102,54 @@ async fn try_claim(State(dashboard): Shared, Path(name): Path<String>) -> Respon
     }
 }
 
+async fn show_shop(State(dashboard): Shared, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let inner = dashboard.lock();
+    let form = match &inner.shop {
+        Some(job) if !query.contains("file=") => job.form.clone(),
+        _ => ShopForm::parse(&query),
+    };
+    page(shop::page(&inner, &form, None))
+}
+
+async fn start_shop(State(dashboard): Shared, body: String) -> Response {
+    let form = ShopForm::parse(&body);
+    let dry_run = form_urlencoded::parse(body.as_bytes()).any(|(name, _)| name == "dry-run");
+    let plan = match form.plan() {
+        Ok(plan) => plan,
+        Err(mistake) => {
+            let shown = page(shop::page(&dashboard.lock(), &form, Some(&format!("{mistake:#}"))));
+            return (StatusCode::UNPROCESSABLE_ENTITY, shown).into_response();
+        }
+    };
+    let query = form.query();
+    match job::shop(&dashboard, form, plan, dry_run) {
+        Ok(()) => see_other(&format!("/shop?{query}")),
+        Err(job::Busy) => busy(),
+    }
+}
+
+async fn stop_shop(State(dashboard): Shared, body: String) -> Response {
+    job::stop(&dashboard);
+    see_other(&format!("/shop?{}", ShopForm::parse(&body).query()))
+}
+
+async fn shop_command(RawQuery(query): RawQuery) -> Response {
+    file("text/plain; charset=utf-8", ShopForm::parse(&query.unwrap_or_default()).command())
+}
+
+async fn show_kept_shop(State(dashboard): Shared, Path(file_name): Path<String>) -> Response {
+    let (id, kind) = file_name.split_once('.').unwrap_or((&file_name, ""));
+    let report = dashboard.lock().archive.shop(id);
+    let Some(report) = report else { return StatusCode::NOT_FOUND.into_response() };
+    match kind {
+        "" => page(shop::one(id, &report)),
+        "json" => attached(id, kind, serde_json::to_string_pretty(&report).expect("it can be written")),
+        "html" => attached(id, kind, crate::shop::page::frozen(&report)),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
 async fn show_past(State(dashboard): Shared, RawQuery(query): RawQuery) -> Response {
     page(past::page(&dashboard.lock().archive, &query.unwrap_or_default()))
 }
@@ -106,14 +159,21 @@ async fn show_kept(State(dashboard): Shared, Path(file_name): Path<String>) -> R
     let kept = dashboard.lock().archive.load(id);
     let Some(kept) = kept else { return StatusCode::NOT_FOUND.into_response() };
     let report = &kept.report;
-    let (content_type, text) = match kind {
-        "" => return page(past::one(id, &kept)),
-        "json" => {
-            ("application/json", serde_json::to_string_pretty(report).expect("a report can be written"))
-        }
-        "csv" => ("text/csv; charset=utf-8", downloads::csv(report)),
-        "html" => ("text/html; charset=utf-8", crate::report::html::page(report)),
-        _ => return StatusCode::NOT_FOUND.into_response(),
+    match kind {
+        "" => page(past::one(id, &kept)),
+        "json" => attached(id, kind, serde_json::to_string_pretty(report).expect("it can be written")),
+        "csv" => attached(id, kind, downloads::csv(report)),
+        "html" => attached(id, kind, crate::report::html::page(report)),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// A report as a file of its own.
+fn attached(id: &str, kind: &str, text: String) -> Response {
+    let content_type = match kind {
+        "json" => "application/json",
+        "csv" => "text/csv; charset=utf-8",
+        _ => "text/html; charset=utf-8",
     };
     let attachment = format!("attachment; filename=\"stocklock-{id}.{kind}\"");
     ([(CONTENT_TYPE, content_type), (CONTENT_DISPOSITION, attachment.as_str())], text).into_response()

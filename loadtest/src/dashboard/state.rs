@@ -9,10 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::Archive;
 use super::form::Form;
+use super::shop::ShopForm;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::series::{Interval, Series};
+use crate::shop::{ShopProgress, ShopReport};
 
 /// How often the progress of a run is sampled, in milliseconds.
 pub(super) const SAMPLED_MS: u64 = 100;
@@ -27,6 +29,8 @@ pub(super) struct Dashboard {
 pub(super) struct Inner {
     /// The suite that goes on, or the last one.
     pub(super) suite: Option<Suite>,
+    /// The load on a shop that is not ours that goes on, or the last one.
+    pub(super) shop: Option<ShopJob>,
     /// The experiment that goes on.
     pub(super) experiment: Option<&'static str>,
     /// What broke an experiment off, and which.
@@ -58,6 +62,24 @@ pub(super) struct Suite {
     pub(super) report: Report,
     /// The run that goes on.
     pub(super) live: Option<Live>,
+    /// How it stands.
+    pub(super) stage: Stage,
+}
+
+/// A load that was started.
+pub(super) struct ShopJob {
+    /// Its name in the archive.
+    pub(super) id: String,
+    /// The form that it was started with.
+    pub(super) form: ShopForm,
+    /// What the rehearsal showed.
+    pub(super) rehearsal: Option<String>,
+    /// Whether the description fits, as far as that is known.
+    pub(super) fits: Option<bool>,
+    /// What the runs count.
+    pub(super) progress: Arc<ShopProgress>,
+    /// What has come of it.
+    pub(super) report: Option<ShopReport>,
     /// How it stands.
     pub(super) stage: Stage,
 }
@@ -97,7 +119,8 @@ pub(super) struct Live {
 
 impl Dashboard {
     pub(super) fn new(archive: Archive) -> Self {
-        let inner = Inner { suite: None, experiment: None, broken_experiment: None, stop: None, archive };
+        let inner =
+            Inner { suite: None, shop: None, experiment: None, broken_experiment: None, stop: None, archive };
         Self { inner: Mutex::new(inner), changed: watch::Sender::new(0) }
     }
 

@@ -19,6 +19,8 @@ pub struct Answer {
     pub status: u16,
     /// Its headers.
     pub headers: HeaderMap,
+    /// The cookies that it sets.
+    pub cookies: Vec<(String, String)>,
     /// Its body, as text.
     pub body: String,
 }
@@ -28,35 +30,55 @@ impl Answer {
     pub fn capture(&self, query: &Query) -> anyhow::Result<Value> {
         if let Some(path) = &query.jsonpath {
             let found = self.find(path)?;
-            return match &found[..] {
-                [] => bail!("jsonpath {path:?} finds nothing in {}", self.shown()),
-                [one, ..] => Ok(one.clone()),
+            let Some(one) = found.into_iter().next() else {
+                bail!("jsonpath {path:?} finds nothing in {}", self.shown());
             };
+            let Some(regex) = &query.regex else { return Ok(one) };
+            let text = if let Value::String(text) = one { text } else { one.to_string() };
+            return captured(regex, &text, || format!("what jsonpath {path:?} finds: {}", shortened(&text)));
         }
+        let text = self.text(query)?;
+        let Some(regex) = &query.regex else { return Ok(Value::String(text)) };
+        captured(regex, &text, || match (&query.header, &query.cookie, &query.css) {
+            (None, None, None) => self.shown(),
+            _ => format!("what was found: {}", shortened(&text)),
+        })
+    }
+
+    /// What a query that is not for JSON looks at: a header, a cookie, a part of the page, or the body.
+    fn text(&self, query: &Query) -> anyhow::Result<String> {
         if let Some(name) = &query.header {
             return match self.header(name) {
-                Some(value) => Ok(Value::String(value.into())),
+                Some(value) => Ok(value.into()),
                 None => bail!("there is no header {name:?}; there are {}", self.header_names()),
             };
         }
-        if let Some(regex) = &query.regex {
-            let parsed = Regex::new(regex).with_context(|| format!("{regex:?}"))?;
-            let Some(found) = parsed.captures(&self.body) else {
-                bail!("regex {regex:?} matches nothing in {}", self.shown());
+        if let Some(name) = &query.cookie {
+            // The last one wins, as in a browser.
+            return match self.cookies.iter().rev().find(|(cookie, _)| cookie == name) {
+                Some((_, value)) => Ok(value.clone()),
+                None => {
+                    let set: Vec<_> = self.cookies.iter().map(|(name, _)| name.as_str()).collect();
+                    let set = if set.is_empty() { "none".into() } else { set.join(", ") };
+                    bail!("no cookie {name:?} is set, but {set}")
+                }
             };
-            let part = found.get(1).or_else(|| found.get(0)).expect("the whole match is there");
-            return Ok(Value::String(part.as_str().into()));
         }
-        if let Some(css) = &query.css {
-            let Ok(selector) = Selector::parse(css) else { bail!("css {css:?} is no selector") };
-            let page = Html::parse_document(&self.body);
-            let Some(element) = page.select(&selector).next() else {
-                bail!("css {css:?} finds nothing in {}", self.shown());
-            };
-            let value = element.attr("value").or_else(|| element.attr("content"));
-            return Ok(Value::String(value.map_or_else(|| element.text().collect(), str::to_owned)));
+        let Some(css) = &query.css else { return Ok(self.body.clone()) };
+        let Ok(selector) = Selector::parse(css) else { bail!("css {css:?} is no selector") };
+        let page = Html::parse_document(&self.body);
+        let Some(element) = page.select(&selector).next() else {
+            bail!("css {css:?} finds nothing in {}", self.shown());
+        };
+        if let Some(name) = &query.attribute {
+            let value = element.attr(name);
+            return value.map(str::to_owned).with_context(|| {
+                let there: Vec<_> = element.value().attrs().map(|(name, _)| name).collect();
+                format!("what css {css:?} finds has no attribute {name:?}, but {}", there.join(", "))
+            });
         }
-        bail!("the query asks for nothing")
+        let value = element.attr("value").or_else(|| element.attr("content"));
+        Ok(value.map_or_else(|| element.text().collect::<String>().trim().to_owned(), str::to_owned))
     }
 
     /// All that a JSONPath finds in the body.
@@ -98,10 +120,7 @@ impl Answer {
 
     /// The status and the beginning of the body, for people.
     pub fn shown(&self) -> String {
-        let mut body: String = self.body.split_whitespace().collect::<Vec<_>>().join(" ");
-        if body.chars().count() > SHOWN {
-            body = body.chars().take(SHOWN).collect::<String>() + "…";
-        }
+        let body = shortened(&self.body);
         let kind = self.header("content-type").unwrap_or("no content type");
         let location = self.header("location").map_or_else(String::new, |to| format!(", to {to}"));
         format!("{} ({kind}{location}): {body}", self.status)
@@ -109,6 +128,24 @@ impl Answer {
 
     fn header_names(&self) -> String {
         self.headers.keys().map(reqwest::header::HeaderName::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn captured(regex: &str, text: &str, place: impl FnOnce() -> String) -> anyhow::Result<Value> {
+    let parsed = Regex::new(regex).with_context(|| format!("{regex:?}"))?;
+    let Some(found) = parsed.captures(text) else {
+        bail!("regex {regex:?} matches nothing in {}", place());
+    };
+    let part = found.get(1).or_else(|| found.get(0)).expect("the whole match is there");
+    Ok(Value::String(part.as_str().into()))
+}
+
+/// The beginning of a text, in a line.
+fn shortened(text: &str) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
 }
 
@@ -122,7 +159,8 @@ mod tests {
         let headers = [("location", "/thank-you"), ("content-type", "text/plain")];
         let headers =
             headers.map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
-        Answer { status, headers: HeaderMap::from_iter(headers), body: body.into() }
+        let cookies = vec![("session".into(), "s1".into()), ("session".into(), "s2".into())];
+        Answer { status, headers: HeaderMap::from_iter(headers), cookies, body: body.into() }
     }
 
     #[test]
@@ -134,11 +172,19 @@ mod tests {
         let form = r#"<form><input type="hidden" name="csrf" value="t1"></form><h1>Oh</h1>"#;
         assert_eq!(of("css = 'input[name=csrf]'", form).unwrap(), json!("t1"));
         assert_eq!(of("css = 'h1'", form).unwrap(), json!("Oh"));
+        assert_eq!(of("css = 'input'\nattribute = 'name'", form).unwrap(), json!("csrf"));
+        assert_eq!(of("cookie = 'session'", "").unwrap(), json!("s2"));
+        assert_eq!(of("header = 'location'\nregex = 'thank-(.*)'", "").unwrap(), json!("you"));
+        assert_eq!(of("jsonpath = '$.a'\nregex = '[0-9]+'", r#"{"a": "no 7"}"#).unwrap(), json!("7"));
         for (query, body, said) in [
             ("jsonpath = '$.b'", r#"{"a": 1}"#, "\"$.b\" finds nothing in 200"),
             ("jsonpath = '$.b'", "<html>Log in</html>", "not JSON but 200 (text/plain"),
             ("header = 'x-token'", "", "no header \"x-token\"; there are location, content-type"),
             ("css = 'input[name=x]'", form, "finds nothing"),
+            ("css = 'input'\nattribute = 'href'", form, "no attribute \"href\", but"),
+            ("cookie = 'csrf'", "", "no cookie \"csrf\" is set, but session, session"),
+            ("header = 'location'\nregex = '/order/'", "", "matches nothing in what was found: /thank-you"),
+            ("regex = '/order/'", "hello", "matches nothing in 200 (text/plain"),
         ] {
             let error = format!("{:#}", of(query, body).unwrap_err());
             assert!(error.contains(said), "{error}");

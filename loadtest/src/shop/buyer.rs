@@ -1,19 +1,24 @@
 //! A buyer: a session of his own, in which he takes the steps of a purchase.
 
+use std::fmt;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Method, Url};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::answer::Answer;
 use super::database;
-use super::description::{Description, Step};
-use super::template::Variables;
+use super::description::{Description, Matcher, ORDER, Step};
+use super::owner::Owner;
+use super::template::{Variables, text};
 
 /// What came of a purchase.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum Outcome {
     /// The shop says that it is made.
     Bought,
@@ -26,6 +31,35 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Whether the shop has said what came of it.
+    pub fn is_clear(&self) -> bool {
+        !matches!(self, Self::Unknown { .. })
+    }
+}
+
+/// How an answer is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadAs {
+    /// It lets the purchase go on; that of the last step makes it.
+    Ok,
+    /// It says that there is not enough in stock.
+    Refused,
+    /// It says neither.
+    Unknown,
+}
+
+impl fmt::Display for ReadAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Unknown => "UNKNOWN",
+        })
+    }
+}
+
 /// A step that was taken.
 #[derive(Debug, Clone)]
 pub struct Taken {
@@ -35,10 +69,19 @@ pub struct Taken {
     pub captured: Vec<(String, Value)>,
     /// What was received, or why nothing was.
     pub received: String,
-    /// How it was read: `ok`, `refused` or `unknown`.
-    pub read_as: &'static str,
+    /// How it was read.
+    pub read_as: ReadAs,
     /// How long it took.
     pub took: Duration,
+}
+
+/// The last step of a purchase, sent once more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resent {
+    /// How the answer was read.
+    pub read_as: ReadAs,
+    /// The order that it names, where the description captures one.
+    pub order: Option<String>,
 }
 
 /// A purchase that was tried.
@@ -48,45 +91,103 @@ pub struct Purchase {
     pub outcome: Outcome,
     /// Its steps, as far as it went.
     pub steps: Vec<Taken>,
+    /// The order that the shop has confirmed, where the description captures it.
+    pub order: Option<String>,
+    /// What came of its last step, where that was sent again.
+    pub resent: Option<Resent>,
     /// When the first request was sent.
     pub begun: Instant,
+    /// When the last step was sent, if it came to that.
+    pub decided: Option<Instant>,
     /// When the last answer was there.
     pub ended: Instant,
 }
 
+impl Purchase {
+    /// Whether the shop has confirmed it.
+    pub fn is_confirmed(&self) -> bool {
+        self.outcome == Outcome::Bought
+    }
+}
+
+/// Whether the last step of a purchase is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resend {
+    /// It is not.
+    Never,
+    /// After the answer, to the same process.
+    Afterwards,
+    /// At the same time, to another process of the shop, where there is one.
+    AtOnce,
+}
+
+/// Sessions of a shop, all with the same limits.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// How long an answer is waited for.
+    pub timeout: Duration,
+    /// At which hosts orders may be made.
+    pub owner: Owner,
+}
+
+impl Door {
+    /// A fresh session with the process number `index` of the shop, around and around.
+    pub fn open(&self, shop: &Description, index: usize) -> anyhow::Result<Session> {
+        let target = &shop.targets[index % shop.targets.len()];
+        let base: Url = target.parse().with_context(|| format!("targets: {target:?}"))?;
+        // Whoever was first has chosen: an error says no more.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let client = Client::builder().cookie_store(true).redirect(Policy::none()).timeout(self.timeout);
+        let client =
+            client.tls_certs_merge(certificates(shop)?).build().context("cannot make an HTTP client")?;
+        Ok(Session { client, base, door: self.clone() })
+    }
+}
+
+/// The certificates that the description names.
+fn certificates(shop: &Description) -> anyhow::Result<Vec<Certificate>> {
+    let Some(file) = &shop.ca_file else { return Ok(Vec::new()) };
+    let pem = std::fs::read(file).with_context(|| format!("ca_file: cannot read {}", file.display()))?;
+    let certificates = Certificate::from_pem_bundle(&pem)
+        .ok()
+        .filter(|certificates| !certificates.is_empty())
+        .with_context(|| format!("ca_file: {} has no certificate in PEM", file.display()))?;
+    Ok(certificates)
+}
+
 /// A session: cookies, and the connections of one buyer to one process of the shop.
+#[derive(Debug, Clone)]
 pub struct Session {
     client: Client,
     base: Url,
-    timeout: Duration,
+    door: Door,
 }
 
 impl Session {
-    /// A fresh session with the process number `index` of the shop, around and around.
-    pub fn open(shop: &Description, index: usize, timeout: Duration) -> anyhow::Result<Self> {
-        let target = &shop.targets[index % shop.targets.len()];
-        // Whoever was first has chosen: an error says no more.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let mut client = Client::builder().cookie_store(true).redirect(Policy::none()).timeout(timeout);
-        if let Some(file) = &shop.ca_file {
-            let pem =
-                std::fs::read(file).with_context(|| format!("ca_file: cannot read {}", file.display()))?;
-            let certificates = Certificate::from_pem_bundle(&pem)
-                .with_context(|| format!("ca_file: {} has no certificate", file.display()))?;
-            client = client.tls_certs_merge(certificates);
-        }
-        let base = target.parse().with_context(|| format!("targets: {target:?}"))?;
-        Ok(Self { client: client.build().context("cannot make an HTTP client")?, base, timeout })
+    /// How long an answer is waited for.
+    pub fn timeout(&self) -> Duration {
+        self.door.timeout
     }
 
-    /// Takes one step.
+    /// At which hosts orders may be made.
+    pub fn owner(&self) -> &Owner {
+        &self.door.owner
+    }
+
+    /// The same session, cookies and all, with another process of the shop.
+    fn at(&self, target: &str) -> anyhow::Result<Self> {
+        let base = target.parse().with_context(|| format!("targets: {target:?}"))?;
+        Ok(Self { base, ..self.clone() })
+    }
+
+    /// Sends the request of one step.
     pub async fn send(
         &self,
         shop: &Description,
         step: &Step,
         variables: &Variables,
     ) -> anyhow::Result<Answer> {
-        let path = variables.fill(&step.path)?;
+        let path = variables.fill(&step.path).context("path")?;
         let url = match Url::parse(&path) {
             Ok(url) => url,
             Err(_) => {
@@ -95,15 +196,22 @@ impl Session {
                 joined.parse().with_context(|| format!("path: {path:?}"))?
             }
         };
+        // A path may be a whole URL, which the shop may have named.
+        self.door.owner.check(&url)?;
         let has_body = step.json.is_some() || !step.form.is_empty() || step.body.is_some();
         let method = step.method.as_deref().unwrap_or(if has_body { "POST" } else { "GET" });
         let method = Method::from_bytes(method.to_uppercase().as_bytes())
             .with_context(|| format!("method: {method:?}"))?;
         let mut request = self.client.request(method, url.clone());
         // Those of the step win.
-        for (name, text) in
-            shop.headers.iter().filter(|(name, _)| !step.headers.contains_key(*name)).chain(&step.headers)
-        {
+        for (name, text) in shop.headers.iter().filter(|(name, _)| !step.headers.contains_key(*name)) {
+            // One of what is not captured yet is left out.
+            if variables.has_all_of(text)? {
+                request =
+                    request.header(name, variables.fill(text).with_context(|| format!("headers.{name}"))?);
+            }
+        }
+        for (name, text) in &step.headers {
             request = request.header(name, variables.fill(text).with_context(|| format!("headers.{name}"))?);
         }
         if let Some(json) = &step.json {
@@ -120,14 +228,16 @@ impl Session {
         }
         let response = request.send().await.map_err(|error| self.explain(&url, error))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let cookies = response.cookies().map(|cookie| (cookie.name().into(), cookie.value().into()));
+        let cookies = cookies.collect();
         let body = response.text().await.map_err(|error| self.explain(&url, error))?;
-        Ok(Answer { status, headers, body })
+        Ok(Answer { status, headers, cookies, body })
     }
 
     /// The innermost cause is what a person needs.
     fn explain(&self, url: &Url, error: reqwest::Error) -> anyhow::Error {
         if error.is_timeout() {
-            return anyhow::anyhow!("{url}: no answer within {} s", self.timeout.as_secs_f64());
+            return anyhow::anyhow!("{url}: no answer within {} s", self.door.timeout.as_secs_f64());
         }
         let mut cause: &dyn std::error::Error = &error;
         while let Some(source) = cause.source() {
@@ -137,90 +247,186 @@ impl Session {
     }
 }
 
-/// Takes the steps of the set-up. Returns what they captured, with what there was before.
+/// Takes the steps of the set-up. Returns what they captured, with what there was before, and what was taken.
 pub async fn set_up(
     shop: &Description,
     session: &Session,
     variables: &Variables,
-) -> anyhow::Result<Variables> {
+) -> anyhow::Result<(Variables, Vec<Taken>)> {
     let mut variables = variables.clone();
+    let mut steps = Vec::new();
     for (number, step) in shop.setup.iter().enumerate() {
         let context = || format!("setup, step {}: {}", number + 1, step.title());
+        let sent = Instant::now();
+        let mut taken = Taken {
+            step: step.title().into(),
+            captured: Vec::new(),
+            received: String::new(),
+            read_as: ReadAs::Ok,
+            took: Duration::ZERO,
+        };
         if let Some(sql) = &step.sql {
-            database::execute(sql, &variables).await.with_context(context)?;
-            continue;
+            let owner = session.owner();
+            database::execute(sql, &variables, owner, session.timeout()).await.with_context(context)?;
+            taken.received = "done".into();
+        } else {
+            let answer = session.send(shop, step, &variables).await.with_context(context)?;
+            if read(step, &answer) != ReadAs::Ok {
+                return Err(anyhow::anyhow!("not ok: {}", answer.shown())).with_context(context);
+            }
+            taken.captured = capture(step, &answer).with_context(context)?;
+            taken.received = answer.shown();
         }
-        let answer = session.send(shop, step, &variables).await.with_context(context)?;
-        if read(step, &answer) != "ok" {
-            return Err(anyhow::anyhow!("not ok: {}", answer.shown())).with_context(context);
+        for (name, value) in &taken.captured {
+            variables.set(name, value.clone());
         }
-        for (name, query) in &step.captures {
-            let value =
-                answer.capture(query).with_context(|| format!("captures.{name}")).with_context(context)?;
-            variables.set(name, value);
-        }
+        steps.push(Taken { took: sent.elapsed(), ..taken });
     }
-    Ok(variables)
+    Ok((variables, steps))
 }
 
-/// Makes one purchase, as far as the shop lets it.
-pub async fn purchase(shop: &Description, session: &Session, mut variables: Variables) -> Purchase {
+/// All that a step takes from its answer.
+fn capture(step: &Step, answer: &Answer) -> anyhow::Result<Vec<(String, Value)>> {
+    let captures = step.captures.iter().map(|(name, query)| {
+        let value = answer.capture(query).with_context(|| format!("captures.{name}"))?;
+        Ok((name.clone(), value))
+    });
+    captures.collect()
+}
+
+/// Makes one purchase, as far as the shop lets it. Its last step waits for `before_last`.
+pub async fn purchase(
+    shop: &Description,
+    session: &Session,
+    mut variables: Variables,
+    resend: Resend,
+    before_last: impl Future<Output = ()>,
+) -> Purchase {
+    let mut before_last = pin!(before_last);
     let begun = Instant::now();
-    let mut steps = Vec::new();
-    let mut outcome = Outcome::Bought;
-    for step in &shop.purchase {
-        let sent = Instant::now();
-        let answer = session.send(shop, step, &variables).await;
-        let took = sent.elapsed();
-        let title = step.title().to_owned();
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                let received = format!("{error:#}");
-                outcome = Outcome::Unknown { why: format!("{title}: {received}") };
-                steps.push(Taken { step: title, captured: Vec::new(), received, read_as: "unknown", took });
-                break;
-            }
-        };
-        let read_as = read(step, &answer);
-        let mut taken = Taken { step: title, captured: Vec::new(), received: answer.shown(), read_as, took };
-        let mut missing = None;
-        if read_as == "ok" {
-            for (name, query) in &step.captures {
-                match answer.capture(query) {
-                    Ok(value) => {
-                        variables.set(name, value.clone());
-                        taken.captured.push((name.clone(), value));
-                    }
-                    Err(error) => missing = Some(format!("captures.{name}: {error:#}")),
-                }
-            }
+    let mut purchase = Purchase {
+        outcome: Outcome::Bought,
+        steps: Vec::new(),
+        order: None,
+        resent: None,
+        begun,
+        decided: None,
+        ended: begun,
+    };
+    for (number, step) in shop.purchase.iter().enumerate() {
+        let is_last = number + 1 == shop.purchase.len();
+        if is_last {
+            before_last.as_mut().await;
+            purchase.decided = Some(Instant::now());
         }
-        let step = taken.step.clone();
-        let received = taken.received.clone();
-        if missing.is_some() {
-            taken.read_as = "unknown";
-        }
-        steps.push(taken);
-        outcome = match (read_as, missing) {
-            (_, Some(missing)) => Outcome::Unknown { why: format!("{step}: {missing}") },
-            ("ok", None) => continue,
-            ("refused", None) => Outcome::Refused,
-            _ => Outcome::Unknown { why: format!("{step}: neither ok nor refused: {received}") },
+        let (taken, outcome) = if is_last && resend == Resend::AtOnce {
+            let (first, twin) =
+                tokio::join!(take(shop, session, step, &variables), twin(shop, session, step, &variables));
+            purchase.resent = Some(twin);
+            first
+        } else {
+            take(shop, session, step, &variables).await
         };
-        break;
+        for (name, value) in &taken.captured {
+            variables.set(name, value.clone());
+        }
+        let is_over = outcome.is_some();
+        purchase.steps.push(taken);
+        purchase.outcome = outcome.unwrap_or(Outcome::Bought);
+        if is_over {
+            break;
+        }
     }
-    Purchase { outcome, steps, begun, ended: Instant::now() }
+    purchase.ended = Instant::now();
+    let confirmed = purchase.outcome == Outcome::Bought;
+    purchase.order = variables.text(ORDER).filter(|_| confirmed);
+    // Either answer may be the one that tells of the order.
+    if let Some(twin) = purchase.resent.as_ref().filter(|twin| !confirmed && twin.read_as == ReadAs::Ok) {
+        purchase.outcome = Outcome::Bought;
+        purchase.order.clone_from(&twin.order);
+    }
+    if confirmed
+        && resend == Resend::Afterwards
+        && let Some(step) = shop.purchase.last()
+    {
+        purchase.resent = Some(again(shop, session, step, &variables).await);
+    }
+    purchase
+}
+
+/// Takes one step. The outcome is there when it is the last that can be taken.
+async fn take(
+    shop: &Description,
+    session: &Session,
+    step: &Step,
+    variables: &Variables,
+) -> (Taken, Option<Outcome>) {
+    let sent = Instant::now();
+    let answer = session.send(shop, step, variables).await;
+    let title = step.title().to_owned();
+    let mut taken = Taken {
+        step: title.clone(),
+        captured: Vec::new(),
+        received: String::new(),
+        read_as: ReadAs::Unknown,
+        took: sent.elapsed(),
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            taken.received = format!("{error:#}");
+            let why = format!("{title}: {}", taken.received);
+            return (taken, Some(Outcome::Unknown { why }));
+        }
+    };
+    taken.received = answer.shown();
+    taken.read_as = read(step, &answer);
+    let outcome = match taken.read_as {
+        ReadAs::Ok => match capture(step, &answer) {
+            Ok(captured) => {
+                taken.captured = captured;
+                None
+            }
+            Err(error) => {
+                taken.read_as = ReadAs::Unknown;
+                Some(Outcome::Unknown { why: format!("{title}: {error:#}") })
+            }
+        },
+        ReadAs::Refused => Some(Outcome::Refused),
+        ReadAs::Unknown => {
+            Some(Outcome::Unknown { why: format!("{title}: neither ok nor refused: {}", taken.received) })
+        }
+    };
+    (taken, outcome)
+}
+
+/// Sends the last step to the process of the shop that comes after the session's.
+async fn twin(shop: &Description, session: &Session, step: &Step, variables: &Variables) -> Resent {
+    let here =
+        shop.targets.iter().position(|target| target.parse().is_ok_and(|url: Url| url == session.base));
+    let next = &shop.targets[here.map_or(0, |here| (here + 1) % shop.targets.len())];
+    match session.at(next) {
+        Ok(there) => again(shop, &there, step, variables).await,
+        Err(_) => Resent { read_as: ReadAs::Unknown, order: None },
+    }
+}
+
+/// Sends the last step once more.
+async fn again(shop: &Description, session: &Session, step: &Step, variables: &Variables) -> Resent {
+    let (taken, _) = take(shop, session, step, variables).await;
+    let order = taken.captured.iter().find(|(name, _)| name == ORDER);
+    let order = order.map(|(_, value)| text(value));
+    Resent { read_as: taken.read_as, order }
 }
 
 /// How an answer is read. What says both is refused: shops say "200, but".
-fn read(step: &Step, answer: &Answer) -> &'static str {
-    let is = |matchers: &[super::description::Matcher]| matchers.iter().any(|matcher| answer.is(matcher));
+fn read(step: &Step, answer: &Answer) -> ReadAs {
+    let is = |matchers: &[Matcher]| matchers.iter().any(|matcher| answer.is(matcher));
     if is(&step.refused) {
-        "refused"
+        ReadAs::Refused
     } else if if step.ok.is_empty() { (200..300).contains(&answer.status) } else { is(&step.ok) } {
-        "ok"
+        ReadAs::Ok
     } else {
-        "unknown"
+        ReadAs::Unknown
     }
 }

@@ -3,76 +3,103 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{ColumnIndex, ConnectOptions as _, Connection as _, Decode, Executor, Row as _};
+use tokio::time::timeout;
 
-use super::description::Sql;
+use super::description::{DatabaseKind, Sql};
+use super::owner::Owner;
 use super::template::Variables;
 
 /// Carries statements out.
-pub async fn execute(sql: &Sql, variables: &Variables) -> anyhow::Result<()> {
-    let (database, statement) = connect(sql, variables).await?;
-    let failed = || format!("sql {statement:?}");
-    let owned = sqlx::AssertSqlSafe(statement.clone());
-    match database {
-        Database::Postgres(mut connection) => {
-            sqlx::raw_sql(owned).execute(&mut connection).await.with_context(failed)?;
-            connection.close().await.ok();
-        }
-        Database::Sqlite(mut connection) => {
-            sqlx::raw_sql(owned).execute(&mut connection).await.with_context(failed)?;
-            connection.close().await.ok();
-        }
-    }
-    Ok(())
+pub async fn execute(
+    sql: &Sql,
+    variables: &Variables,
+    owner: &Owner,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    rows(sql, variables, owner, patience).await.map(drop)
 }
 
-/// The first column of the first row that a query returns, which has to be a whole number.
-pub async fn query(sql: &Sql, variables: &Variables) -> anyhow::Result<i64> {
-    let (database, statement) = connect(sql, variables).await?;
-    let failed = || format!("sql {statement:?}");
-    let no_number = || format!("sql {statement:?}: the first column of the first row is no whole number");
-    let owned = sqlx::AssertSqlSafe(statement.clone());
-    match database {
-        Database::Postgres(mut connection) => {
-            let row = sqlx::query(owned).fetch_one(&mut connection).await.with_context(failed)?;
-            let number = row.try_get::<i64, _>(0).or_else(|_| row.try_get::<i32, _>(0).map(i64::from));
-            connection.close().await.ok();
-            number.with_context(no_number)
-        }
-        Database::Sqlite(mut connection) => {
-            let row = sqlx::query(owned).fetch_one(&mut connection).await.with_context(failed)?;
-            let number = row.try_get::<i64, _>(0);
-            connection.close().await.ok();
-            number.with_context(no_number)
-        }
-    }
-}
-
-/// A connection to the database of a description.
-enum Database {
-    Postgres(PgConnection),
-    Sqlite(SqliteConnection),
-}
-
-async fn connect(sql: &Sql, variables: &Variables) -> anyhow::Result<(Database, String)> {
+/// The first column of all rows that a query returns, as text; `None` stands for NULL.
+pub async fn rows(
+    sql: &Sql,
+    variables: &Variables,
+    owner: &Owner,
+    patience: Duration,
+) -> anyhow::Result<Vec<Option<String>>> {
     let url = variables.fill(&sql.database).context("sql.database")?;
     let statement = variables.fill(&sql.statement).context("sql.statement")?;
-    // The URL may have a password.
-    let scheme = url.split(':').next().unwrap_or_default().to_owned();
-    let database = match scheme.as_str() {
-        "postgres" | "postgresql" => {
-            let options = PgConnectOptions::from_str(&url).context("sql.database")?;
-            Database::Postgres(options.connect().await.context("cannot connect to the database")?)
+    // A statement may wait for a lock that the shop does not give back.
+    let done = timeout(patience, ask(&url, &statement, owner)).await;
+    match done {
+        Ok(rows) => rows.with_context(|| format!("sql {statement:?}")),
+        Err(_) => bail!("sql {statement:?}: no answer within {} s", patience.as_secs_f64()),
+    }
+}
+
+async fn ask(url: &str, statement: &str, owner: &Owner) -> anyhow::Result<Vec<Option<String>>> {
+    // No error shows the URL, which may have a password.
+    match DatabaseKind::of(url) {
+        Some(DatabaseKind::Postgres) => {
+            let options = PgConnectOptions::from_str(url).context("sql.database")?;
+            owner.check_host(options.get_host())?;
+            let mut connection: PgConnection =
+                options.connect().await.map_err(plain).context("cannot connect to the database")?;
+            let rows = first_column(&mut connection, statement).await;
+            connection.close().await.ok();
+            rows
         }
-        "sqlite" => {
-            let options = SqliteConnectOptions::from_str(&url).context("sql.database")?;
+        Some(DatabaseKind::Mysql) => {
+            let options = MySqlConnectOptions::from_str(url).context("sql.database")?;
+            owner.check_host(options.get_host())?;
+            let mut connection: MySqlConnection =
+                options.connect().await.map_err(plain).context("cannot connect to the database")?;
+            let rows = first_column(&mut connection, statement).await;
+            connection.close().await.ok();
+            rows
+        }
+        Some(DatabaseKind::Sqlite) => {
+            let options = SqliteConnectOptions::from_str(url).context("sql.database")?;
             let options = options.busy_timeout(Duration::from_secs(5));
-            Database::Sqlite(options.connect().await.context("cannot open the database")?)
+            let mut connection: SqliteConnection =
+                options.connect().await.map_err(plain).context("cannot open the database")?;
+            let rows = first_column(&mut connection, statement).await;
+            connection.close().await.ok();
+            rows
         }
-        other => bail!("sql.database: there are postgres:// and sqlite://, not {other:?}"),
-    };
-    Ok((database, statement))
+        None => {
+            bail!("sql.database: must be postgres://…, mysql://… or sqlite://…");
+        }
+    }
+}
+
+/// What the database itself says, without what surrounds it.
+fn plain(error: sqlx::Error) -> anyhow::Error {
+    match error {
+        sqlx::Error::Database(error) => anyhow::anyhow!("{}", error.message()),
+        other => other.into(),
+    }
+}
+
+/// Whatever its type, a value is taken as the text that the database makes of it.
+async fn first_column<C, DB>(connection: &mut C, statement: &str) -> anyhow::Result<Vec<Option<String>>>
+where
+    DB: sqlx::Database,
+    for<'c> &'c mut C: Executor<'c, Database = DB>,
+    for<'r> Option<String>: Decode<'r, DB>,
+    usize: ColumnIndex<DB::Row>,
+{
+    let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned()))
+        .fetch_all(connection)
+        .await
+        .map_err(plain)?;
+    let texts = rows.iter().map(|row| {
+        ensure!(!row.is_empty(), "a row has no column");
+        Ok(row.try_get_unchecked::<Option<String>, _>(0)?)
+    });
+    texts.collect()
 }

@@ -26,17 +26,32 @@ pub struct Description {
     /// Variables for all templates, whose values are templates in turn.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
-    /// Headers of every request.
+    /// Headers of every request. They may have what a step captures; until then, such a header is left out.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// What is done once before each run, by one who is no buyer: put `{{stock}}` units in stock, find ids.
     /// What it captures is known to all buyers.
     #[serde(default)]
     pub setup: Vec<Step>,
+    /// What steps of `purchase` have that do not say otherwise: how their answers are read.
+    #[serde(default)]
+    pub defaults: Defaults,
     /// What a buyer does, in order. The first answer that is not ok is the last.
     pub purchase: Vec<Step>,
     /// Where the shop says what became of its stock.
     pub truth: Truth,
+}
+
+/// What steps of a purchase have that have no such key of their own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// The path, where all steps have the same.
+    pub path: Option<String>,
+    /// The answers that let the purchase go on.
+    pub ok: Vec<Matcher>,
+    /// The answers that say that there is not enough in stock.
+    pub refused: Vec<Matcher>,
 }
 
 /// One request, what is taken from its answer, and how that is read.
@@ -57,8 +72,12 @@ pub struct Step {
     pub form: BTreeMap<String, String>,
     /// The body as it is.
     pub body: Option<String>,
-    /// Instead of a request: statements for a database, such as those that reset the shop.
+    /// Instead of a request: statements for a database, such as those that reset the shop. In `setup` only.
     pub sql: Option<Sql>,
+    /// Whether the step may be sent again, because it carries an idempotency key such as `{{key}}`, or what
+    /// does as much: the shop has to answer with the same order, and sell nothing more. In `purchase`, the
+    /// last step only.
+    pub idempotent: bool,
     /// What is taken from the answer, as variables for the steps that follow.
     pub captures: BTreeMap<String, Query>,
     /// The answers that let the purchase go on, and that of the last step make it; any of status 200 to 299
@@ -68,7 +87,8 @@ pub struct Step {
     pub refused: Vec<Matcher>,
 }
 
-/// A part of an answer. One of these.
+/// A part of an answer: of its body by `jsonpath` or `css`, a `header`, or a `cookie`. With a `regex`, what
+/// that matches in there; a `regex` alone looks into the body.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Query {
@@ -76,10 +96,14 @@ pub struct Query {
     pub jsonpath: Option<String>,
     /// The value of a header.
     pub header: Option<String>,
-    /// The first group of a regular expression's first match in the body, or the match where it has no group.
-    pub regex: Option<String>,
-    /// What a CSS selector finds in an HTML page: the `value` or `content` of an element, or its text.
+    /// The value of a cookie that the answer sets.
+    pub cookie: Option<String>,
+    /// What a CSS selector finds first in an HTML page: the `value` or `content` of an element, or its text.
     pub css: Option<String>,
+    /// Instead of those, this attribute of the element that `css` finds.
+    pub attribute: Option<String>,
+    /// The first group of a regular expression's first match, or the match where it has no group.
+    pub regex: Option<String>,
 }
 
 /// What an answer is like, if all of this is so.
@@ -114,10 +138,33 @@ pub enum Status {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sql {
-    /// Its URL: `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite://FILE`.
+    /// Its URL: `postgres://USER:PASSWORD@HOST/DATABASE`, `mysql://…` (also MariaDB) or `sqlite://FILE`.
     pub database: String,
     /// The statements.
     pub statement: String,
+}
+
+/// The databases of which statements can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseKind {
+    /// PostgreSQL.
+    Postgres,
+    /// MySQL and MariaDB.
+    Mysql,
+    /// SQLite.
+    Sqlite,
+}
+
+impl DatabaseKind {
+    /// The one of a URL.
+    pub fn of(url: &str) -> Option<Self> {
+        match url.split(':').next()? {
+            "postgres" | "postgresql" => Some(Self::Postgres),
+            "mysql" | "mariadb" => Some(Self::Mysql),
+            "sqlite" => Some(Self::Sqlite),
+            _ => None,
+        }
+    }
 }
 
 /// Where the shop says what became of its stock.
@@ -129,9 +176,19 @@ pub struct Truth {
     /// How many units are left, by the shop's own count.
     #[serde(default)]
     pub left: Option<Reading>,
+    /// How many units another part of the shop counts as sold, such as reservations or allocations: it has to
+    /// rise by as many as `sold`.
+    #[serde(default)]
+    pub reserved: Option<Reading>,
+    /// The identities of all orders. Each that a buyer has captured as `order` has to be there, and no other.
+    #[serde(default)]
+    pub orders: Option<Reading>,
 }
 
-/// A number, and where it is read.
+/// The variable by which a buyer's order is looked for among `truth.orders`.
+pub const ORDER: &str = "order";
+
+/// Numbers or identities, and where they are read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reading {
@@ -139,10 +196,17 @@ pub struct Reading {
     pub path: Option<String>,
     /// with these headers,
     pub headers: BTreeMap<String, String>,
-    /// at this JSONPath: a number, or several whose sum counts.
+    /// at this JSONPath: a number, or several whose sum counts; of `orders`, the identities.
     pub jsonpath: Option<String>,
-    /// Or it is the first column of the first row of a query.
+    /// Or it is the first column of a query: of its only row; of `orders`, of all rows.
     pub sql: Option<Sql>,
+}
+
+/// What a description may have, as a JSON Schema: editors complete and check a file with it.
+pub fn schema() -> Value {
+    let mut schema = schemars::schema_for!(Description).to_value();
+    schema["title"] = "A shop, for loadtest run --target-file".into();
+    schema
 }
 
 /// The variables that every template has.
@@ -155,11 +219,32 @@ impl Description {
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let mut shop: Self = toml::from_str(&text).with_context(|| format!("in {}", file.display()))?;
         for target in &mut shop.targets {
-            *target =
-                Variables::new().fill(target).with_context(|| format!("in {}: targets", file.display()))?;
+            let filled = check_template(target, &GIVEN).and_then(|()| Variables::new().fill(target));
+            *target = filled.with_context(|| format!("in {}: targets", file.display()))?;
         }
+        shop.apply_defaults();
         shop.check().with_context(|| format!("in {}", file.display()))?;
         Ok(shop)
+    }
+
+    fn apply_defaults(&mut self) {
+        let defaults = &self.defaults;
+        for step in &mut self.purchase {
+            if step.path.is_empty() && step.sql.is_none() {
+                step.path = defaults.path.clone().unwrap_or_default();
+            }
+            if step.ok.is_empty() {
+                step.ok.clone_from(&defaults.ok);
+            }
+            if step.refused.is_empty() {
+                step.refused.clone_from(&defaults.refused);
+            }
+        }
+    }
+
+    /// Whether the last step of a purchase may be sent again.
+    pub fn is_idempotent(&self) -> bool {
+        self.purchase.last().is_some_and(|step| step.idempotent)
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -178,23 +263,44 @@ impl Description {
         for (name, text) in &self.variables {
             check_template(text, &known).with_context(|| format!("variables.{name}"))?;
         }
+        let all_steps = self.setup.iter().chain(&self.purchase);
+        let in_the_end: Vec<&str> = known
+            .iter()
+            .copied()
+            .chain(all_steps.flat_map(|step| step.captures.keys().map(String::as_str)))
+            .collect();
         for (name, text) in &self.headers {
-            check_template(text, &known).with_context(|| format!("headers.{name}"))?;
+            check_template(text, &in_the_end).with_context(|| format!("headers.{name}"))?;
         }
         for (part, steps) in [("setup", &self.setup), ("purchase", &self.purchase)] {
             for (number, step) in steps.iter().enumerate() {
-                step.check(&known)
-                    .with_context(|| format!("{part}, step {}: {}", number + 1, step.title()))?;
+                let context = || format!("{part}, step {}: {}", number + 1, step.title());
+                step.check(&known).with_context(context)?;
+                if part == "purchase" {
+                    step.check_of_purchase(number + 1 == steps.len()).with_context(context)?;
+                } else {
+                    ensure!(
+                        !step.idempotent,
+                        "{}: idempotent: only a step of purchase is sent again",
+                        context()
+                    );
+                }
                 known.extend(step.captures.keys().map(String::as_str));
             }
+        }
+        if self.truth.orders.is_some() {
+            let is_captured = self.purchase.iter().any(|step| step.captures.contains_key(ORDER));
+            ensure!(
+                is_captured,
+                "truth.orders: a step of purchase has to capture the identity of the buyer's own as {ORDER:?}"
+            );
         }
         // What buyers capture is not known to the truth, which is of all of them.
         let mut of_all: Vec<&str> = GIVEN.to_vec();
         of_all.extend(self.variables.keys().map(String::as_str));
         of_all.extend(self.setup.iter().flat_map(|step| step.captures.keys()).map(String::as_str));
-        self.truth.sold.check(&of_all).context("truth.sold")?;
-        if let Some(left) = &self.truth.left {
-            left.check(&of_all).context("truth.left")?;
+        for (name, reading) in self.truth.readings() {
+            reading.check(&of_all).with_context(|| format!("truth.{name}"))?;
         }
         Ok(())
     }
@@ -205,7 +311,19 @@ fn check_template(text: &str, known: &[&str]) -> anyhow::Result<()> {
     if let Some(unknown) = unknown {
         bail!("{{{{{unknown}}}}} in {text:?} is not known here; there are {}", known.join(", "));
     }
+    if let Some(missing) = template::missing_in_environment(text)?.first() {
+        bail!("the environment has no {missing}, which {text:?} names");
+    }
     Ok(())
+}
+
+impl Truth {
+    /// All readings that there are, with their names.
+    pub fn readings(&self) -> impl Iterator<Item = (&'static str, &Reading)> {
+        let optional = [("left", &self.left), ("reserved", &self.reserved), ("orders", &self.orders)];
+        let optional = optional.into_iter().filter_map(|(name, reading)| Some((name, reading.as_ref()?)));
+        std::iter::once(("sold", &self.sold)).chain(optional)
+    }
 }
 
 impl Step {
@@ -216,6 +334,12 @@ impl Step {
             ("", None) => &self.path,
             (name, _) => name,
         }
+    }
+
+    fn check_of_purchase(&self, is_last: bool) -> anyhow::Result<()> {
+        ensure!(self.sql.is_none(), "sql: buyers have no access to a shop's database; only setup may");
+        ensure!(!self.idempotent || is_last, "idempotent: only the last step can be sent again");
+        Ok(())
     }
 
     fn check(&self, known: &[&str]) -> anyhow::Result<()> {
@@ -260,19 +384,20 @@ impl Sql {
     fn check(&self, known: &[&str]) -> anyhow::Result<()> {
         check_template(&self.database, known).context("sql.database")?;
         check_template(&self.statement, known).context("sql.statement")?;
-        let scheme = self.database.split(':').next().unwrap_or_default();
         let is_known =
-            ["postgres", "postgresql", "sqlite"].contains(&scheme) || self.database.starts_with("{{");
-        ensure!(is_known, "sql.database: must be postgres://… or sqlite://…");
+            DatabaseKind::of(&self.database).is_some() || self.database.trim_start().starts_with("{{");
+        ensure!(is_known, "sql.database: must be postgres://…, mysql://… or sqlite://…");
         Ok(())
     }
 }
 
 impl Query {
     fn check(&self) -> anyhow::Result<()> {
-        let parts = [&self.jsonpath, &self.header, &self.regex, &self.css];
+        let parts = [&self.jsonpath, &self.header, &self.cookie, &self.css];
         let count = parts.iter().filter(|part| part.is_some()).count();
-        ensure!(count == 1, "jsonpath, header, regex, css: exactly one of them");
+        let is_one = count == 1 || count == 0 && self.regex.is_some();
+        ensure!(is_one, "jsonpath, header, cookie, css, or regex alone: exactly one of them");
+        ensure!(self.attribute.is_none() || self.css.is_some(), "attribute: needs a css");
         check_jsonpath(self.jsonpath.as_deref())?;
         check_regex("regex", self.regex.as_deref())?;
         if let Some(css) = &self.css {
@@ -313,6 +438,7 @@ impl Reading {
 
 fn check_jsonpath(path: Option<&str>) -> anyhow::Result<()> {
     let Some(path) = path else { return Ok(()) };
+    ensure!(path.starts_with('$'), "jsonpath: {path:?} must begin with $, which is the whole body");
     let parsed = serde_json_path::JsonPath::parse(path);
     parsed.map(drop).with_context(|| format!("jsonpath: {path:?} is no JSONPath (RFC 9535)"))
 }
@@ -325,6 +451,21 @@ fn check_regex(key: &str, regex: Option<&str>) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_schema_for_editors_is_that_of_the_code() {
+        let written: Value = serde_json::from_str(include_str!("../../docs/shop.schema.json")).unwrap();
+        assert_eq!(written, schema(), "`make schema` writes it anew");
+        let described = |schema: &Value| {
+            schema["properties"].as_object().is_some_and(|properties| {
+                properties.values().all(|property| property["description"].is_string())
+            })
+        };
+        let definitions = written["$defs"].as_object().expect("there are definitions");
+        let objects = definitions.values().filter(|definition| definition["type"] == "object");
+        assert!(described(&written) && objects.clone().all(described), "every key has its help text");
+        assert!(objects.clone().all(|object| object["additionalProperties"] == false));
+    }
 
     #[test]
     fn the_page_shows_a_description_that_can_be_read() {

@@ -1,31 +1,49 @@
 //! What was found in a shop, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::buyer::Outcome;
+use super::judge::{Traces, Tried};
+use super::load::Arrival;
+use crate::report::{Conclusion, Thresholds};
 use crate::verdict::{Check, Status, Verdict};
 
+/// How many different unclear answers are shown.
+const SHOWN: usize = 5;
+
 /// What was found.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShopReport {
+    /// The version of the form of the JSON.
+    pub schema: u32,
     /// What the shop is called.
     pub shop: String,
     /// The verdict on all runs together.
     pub verdict: Verdict,
-    /// The runs, in order: first one buyer after the other, then more and more at the same time.
+    /// The same in a line.
+    pub headline: String,
+    /// Whether it was stopped before its end.
+    pub stopped: bool,
+    /// The runs, in order: first one buyer after the other, then as was asked for.
     pub runs: Vec<ShopRun>,
 }
 
 /// One run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShopRun {
-    /// Buyers at the same time.
-    pub buyers: usize,
+    /// How buyers came.
+    pub arrival: Arrival,
+    /// Purchases that were under way at the same time, at the most.
+    pub at_once: usize,
     /// Purchases that were tried.
     pub purchases: usize,
     /// Units in stock at the beginning.
     pub stock: i64,
+    /// Units in each purchase.
+    pub quantity: i64,
     /// Units sold by the shop's own record; absent where that could not be read.
     pub sold: Option<i64>,
     /// Units that were sold and were not there.
@@ -36,84 +54,190 @@ pub struct ShopRun {
     pub refused: i64,
     /// Units in purchases whose answers say neither.
     pub unknown: i64,
-    /// How long whole purchases took, in milliseconds: the median.
-    pub p50_ms: f64,
+    /// Purchases whose last step was sent again.
+    pub resent: usize,
+    /// Confirmed purchases per second.
+    pub per_second: f64,
+    /// How long whole confirmed purchases took, in milliseconds: the median.
+    pub p50_ms: Option<f64>,
     /// 99 of 100 were as fast.
-    pub p99_ms: f64,
-    /// How long the answers to each step took, in milliseconds: the median and the 99th percentile.
+    pub p99_ms: Option<f64>,
+    /// How long the answers to each step took.
     pub steps: Vec<StepLatency>,
+    /// The unclear answers that were most frequent.
+    pub unclear: Vec<Unclear>,
+    /// Which purchase was one too many, and which others were under way with it.
+    pub counterexample: Option<String>,
     /// What was checked.
     pub checks: Vec<Check>,
     /// What that amounts to.
     pub verdict: Verdict,
+    /// Every purchase.
+    pub tried: Vec<Tried>,
 }
 
 /// How long the answers to a step took.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepLatency {
     /// Which step.
     pub step: String,
     /// The median, in milliseconds.
-    pub p50_ms: f64,
+    pub p50_ms: Option<f64>,
     /// The 99th percentile, in milliseconds.
-    pub p99_ms: f64,
+    pub p99_ms: Option<f64>,
+}
+
+/// An answer that says neither "bought" nor "refused".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unclear {
+    /// The step, and what was received.
+    pub what: String,
+    /// How many purchases ended so.
+    pub purchases: usize,
+}
+
+impl Unclear {
+    /// Those that were most frequent.
+    pub(super) fn most_frequent(traces: &Traces) -> Vec<Self> {
+        let mut counts = BTreeMap::<&str, usize>::new();
+        for tried in &traces.tried {
+            if let Outcome::Unknown { why } = &tried.outcome {
+                *counts.entry(why).or_default() += 1;
+            }
+        }
+        let mut all: Vec<_> =
+            counts.into_iter().map(|(what, purchases)| Self { what: what.into(), purchases }).collect();
+        all.sort_by_key(|unclear| std::cmp::Reverse(unclear.purchases));
+        all.truncate(SHOWN);
+        all
+    }
+}
+
+impl ShopRun {
+    /// Whether it is the control: one buyer after the other.
+    pub fn is_control(&self) -> bool {
+        self.arrival == Arrival::ALONE
+    }
+
+    /// The verdict in a word.
+    pub fn word(&self) -> String {
+        if self.oversold > 0 { "OVERSOLD".into() } else { words(self.verdict) }
+    }
+
+    /// For a log.
+    pub fn in_a_line(&self) -> String {
+        let sold = self.sold.map_or_else(|| "?".into(), |sold| sold.to_string());
+        format!("{}: {sold} sold of {}, {}", self.arrival, self.stock, self.word())
+    }
 }
 
 impl ShopReport {
     /// The report of these runs.
-    pub fn new(shop: &str, runs: Vec<ShopRun>) -> Self {
-        let verdict = runs.iter().map(|run| run.verdict).max_by_key(|verdict| match verdict {
+    pub fn new(shop: &str, runs: Vec<ShopRun>, stopped: bool) -> Self {
+        let mut verdict = runs.iter().map(|run| run.verdict).max_by_key(|verdict| match verdict {
             Verdict::Correct => 0,
             Verdict::Inconclusive => 1,
             Verdict::Violated => 2,
         });
-        Self { shop: shop.into(), verdict: verdict.unwrap_or(Verdict::Inconclusive), runs }
+        // A control alone has shown nothing.
+        if runs.iter().all(ShopRun::is_control) && verdict == Some(Verdict::Correct) {
+            verdict = None;
+        }
+        let verdict = verdict.unwrap_or(Verdict::Inconclusive);
+        let mut report =
+            Self { schema: 1, shop: shop.into(), verdict, headline: String::new(), stopped, runs };
+        report.headline = report.in_a_line();
+        report
     }
 
-    /// The verdict in a line: `OVERSOLD by 8 · medusa · 18 sold of 10`.
-    pub fn headline(&self) -> String {
+    /// `OVERSOLD by 8 · medusa · 18 sold of 10, 20 at once`.
+    fn in_a_line(&self) -> String {
+        let shop = &self.shop;
+        if let Some(control) = self.runs.first().filter(|run| run.verdict != Verdict::Correct) {
+            let word = control.word();
+            return format!(
+                "{word} · {shop} · already with one buyer after the other, which is no race: is the \
+                 description \
+                 right?"
+            );
+        }
         let worst = self.runs.iter().max_by_key(|run| run.oversold).filter(|run| run.oversold > 0);
         if let Some(run) = worst {
             let sold = run.oversold + run.stock;
             return format!(
-                "OVERSOLD by {} · {} · {sold} sold of {} to {} buyers at once",
-                run.oversold, self.shop, run.stock, run.buyers
+                "OVERSOLD by {} · {shop} · {sold} sold of {}, {}",
+                run.oversold, run.stock, run.arrival
             );
         }
-        let reason = self.runs.iter().find(|run| run.verdict == self.verdict).and_then(|run| {
-            let decides = match self.verdict {
-                Verdict::Correct => return None,
-                Verdict::Inconclusive => Status::Unknown,
-                Verdict::Violated => Status::Fail,
-            };
-            run.checks.iter().find(|check| check.status == decides)
-        });
-        match reason {
-            Some(check) => {
-                format!("{} · {} · {}: {}", words(self.verdict), self.shop, check.name, check.detail)
-            }
-            None => format!("correct · {} · {}", self.shop, self.bound()),
+        let decides = match self.verdict {
+            Verdict::Correct => return format!("correct · {shop} · {}", self.bound()),
+            Verdict::Inconclusive => Status::Unknown,
+            Verdict::Violated => Status::Fail,
+        };
+        let word = words(self.verdict);
+        let run = self.runs.iter().find(|run| run.verdict == self.verdict);
+        let check = run.and_then(|run| run.checks.iter().find(|check| check.status == decides));
+        match check {
+            Some(check) => format!("{word} · {shop} · {}: {}", check.name, check.detail),
+            None => format!("{word} · {shop} · stopped before anybody bought at the same time as another"),
         }
     }
 
     /// What it says that nothing was found: how often it may happen all the same.
     fn bound(&self) -> String {
-        let concurrent = self.runs.iter().filter(|run| run.buyers > 1).count();
+        let concurrent = self.runs.iter().filter(|run| !run.is_control()).count();
         let Ok(runs) = i32::try_from(concurrent.max(1)) else { return String::new() };
+        // With this share, as many runs would all be spared in 5 of 100 cases.
         let bound = 1.0 - 0.05_f64.powf(1.0 / f64::from(runs));
         format!(
-            "oversold in 0 of {concurrent} concurrent runs: with 95% confidence, in less than {:.0}% of such",
+            "oversold in 0 of {concurrent} concurrent runs; with 95% confidence, in fewer than {:.0} of \
+             100 such",
             (bound * 100.0).ceil()
         )
     }
+
+    /// The limits that were missed, a sentence for each.
+    pub fn missed(&self, thresholds: &Thresholds) -> Vec<String> {
+        let mut missed = Vec::new();
+        for run in self.runs.iter().filter(|run| !run.is_control()) {
+            if let (Some(max), Some(p99)) = (thresholds.max_p99_ms, run.p99_ms)
+                && p99 > max
+            {
+                missed.push(format!("{}: the p99 is {p99:.0} ms, and {max:.0} ms are allowed", run.arrival));
+            }
+            if let Some(min) = thresholds.min_rate.filter(|min| run.per_second < *min) {
+                missed.push(format!(
+                    "{}: {:.1} purchases/s, where {min:.1} are wanted at least",
+                    run.arrival, run.per_second
+                ));
+            }
+        }
+        missed
+    }
+
+    /// What it says as a whole.
+    pub fn conclude(&self, thresholds: &Thresholds) -> Conclusion {
+        match self.verdict {
+            Verdict::Violated => Conclusion::Violated,
+            Verdict::Inconclusive => Conclusion::Inconclusive,
+            Verdict::Correct if !self.missed(thresholds).is_empty() => Conclusion::ThresholdMissed,
+            Verdict::Correct => Conclusion::AsExpected,
+        }
+    }
 }
 
-fn words(verdict: Verdict) -> String {
+/// A verdict in a word, where what is not correct stands out.
+pub fn words(verdict: Verdict) -> String {
     match verdict {
         Verdict::Correct => "correct".into(),
         Verdict::Inconclusive => "INCONCLUSIVE".into(),
         Verdict::Violated => "VIOLATED".into(),
     }
+}
+
+/// Milliseconds for people.
+fn ms(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".into(), |value| format!("{value:.0}"))
 }
 
 impl fmt::Display for ShopReport {
@@ -133,24 +257,36 @@ impl fmt::Display for ShopReport {
         for run in &self.runs {
             let sold = run.sold.map_or_else(|| "?".into(), |sold| sold.to_string());
             table.add_row([
-                run.buyers.to_string(),
-                if run.oversold > 0 { "OVERSOLD".into() } else { run.verdict.to_string() },
+                run.arrival.to_string(),
+                run.word(),
                 format!("{sold} of {}", run.stock),
                 run.oversold.to_string(),
                 run.bought.to_string(),
                 run.refused.to_string(),
                 run.unknown.to_string(),
-                format!("{:.0}", run.p50_ms),
-                format!("{:.0}", run.p99_ms),
+                ms(run.p50_ms),
+                ms(run.p99_ms),
             ]);
         }
-        writeln!(f, "{table}\n\n{}", self.headline())?;
+        for column in 3..9 {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(comfy_table::CellAlignment::Right);
+            }
+        }
+        writeln!(f, "{table}\n\n{}", self.headline)?;
         for run in self.runs.iter().filter(|run| run.verdict != Verdict::Correct) {
-            writeln!(f, "\n{} buyers at once:", run.buyers)?;
+            writeln!(f, "\n{}:", run.arrival)?;
             for check in
                 run.checks.iter().filter(|check| matches!(check.status, Status::Fail | Status::Unknown))
             {
                 writeln!(f, "  {}: {}", check.name, check.detail)?;
+            }
+            if let Some(counterexample) = &run.counterexample {
+                writeln!(f, "  {counterexample}")?;
+            }
+            let told = |what: &str| run.checks.iter().any(|check| check.detail.contains(what));
+            for unclear in run.unclear.iter().filter(|unclear| !told(&unclear.what)) {
+                writeln!(f, "  also unclear, in {} purchases: {}", unclear.purchases, unclear.what)?;
             }
         }
         Ok(())

@@ -1,181 +1,243 @@
 //! Runs: the same purchases by one buyer after the other, and by more and more at the same time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
-use serde_json::{Value, json};
-use tokio::sync::{Barrier, Mutex};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::buyer::{self, Purchase, Session};
+use super::buyer::{self, Purchase, Resend, Session};
 use super::description::Description;
-use super::judge::{Traces, checks};
-use super::report::{ShopReport, ShopRun, StepLatency};
+use super::judge::{Traces, Tried, checks, counterexample};
+use super::load::{Arrival, Load};
+use super::progress::ShopProgress;
+use super::rendezvous::Rendezvous;
+use super::report::{ShopReport, ShopRun, StepLatency, Unclear};
 use super::template::Variables;
 use super::truth;
-use crate::verdict::verdict;
+use crate::pacer::Pacer;
+use crate::verdict::{Verdict, verdict};
 
-/// How many buy at the same time where nothing else is asked for.
-pub const RUNGS: [usize; 4] = [4, 8, 20, 40];
-
-/// What is bought, by how many.
-#[derive(Debug, Clone)]
-pub struct Load {
-    /// Buyers at the same time, in one run after the other.
-    pub rungs: Vec<usize>,
-    /// How often each.
-    pub repeat: usize,
-    /// Purchases in each run.
-    pub purchases: usize,
-    /// Units that the set-up puts in stock.
-    pub stock: i64,
-    /// Units in each purchase.
-    pub quantity: i64,
-    /// How long an answer is waited for.
-    pub timeout: Duration,
-    /// How long the shop's record may take to come to rest.
-    pub settle: Duration,
+/// What all buyers of a run share.
+struct Shared {
+    shop: Description,
+    load: Load,
+    name: String,
+    variables: Variables,
+    progress: Arc<ShopProgress>,
+    next: AtomicUsize,
+    is_control: bool,
 }
 
-impl Load {
-    /// The variables of one buyer.
-    pub(super) fn of_buyer(&self, run: &str, number: usize) -> [(&'static str, Value); 2] {
-        [("buyer", json!(format!("{run}-{number}"))), ("key", json!(Uuid::new_v4().to_string()))]
-    }
-}
-
-/// What all of a run know.
-pub(super) fn variables_of(
+/// Runs the load: first a control of one buyer after the other, then every arrival. Where the control is not
+/// correct, others do not begin: what is wrong there is no race. When the progress is stopped, the run that
+/// goes on is judged by what was done.
+pub async fn run(
     shop: &Description,
     load: &Load,
-    run: &str,
-    number: usize,
-) -> anyhow::Result<Variables> {
-    let mut variables = Variables::new();
-    variables.set("stock", json!(load.stock));
-    variables.set("quantity", json!(load.quantity));
-    for (name, value) in load.of_buyer(run, number) {
-        variables.set(name, value);
-    }
-    for (name, text) in &shop.variables {
-        let value = variables.fill(text).with_context(|| format!("variables.{name}"))?;
-        variables.set(name, Value::String(value));
-    }
-    Ok(variables)
-}
-
-/// Runs the load: first a control of one buyer after the other, then every rung. When `stop` is cancelled,
-/// the run that goes on is judged by what was done, and others do not begin.
-pub async fn run(shop: &Description, load: &Load, stop: &CancellationToken) -> anyhow::Result<ShopReport> {
+    progress: &Arc<ShopProgress>,
+) -> anyhow::Result<ShopReport> {
     ensure!(load.purchases > 0, "there is nothing to buy");
     let mut runs = Vec::new();
-    let rungs = load.rungs.iter().flat_map(|buyers| std::iter::repeat_n(*buyers, load.repeat));
-    for buyers in std::iter::once(1).chain(rungs) {
-        if stop.is_cancelled() {
+    let arrivals = load.arrivals.iter().flat_map(|arrival| std::iter::repeat_n(*arrival, load.repeat));
+    for arrival in std::iter::once(Arrival::ALONE).chain(arrivals) {
+        let control_is_wrong =
+            runs.first().is_some_and(|control: &ShopRun| control.verdict != Verdict::Correct);
+        if progress.stop().is_cancelled() || control_is_wrong {
             break;
         }
-        let run = one(shop, load, buyers, stop).await;
-        let run = run.with_context(|| format!("the run of {buyers} buyers broke off"))?;
-        eprintln!(
-            "{buyers} buyers: {} of {} sold, {}",
-            run.sold.unwrap_or(run.bought),
-            run.stock,
-            run.verdict
-        );
+        progress.begins(arrival, load.purchases, load.stock);
+        let run = one(shop, load, arrival, progress).await;
+        let run = run.with_context(|| format!("the run of {arrival} broke off"))?;
+        progress.ends(run.clone());
         runs.push(run);
     }
-    Ok(ShopReport::new(&shop.name, runs))
+    Ok(ShopReport::new(&shop.name, runs, progress.stop().is_cancelled()))
 }
 
 async fn one(
     shop: &Description,
     load: &Load,
-    buyers: usize,
-    stop: &CancellationToken,
+    arrival: Arrival,
+    progress: &Arc<ShopProgress>,
 ) -> anyhow::Result<ShopRun> {
-    let operator = Session::open(shop, 0, load.timeout)?;
+    let operator = load.door.open(shop, 0)?;
     let name = format!("run-{}", &Uuid::new_v4().simple().to_string()[..8]);
-    let variables = variables_of(shop, load, &name, 0)?;
-    let variables = buyer::set_up(shop, &operator, &variables).await?;
+    let variables = load.variables(shop, &name)?;
+    let (variables, _) = buyer::set_up(shop, &operator, &variables).await?;
     let before = truth::read(shop, &operator, &variables).await?;
     if let Some(left) = before.left {
         ensure!(left == load.stock, "setup: {} should be in stock, and truth.left says {left}", load.stock);
     }
-    let next = Arc::new(Mutex::new(0..load.purchases));
-    let start = Arc::new(Barrier::new(buyers));
-    let mut tasks = JoinSet::new();
-    for _ in 0..buyers {
-        let (shop, load, variables) = (shop.clone(), load.clone(), variables.clone());
-        let (next, start, stop, name) = (Arc::clone(&next), Arc::clone(&start), stop.clone(), name.clone());
-        tasks.spawn(async move {
-            let mut purchases = Vec::new();
-            start.wait().await;
-            loop {
-                let number = next.lock().await.next().filter(|_| !stop.is_cancelled());
-                let Some(number) = number else { return anyhow::Ok(purchases) };
-                let session = Session::open(&shop, number, load.timeout)?;
-                let mut variables = variables.clone();
-                for (name, value) in load.of_buyer(&name, number) {
-                    variables.set(name, value);
-                }
-                purchases.push(buyer::purchase(&shop, &session, variables).await);
-            }
-        });
-    }
-    let mut purchases = Vec::new();
-    while let Some(done) = tasks.join_next().await {
-        purchases.extend(done.context("a buyer's task ended by itself")??);
-    }
+    let shared = Arc::new(Shared {
+        shop: shop.clone(),
+        load: load.clone(),
+        name,
+        variables: variables.clone(),
+        progress: Arc::clone(progress),
+        next: AtomicUsize::new(0),
+        is_control: arrival == Arrival::ALONE,
+    });
+    let begun = std::time::Instant::now();
+    let mut purchases = match arrival {
+        Arrival::Buyers(buyers) => closed(&shared, buyers).await?,
+        Arrival::Rate(rate) => open(&shared, rate).await?,
+    };
+    purchases.sort_by_key(|(number, _)| *number);
     let after = truth::settled(shop, &operator, &variables, Instant::now() + load.settle).await;
-    let spans = purchases.iter().map(|purchase| (purchase.outcome.clone(), purchase.begun, purchase.ended));
     let traces = Traces {
         stock: load.stock,
         quantity: load.quantity,
-        buyers,
-        purchases: spans.collect(),
+        arrival,
+        is_idempotent: shop.is_idempotent(),
+        last_step: shop.purchase.last().map_or_else(String::new, |step| step.title().into()),
+        tried: purchases.iter().map(|(number, purchase)| Tried::of(*number, purchase, begun)).collect(),
         before,
         after: after.map_err(|error| format!("{error:#}")),
     };
     Ok(report(shop, &traces, &purchases))
 }
 
-fn report(shop: &Description, traces: &Traces, purchases: &[Purchase]) -> ShopRun {
+type Numbered = (usize, Purchase);
+
+/// So many buyers at the same time, each with the next purchase when the last one is over.
+async fn closed(shared: &Arc<Shared>, buyers: usize) -> anyhow::Result<Vec<Numbered>> {
+    let start = Arc::new(Barrier::new(buyers));
+    let place = (shared.load.rendezvous && buyers > 1).then(|| Arc::new(Rendezvous::of(buyers)));
+    let mut tasks = JoinSet::new();
+    for _ in 0..buyers {
+        let (shared, start, place) = (Arc::clone(shared), Arc::clone(&start), place.clone());
+        tasks.spawn(async move {
+            let mut purchases = Vec::new();
+            start.wait().await;
+            let done = loop {
+                let number = shared.next.fetch_add(1, Ordering::Relaxed);
+                if number >= shared.load.purchases || shared.progress.stop().is_cancelled() {
+                    break Ok(purchases);
+                }
+                match shared.buy(number, place.as_deref()).await {
+                    Ok(purchase) => purchases.push((number, purchase)),
+                    Err(error) => break Err(error),
+                }
+            };
+            if let Some(place) = place {
+                place.leave();
+            }
+            done
+        });
+    }
+    let mut purchases = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        purchases.extend(done.context("a buyer's task ended by itself")??);
+    }
+    Ok(purchases)
+}
+
+/// A purchase begins when it is due, whoever is still waiting. Its time is counted from then.
+async fn open(shared: &Arc<Shared>, rate: f64) -> anyhow::Result<Vec<Numbered>> {
+    let (pacer, begun) = (Pacer::new(Some(rate)), Instant::now());
+    let mut tasks = JoinSet::new();
+    for number in 0..shared.load.purchases {
+        let due = begun + pacer.due(number as u64).unwrap_or_default();
+        tokio::select! {
+            () = sleep_until(due) => {}
+            () = shared.progress.stop().cancelled() => break,
+        }
+        let shared = Arc::clone(shared);
+        tasks.spawn(async move {
+            let mut purchase = shared.buy(number, None).await?;
+            purchase.begun = due.into_std();
+            anyhow::Ok((number, purchase))
+        });
+    }
+    let mut purchases = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        purchases.push(done.context("a buyer's task ended by itself")??);
+    }
+    Ok(purchases)
+}
+
+impl Shared {
+    async fn buy(&self, number: usize, place: Option<&Rendezvous>) -> anyhow::Result<Purchase> {
+        let session: Session = self.load.door.open(&self.shop, number)?;
+        let mut variables = self.variables.clone();
+        for (name, value) in Load::of_buyer(&self.name, number) {
+            variables.set(name, value);
+        }
+        let before_last = async {
+            if let Some(place) = place {
+                place.wait().await;
+            }
+        };
+        let resend = self.resend(number);
+        let purchase = buyer::purchase(&self.shop, &session, variables, resend, before_last).await;
+        self.progress.counts(&purchase.outcome);
+        Ok(purchase)
+    }
+
+    /// Whether a purchase's last step is sent again: the same purchases of every run.
+    fn resend(&self, number: usize) -> Resend {
+        if !self.shop.is_idempotent() {
+            return Resend::Never;
+        }
+        let replays = self.load.replays;
+        // Two at the same time are no control.
+        let twins = if self.is_control { 0.0 } else { self.load.twins };
+        match Xoshiro256PlusPlus::seed_from_u64(number as u64).random_range(0.0..1.0) {
+            share if share < twins => Resend::AtOnce,
+            share if share < twins + replays => Resend::Afterwards,
+            _ => Resend::Never,
+        }
+    }
+}
+
+fn report(shop: &Description, traces: &Traces, purchases: &[Numbered]) -> ShopRun {
     let counts = traces.counts();
     let checks = checks(traces);
-    let whole = percentiles(purchases.iter().map(|purchase| purchase.ended - purchase.begun));
+    let confirmed = purchases.iter().map(|(_, purchase)| purchase).filter(|bought| bought.is_confirmed());
+    let whole = percentiles(confirmed.map(|purchase| purchase.ended - purchase.begun));
     let steps = shop.purchase.iter().enumerate().map(|(number, step)| {
-        let taken = purchases.iter().filter_map(|purchase| purchase.steps.get(number));
+        let taken = purchases.iter().filter_map(|(_, purchase)| purchase.steps.get(number));
         let (p50_ms, p99_ms) = percentiles(taken.map(|taken| taken.took));
         StepLatency { step: step.title().into(), p50_ms, p99_ms }
     });
     ShopRun {
-        buyers: traces.buyers,
+        arrival: traces.arrival,
+        at_once: traces.most_at_once(),
         purchases: purchases.len(),
         stock: traces.stock,
+        quantity: traces.quantity,
         sold: traces.sold(),
         oversold: traces.oversold(),
         bought: counts.bought,
         refused: counts.refused,
         unknown: counts.unknown,
+        resent: traces.resent(),
+        per_second: traces.per_second(),
         p50_ms: whole.0,
         p99_ms: whole.1,
         steps: steps.collect(),
+        unclear: Unclear::most_frequent(traces),
+        counterexample: counterexample(traces),
         verdict: verdict(&checks),
         checks,
+        tried: traces.tried.clone(),
     }
 }
 
-/// The median and the 99th percentile, in milliseconds.
-fn percentiles(times: impl Iterator<Item = Duration>) -> (f64, f64) {
+/// The median and the 99th percentile, in milliseconds, if there are any.
+fn percentiles(times: impl Iterator<Item = Duration>) -> (Option<f64>, Option<f64>) {
     // In microseconds, up to an hour.
     let mut histogram = Histogram::<u64>::new_with_max(3_600_000_000, 3).expect("the bounds are allowed");
     times.for_each(|time| histogram.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)));
-    let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+    let at = |quantile| (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile) as f64 / 1e3);
     (at(0.5), at(0.99))
 }
 
@@ -186,7 +248,8 @@ mod tests {
     #[test]
     fn latencies_are_in_milliseconds_however_long() {
         let times = (1..=100).map(|number| Duration::from_millis(number * 10));
-        let (p50, p99) = percentiles(times);
+        let (Some(p50), Some(p99)) = percentiles(times) else { panic!("there are times") };
         assert!((499.0..=501.0).contains(&p50) && (989.0..=991.0).contains(&p99), "{p50} {p99}");
+        assert_eq!(percentiles(std::iter::empty()), (None, None));
     }
 }

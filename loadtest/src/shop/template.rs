@@ -8,6 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+/// The name under which the environment is.
+pub const ENV: &str = "env";
+
 /// The values of variables.
 #[derive(Debug, Clone, Serialize)]
 pub struct Variables {
@@ -28,6 +31,16 @@ impl Variables {
     /// Sets a variable.
     pub fn set(&mut self, name: &str, value: Value) {
         self.values.insert(name.into(), value);
+    }
+
+    /// The value of a variable as a text.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.values.get(name).map(text)
+    }
+
+    /// Whether all variables of a text are there.
+    pub fn has_all_of(&self, text: &str) -> anyhow::Result<bool> {
+        Ok(variables(text)?.iter().all(|name| name == ENV || self.values.contains_key(name)))
     }
 
     /// Fills a text.
@@ -64,6 +77,14 @@ impl Default for Variables {
     }
 }
 
+/// A text as it is, and anything else as JSON writes it.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// The names of the variables in a text.
 pub fn variables(text: &str) -> anyhow::Result<Vec<String>> {
     let environment = environment();
@@ -71,6 +92,19 @@ pub fn variables(text: &str) -> anyhow::Result<Vec<String>> {
     let mut names: Vec<_> = template.undeclared_variables(false).into_iter().collect();
     names.sort_unstable();
     Ok(names)
+}
+
+/// The variables of the environment that a text names and that are not there.
+pub fn missing_in_environment(text: &str) -> anyhow::Result<Vec<String>> {
+    let environment = environment();
+    let template = environment.template_from_str(text).with_context(|| format!("{text:?} is no template"))?;
+    let names = template.undeclared_variables(true).into_iter();
+    let mut missing: Vec<_> = names
+        .filter_map(|name| name.strip_prefix("env.").map(str::to_owned))
+        .filter(|name| std::env::var_os(name).is_none())
+        .collect();
+    missing.sort_unstable();
+    Ok(missing)
 }
 
 /// All texts in a value.

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::buyer::Session;
 use super::database;
 use super::description::{Description, Reading, Step};
-use super::template::Variables;
+use super::template::{Variables, text};
 
 /// How often the truth is read until it has come to rest.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -18,22 +18,50 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const AGREE: usize = 4;
 
 /// What the shop says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stock {
     /// Units in orders.
     pub sold: i64,
     /// Units that are left, where that can be read.
     pub left: Option<i64>,
+    /// Units that another part of the shop counts as sold, where that can be read.
+    pub reserved: Option<i64>,
+    /// The identities of all orders, where they can be read.
+    pub orders: Option<Vec<String>>,
+}
+
+impl Stock {
+    /// In words.
+    pub fn shown(&self) -> String {
+        let mut text = format!("{} sold", self.sold);
+        if let Some(left) = self.left {
+            text += &format!(", {left} left");
+        }
+        if let Some(reserved) = self.reserved {
+            text += &format!(", {reserved} reserved");
+        }
+        if let Some(orders) = &self.orders {
+            text += &format!(", {} orders", orders.len());
+        }
+        text
+    }
 }
 
 /// Reads the truth once.
 pub async fn read(shop: &Description, session: &Session, variables: &Variables) -> anyhow::Result<Stock> {
-    let sold = number(shop, session, &shop.truth.sold, variables).await.context("truth.sold")?;
-    let left = match &shop.truth.left {
-        Some(reading) => Some(number(shop, session, reading, variables).await.context("truth.left")?),
-        None => None,
-    };
-    Ok(Stock { sold, left })
+    let mut stock = Stock::default();
+    for (name, reading) in shop.truth.readings() {
+        let context = || format!("truth.{name}");
+        let found = values(shop, session, reading, variables).await.with_context(context)?;
+        let sum = || found.sum(reading).with_context(context);
+        match name {
+            "sold" => stock.sold = sum()?,
+            "left" => stock.left = Some(sum()?),
+            "reserved" => stock.reserved = Some(sum()?),
+            _ => stock.orders = Some(found.0.iter().map(text).collect()),
+        }
+    }
+    Ok(stock)
 }
 
 /// Reads the truth until several readings in a row agree; an error when it does not come to rest before
@@ -46,26 +74,48 @@ pub async fn settled(
 ) -> anyhow::Result<Stock> {
     let mut last = read(shop, session, variables).await?;
     let mut agreeing = 1;
+    let mut sales = vec![last.sold];
     while agreeing < AGREE {
         if Instant::now() > deadline {
-            bail!("the truth does not come to rest: the last readings were different ({last:?} is the last)");
+            let sales = sales.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+            bail!("the truth does not come to rest: truth.sold was {sales}, one after the other");
         }
         sleep(INTERVAL).await;
         let next = read(shop, session, variables).await?;
-        agreeing = if next == last { agreeing + 1 } else { 1 };
+        if next == last {
+            agreeing += 1;
+        } else {
+            agreeing = 1;
+            sales.push(next.sold);
+        }
         last = next;
     }
     Ok(last)
 }
 
-async fn number(
+/// What a reading has found.
+struct Found(Vec<Value>);
+
+impl Found {
+    fn sum(&self, reading: &Reading) -> anyhow::Result<i64> {
+        // A query's answer is one number; what a JSONPath finds may be several.
+        if reading.sql.is_some() {
+            let is_one = self.0.len() == 1;
+            ensure!(is_one, "sql: {} rows instead of one: ask for a sum or a count", self.0.len());
+        }
+        self.0.iter().map(whole).sum()
+    }
+}
+
+async fn values(
     shop: &Description,
     session: &Session,
     reading: &Reading,
     variables: &Variables,
-) -> anyhow::Result<i64> {
+) -> anyhow::Result<Found> {
     if let Some(sql) = &reading.sql {
-        return database::query(sql, variables).await;
+        let rows = database::rows(sql, variables, session.owner(), session.timeout()).await?;
+        return Ok(Found(rows.into_iter().map(|text| text.map_or(Value::Null, Value::String)).collect()));
     }
     let (Some(path), Some(jsonpath)) = (&reading.path, &reading.jsonpath) else {
         bail!("path and jsonpath, or sql, are needed");
@@ -76,12 +126,38 @@ async fn number(
         bail!("not ok: {}", answer.shown());
     }
     let found = answer.find(jsonpath)?;
+    // A path to one place finds nothing where that is not there; one to many may find none.
     if found.is_empty() && !jsonpath.contains(['*', '?']) && !jsonpath.contains("..") {
         bail!("jsonpath {jsonpath:?} finds nothing in {}", answer.shown());
     }
-    let as_number = |value: &Value| {
-        let number = value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
-        number.with_context(|| format!("jsonpath {jsonpath:?} finds {value}, which is no whole number"))
-    };
-    found.iter().map(as_number).sum()
+    Ok(Found(found))
+}
+
+fn whole(value: &Value) -> anyhow::Result<i64> {
+    ensure!(!value.is_null(), "there is no number, but NULL: coalesce(sum(…), 0) makes it one");
+    let text = text(value);
+    let number = text.trim().parse::<i64>().ok().or_else(|| {
+        // Databases write sums as decimals.
+        let (whole, rest) = text.trim().split_once('.')?;
+        rest.bytes().all(|digit| digit == b'0').then(|| whole.parse().ok())?
+    });
+    number.with_context(|| format!("{value} is no whole number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_whole_however_they_are_written() {
+        for value in [json!(10), json!("10"), json!(10.0), json!("10.000")] {
+            assert_eq!(whole(&value).unwrap(), 10, "{value}");
+        }
+        for value in [json!(null), json!("ten"), json!(10.5), json!([10]), json!("10.")] {
+            let is_wrong = whole(&value).is_err() || value == json!("10.");
+            assert!(is_wrong, "{value}");
+        }
+    }
 }

@@ -35,7 +35,8 @@ pub(in crate::dashboard) fn page(
         div.part aria-live="polite" aria-atomic="true" { (part("verdict")) }
         p.message #connection hidden { "The dashboard does not answer. This is the last that is known." }
         (part("tiles"))
-        form.card.controls #controls method="post" action="/run" aria-label="Controls" {
+        form.card.controls #controls method="post" action="/run" aria-label="Controls"
+            data-command="/command" {
             (controls::fields(form, mistakes.as_ref()))
             (part("buttons"))
             (controls::command_line(form))

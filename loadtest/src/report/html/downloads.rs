@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 
 use super::figures::whole;
 use crate::environment::BuildProfile;
@@ -21,13 +22,11 @@ const KEPT: AsciiSet = NON_ALPHANUMERIC
 
 /// The files of a page without a server: they are in its links.
 pub fn embedded(report: &Report) -> Markup {
-    let json = serde_json::to_string(report).expect("a report can be written as JSON");
-    let link = |kind: &str, text: &str| format!("data:{kind},{}", utf8_percent_encode(text, &KEPT));
     html! {
         section.card id="downloads" {
             h2 { "Downloads" }
             p.downloads {
-                a download="stocklock.json" href=(link("application/json", &json)) { "JSON" }
+                (json("stocklock.json", report))
                 " " a download="stocklock.csv" href=(link("text/csv;charset=utf-8", &csv(report))) { "CSV" }
             }
             @if let Some(command) = &report.command {
@@ -36,6 +35,22 @@ pub fn embedded(report: &Report) -> Markup {
             }
         }
     }
+}
+
+/// The same of a report that is only to be had as JSON.
+pub fn embedded_json(name: &str, report: &impl Serialize) -> Markup {
+    html! {
+        section.card id="downloads" { h2 { "Downloads" } p.downloads { (json(name, report)) } }
+    }
+}
+
+fn json(name: &str, report: &impl Serialize) -> Markup {
+    let json = serde_json::to_string(report).expect("a report can be written as JSON");
+    html! { a download=(name) href=(link("application/json", &json)) { "JSON" } }
+}
+
+fn link(kind: &str, text: &str) -> String {
+    format!("data:{kind},{}", utf8_percent_encode(text, &KEPT))
 }
 
 /// The figures of the runs, a line for each.

@@ -7,7 +7,8 @@ pub const STYLE: &str = concat!(
     include_str!("style/base.css"),
     include_str!("style/verdict.css"),
     include_str!("style/charts.css"),
-    include_str!("style/form.css")
+    include_str!("style/form.css"),
+    include_str!("style/shop.css")
 );
 
 /// What a frozen page may do: nothing but show itself.
@@ -15,7 +16,8 @@ const NOTHING_ELSE: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// The pages of the dashboard.
-pub const PAGES: [(&str, &str); 3] = [("/", "Run"), ("/experiments", "Experiments"), ("/runs", "Past runs")];
+pub const PAGES: [(&str, &str); 4] =
+    [("/", "Run"), ("/shop", "Your shop"), ("/experiments", "Experiments"), ("/runs", "Past runs")];
 
 /// A page in one file.
 pub fn frozen(title: &str, body: &Markup) -> Markup {

@@ -6,7 +6,7 @@ use super::figures::{ms, whole};
 use super::verdict::{Tone, icon};
 use crate::report::RunReport;
 use crate::series::{Counterexample, Reader};
-use crate::verdict::Status;
+use crate::verdict::{Check, Status};
 
 /// The columns of the table of two orders that read the same.
 const COLUMNS: [&str; 8] =
@@ -23,10 +23,17 @@ pub fn sections(run: &RunReport, prefix: &str) -> Markup {
                 None => (otherwise(run)),
             }
         }
+        (checks(&run.checks, "Checks", prefix))
+    }
+}
+
+/// All checks with what they have shown.
+pub fn checks(checks: &[Check], title: &str, prefix: &str) -> Markup {
+    html! {
         section.card id={ (prefix) "checks" } {
-            h2 { "Checks" }
+            h2 { (title) }
             ul.checks {
-                @for check in &run.checks {
+                @for check in checks {
                     @let (tone, word) = status(check.status);
                     li {
                         (icon(tone))

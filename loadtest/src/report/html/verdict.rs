@@ -22,7 +22,8 @@ pub enum Tone {
 }
 
 impl Tone {
-    fn class(self) -> &'static str {
+    /// The class by which the style sheet knows it.
+    pub fn class(self) -> &'static str {
         match self {
             Self::Violated => "violated",
             Self::Correct => "correct",
