@@ -470,9 +470,27 @@ mod tests {
     #[test]
     fn the_page_shows_a_description_that_can_be_read() {
         let page = include_str!("../../docs/your-shop.md");
-        let block = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
-        let shop: Description = toml::from_str(block.expect("an example")).expect("it can be read");
+        let mut blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let whole = blocks.next().expect("an example");
+        let shop: Description = toml::from_str(whole).expect("it can be read");
         shop.check().expect("it can work");
         assert_eq!(shop.purchase.len(), 2);
+        // The others are parts, each of which can stand in that one.
+        let (head, truth) = whole.split_once("[truth.sold]").expect("it has a truth");
+        let (top, purchase) = head.split_once("[[setup]]").expect("it has a set-up");
+        let mut parts = 0;
+        for part in blocks {
+            let text = match part {
+                part if part.starts_with("[[setup]]") => format!("{head}{part}[truth.sold]{truth}"),
+                part if part.starts_with("captures") => format!("{head}{part}[truth.sold]{truth}"),
+                part if part.starts_with("[truth") => format!("{head}captures.order.regex = '.'\n{part}"),
+                part => format!("{top}{part}[[setup]]{purchase}[truth.sold]{truth}"),
+            };
+            let mut shop: Description = toml::from_str(&text).unwrap_or_else(|why| panic!("{why}: {part}"));
+            shop.apply_defaults();
+            shop.check().unwrap_or_else(|why| panic!("{why:#}: {part}"));
+            parts += 1;
+        }
+        assert_eq!(parts, 4);
     }
 }
