@@ -2,6 +2,8 @@
 
 #[path = "support/browser.rs"]
 mod browser;
+#[path = "support/shops.rs"]
+mod shops;
 mod support;
 
 use std::path::Path;
@@ -10,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use lab::{Lab, Process};
 use loadtest::report::{Report, comparison};
+use loadtest::shop::ShopReport;
 
 use self::browser::{Browser, mortal, with_browser, with_watched_browser};
+use self::shops::{Shop, forms};
 
 /// A dashboard on a free port. It ends when the value is dropped.
 struct Dashboard {
@@ -361,6 +365,75 @@ async fn other_sites_have_no_control() {
         let output =
             Program::new(support::program()).args(["dashboard", "--listen", listen]).output().unwrap();
         assert_eq!(output.status.code(), Some(64), "{listen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shop_that_is_not_ours_is_judged_on_a_page_of_its_own() {
+    let lab = Lab::new().unwrap();
+    let dashboard = Dashboard::start(&lab).await;
+    let file = lab.file("shop.toml");
+    std::fs::write(&file, forms(&Shop::serve(false).await)).unwrap();
+    with_browser(async |browser| {
+        browser.open(&format!("{}/shop", dashboard.address)).await;
+        assert_flawless(browser, "before").await;
+        // What is wrong is said where it was typed.
+        browser.click("#start").await;
+        browser.until(".controls .message", |text| text.contains("file: say where")).await;
+        // The browser tells of the status, which is what it should be.
+        assert_eq!(browser.complaints().await.len(), 1);
+        browser.fill("#field-file", file.to_str().unwrap()).await;
+        browser.fill("#field-rungs", "4,20").await;
+        browser.until("#command", |text| text.contains("shop.toml") && text.contains("--rungs 4,20")).await;
+        browser.click("#try").await;
+        browser.until("#verdict .headline", |text| text.contains("The description fits")).await;
+        assert!(browser.text("#rehearsal").await.contains("csrf = token-"));
+        browser.click("#start").await;
+        let verdict = browser.until("#verdict .headline", |text| text.starts_with("OVERSOLD by")).await;
+        assert!(verdict.contains("forms") && verdict.contains("at once"), "{verdict}");
+        assert!(browser.text("#counterexample").await.contains("is one too many"));
+        assert_eq!(browser.evaluate("return document.querySelectorAll('.ladder tbody tr').length").await, 3);
+        assert_flawless(browser, "after a load on a shop").await;
+        keep_pictures(browser, "shop").await;
+        // It is kept, and is there again as a page and as a file.
+        let kept = "return document.querySelector('#past a').getAttribute('href')";
+        let kept = browser.evaluate(kept).await.as_str().expect("a link").to_owned();
+        browser.open(&format!("{}{kept}", dashboard.address)).await;
+        assert!(browser.text("#main").await.contains(&verdict));
+        let page = dashboard.get(&format!("{kept}.html")).await.text().await.expect("a page");
+        std::fs::write(lab.file("frozen.html"), page).unwrap();
+        let report: ShopReport = dashboard.get(&format!("{kept}.json")).await.json().await.expect("a report");
+        assert_eq!(report.headline, verdict);
+        // A description that does not fit is told from a shop that is wrong.
+        std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("sold-out", "gone")).unwrap();
+        browser.open(&format!("{}/shop", dashboard.address)).await;
+        browser.click("#start").await;
+        browser.until("#verdict .headline", |text| text.contains("does not fit")).await;
+        assert!(browser.text("#rehearsal").await.contains("a refusal is not recognised"));
+    })
+    .await;
+    with_watched_browser(async |browser| {
+        browser.requests().await;
+        browser.open(&format!("file://{}", lab.file("frozen.html").display())).await;
+        assert_flawless(browser, "the frozen page of a shop").await;
+        let requests = browser.requests().await;
+        assert!(requests.iter().all(|request| request.starts_with("file://")), "{requests:?}");
+    })
+    .await;
+}
+
+/// Pictures of a page, when somebody asks for them by `make screenshots`.
+async fn keep_pictures(browser: &Browser, name: &str) {
+    let Some(directory) = std::env::var_os("STOCKLOCK_SCREENSHOTS").map(std::path::PathBuf::from) else {
+        return;
+    };
+    for (scheme, width, height) in
+        [("light", 1280, 1130), ("dark", 1280, 1130), ("light", 400, 1500), ("dark", 400, 1500)]
+    {
+        browser.prefer(scheme).await;
+        browser.window(width, height).await;
+        let file = directory.join(format!("{name}-{scheme}-{width}.png"));
+        std::fs::write(file, browser.screenshot().await).expect("the picture is written");
     }
 }
 

@@ -45,7 +45,7 @@ pub(in crate::dashboard) fn page(inner: &Inner, form: &ShopForm, mistake: Option
             @if let Some(mistake) = mistake { p.message role="alert" { (mistake) } }
             div.fields {
                 @for (name, label, hint, keyboard) in TYPED {
-                    div.field {
+                    div class=(if name == "file" { "field wide" } else { "field" }) {
                         label for={ "field-" (name) } { (label) }
                         input id={ "field-" (name) } name=(name) value=(form.value(name)) inputmode=(keyboard)
                             autocomplete="off" aria-describedby={ (name) "-hint" };
