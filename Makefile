@@ -23,6 +23,7 @@ test: tools lint ## Install what the tests need, check the form, and run every t
 .PHONY: lint
 lint: $(PYTHON_TOOLS) ## Check the form: formatting, clippy and the documentation with warnings denied, docker-compose.yml
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(VENV)/bin/check-jsonschema --schemafile loadtest/docs/shop.schema.json loadtest/examples/*/shop.toml
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
@@ -65,6 +66,12 @@ bench: servers $(PEERS)/oha ## Measure the speed beside other programs': the onl
 soak: servers ## Sell 10^6 orders over 1,000 faults under each lock, until something breaks or nothing has: about an hour
 	cargo build --release --locked
 	target/release/loadtest soak $(SOAK)
+
+# Installs each shop from its registry, once. SHOPS_ARGUMENTS is for arguments such as '--repeat 3 --rungs 8,40'.
+.PHONY: shops
+shops: servers ## Buy in the shops of other people, and say which of them oversell: some minutes
+	cargo build --release --locked
+	loadtest/examples/all $(SHOPS_ARGUMENTS)
 
 .PHONY: screenshots
 screenshots: servers ## Take the pictures of the dashboard anew

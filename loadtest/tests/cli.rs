@@ -429,6 +429,43 @@ fn a_laboratory_says_how_to_use_it_and_is_used_so() {
 }
 
 #[test]
+fn a_laboratory_runs_a_command_and_ends_with_it() {
+    let output = loadtest(&["lab", "--only", "redis", "--", "sh", "-c", "echo got $REDIS_URL; exit 7"]);
+    assert_eq!(code(&output), 7);
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("got redis://127.0.0.1:"), "{output:?}");
+    let said = [
+        "lab",
+        "--store",
+        "sqlite",
+        "--replicas",
+        "2",
+        "--",
+        "sh",
+        "-c",
+        "echo $SHOP_1 $SHOP_2 \
+     $TOKEN",
+    ];
+    let output = loadtest(&said);
+    let words = String::from_utf8_lossy(&output.stdout).split_whitespace().count();
+    assert_eq!((code(&output), words), (0, 3), "{output:?}");
+    let missing = loadtest(&["lab", "--only", "redis", "--", "no-such-program"]);
+    assert_ne!(code(&missing), 0);
+    // A request to stop is passed on, and what the command makes of it is waited for.
+    let mut lab = Command::new(support::program())
+        .args(["lab", "--only", "redis", "--"])
+        .args(["sh", "-c", "trap 'echo asked; exit 3' TERM; echo there; while :; do sleep 0.05; done"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(lab.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    assert_eq!(lines.next().as_deref(), Some("there"));
+    let pid = nix::unistd::Pid::from_raw(lab.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(lines.next().as_deref(), Some("asked"));
+    assert_eq!(lab.wait().unwrap().code(), Some(3));
+}
+
+#[test]
 fn restocks_cancellations_and_reads_take_their_place_in_one_history() {
     for store in ["sqlite", "postgres"] {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use loadtest::fleet::Fleet;
-use loadtest::shop::{Arrival, Description, Load, ShopReport, ShopRun, page, rehearse, run};
+use loadtest::shop::{Arrival, Description, Load, ShopProgress, ShopReport, ShopRun, page, rehearse, run};
 use loadtest::verdict::{CheckName, Status, Verdict};
 use order_service::config::StrategyName;
 use shops::{Counter, Keyed, Shop, by_sql, describe, forms, keyed, load};
@@ -134,4 +134,66 @@ async fn what_is_wrong_without_a_race_is_said_to_be_so() {
     assert_eq!(report.runs.len(), 1, "the others prove nothing: {report}");
     assert!(report.headline.contains("one buyer after the other"), "{report}");
     assert_ne!(report.verdict, Verdict::Correct);
+}
+
+/// The program's exit code and what it said, of a load on a shop described by this text.
+async fn fired(text: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), text).expect("it is written");
+    let mut program = tokio::process::Command::new(support::program());
+    program.args(["run", "--rungs", "4,8", "--settle", "3s"]).args(arguments);
+    let output = program.arg("--target-file").arg(file.path()).output().await.expect("the program runs");
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    (output.status.code(), said.concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_says_what_came_of_it() {
+    let (racy, mended) = (forms(&Shop::serve(false).await), forms(&Shop::serve(true).await));
+    let directory = tempfile::tempdir().expect("a directory");
+    let json = directory.path().join("shop.json");
+    let wrong = mended.replace("sold-out", "gone");
+    let json_file = json.to_str().expect("a path");
+    for (text, arguments, code, said) in [
+        (&racy, &["--json", json_file][..], 1, "OVERSOLD by"),
+        (&mended, &["--min-rate", "0.1"], 0, "in 0 of 2 concurrent runs"),
+        (&mended, &["--max-p99", "1ms"], 99, "threshold missed: 4 at once: the p99 is"),
+        (&mended, &["--dry-run"], 0, "The description fits the shop."),
+        (&wrong, &[], 2, "a refusal is not recognised"),
+        (&mended, &["--orders", "9"], 2, "nothing could be oversold"),
+        (&mended, &["--max-requests", "100"], 64, "say --max-requests"),
+        (&mended, &["--cancels", "0.5"], 64, "--cancels"),
+        (&mended, &["--buyers", "7"], 64, "--rungs"),
+        (&mended, &["--duration", "3s"], 64, "duration: only with a rate"),
+        (&mended, &["--quantity", "1..3"], 64, "--quantity"),
+    ] {
+        let (ended, printed) = fired(text, arguments).await;
+        assert_eq!(ended, Some(code), "{arguments:?}: {printed}");
+        assert!(printed.contains(said), "{arguments:?}: {printed}");
+    }
+    let report: ShopReport =
+        serde_json::from_slice(&std::fs::read(&json).expect("it was written")).expect("a report");
+    assert!(report.headline.starts_with("OVERSOLD by"), "{report}");
+    assert_eq!(report.runs[1].tried.len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_stopped_is_judged_by_what_was_done() {
+    let shop = describe(&forms(&Shop::serve(false).await)).expect("a description");
+    let progress = Arc::new(ShopProgress::default());
+    let many = Load { purchases: 100_000, ..load(&[8]) };
+    let (watched, began) = (Arc::clone(&progress), tokio::time::Instant::now());
+    tokio::spawn(async move {
+        let enough = |progress: &ShopProgress| progress.now().is_some_and(|now| now.done() >= 30);
+        while !enough(&watched) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        watched.stop().cancel();
+    });
+    let report = run(&shop, &many, &progress).await.expect("it comes to its end");
+    assert!(began.elapsed() < std::time::Duration::from_secs(60));
+    assert!(report.stopped && report.runs.len() == 1, "{report}");
+    let control = &report.runs[0];
+    assert!((30..100_000).contains(&control.purchases) && control.sold == Some(10), "{report}");
+    assert_eq!(report.verdict, Verdict::Inconclusive, "one buyer after the other proves nothing: {report}");
 }
