@@ -8,12 +8,14 @@ mod comparison;
 mod database_deadlock;
 mod database_io;
 mod database_spof;
+mod fairness;
 mod herd;
 mod herd_bug;
 mod lock_table;
 mod oversell;
 mod page;
 mod redis_atomic_expiry;
+mod redis_counter;
 mod redis_crash;
 mod redis_expiry;
 mod redis_failover;
@@ -22,12 +24,15 @@ mod redis_setnx;
 mod reentrancy;
 mod row_lock;
 mod single_machine_lock;
+mod split_stock;
+mod transaction_crash;
 mod fixtures;
 mod zookeeper_crash;
 mod zookeeper_ensemble;
 mod zookeeper_order;
 mod zookeeper_read_write;
 mod zookeeper_session;
+mod zookeeper_waiter_crash;
 
 use std::fmt;
 use std::pin::Pin;
@@ -138,15 +143,20 @@ pub fn all() -> Vec<Experiment> {
         redis_queue::EXPERIMENT,
         redis_failover::EXPERIMENT,
         redis_atomic_expiry::EXPERIMENT,
+        redis_counter::EXPERIMENT,
         zookeeper_order::EXPERIMENT,
         zookeeper_read_write::EXPERIMENT,
         zookeeper_crash::EXPERIMENT,
         zookeeper_session::EXPERIMENT,
         zookeeper_ensemble::EXPERIMENT,
+        zookeeper_waiter_crash::EXPERIMENT,
         herd::EXPERIMENT,
         herd_bug::EXPERIMENT,
         reentrancy::EXPERIMENT,
+        fairness::EXPERIMENT,
         row_lock::EXPERIMENT,
+        split_stock::EXPERIMENT,
+        transaction_crash::EXPERIMENT,
         comparison::EXPERIMENT,
     ]
 }

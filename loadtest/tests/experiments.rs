@@ -27,11 +27,11 @@ fn the_experiments_come_to_a_finding() {
     let (output, reports) = experiment(&["all"], None);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{printed}");
-    assert_eq!(reports.len(), 22);
+    assert_eq!(reports.len(), 27);
     for report in reports {
         let expected: &[_] = match report.name.as_str() {
-            // Redis has no queue.
-            "redis-queue" => &[Finding::Refuted],
+            // Redis has no queue; a counter beside the orders is not one with them; a waiter looks again.
+            "redis-queue" | "redis-counter" | "zookeeper-waiter-crash" => &[Finding::Refuted],
             // Who is faster is up to the machine.
             "database-io" | "comparison" => &[Finding::Reproduced, Finding::Refuted],
             _ => &[Finding::Reproduced],

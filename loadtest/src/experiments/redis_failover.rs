@@ -90,7 +90,7 @@ async fn shop(guard: &str, timeline: &mut Timeline) -> anyhow::Result<Aftermath>
 }
 
 /// Lets a follower reach its primary through a proxy, and waits until it has what the primary has.
-async fn follow_through_proxy(follower: &Redis, primary: &Redis) -> anyhow::Result<Proxy> {
+pub(super) async fn follow_through_proxy(follower: &Redis, primary: &Redis) -> anyhow::Result<Proxy> {
     let link = Proxy::start(&primary.address()).await?;
     follower.command(&["REPLICAOF", "127.0.0.1", &link.address().port().to_string()]).await?;
     let give_up = Instant::now() + Duration::from_secs(20);

@@ -1,0 +1,170 @@
+//! The stock in several rows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use lab::{Postgres, ServerKind};
+use rand::RngExt as _;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::task::JoinSet;
+
+use super::{Experiment, Finding, Observation};
+use crate::spread::Spread;
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "split-stock",
+    claim: "(Readers:) if one row is not fast enough, keep the stock in several.",
+    setup: "PostgreSQL, 32 buyers at once, each purchase one statement that takes a unit from a row chosen \
+     at \
+        random where it has one; the stock in 1, 2, 4, 8 and 16 rows in turn, three times; then 512 units \
+        and \
+        768 buyers who look into one row only, and who look into the others before they give up",
+    needs: &[ServerKind::Postgres],
+    run: || Box::pin(run()),
+};
+
+const BUYERS: usize = 32;
+const ROWS: [usize; 5] = [1, 2, 4, 8, 16];
+const ROUNDS: usize = 3;
+
+/// How long each is measured.
+const MEASURED: Duration = Duration::from_millis(700);
+
+/// Units that are sold out, and buyers who want one.
+const STOCK: usize = 512;
+const WANTED: usize = 768;
+
+async fn run() -> anyhow::Result<Observation> {
+    let mut observation = Observation::default();
+    let postgres = Postgres::start().await?;
+    let pool =
+        PgPoolOptions::new().max_connections(BUYERS as u32).connect(&postgres.url_of("postgres")).await?;
+    sqlx::raw_sql("create table part (number int primary key, stock bigint) with (fillfactor = 50)")
+        .execute(&pool)
+        .await?;
+    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); ROWS.len()];
+    for _ in 0..ROUNDS {
+        for (rows, rates) in ROWS.iter().zip(&mut rates) {
+            rates.push(rate(&pool, *rows).await?);
+        }
+    }
+    observation.timeline.note("throughput is measured");
+    let rates: Vec<_> = rates.into_iter().map(Spread::of).collect();
+    for (rows, rate) in ROWS.iter().zip(&rates) {
+        let ratio = rate.median / rates[0].median;
+        observation.figure(
+            format!("{rows} rows"),
+            format!(
+                "{rate:.0} purchases/s, {ratio:.1} times one \
+         row"
+            ),
+        );
+    }
+    let (alone, alone_left) = sold_out(&pool, 16, false).await?;
+    let (everywhere, everywhere_left) = sold_out(&pool, 16, true).await?;
+    observation.timeline.note("both shops are empty, or say so");
+    observation.figure("told \"sold out\" while another row had stock, looking into one", alone);
+    observation.figure("left unsold of 512, looking into one", alone_left);
+    observation.figure("told so, looking into all", everywhere);
+    observation.figure("left unsold of 512, looking into all", everywhere_left);
+    let most = rates.iter().map(|rate| rate.median).fold(0.0, f64::max) / rates[0].median;
+    observation.observed = format!(
+        "in several rows the stock sold up to {most:.1} times as fast; {alone} of {WANTED} buyers who \
+         looked into \
+         one row of 16 were told \"sold out\" while another had stock, and {everywhere} of those who \
+         looked into all"
+    );
+    observation.explanation = Some(
+        "A row is locked from its update until the commit is on the disk, so purchases of one row wait for \
+         one \
+         disk write each; of several rows, they share one. The price is that no row knows of the others: \
+         near the \
+         end a buyer is turned away by an empty one, or has to look into all, and the number that is left \
+         is a sum. \
+         One commit for many orders, as this project's queue makes it, gets more from a single row."
+            .into(),
+    );
+    let is_faster = most > 1.5;
+    observation.finding = Some(if is_faster { Finding::Reproduced } else { Finding::Refuted });
+    Ok(observation)
+}
+
+/// Fills so many rows with as much as is shared out among them.
+async fn fill(pool: &PgPool, rows: usize, stock: usize) -> anyhow::Result<()> {
+    sqlx::raw_sql("truncate part").execute(pool).await?;
+    sqlx::query("insert into part select number, $2 from generate_series(0, $1 - 1) number")
+        .bind(rows as i32)
+        .bind((stock / rows) as i64)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Takes a unit from a row, if it has one.
+async fn take(pool: &PgPool, row: usize) -> anyhow::Result<bool> {
+    let taken = sqlx::query("update part set stock = stock - 1 where number = $1 and stock > 0")
+        .bind(row as i32)
+        .execute(pool)
+        .await?;
+    Ok(taken.rows_affected() == 1)
+}
+
+/// Purchases per second from so many rows that never run out.
+async fn rate(pool: &PgPool, rows: usize) -> anyhow::Result<f64> {
+    fill(pool, rows, 1_000_000_000).await?;
+    let begun = Instant::now();
+    let mut buyers = JoinSet::new();
+    for _ in 0..BUYERS {
+        let pool = pool.clone();
+        buyers.spawn(async move {
+            let mut bought = 0_u64;
+            while begun.elapsed() < MEASURED {
+                let row = rand::rng().random_range(0..rows);
+                bought += u64::from(take(&pool, row).await?);
+            }
+            anyhow::Ok(bought)
+        });
+    }
+    let mut bought = 0;
+    while let Some(done) = buyers.join_next().await {
+        bought += done??;
+    }
+    Ok(bought as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Sells out. Returns how many were told "sold out" while there was stock, and how much was left.
+async fn sold_out(pool: &PgPool, rows: usize, looks_everywhere: bool) -> anyhow::Result<(usize, i64)> {
+    fill(pool, rows, STOCK).await?;
+    let (next, wrongly) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut buyers = JoinSet::new();
+    for _ in 0..BUYERS {
+        let (pool, next, wrongly) = (pool.clone(), Arc::clone(&next), Arc::clone(&wrongly));
+        buyers.spawn(async move {
+            while next.fetch_add(1, Ordering::Relaxed) < WANTED {
+                let first = rand::rng().random_range(0..rows);
+                let looked_into = if looks_everywhere { rows } else { 1 };
+                let mut has_bought = false;
+                for row in (first..first + looked_into).map(|row| row % rows) {
+                    has_bought = take(&pool, row).await?;
+                    if has_bought {
+                        break;
+                    }
+                }
+                if !has_bought && left(&pool).await? > 0 {
+                    wrongly.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = buyers.join_next().await {
+        done??;
+    }
+    Ok((wrongly.load(Ordering::Relaxed), left(pool).await?))
+}
+
+async fn left(pool: &PgPool) -> anyhow::Result<i64> {
+    Ok(sqlx::query_scalar("select sum(stock)::bigint from part").fetch_one(pool).await?)
+}
