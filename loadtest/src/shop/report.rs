@@ -99,18 +99,35 @@ pub struct Unclear {
 impl Unclear {
     /// Those that were most frequent.
     pub(super) fn most_frequent(traces: &Traces) -> Vec<Self> {
-        let mut counts = BTreeMap::<&str, usize>::new();
+        let mut groups = BTreeMap::<String, Self>::new();
         for tried in &traces.tried {
             if let Outcome::Unknown { why } = &tried.outcome {
-                *counts.entry(why).or_default() += 1;
+                let group = groups.entry(without_names(why));
+                group.or_insert_with(|| Self { what: why.clone(), purchases: 0 }).purchases += 1;
             }
         }
-        let mut all: Vec<_> =
-            counts.into_iter().map(|(what, purchases)| Self { what: what.into(), purchases }).collect();
+        let mut all: Vec<_> = groups.into_values().collect();
         all.sort_by_key(|unclear| std::cmp::Reverse(unclear.purchases));
         all.truncate(SHOWN);
         all
     }
+}
+
+/// A text without what tells one purchase from another: identities, and other words with digits in them.
+fn without_names(text: &str) -> String {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let words = text.split_inclusive(|c: char| !is_part(c));
+    let without = |word: &str| {
+        let end = word.trim_end_matches(is_part);
+        let is_name =
+            word.trim_end_matches(|c| !is_part(c)).len() >= 8 && word.chars().any(|c| c.is_ascii_digit());
+        if is_name {
+            format!("…{}", end.chars().last().map_or_else(String::new, String::from))
+        } else {
+            word.into()
+        }
+    };
+    words.map(without).collect()
 }
 
 impl ShopRun {
@@ -274,11 +291,19 @@ impl fmt::Display for ShopReport {
             }
         }
         writeln!(f, "{table}\n\n{}", self.headline)?;
+        // What goes wrong in the same way is told once, of the first run in which it did.
+        let mut told = Vec::new();
         for run in self.runs.iter().filter(|run| run.verdict != Verdict::Correct) {
+            let wrong =
+                run.checks.iter().filter(|check| matches!(check.status, Status::Fail | Status::Unknown));
+            let wrong: Vec<_> = wrong.collect();
+            let names: Vec<_> = wrong.iter().map(|check| (check.name, check.status)).collect();
+            if told.contains(&names) {
+                continue;
+            }
+            told.push(names);
             writeln!(f, "\n{}:", run.arrival)?;
-            for check in
-                run.checks.iter().filter(|check| matches!(check.status, Status::Fail | Status::Unknown))
-            {
+            for check in wrong {
                 writeln!(f, "  {}: {}", check.name, check.detail)?;
             }
             if let Some(counterexample) = &run.counterexample {
@@ -286,9 +311,35 @@ impl fmt::Display for ShopReport {
             }
             let told = |what: &str| run.checks.iter().any(|check| check.detail.contains(what));
             for unclear in run.unclear.iter().filter(|unclear| !told(&unclear.what)) {
-                writeln!(f, "  also unclear, in {} purchases: {}", unclear.purchases, unclear.what)?;
+                let times = if unclear.purchases == 1 {
+                    "once".into()
+                } else {
+                    format!("{} times", unclear.purchases)
+                };
+                writeln!(f, "  also unclear, {times}: {}", unclear.what)?;
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_differ_in_names_only_are_one() {
+        let of = |cart: &str| {
+            format!("pay: http://127.0.0.1:35169/carts/cart_{cart}/complete: no answer within 20 s")
+        };
+        assert_eq!(without_names(&of("01M8CG127C1Y")), without_names(&of("01M8CG1284ZV")));
+        assert_ne!(
+            without_names("pay: 500 (text/plain): it broke"),
+            without_names(
+                "pay: 400 (text/plain): \
+         it broke"
+            )
+        );
+        assert!(without_names(&of("01M8CG127C1Y")).ends_with("/complete: no answer within 20 s"));
     }
 }
