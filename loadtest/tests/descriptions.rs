@@ -32,7 +32,7 @@ async fn a_wrong_description_is_told_what_is_wrong_with_it() {
     let url = Shop::serve(true).await;
     let right = forms(&url);
     // What is changed, into what, and what the message has to name.
-    let wrong: [(&str, &str, &[&str]); 35] = [
+    let wrong: [(&str, &str, &[&str]); 38] = [
         ("name = \"forms\"", "nmae = \"forms\"", &["nmae"]),
         ("[[purchase]]", "[[purchases]]", &["purchases"]),
         ("targets = [", "targets = [\"ftp://x\", ", &["targets", "ftp"]),
@@ -54,6 +54,13 @@ async fn a_wrong_description_is_told_what_is_wrong_with_it() {
         ("input[name=csrf]", "input[name=none]", &["cart", "captures.csrf", "finds nothing"]),
         ("path = \"/cart\"", "path = \"/kart\"", &["cart", "404"]),
         ("path = \"/cart\"", "path = \"/login\"", &["cart", "302", "/login"]),
+        (
+            "path = \"/cart\"",
+            "path = \"/login\"\nfollow = true",
+            &["cart", "more than 10 redirections", "/login"],
+        ),
+        ("name = \"cart\"", "name = \"cart\"\ndecides = true\nsql.x = 1", &["sql"]),
+        ("[[setup]]", "[[setup]]\ndecides = true", &["setup, step 1", "decides"]),
         ("location = \"/thanks\"", "location = \"/danke\"", &["buy", "neither ok nor refused", "/thanks"]),
         ("location = \"sold-out\"", "location = \"empty\"", &["a refusal is not recognised", "sold-out"]),
         (

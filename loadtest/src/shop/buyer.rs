@@ -4,7 +4,8 @@ use std::fmt;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Method, Url};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ use super::database;
 use super::description::{Description, Matcher, ORDER, Step};
 use super::owner::Owner;
 use super::template::{Variables, text};
+
+/// How many redirections are followed, where a step follows them.
+const MAX_REDIRECTIONS: usize = 10;
 
 /// What came of a purchase.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +101,7 @@ pub struct Purchase {
     pub resent: Option<Resent>,
     /// When the first request was sent.
     pub begun: Instant,
-    /// When the last step was sent, if it came to that.
+    /// When the step was sent that makes it, if it came to that.
     pub decided: Option<Instant>,
     /// When the last answer was there.
     pub ended: Instant,
@@ -226,7 +230,25 @@ impl Session {
         } else if let Some(body) = &step.body {
             request = request.body(variables.fill(body).context("body")?);
         }
-        let response = request.send().await.map_err(|error| self.explain(&url, error))?;
+        let mut response = request.send().await.map_err(|error| self.explain(&url, error))?;
+        let mut url = url;
+        let mut followed = 0;
+        while step.follow
+            && response.status().is_redirection()
+            && let Some(location) = response.headers().get(LOCATION)
+        {
+            let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
+            ensure!(
+                followed < MAX_REDIRECTIONS,
+                "more than {MAX_REDIRECTIONS} redirections, the last to \
+             {location}"
+            );
+            url = url.join(&location).with_context(|| format!("a redirection to {location:?}"))?;
+            self.door.owner.check(&url)?;
+            response =
+                self.client.get(url.clone()).send().await.map_err(|error| self.explain(&url, error))?;
+            followed += 1;
+        }
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let cookies = response.cookies().map(|cookie| (cookie.name().into(), cookie.value().into()));
         let cookies = cookies.collect();
@@ -294,7 +316,7 @@ fn capture(step: &Step, answer: &Answer) -> anyhow::Result<Vec<(String, Value)>>
     captures.collect()
 }
 
-/// Makes one purchase, as far as the shop lets it. Its last step waits for `before_last`.
+/// Makes one purchase, as far as the shop lets it. The step that decides waits for `before_last`.
 pub async fn purchase(
     shop: &Description,
     session: &Session,
@@ -314,12 +336,12 @@ pub async fn purchase(
         ended: begun,
     };
     for (number, step) in shop.purchase.iter().enumerate() {
-        let is_last = number + 1 == shop.purchase.len();
-        if is_last {
+        let is_deciding = number == shop.deciding();
+        if is_deciding {
             before_last.as_mut().await;
             purchase.decided = Some(Instant::now());
         }
-        let (taken, outcome) = if is_last && resend == Resend::AtOnce {
+        let (taken, outcome) = if is_deciding && resend == Resend::AtOnce {
             let (first, twin) =
                 tokio::join!(take(shop, session, step, &variables), twin(shop, session, step, &variables));
             purchase.resent = Some(twin);
@@ -347,7 +369,7 @@ pub async fn purchase(
     }
     if confirmed
         && resend == Resend::Afterwards
-        && let Some(step) = shop.purchase.last()
+        && let Some(step) = shop.deciding_step()
     {
         purchase.resent = Some(again(shop, session, step, &variables).await);
     }
@@ -422,9 +444,9 @@ async fn again(shop: &Description, session: &Session, step: &Step, variables: &V
 /// How an answer is read. What says both is refused: shops say "200, but".
 fn read(step: &Step, answer: &Answer) -> ReadAs {
     let is = |matchers: &[Matcher]| matchers.iter().any(|matcher| answer.is(matcher));
-    if is(&step.refused) {
+    if is(step.refused()) {
         ReadAs::Refused
-    } else if if step.ok.is_empty() { (200..300).contains(&answer.status) } else { is(&step.ok) } {
+    } else if if step.ok().is_empty() { (200..300).contains(&answer.status) } else { is(step.ok()) } {
         ReadAs::Ok
     } else {
         ReadAs::Unknown

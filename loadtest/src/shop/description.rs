@@ -49,9 +49,9 @@ pub struct Defaults {
     /// The path, where all steps have the same.
     pub path: Option<String>,
     /// The answers that let the purchase go on.
-    pub ok: Vec<Matcher>,
+    pub ok: Option<Vec<Matcher>>,
     /// The answers that say that there is not enough in stock.
-    pub refused: Vec<Matcher>,
+    pub refused: Option<Vec<Matcher>>,
 }
 
 /// One request, what is taken from its answer, and how that is read.
@@ -74,17 +74,21 @@ pub struct Step {
     pub body: Option<String>,
     /// Instead of a request: statements for a database, such as those that reset the shop. In `setup` only.
     pub sql: Option<Sql>,
-    /// Whether the step may be sent again, because it carries an idempotency key such as `{{key}}`, or what
-    /// does as much: the shop has to answer with the same order, and sell nothing more. In `purchase`, the
-    /// last step only.
+    /// Whether redirections are followed, so that the page at their end is the answer. Otherwise they are
+    /// answers themselves.
+    pub follow: bool,
+    /// Whether this step makes the purchase, and not the last one. In `purchase` only.
+    pub decides: bool,
+    /// Whether the step that makes the purchase may be sent again, because it carries an idempotency key such
+    /// as `{{key}}`, or what does as much: the shop has to answer with the same order, and sell nothing more.
     pub idempotent: bool,
     /// What is taken from the answer, as variables for the steps that follow.
     pub captures: BTreeMap<String, Query>,
     /// The answers that let the purchase go on, and that of the last step make it; any of status 200 to 299
     /// when absent.
-    pub ok: Vec<Matcher>,
-    /// The answers that say that there is not enough in stock.
-    pub refused: Vec<Matcher>,
+    pub ok: Option<Vec<Matcher>>,
+    /// The answers that say that there is not enough in stock; an empty list: none, whatever `defaults` says.
+    pub refused: Option<Vec<Matcher>>,
 }
 
 /// A part of an answer: of its body by `jsonpath` or `css`, a `header`, or a `cookie`. With a `regex`, what
@@ -233,18 +237,29 @@ impl Description {
             if step.path.is_empty() && step.sql.is_none() {
                 step.path = defaults.path.clone().unwrap_or_default();
             }
-            if step.ok.is_empty() {
+            if step.ok.is_none() {
                 step.ok.clone_from(&defaults.ok);
             }
-            if step.refused.is_empty() {
+            if step.refused.is_none() {
                 step.refused.clone_from(&defaults.refused);
             }
         }
     }
 
-    /// Whether the last step of a purchase may be sent again.
+    /// The number of the step that makes a purchase, from 0.
+    pub fn deciding(&self) -> usize {
+        let decides = self.purchase.iter().position(|step| step.decides);
+        decides.unwrap_or(self.purchase.len().saturating_sub(1))
+    }
+
+    /// The step that makes a purchase.
+    pub fn deciding_step(&self) -> Option<&Step> {
+        self.purchase.get(self.deciding())
+    }
+
+    /// Whether that may be sent again.
     pub fn is_idempotent(&self) -> bool {
-        self.purchase.last().is_some_and(|step| step.idempotent)
+        self.deciding_step().is_some_and(|step| step.idempotent)
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -277,13 +292,10 @@ impl Description {
                 let context = || format!("{part}, step {}: {}", number + 1, step.title());
                 step.check(&known).with_context(context)?;
                 if part == "purchase" {
-                    step.check_of_purchase(number + 1 == steps.len()).with_context(context)?;
+                    step.check_of_purchase(number == self.deciding()).with_context(context)?;
                 } else {
-                    ensure!(
-                        !step.idempotent,
-                        "{}: idempotent: only a step of purchase is sent again",
-                        context()
-                    );
+                    let of_purchase = step.idempotent || step.decides;
+                    ensure!(!of_purchase, "{}: idempotent, decides: only in a step of purchase", context());
                 }
                 known.extend(step.captures.keys().map(String::as_str));
             }
@@ -327,6 +339,16 @@ impl Truth {
 }
 
 impl Step {
+    /// The rules under `ok`; none, where any status of 200 to 299 is.
+    pub fn ok(&self) -> &[Matcher] {
+        self.ok.as_deref().unwrap_or_default()
+    }
+
+    /// The rules under `refused`.
+    pub fn refused(&self) -> &[Matcher] {
+        self.refused.as_deref().unwrap_or_default()
+    }
+
     /// Its name, or what it requests.
     pub fn title(&self) -> &str {
         match (self.name.as_str(), &self.sql) {
@@ -336,9 +358,11 @@ impl Step {
         }
     }
 
-    fn check_of_purchase(&self, is_last: bool) -> anyhow::Result<()> {
+    fn check_of_purchase(&self, is_deciding: bool) -> anyhow::Result<()> {
         ensure!(self.sql.is_none(), "sql: buyers have no access to a shop's database; only setup may");
-        ensure!(!self.idempotent || is_last, "idempotent: only the last step can be sent again");
+        let which = "only the step that makes the purchase, which is the last one, or one that decides";
+        ensure!(!self.idempotent || is_deciding, "idempotent: {which}");
+        ensure!(!self.decides || is_deciding, "decides: another step does");
         Ok(())
     }
 
@@ -372,7 +396,7 @@ impl Step {
             query.check().with_context(|| format!("captures.{name}"))?;
         }
         for (what, matchers) in [("ok", &self.ok), ("refused", &self.refused)] {
-            for matcher in matchers {
+            for matcher in matchers.iter().flatten() {
                 matcher.check().context(what)?;
             }
         }

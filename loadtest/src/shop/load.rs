@@ -262,7 +262,7 @@ impl Load {
         let written: Vec<_> = statements
             .map(|(title, sql)| {
                 let statement = sql.statement.split_whitespace().collect::<Vec<_>>().join(" ");
-                format!("\n  {title}: {statement}")
+                format!("\n  {title}: {}", statement.replace("{{stock}}", &self.stock.to_string()))
             })
             .collect();
         if !written.is_empty() {

@@ -50,6 +50,10 @@ pub fn verdict(report: &ShopReport) -> Markup {
         true => format!("Stopped before its end: the verdict is on what was done. {meaning}"),
         false => meaning.into(),
     };
+    let meaning = match &report.broke_off {
+        Some(why) => format!("{meaning} {why}."),
+        None => meaning,
+    };
     banner(&Banner { tone: report.verdict.into(), word, facts: words.collect(), meaning }, 1)
 }
 

@@ -23,6 +23,8 @@ pub struct ShopProgress {
 struct Inner {
     now: Option<Now>,
     runs: Vec<ShopRun>,
+    /// How many of them were told on a terminal.
+    told: usize,
 }
 
 /// The run that goes on.
@@ -91,6 +93,16 @@ impl ShopProgress {
         inner.runs.push(run);
     }
 
+    /// A line for each run that is over and was not told yet.
+    fn tell_runs(&self, bar: &ProgressBar) {
+        let mut inner = self.inner();
+        for run in &inner.runs[inner.told..] {
+            let line = run.in_a_line();
+            if bar.is_hidden() { eprintln!("{line}") } else { bar.println(line) }
+        }
+        inner.told = inner.runs.len();
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("nothing panics while it holds this")
     }
@@ -99,6 +111,7 @@ impl ShopProgress {
 /// A bar on a terminal, and a line for each run that is over. Its drop removes the bar.
 pub struct ShopBar {
     bar: ProgressBar,
+    progress: Arc<ShopProgress>,
     task: JoinHandle<()>,
 }
 
@@ -111,14 +124,8 @@ impl ShopBar {
         bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
         let (shown, watched) = (bar.clone(), Arc::clone(progress));
         let task = tokio::spawn(async move {
-            let mut told = 0;
             loop {
-                let runs = watched.runs();
-                for run in &runs[told..] {
-                    let line = run.in_a_line();
-                    if is_terminal { shown.println(line) } else { eprintln!("{line}") }
-                }
-                told = runs.len();
+                watched.tell_runs(&shown);
                 if let Some(now) = watched.now() {
                     shown.set_length(now.purchases as u64);
                     shown.set_prefix(now.arrival.to_string());
@@ -130,13 +137,14 @@ impl ShopBar {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
-        Self { bar, task }
+        Self { bar, progress: Arc::clone(progress), task }
     }
 }
 
 impl Drop for ShopBar {
     fn drop(&mut self) {
         self.task.abort();
+        self.progress.tell_runs(&self.bar);
         self.bar.finish_and_clear();
     }
 }

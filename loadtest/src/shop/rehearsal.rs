@@ -144,7 +144,7 @@ fn faults(
         }
         Outcome::Bought => {
             let without: Vec<_> =
-                shop.purchase.iter().filter(|step| step.ok.is_empty()).map(Step::title).collect();
+                shop.purchase.iter().filter(|step| step.ok().is_empty()).map(Step::title).collect();
             let why = match without.is_empty() {
                 true => "the rules under ok say that he has bought".into(),
                 false => {
@@ -205,7 +205,8 @@ impl fmt::Display for Rehearsal {
             writeln!(f, "setup")?;
             self.setup.iter().try_for_each(|taken| show(f, taken))?;
         }
-        for (who, purchase) in [("one buyer", &self.first), ("the next, in an empty shop", &self.second)] {
+        let next = if self.first.is_confirmed() { "the next, in an empty shop" } else { "the next" };
+        for (who, purchase) in [("one buyer", &self.first), (next, &self.second)] {
             writeln!(f, "{who}: {}", word(&purchase.outcome))?;
             purchase.steps.iter().try_for_each(|taken| show(f, taken))?;
         }

@@ -27,6 +27,8 @@ pub struct ShopReport {
     pub headline: String,
     /// Whether it was stopped before its end.
     pub stopped: bool,
+    /// What kept the last run from its end, if anything did.
+    pub broke_off: Option<String>,
     /// The runs, in order: first one buyer after the other, then as was asked for.
     pub runs: Vec<ShopRun>,
 }
@@ -150,19 +152,20 @@ impl ShopRun {
 
 impl ShopReport {
     /// The report of these runs.
-    pub fn new(shop: &str, runs: Vec<ShopRun>, stopped: bool) -> Self {
+    pub fn new(shop: &str, runs: Vec<ShopRun>, stopped: bool, broke_off: Option<String>) -> Self {
         let mut verdict = runs.iter().map(|run| run.verdict).max_by_key(|verdict| match verdict {
             Verdict::Correct => 0,
             Verdict::Inconclusive => 1,
             Verdict::Violated => 2,
         });
-        // A control alone has shown nothing.
-        if runs.iter().all(ShopRun::is_control) && verdict == Some(Verdict::Correct) {
+        // A control alone has shown nothing, and no more has what broke off.
+        let nothing_shown = runs.iter().all(ShopRun::is_control) || broke_off.is_some();
+        if nothing_shown && verdict == Some(Verdict::Correct) {
             verdict = None;
         }
         let verdict = verdict.unwrap_or(Verdict::Inconclusive);
         let mut report =
-            Self { schema: 1, shop: shop.into(), verdict, headline: String::new(), stopped, runs };
+            Self { schema: 1, shop: shop.into(), verdict, headline: String::new(), stopped, broke_off, runs };
         report.headline = report.in_a_line();
         report
     }
@@ -196,7 +199,13 @@ impl ShopReport {
         let check = run.and_then(|run| run.checks.iter().find(|check| check.status == decides));
         match check {
             Some(check) => format!("{word} · {shop} · {}: {}", check.name, check.detail),
-            None => format!("{word} · {shop} · stopped before anybody bought at the same time as another"),
+            None => match &self.broke_off {
+                Some(why) => format!("{word} · {shop} · {why}"),
+                None => format!(
+                    "{word} · {shop} · stopped before anybody bought at the same time as \
+                 another"
+                ),
+            },
         }
     }
 
@@ -291,6 +300,9 @@ impl fmt::Display for ShopReport {
             }
         }
         writeln!(f, "{table}\n\n{}", self.headline)?;
+        if let Some(why) = self.broke_off.as_ref().filter(|why| !self.headline.contains(*why)) {
+            writeln!(f, "{why}")?;
+        }
         // What goes wrong in the same way is told once, of the first run in which it did.
         let mut told = Vec::new();
         for run in self.runs.iter().filter(|run| run.verdict != Verdict::Correct) {

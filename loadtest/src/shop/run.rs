@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use hdrhistogram::Histogram;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
@@ -45,7 +45,7 @@ pub async fn run(
     progress: &Arc<ShopProgress>,
 ) -> anyhow::Result<ShopReport> {
     ensure!(load.purchases > 0, "there is nothing to buy");
-    let mut runs = Vec::new();
+    let (mut runs, mut broke_off) = (Vec::new(), None);
     let arrivals = load.arrivals.iter().flat_map(|arrival| std::iter::repeat_n(*arrival, load.repeat));
     for arrival in std::iter::once(Arrival::ALONE).chain(arrivals) {
         let control_is_wrong =
@@ -54,12 +54,28 @@ pub async fn run(
             break;
         }
         progress.begins(arrival, load.purchases, load.stock);
-        let run = one(shop, load, arrival, progress).await;
-        let run = run.with_context(|| format!("the run of {arrival} broke off"))?;
-        progress.ends(run.clone());
-        runs.push(run);
+        match one(shop, load, arrival, progress).await {
+            Ok(run) => {
+                progress.ends(run.clone());
+                runs.push(run);
+            }
+            Err(error) => {
+                let mut why = format!("the run of {arrival} broke off: {error:#}");
+                if runs.last().is_some_and(|last: &ShopRun| last.unknown > 0) {
+                    why += "; purchases of the run before it had no clear answer, and may still have been \
+                     under \
+                            way: a longer timeout may help";
+                }
+                // What was seen before is worth telling.
+                if runs.is_empty() {
+                    bail!(why);
+                }
+                broke_off = Some(why);
+                break;
+            }
+        }
     }
-    Ok(ShopReport::new(&shop.name, runs, progress.stop().is_cancelled()))
+    Ok(ShopReport::new(&shop.name, runs, progress.stop().is_cancelled(), broke_off))
 }
 
 async fn one(
@@ -97,7 +113,7 @@ async fn one(
         quantity: load.quantity,
         arrival,
         is_idempotent: shop.is_idempotent(),
-        last_step: shop.purchase.last().map_or_else(String::new, |step| step.title().into()),
+        last_step: shop.deciding_step().map_or_else(String::new, |step| step.title().into()),
         tried: purchases.iter().map(|(number, purchase)| Tried::of(*number, purchase, begun)).collect(),
         before,
         after: after.map_err(|error| format!("{error:#}")),
