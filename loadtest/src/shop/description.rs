@@ -516,5 +516,9 @@ mod tests {
             parts += 1;
         }
         assert_eq!(parts, 4);
+        let readme = include_str!("../../../README.md");
+        let block = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let shop: Description = toml::from_str(block.expect("an example")).expect("it can be read");
+        shop.check().expect("it can work");
     }
 }
