@@ -44,5 +44,5 @@ pub use load::{Arrival, Load, LoadOptions, MAX_REQUESTS, RUNGS};
 pub use owner::Owner;
 pub use progress::{Now, ShopBar, ShopProgress};
 pub use rehearsal::{Rehearsal, rehearse};
-pub use report::{ShopReport, ShopRun, StepLatency, Unclear, words};
+pub use report::{Answers, ShopReport, ShopRun, StepLatency, words};
 pub use run::run;

@@ -32,7 +32,7 @@ async fn a_wrong_description_is_told_what_is_wrong_with_it() {
     let url = Shop::serve(true).await;
     let right = forms(&url);
     // What is changed, into what, and what the message has to name.
-    let wrong: [(&str, &str, &[&str]); 38] = [
+    let wrong: [(&str, &str, &[&str]); 42] = [
         ("name = \"forms\"", "nmae = \"forms\"", &["nmae"]),
         ("[[purchase]]", "[[purchases]]", &["purchases"]),
         ("targets = [", "targets = [\"ftp://x\", ", &["targets", "ftp"]),
@@ -68,7 +68,15 @@ async fn a_wrong_description_is_told_what_is_wrong_with_it() {
             "location = \"empty\" }, { status = 403 }",
             &["a refusal is not recognised"],
         ),
-        ("path = \"/stock/", "path = \"/stok/", &["setup, step 1", "404"]),
+        ("path = \"/stock/", "path = \"/stok/", &["setup, step 1", "404", "sent: POST http"]),
+        ("path = \"/stock/{{stock}}", "path = \"/add/20", &["setup", "a restock that adds"]),
+        ("$.orders[*].units", "$.carts", &["truth.sold", "such as carts"]),
+        (
+            "path = \"/count\"",
+            "path = \"/count\"\nheaders.a = \"{{csrf}}\"",
+            &["truth.sold", "headers.a", "{{csrf}}"],
+        ),
+        ("[[setup]]", "[[setup]]\nrefused = []", &["setup, step 1", "refused"]),
         ("$.orders[*].units", "$.left", &["truth.sold", "before a purchase"]),
         ("path = \"/count\"", "path = \"/thanks\"", &["truth.sold", "not JSON"]),
         (&url, "http://127.0.0.1:1", &["127.0.0.1:1", "refused"]),

@@ -22,7 +22,7 @@ pub(super) struct Shop {
     /// --replays and --twins [default: 0.2 each, where a step is idempotent] and --timeout count
     #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "faults", "token"])]
     pub(super) target_file: Option<PathBuf>,
-    /// Make two purchases, one after the other, show every step, and stop there
+    /// Make four purchases alone, show every step, and stop there
     #[arg(long, requires = "target_file")]
     dry_run: bool,
     /// How many buy at the same time, in one run after the other

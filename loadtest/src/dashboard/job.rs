@@ -90,6 +90,7 @@ pub(super) fn shop(
         form,
         rehearsal: None,
         fits: None,
+        faults: Vec::new(),
         progress: Arc::clone(&progress),
         report: None,
         stage: Stage::Running,
@@ -102,6 +103,7 @@ pub(super) fn shop(
             let fits = rehearsal.faults.is_empty();
             if let Some(job) = &mut watched.lock().shop {
                 (job.rehearsal, job.fits) = (Some(rehearsal.to_string()), Some(fits));
+                job.faults = rehearsal.faults;
             }
             if dry_run || !fits || progress.stop().is_cancelled() {
                 return Ok(None);

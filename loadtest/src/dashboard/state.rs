@@ -76,6 +76,8 @@ pub(super) struct ShopJob {
     pub(super) rehearsal: Option<String>,
     /// Whether the description fits, as far as that is known.
     pub(super) fits: Option<bool>,
+    /// What does not fit.
+    pub(super) faults: Vec<String>,
     /// What the runs count.
     pub(super) progress: Arc<ShopProgress>,
     /// What has come of it.

@@ -141,7 +141,7 @@ fn captured(regex: &str, text: &str, place: impl FnOnce() -> String) -> anyhow::
 }
 
 /// The beginning of a text, in a line.
-fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &line[..end]),

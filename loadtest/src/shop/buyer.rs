@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Method, Url};
+use reqwest::{Certificate, Client, Method, Request, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answer::Answer;
+use super::answer::{Answer, shortened};
 use super::database;
 use super::description::{Description, Matcher, ORDER, Step};
 use super::owner::Owner;
@@ -19,6 +19,9 @@ use super::template::{Variables, text};
 
 /// How many redirections are followed, where a step follows them.
 const MAX_REDIRECTIONS: usize = 10;
+
+/// How an answer is called that no rule knows.
+pub const NEITHER: &str = "neither ok nor refused";
 
 /// What came of a purchase.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +72,8 @@ impl fmt::Display for ReadAs {
 pub struct Taken {
     /// What it is called.
     pub step: String,
+    /// What was sent, but for the values of headers, which may be secret.
+    pub sent: String,
     /// What was captured.
     pub captured: Vec<(String, Value)>,
     /// What was received, or why nothing was.
@@ -111,6 +116,12 @@ impl Purchase {
     /// Whether the shop has confirmed it.
     pub fn is_confirmed(&self) -> bool {
         self.outcome == Outcome::Bought
+    }
+
+    /// The answer that was taken for a refusal, with its step.
+    pub fn refusal(&self) -> Option<String> {
+        let last = self.steps.last().filter(|_| self.outcome == Outcome::Refused)?;
+        Some(format!("{}: {}", last.step, last.received))
     }
 }
 
@@ -191,6 +202,11 @@ impl Session {
         step: &Step,
         variables: &Variables,
     ) -> anyhow::Result<Answer> {
+        self.carry(self.request(shop, step, variables)?, step.follow).await
+    }
+
+    /// The request of one step.
+    fn request(&self, shop: &Description, step: &Step, variables: &Variables) -> anyhow::Result<Request> {
         let path = variables.fill(&step.path).context("path")?;
         let url = match Url::parse(&path) {
             Ok(url) => url,
@@ -230,10 +246,15 @@ impl Session {
         } else if let Some(body) = &step.body {
             request = request.body(variables.fill(body).context("body")?);
         }
-        let mut response = request.send().await.map_err(|error| self.explain(&url, error))?;
-        let mut url = url;
+        request.build().with_context(|| format!("cannot make a request for {url}"))
+    }
+
+    /// Sends a request, and follows redirections where that is asked for.
+    async fn carry(&self, request: Request, follow: bool) -> anyhow::Result<Answer> {
+        let mut url = request.url().clone();
+        let mut response = self.client.execute(request).await.map_err(|error| self.explain(&url, error))?;
         let mut followed = 0;
-        while step.follow
+        while follow
             && response.status().is_redirection()
             && let Some(location) = response.headers().get(LOCATION)
         {
@@ -282,6 +303,7 @@ pub async fn set_up(
         let sent = Instant::now();
         let mut taken = Taken {
             step: step.title().into(),
+            sent: String::new(),
             captured: Vec::new(),
             received: String::new(),
             read_as: ReadAs::Ok,
@@ -292,9 +314,12 @@ pub async fn set_up(
             database::execute(sql, &variables, owner, session.timeout()).await.with_context(context)?;
             taken.received = "done".into();
         } else {
-            let answer = session.send(shop, step, &variables).await.with_context(context)?;
+            let request = session.request(shop, step, &variables).with_context(context)?;
+            taken.sent = shown(&request);
+            let answer = session.carry(request, step.follow).await.with_context(context)?;
             if read(step, &answer) != ReadAs::Ok {
-                return Err(anyhow::anyhow!("not ok: {}", answer.shown())).with_context(context);
+                let error = anyhow::anyhow!("not ok: {} (sent: {})", answer.shown(), taken.sent);
+                return Err(error).with_context(context);
             }
             taken.captured = capture(step, &answer).with_context(context)?;
             taken.received = answer.shown();
@@ -383,15 +408,22 @@ async fn take(
     step: &Step,
     variables: &Variables,
 ) -> (Taken, Option<Outcome>) {
-    let sent = Instant::now();
-    let answer = session.send(shop, step, variables).await;
+    let begun = Instant::now();
     let title = step.title().to_owned();
+    let (answer, sent) = match session.request(shop, step, variables) {
+        Ok(request) => {
+            let sent = shown(&request);
+            (session.carry(request, step.follow).await, sent)
+        }
+        Err(error) => (Err(error), String::new()),
+    };
     let mut taken = Taken {
         step: title.clone(),
+        sent,
         captured: Vec::new(),
         received: String::new(),
         read_as: ReadAs::Unknown,
-        took: sent.elapsed(),
+        took: begun.elapsed(),
     };
     let answer = match answer {
         Ok(answer) => answer,
@@ -415,9 +447,7 @@ async fn take(
             }
         },
         ReadAs::Refused => Some(Outcome::Refused),
-        ReadAs::Unknown => {
-            Some(Outcome::Unknown { why: format!("{title}: neither ok nor refused: {}", taken.received) })
-        }
+        ReadAs::Unknown => Some(Outcome::Unknown { why: format!("{title}: {NEITHER}: {}", taken.received) }),
     };
     (taken, outcome)
 }
@@ -439,6 +469,20 @@ async fn again(shop: &Description, session: &Session, step: &Step, variables: &V
     let order = taken.captured.iter().find(|(name, _)| name == ORDER);
     let order = order.map(|(_, value)| text(value));
     Resent { read_as: taken.read_as, order }
+}
+
+/// A request for people: its method, where it goes, the names of its headers, and the beginning of its body.
+fn shown(request: &Request) -> String {
+    let headers: Vec<_> = request.headers().keys().map(reqwest::header::HeaderName::as_str).collect();
+    let body = request.body().and_then(reqwest::Body::as_bytes).map(String::from_utf8_lossy);
+    let mut text = format!("{} {}", request.method(), request.url());
+    if !headers.is_empty() {
+        text += &format!(" [{}]", headers.join(", "));
+    }
+    if let Some(body) = body {
+        text += &format!(" {}", shortened(&body));
+    }
+    text
 }
 
 /// How an answer is read. What says both is refused: shops say "200, but".

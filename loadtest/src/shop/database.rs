@@ -66,7 +66,7 @@ async fn ask(url: &str, statement: &str, owner: &Owner) -> anyhow::Result<Vec<Op
             let options = SqliteConnectOptions::from_str(url).context("sql.database")?;
             let options = options.busy_timeout(Duration::from_secs(5));
             let mut connection: SqliteConnection =
-                options.connect().await.map_err(plain).context("cannot open the database")?;
+                options.connect().await.map_err(plain).with_context(|| format!("cannot open {url}"))?;
             let rows = first_column(&mut connection, statement).await;
             connection.close().await.ok();
             rows

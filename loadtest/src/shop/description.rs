@@ -294,8 +294,9 @@ impl Description {
                 if part == "purchase" {
                     step.check_of_purchase(number == self.deciding()).with_context(context)?;
                 } else {
-                    let of_purchase = step.idempotent || step.decides;
-                    ensure!(!of_purchase, "{}: idempotent, decides: only in a step of purchase", context());
+                    let of_purchase = step.idempotent || step.decides || step.refused.is_some();
+                    let which = "idempotent, decides, refused: only in a step of purchase";
+                    ensure!(!of_purchase, "{}: {which}", context());
                 }
                 known.extend(step.captures.keys().map(String::as_str));
             }
@@ -437,8 +438,9 @@ impl Matcher {
         ensure!(*self != Self::default(), "a rule that says nothing matches everything");
         ensure!(self.equals.is_none() || self.jsonpath.is_some(), "equals: needs a jsonpath");
         if let Some(Status::Class(class)) = &self.status {
-            let is_class =
-                class.len() == 3 && class.ends_with("xx") && matches!(class.as_bytes()[0], b'1'..=b'5');
+            let is_class = class.len() == 3
+                && class.to_lowercase().ends_with("xx")
+                && matches!(class.as_bytes()[0], b'1'..=b'5');
             ensure!(is_class, "status: {class:?} is neither a number nor a class such as \"2xx\"");
         }
         check_regex("matches", self.matches.as_deref())?;
@@ -451,6 +453,9 @@ impl Reading {
         match (&self.path, &self.sql) {
             (Some(path), None) => {
                 check_template(path, known).context("path")?;
+                for (name, text) in &self.headers {
+                    check_template(text, known).with_context(|| format!("headers.{name}"))?;
+                }
                 ensure!(self.jsonpath.is_some(), "jsonpath: says where in the answer the number is");
                 check_jsonpath(self.jsonpath.as_deref())
             }

@@ -21,6 +21,8 @@ pub struct Tried {
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// The answer that was taken for a refusal, with its step.
+    pub refusal: Option<String>,
     /// The order that the shop has confirmed, where the description captures it.
     pub order: Option<String>,
     /// What came of its last step when that was sent again.
@@ -40,6 +42,7 @@ impl Tried {
         Self {
             number,
             outcome: purchase.outcome.clone(),
+            refusal: purchase.refusal(),
             order: purchase.order.clone(),
             resent: purchase.resent.clone(),
             begun_ms: since(purchase.begun),
@@ -54,6 +57,11 @@ impl Tried {
             Some(order) => format!("purchase {} (order {order})", self.number),
             None => format!("purchase {}", self.number),
         }
+    }
+
+    /// Whether another purchase was under way together with this one.
+    fn overlaps(&self, other: &Self) -> bool {
+        self.number != other.number && self.begun_ms < other.ended_ms && self.ended_ms > other.begun_ms
     }
 
     /// From when to when its last step was under way.
@@ -105,6 +113,11 @@ impl Traces {
             refused: count(|outcome| *outcome == Outcome::Refused),
             unknown: count(|outcome| matches!(outcome, Outcome::Unknown { .. })),
         }
+    }
+
+    /// The answers that were taken for refusals, with their steps.
+    pub fn refusals(&self) -> impl Iterator<Item = &str> {
+        self.tried.iter().filter_map(|tried| tried.refusal.as_deref())
     }
 
     /// Units that the shop's own record says were sold.
@@ -185,25 +198,28 @@ pub fn counterexample(traces: &Traces) -> Option<String> {
     beside.sort_by(|a, b| overlap(b).total_cmp(&overlap(a)));
     match &beside[..] {
         [] => {
-            let beside = |other: &&&Tried| {
-                other.number != one_too_many.number
-                    && other.begun_ms < one_too_many.ended_ms
-                    && other.ended_ms > one_too_many.begun_ms
-            };
             text += &format!(
                 " No other {:?} was under way while its own was, from {}",
                 traces.last_step,
                 seconds(from)
             );
-            text += &match confirmed.iter().filter(beside).count() {
-                0 => {
-                    "; nor was any other purchase: it is no race, but stock that is not looked at.".to_owned()
-                }
-                others => format!(
-                    ", but {others} other confirmed purchases were: the stock is looked at in an earlier \
-                     step, if \
-                     at all."
+            text += &match earlier_together(&confirmed[..=fit]) {
+                Some((first, second)) => format!(
+                    ". But {} and {} were in theirs together before, for {:.0} ms: of two that read the \
+                     stock \
+                     before either has written it, it remembers one.",
+                    first.name(),
+                    second.name(),
+                    first.deciding().1.min(second.deciding().1) - first.deciding().0.max(second.deciding().0)
                 ),
+                None if confirmed[..=fit].iter().any(|other| other.overlaps(one_too_many)) => {
+                    ", but other purchases were: it is an earlier step that looks at the stock, if any \
+                     does."
+                        .into()
+                }
+                None => "; nor was any other purchase: it is no race, but stock that is not looked \
+                 at."
+                .to_owned(),
             };
         }
         [other, rest @ ..] => {
@@ -227,6 +243,12 @@ pub fn counterexample(traces: &Traces) -> Option<String> {
         }
     }
     Some(text)
+}
+
+/// The first two confirmed purchases whose last steps were under way at the same time.
+fn earlier_together<'a>(confirmed: &[&'a Tried]) -> Option<(&'a Tried, &'a Tried)> {
+    let pairs = confirmed.windows(2).map(|pair| (pair[0], pair[1]));
+    pairs.into_iter().find(|(first, second)| second.deciding().0 < first.deciding().1)
 }
 
 /// A check that needs what the shop says afterwards.
@@ -373,7 +395,10 @@ fn nothing_lost(traces: &Traces, counts: Counts, after: &Stock) -> (Status, Stri
                 format!("{} units were confirmed, and are in the shop's record{by}", counts.bought),
             )
         }
-        lost => (Status::Fail, format!("{lost} units were confirmed and are not in the shop's record")),
+        lost => (
+            Status::Fail,
+            format!("{} confirmed and not in the shop's record, if truth.sold shows all of it", units(lost)),
+        ),
     }
 }
 
@@ -515,6 +540,7 @@ mod tests {
         let tried = outcomes.enumerate().map(|(number, outcome)| Tried {
             number,
             outcome,
+            refusal: None,
             order: None,
             resent: None,
             begun_ms: at(number),
@@ -640,7 +666,14 @@ mod tests {
             tried.decided_ms = Some(tried.ended_ms - 1.0);
         }
         let text = counterexample(&lonely).expect("two too many");
-        assert!(text.contains("but 2 other confirmed purchases were"), "{text}");
+        assert!(text.contains("it is an earlier step that looks at the stock"), "{text}");
+        let mut before = lonely.clone();
+        before.tried[4].decided_ms = Some(before.tried[3].ended_ms - 3.0);
+        let text = counterexample(&before).expect("two too many");
+        assert!(
+            text.contains("But purchase 3 and purchase 4 were in theirs together before, for 1 ms"),
+            "{text}"
+        );
         for tried in &mut lonely.tried {
             tried.begun_ms = tried.ended_ms - 2.0;
         }

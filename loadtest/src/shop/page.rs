@@ -147,6 +147,13 @@ pub fn proofs(run: &ShopRun) -> Markup {
                 } }
             }
         }
+        @if !run.refusals.is_empty() {
+            section.card id="refusals" {
+                h2 { "Taken for refusals, " (run.arrival) }
+                p.note { "For want of stock, if the rules are right." }
+                ul { @for answers in &run.refusals { li { b { (answers.purchases) " × " } (answers.what) } } }
+            }
+        }
         (steps(run))
     }
 }

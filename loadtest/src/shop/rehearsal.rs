@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::buyer::{self, Outcome, Purchase, Resend, Taken};
+use super::buyer::{self, NEITHER, Outcome, Purchase, Resend, Taken};
 use super::description::{Description, ORDER, Step};
 use super::load::Load;
 use super::template::text;
@@ -26,11 +26,22 @@ pub struct Rehearsal {
     pub second: Purchase,
     /// That of one who comes to the last step before another has bought the last units, and what was sold to
     /// both; absent where a purchase has one step only, or the others were unclear.
-    pub interleaved: Option<(Purchase, i64)>,
+    pub interleaved: Option<Interleaved>,
     /// What the shop said before, after the first and after the second.
     pub truth: [Stock; 3],
     /// What is wrong with the description, or with the shop; empty where all is well.
     pub faults: Vec<String>,
+}
+
+/// Two purchases that were under way together, one step after the other.
+#[derive(Debug)]
+pub struct Interleaved {
+    /// The one that came to its last step first, and took it first.
+    pub first: Purchase,
+    /// The other one.
+    pub last: Purchase,
+    /// What was sold to both.
+    pub sold: i64,
 }
 
 /// Puts one unit in stock, buys it, and tries to buy another.
@@ -61,19 +72,16 @@ pub async fn rehearse(shop: &Description, load: &Load) -> anyhow::Result<Rehears
     let first = purchases.pop().context("two were tried")?;
     let truth: [Stock; 3] = truths.try_into().expect("it was read three times");
     let mut faults = faults(shop, &first, &second, &truth, load);
-    if let Some((last, _)) = &interleaved
-        && let Outcome::Unknown { why } = &last.outcome
-    {
-        faults.push(format!(
-            "purchase: a refusal that comes late is not recognised: add a rule under refused for: {why}"
-        ));
+    // What is wrong already needs no more words.
+    if let Some(together) = interleaved.as_ref().filter(|_| faults.is_empty()) {
+        faults.extend(together.fault(load.quantity));
     }
     Ok(Rehearsal { setup, first, second, interleaved, truth, faults })
 }
 
 /// Two buyers of the last units, one step after the other: both go as far as the last step, and only then the
-/// first takes it, and then the second. Returns the second's purchase, and what was sold to both.
-async fn interleaved(shop: &Description, load: &Load, one: &Load) -> anyhow::Result<(Purchase, i64)> {
+/// first takes it, and then the second.
+async fn interleaved(shop: &Description, load: &Load, one: &Load) -> anyhow::Result<Interleaved> {
     let operator = load.door.open(shop, 0)?;
     let (set_up, _) = buyer::set_up(shop, &operator, &one.variables(shop, "interleaved")?).await?;
     let before = truth::read(shop, &operator, &set_up).await?;
@@ -94,8 +102,9 @@ async fn interleaved(shop: &Description, load: &Load, one: &Load) -> anyhow::Res
             drop(first_is_there);
             await_second.await.ok();
         };
-        buyer::purchase(shop, &first, first_variables, Resend::Never, before_last).await;
+        let purchase = buyer::purchase(shop, &first, first_variables, Resend::Never, before_last).await;
         drop(first_is_done);
+        purchase
     };
     let second = async {
         await_first.await.ok();
@@ -105,9 +114,40 @@ async fn interleaved(shop: &Description, load: &Load, one: &Load) -> anyhow::Res
         };
         buyer::purchase(shop, &second, second_variables, Resend::Never, before_last).await
     };
-    let ((), last) = tokio::join!(first, second);
+    let (first, last) = tokio::join!(first, second);
     let after = truth::settled(shop, &operator, &set_up, Instant::now() + load.settle).await?;
-    Ok((last, after.sold - before.sold))
+    Ok(Interleaved { first, last, sold: after.sold - before.sold })
+}
+
+impl Interleaved {
+    /// What does not fit.
+    fn fault(&self, quantity: i64) -> Option<String> {
+        if let Outcome::Unknown { why } = &self.last.outcome {
+            return Some(unrecognised("a refusal that comes late is not recognised", why));
+        }
+        // What came of the first is not what is looked at here.
+        if !self.first.outcome.is_clear() {
+            return None;
+        }
+        let confirmed = [&self.first, &self.last].iter().filter(|purchase| purchase.is_confirmed()).count();
+        let expected = confirmed as i64 * quantity;
+        (self.sold != expected).then(|| {
+            format!(
+                "truth.sold: it rose by {} when {expected} were confirmed to two buyers: does it count \
+                 more than \
+                 orders, such as carts?",
+                self.sold
+            )
+        })
+    }
+}
+
+/// The advice for an answer that is neither ok nor refused; for none, there is no rule to add.
+fn unrecognised(what: &str, why: &str) -> String {
+    match why.contains(NEITHER) {
+        true => format!("purchase: {what}: add a rule under refused for: {why}"),
+        false => format!("purchase: the second buyer's is unknown: {why}"),
+    }
 }
 
 fn faults(
@@ -139,9 +179,13 @@ fn faults(
         // Nothing was sold that he could have found gone.
         _ if !first.is_confirmed() => {}
         Outcome::Refused => {}
-        Outcome::Bought if at_the_end.sold > after.sold => {
-            faults.push("the shop sells to a single buyer what it has not: that needs no load test".into());
-        }
+        Outcome::Bought if at_the_end.sold > after.sold => faults.push(format!(
+            "setup: the second buyer could buy, too: does it leave exactly {quantity} in stock (a restock \
+             that adds \
+             leaves what was there before)? If it does, the shop sells to a single buyer what it has not, \
+             which \
+             needs no load test"
+        )),
         Outcome::Bought => {
             let without: Vec<_> =
                 shop.purchase.iter().filter(|step| step.ok().is_empty()).map(Step::title).collect();
@@ -156,10 +200,7 @@ fn faults(
                  {why}"
             ));
         }
-        Outcome::Unknown { why } => {
-            faults
-                .push(format!("purchase: a refusal is not recognised: add a rule under refused for: {why}"));
-        }
+        Outcome::Unknown { why } => faults.push(unrecognised("a refusal is not recognised", why)),
     }
     faults
 }
@@ -168,8 +209,12 @@ fn faults(
 fn after_first(first: &Purchase, before: &Stock, after: &Stock, quantity: i64) -> Vec<String> {
     let mut faults = Vec::new();
     if after.sold - before.sold != quantity {
+        let hint = match after.sold == before.sold {
+            true => ": does it count what was bought, is it a page that is full, or a cache that is old?",
+            false => "",
+        };
         faults.push(format!(
-            "truth.sold: it was {} before a purchase of {quantity} and {} after it",
+            "truth.sold: it was {} before a purchase of {quantity} and {} after it{hint}",
             before.sold, after.sold
         ));
     }
@@ -210,24 +255,27 @@ impl fmt::Display for Rehearsal {
             writeln!(f, "{who}: {}", word(&purchase.outcome))?;
             purchase.steps.iter().try_for_each(|taken| show(f, taken))?;
         }
-        if let Some((purchase, sold)) = &self.interleaved {
-            writeln!(
-                f,
-                "one who came to the last step before another had bought: {}",
-                word(&purchase.outcome)
-            )?;
-            purchase.steps.iter().try_for_each(|taken| show(f, taken))?;
+        if let Some(Interleaved { first, last, sold }) = &self.interleaved {
+            writeln!(f, "one who came to the last step before another had bought: {}", word(&last.outcome))?;
+            last.steps.iter().try_for_each(|taken| show(f, taken))?;
             writeln!(f, "           {sold} sold to both of them")?;
-            let one_step_after_the_other = *sold > 0 && purchase.is_confirmed();
-            if one_step_after_the_other {
+            // Where also one after the other can buy, it is the set-up.
+            if first.is_confirmed() && last.is_confirmed() && !self.second.is_confirmed() {
                 writeln!(
                     f,
-                    "           It needs no race to sell twice: the last step does not look at the stock."
+                    "           It needs no race to sell twice: the last step does not look at the \
+                 stock."
                 )?;
             }
         }
         let [before, after, end] = &self.truth;
-        writeln!(f, "the shop's record: {}; then {}; then {}", before.shown(), after.shown(), end.shown())?;
+        writeln!(
+            f,
+            "the shop's record: {}; after the first {}; after the next {}",
+            before.shown(),
+            after.shown(),
+            end.shown()
+        )?;
         match &self.faults[..] {
             [] => write!(f, "The description fits the shop."),
             faults => write!(f, "The description does not fit the shop:\n  {}", faults.join("\n  ")),
@@ -246,6 +294,9 @@ fn word(outcome: &Outcome) -> &'static str {
 fn show(f: &mut fmt::Formatter<'_>, taken: &Taken) -> fmt::Result {
     let took = Duration::from_millis(taken.took.as_millis() as u64);
     writeln!(f, "  {:8} {} ({})", taken.read_as, taken.step, humantime::format_duration(took))?;
+    if !taken.sent.is_empty() {
+        writeln!(f, "           {}", taken.sent)?;
+    }
     writeln!(f, "           {}", taken.received)?;
     for (name, value) in &taken.captured {
         writeln!(f, "           {name} = {}", text(value))?;

@@ -67,7 +67,9 @@ pub struct ShopRun {
     /// How long the answers to each step took.
     pub steps: Vec<StepLatency>,
     /// The unclear answers that were most frequent.
-    pub unclear: Vec<Unclear>,
+    pub unclear: Vec<Answers>,
+    /// The answers that were taken for refusals for want of stock, the most frequent first.
+    pub refusals: Vec<Answers>,
     /// Which purchase was one too many, and which others were under way with it.
     pub counterexample: Option<String>,
     /// What was checked.
@@ -89,24 +91,30 @@ pub struct StepLatency {
     pub p99_ms: Option<f64>,
 }
 
-/// An answer that says neither "bought" nor "refused".
+/// Answers that are alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unclear {
-    /// The step, and what was received.
+pub struct Answers {
+    /// The step, and what was received the first time.
     pub what: String,
-    /// How many purchases ended so.
+    /// How many purchases ended with it.
     pub purchases: usize,
 }
 
-impl Unclear {
-    /// Those that were most frequent.
+impl Answers {
+    /// The unclear ones that were most frequent.
     pub(super) fn most_frequent(traces: &Traces) -> Vec<Self> {
+        Self::grouped(traces.tried.iter().filter_map(|tried| match &tried.outcome {
+            Outcome::Unknown { why } => Some(why.as_str()),
+            _ => None,
+        }))
+    }
+
+    /// The most frequent of some answers.
+    pub(super) fn grouped<'a>(answers: impl Iterator<Item = &'a str>) -> Vec<Self> {
         let mut groups = BTreeMap::<String, Self>::new();
-        for tried in &traces.tried {
-            if let Outcome::Unknown { why } = &tried.outcome {
-                let group = groups.entry(without_names(why));
-                group.or_insert_with(|| Self { what: why.clone(), purchases: 0 }).purchases += 1;
-            }
+        for what in answers {
+            let group = groups.entry(without_names(what));
+            group.or_insert_with(|| Self { what: what.into(), purchases: 0 }).purchases += 1;
         }
         let mut all: Vec<_> = groups.into_values().collect();
         all.sort_by_key(|unclear| std::cmp::Reverse(unclear.purchases));
@@ -173,12 +181,12 @@ impl ShopReport {
     /// `OVERSOLD by 8 · medusa · 18 sold of 10, 20 at once`.
     fn in_a_line(&self) -> String {
         let shop = &self.shop;
-        if let Some(control) = self.runs.first().filter(|run| run.verdict != Verdict::Correct) {
-            let word = control.word();
+        if let Some(control) = self.runs.first().filter(|run| run.verdict == Verdict::Violated) {
+            let failed = control.checks.iter().find(|check| check.status == Status::Fail);
+            let why = failed.map_or_else(String::new, |check| format!(" ({}: {})", check.name, check.detail));
             return format!(
-                "{word} · {shop} · already with one buyer after the other, which is no race: is the \
-                 description \
-                 right?"
+                "{} · {shop} · already with one buyer after the other{why}: is the description right?",
+                control.word()
             );
         }
         let worst = self.runs.iter().max_by_key(|run| run.oversold).filter(|run| run.oversold > 0);
@@ -266,6 +274,21 @@ fn ms(value: Option<f64>) -> String {
     value.map_or_else(|| "–".into(), |value| format!("{value:.0}"))
 }
 
+impl ShopReport {
+    /// What was taken for a refusal, where that was more than one thing: a rule may match too much.
+    fn show_refusals(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(most) = self.runs.iter().max_by_key(|run| run.refusals.len()) else { return Ok(()) };
+        if most.refusals.len() < 2 {
+            return Ok(());
+        }
+        writeln!(f, "\ntaken for refusals for want of stock, {}:", most.arrival)?;
+        for answers in &most.refusals {
+            writeln!(f, "  {} × {}", answers.purchases, answers.what)?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for ShopReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = comfy_table::Table::new();
@@ -300,6 +323,7 @@ impl fmt::Display for ShopReport {
             }
         }
         writeln!(f, "{table}\n\n{}", self.headline)?;
+        self.show_refusals(f)?;
         if let Some(why) = self.broke_off.as_ref().filter(|why| !self.headline.contains(*why)) {
             writeln!(f, "{why}")?;
         }

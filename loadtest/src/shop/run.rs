@@ -19,7 +19,7 @@ use super::judge::{Traces, Tried, checks, counterexample};
 use super::load::{Arrival, Load};
 use super::progress::ShopProgress;
 use super::rendezvous::Rendezvous;
-use super::report::{ShopReport, ShopRun, StepLatency, Unclear};
+use super::report::{Answers, ShopReport, ShopRun, StepLatency};
 use super::template::Variables;
 use super::truth;
 use crate::pacer::Pacer;
@@ -36,8 +36,8 @@ struct Shared {
     is_control: bool,
 }
 
-/// Runs the load: first a control of one buyer after the other, then every arrival. Where the control is not
-/// correct, others do not begin: what is wrong there is no race. When the progress is stopped, the run that
+/// Runs the load: first a control of one buyer after the other, then every arrival. Where the control is
+/// violated, others do not begin: what is wrong there is no race. When the progress is stopped, the run that
 /// goes on is judged by what was done.
 pub async fn run(
     shop: &Description,
@@ -49,7 +49,7 @@ pub async fn run(
     let arrivals = load.arrivals.iter().flat_map(|arrival| std::iter::repeat_n(*arrival, load.repeat));
     for arrival in std::iter::once(Arrival::ALONE).chain(arrivals) {
         let control_is_wrong =
-            runs.first().is_some_and(|control: &ShopRun| control.verdict != Verdict::Correct);
+            runs.first().is_some_and(|control: &ShopRun| control.verdict == Verdict::Violated);
         if progress.stop().is_cancelled() || control_is_wrong {
             break;
         }
@@ -240,7 +240,8 @@ fn report(shop: &Description, traces: &Traces, purchases: &[Numbered]) -> ShopRu
         p50_ms: whole.0,
         p99_ms: whole.1,
         steps: steps.collect(),
-        unclear: Unclear::most_frequent(traces),
+        unclear: Answers::most_frequent(traces),
+        refusals: Answers::grouped(traces.refusals()),
         counterexample: counterexample(traces),
         verdict: verdict(&checks),
         checks,

@@ -55,6 +55,7 @@ pub struct Shop {
     stock: AtomicI64,
     sold: AtomicI64,
     sessions: AtomicU64,
+    carts: AtomicU64,
     /// Held from the look at the stock to the sale, where the race is mended.
     lock: Mutex<()>,
     is_mended: bool,
@@ -65,6 +66,7 @@ impl Shop {
         let shop = Arc::new(Self { is_mended, ..Self::default() });
         let routes = Router::new()
             .route("/stock/{units}", post(stock))
+            .route("/add/{units}", post(add))
             .route("/cart", get(cart))
             .route("/buy", post(buy))
             .route("/thanks", get(|| async { Html("<h1>Thank you</h1>") }))
@@ -80,8 +82,13 @@ async fn stock(State(shop): State<Arc<Shop>>, Path(units): Path<i64>) {
     shop.sold.store(0, Ordering::SeqCst);
 }
 
+async fn add(State(shop): State<Arc<Shop>>, Path(units): Path<i64>) {
+    shop.stock.fetch_add(units, Ordering::SeqCst);
+}
+
 async fn cart(State(shop): State<Arc<Shop>>) -> Response {
     let session = shop.sessions.fetch_add(1, Ordering::SeqCst);
+    shop.carts.fetch_add(1, Ordering::SeqCst);
     let page = format!("<form action='/buy'><input name='csrf' value='token-{session}'></form>");
     ([("set-cookie", format!("session={session}"))], Html(page)).into_response()
 }
@@ -112,7 +119,7 @@ async fn count(State(shop): State<Arc<Shop>>) -> Json<Value> {
     let restless = shop.sessions.fetch_add(1, Ordering::SeqCst);
     Json(json!({
         "orders": [{"units": sold}], "left": left, "half": 0.5,
-        "crooked": crooked, "restless": restless
+        "carts": shop.carts.load(Ordering::SeqCst), "crooked": crooked, "restless": restless
     }))
 }
 

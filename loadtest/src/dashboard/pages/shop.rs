@@ -115,9 +115,7 @@ fn verdict(job: &ShopJob, is_stopping: bool) -> Markup {
     }
     let (tone, word, meaning) = match (&job.stage, job.fits) {
         (Stage::Broken(why), _) => (Tone::Inconclusive, "Broken off", why.clone()),
-        (_, Some(false)) => {
-            (Tone::Inconclusive, "The description does not fit", "What was seen is below.".into())
-        }
+        (_, Some(false)) => (Tone::Inconclusive, "The description does not fit", job.faults.join(" ")),
         (Stage::Running, _) if is_stopping => (
             Tone::Running,
             "Stopping",
