@@ -83,7 +83,6 @@ quietly() {
 # `once NAME FILE COMMAND…`: what is done again only when the file has changed.
 once() {
     local mark=$work/.$1.done file=$2
-    if [ ! -f "$file" ]; then [ -f "$mark" ] && return; shift; "$@"; touch "$mark"; return; fi
     shift 2
     cmp --silent "$file" "$mark" && return
     "$@"

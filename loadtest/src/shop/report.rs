@@ -204,7 +204,13 @@ impl ShopReport {
         };
         let word = words(self.verdict);
         let run = self.runs.iter().find(|run| run.verdict == self.verdict);
-        let check = run.and_then(|run| run.checks.iter().find(|check| check.status == decides));
+        // What was not answered explains most of what cannot be seen, and is the last check.
+        let of_run = |run: &'_ ShopRun| {
+            let mut such = run.checks.iter().filter(|check| check.status == decides);
+            let check = if decides == Status::Unknown { such.next_back() } else { such.next() };
+            check.cloned()
+        };
+        let check = run.and_then(of_run);
         match check {
             Some(check) => format!("{word} · {shop} · {}: {}", check.name, check.detail),
             None => match &self.broke_off {
