@@ -30,7 +30,11 @@ needs_servers() {
 started=()
 end_all() {
     local id
+    local moment
     for id in "${started[@]}"; do kill "$id" 2>/dev/null || true; done
+    # One that hangs does not end when it is asked to.
+    for moment in {1..50}; do kill -0 "${started[@]}" 2>/dev/null && sleep 0.1 || break; done
+    for id in "${started[@]}"; do kill -KILL "$id" 2>/dev/null || true; done
     for id in "${started[@]}"; do wait "$id" 2>/dev/null || true; done
 }
 trap end_all EXIT

@@ -88,10 +88,7 @@ async fn one(
     let name = format!("run-{}", &Uuid::new_v4().simple().to_string()[..8]);
     let variables = load.variables(shop, &name)?;
     let (variables, _) = buyer::set_up(shop, &operator, &variables).await?;
-    let before = truth::read(shop, &operator, &variables).await?;
-    if let Some(left) = before.left {
-        ensure!(left == load.stock, "setup: {} should be in stock, and truth.left says {left}", load.stock);
-    }
+    let before = truth::when_set_up(shop, &operator, &variables, load.stock, load.settle).await?;
     let shared = Arc::new(Shared {
         shop: shop.clone(),
         load: load.clone(),
@@ -107,7 +104,7 @@ async fn one(
         Arrival::Rate(rate) => open(&shared, rate).await?,
     };
     purchases.sort_by_key(|(number, _)| *number);
-    let after = truth::settled(shop, &operator, &variables, Instant::now() + load.settle).await;
+    let after = truth::settled(shop, &operator, &variables, load.settle).await;
     let traces = Traces {
         stock: load.stock,
         quantity: load.quantity,

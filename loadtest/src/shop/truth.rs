@@ -11,11 +11,13 @@ use super::database;
 use super::description::{Description, Reading, Step};
 use super::template::{Variables, text};
 
-/// How often the truth is read until it has come to rest.
-const INTERVAL: Duration = Duration::from_millis(250);
-
 /// How many readings in a row have to agree.
 const AGREE: usize = 4;
+
+/// How long lies between two readings of a truth that may take so long to come to rest.
+fn interval(settle: Duration) -> Duration {
+    (settle / 60).clamp(Duration::from_millis(50), Duration::from_millis(250))
+}
 
 /// What the shop says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,7 +50,7 @@ impl Stock {
 }
 
 /// Reads the truth once.
-pub async fn read(shop: &Description, session: &Session, variables: &Variables) -> anyhow::Result<Stock> {
+async fn read(shop: &Description, session: &Session, variables: &Variables) -> anyhow::Result<Stock> {
     let mut stock = Stock::default();
     for (name, reading) in shop.truth.readings() {
         let context = || format!("truth.{name}");
@@ -64,14 +66,34 @@ pub async fn read(shop: &Description, session: &Session, variables: &Variables) 
     Ok(stock)
 }
 
-/// Reads the truth until several readings in a row agree; an error when it does not come to rest before
-/// `deadline`.
+/// Reads the truth of a shop that was just set up, until it has come to rest and says that so many units are
+/// left; an error when it does not in a third of `settle`. What it remembers from before would be counted as
+/// sold.
+pub async fn when_set_up(
+    shop: &Description,
+    session: &Session,
+    variables: &Variables,
+    stock: i64,
+    settle: Duration,
+) -> anyhow::Result<Stock> {
+    let deadline = Instant::now() + settle / 3;
+    loop {
+        let read = settled(shop, session, variables, settle).await?;
+        let Some(left) = read.left.filter(|left| *left != stock) else { return Ok(read) };
+        if Instant::now() > deadline {
+            bail!("setup: {stock} should be in stock, and truth.left says {left}");
+        }
+    }
+}
+
+/// Reads the truth until several readings in a row agree; an error when it does not come to rest in `settle`.
 pub async fn settled(
     shop: &Description,
     session: &Session,
     variables: &Variables,
-    deadline: Instant,
+    settle: Duration,
 ) -> anyhow::Result<Stock> {
+    let deadline = Instant::now() + settle;
     let mut last = read(shop, session, variables).await?;
     let mut agreeing = 1;
     let mut sales = vec![last.sold];
@@ -80,7 +102,7 @@ pub async fn settled(
             let sales = sales.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
             bail!("the truth does not come to rest: truth.sold was {sales}, one after the other");
         }
-        sleep(INTERVAL).await;
+        sleep(interval(settle)).await;
         let next = read(shop, session, variables).await?;
         if next == last {
             agreeing += 1;

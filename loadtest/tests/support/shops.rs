@@ -30,7 +30,7 @@ pub fn load(rungs: &[usize]) -> Load {
         twins: 0.3,
         rendezvous: false,
         door: Door { timeout: Duration::from_secs(10), owner: Owner::default() },
-        settle: Duration::from_secs(10),
+        settle: Duration::from_secs(4),
     }
 }
 
