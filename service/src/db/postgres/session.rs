@@ -50,6 +50,13 @@ const DURABLE: &str = "select set_config(
     false
 )";
 
+/// What the server calls a statement that a time limit has ended. One that strikes at the very end of a
+/// statement is told as a request of the user.
+const CANCELED: &str = "57014";
+
+/// How often the settings are tried.
+const ATTEMPTS: usize = 10;
+
 impl SessionSettings {
     /// A session with the database that the configuration names. Statements, waits for rows and forgotten
     /// transactions are ended by the server itself, should this process be gone or stopped.
@@ -130,6 +137,15 @@ impl SessionSettings {
         // Names and values are this program's own.
         let set = self.settings.iter().map(|(name, value)| format!("set {name} = '{value}'; "));
         let all = set.collect::<String>() + DURABLE;
-        sqlx::raw_sql(AssertSqlSafe(all)).execute(connection).await.map(drop)
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            let done = sqlx::raw_sql(AssertSqlSafe(all.clone())).execute(&mut *connection).await;
+            match done {
+                // Until they are set, a time limit counts that somebody has given the database.
+                Err(Error::Database(error)) if left > 0 && error.code().as_deref() == Some(CANCELED) => {}
+                done => return done.map(drop),
+            }
+        }
     }
 }
