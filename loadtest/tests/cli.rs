@@ -114,8 +114,8 @@ fn status(run: &RunReport, name: CheckName) -> Status {
 
 #[test]
 fn a_control_is_run_that_was_not_asked_for() {
-    let quiet = ["--strategies", "row", "--rate", "20", "--duration", "1s"];
-    let (code, printed, report) = compared(&quiet);
+    let alone = ["--strategies", "row", "--buyers", "1", "--orders", "20"];
+    let (code, printed, report) = compared(&alone);
     assert_eq!((code, report.runs.len()), (2, 2), "{printed}");
     assert_eq!(status(&report.runs[0], CheckName::Sensitive), Status::Unknown);
     assert!(report.runs[1].is_control && printed.contains("none (control)"), "{printed}");
