@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -34,7 +35,7 @@ pub struct Attempt {
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// 201: the order is confirmed.
+    /// 201: the order is confirmed, or reserved until it is paid.
     Sold(Sale),
     /// 409 `insufficient-stock`: definitely nothing was written.
     SoldOut {
@@ -197,6 +198,15 @@ pub struct Sale {
     pub replica: String,
     /// Whether the answer was marked as a repetition.
     pub replayed: bool,
+    /// Until when the order has to be paid, where it has to be.
+    pub pay_by: Option<Timestamp>,
+}
+
+impl Sale {
+    /// How many units of an order over `quantity` it took from the stock: none, where only the payment does.
+    pub fn units_taken(&self, quantity: i64) -> i64 {
+        if self.pay_by.is_some() { self.stock_before - self.stock_after } else { quantity }
+    }
 }
 
 impl Attempt {

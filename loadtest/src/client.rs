@@ -46,8 +46,8 @@ pub enum CallError {
     #[error("{0} answered {1}: {2}")]
     Unexpected(String, StatusCode, String),
     /// An answer that says that nothing was done.
-    #[error("{0} refused with {1}: {2}")]
-    NotExecuted(String, StatusCode, String),
+    #[error("{0} refused with {1}: {title} ({detail})", title = .2.title, detail = .2.detail)]
+    NotExecuted(String, StatusCode, Box<Problem>),
 }
 
 /// The answer to a call, of any status.
@@ -110,7 +110,22 @@ impl Client {
 
     /// Cancels an order; any number of times under one key is once.
     pub async fn cancel(&self, order: Uuid, key: &str, timeout: Duration) -> Result<(), CallError> {
-        let path = format!("/v1/orders/{order}/cancel");
+        self.change_order(order, "cancel", key, timeout).await
+    }
+
+    /// Pays an order; any number of times under one key is once.
+    pub async fn pay(&self, order: Uuid, key: &str, timeout: Duration) -> Result<(), CallError> {
+        self.change_order(order, "pay", key, timeout).await
+    }
+
+    async fn change_order(
+        &self,
+        order: Uuid,
+        what: &str,
+        key: &str,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
+        let path = format!("/v1/orders/{order}/{what}");
         let answer = self.call(Method::POST, &path, None::<&()>, Some(key), timeout).await?;
         self.expect::<Order>(StatusCode::OK, answer).map(drop)
     }
@@ -203,12 +218,11 @@ impl Client {
             let Some(problem) = answer.problem() else {
                 return Err(unexpected(String::from_utf8_lossy(&answer.body).into_owned()));
             };
-            let problem_words = format!("{} ({})", problem.title, problem.detail);
             return Err(match problem.outcome {
                 Some(OrderOutcome::NotExecuted) => {
-                    CallError::NotExecuted(self.base.clone(), answer.status, problem_words)
+                    CallError::NotExecuted(self.base.clone(), answer.status, Box::new(problem))
                 }
-                _ => unexpected(problem_words),
+                _ => unexpected(format!("{} ({})", problem.title, problem.detail)),
             });
         }
         serde_json::from_slice(&answer.body).map_err(|error| unexpected(error.to_string()))

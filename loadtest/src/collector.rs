@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use order_service::api::{Clock, HoldRecord, LockStatus};
+use jiff::Timestamp;
+use order_service::api::{Clock, HoldRecord, LockStatus, Order, OrderStatus};
 use order_service::holds::now_ns;
 use tokio::time::sleep;
 
@@ -23,6 +24,12 @@ const QUIET: Duration = Duration::from_millis(500);
 /// How long a commit may still be in flight after its replica has answered that the outcome is unknown.
 const LATE_COMMIT: Duration = Duration::from_secs(5);
 
+/// How long it is waited for orders to be paid or to expire, at the most.
+const LONGEST_PAYMENT: Duration = Duration::from_secs(60);
+
+/// How long an order may still await its payment when its time is over.
+const LATE_EXPIRY: Duration = Duration::from_secs(12);
+
 /// What the record of a run does not contain and the checks need.
 #[derive(Debug, Clone)]
 pub struct Circumstances {
@@ -40,6 +47,8 @@ pub struct Circumstances {
     pub of_killed: Vec<HoldRecord>,
     /// How many replicas were killed whose record could not be read before.
     pub killed_unread: usize,
+    /// Within which time an order has to be paid, where it has to be.
+    pub payment_window: Option<Duration>,
 }
 
 /// Waits until nothing that the run began can still be written, sends again what has no answer, and reads the
@@ -47,8 +56,16 @@ pub struct Circumstances {
 ///
 /// It never fails: what cannot be read is an `Err` in the evidence, and the checks that need it are unknown.
 pub async fn collect(clients: &[Client], circumstances: Circumstances, mut record: Record) -> Evidence {
-    let Circumstances { sku, initial_stock, timeout, lease, faults, of_killed, killed_unread } =
-        circumstances;
+    let Circumstances {
+        sku,
+        initial_stock,
+        timeout,
+        lease,
+        faults,
+        of_killed,
+        killed_unread,
+        payment_window,
+    } = circumstances;
     let sku = sku.as_str();
     sleep(quiet_time(&record, lease, &faults)).await;
     // What was written by now is answered as it was; and what is written from here on is answered.
@@ -56,6 +73,9 @@ pub async fn collect(clients: &[Client], circumstances: Circumstances, mut recor
     let mut database = Err("no replica answers".into());
     let mut lock = Err("no replica answers".into());
     for client in clients {
+        if let Some(window) = payment_window {
+            until_paid_or_expired(client, sku, window).await;
+        }
         database = settled(client, sku).await;
         lock = free(client, sku).await;
         if database.is_ok() {
@@ -118,12 +138,28 @@ async fn comparable(client: &Client, sku: &str) -> Result<HoldRecord, Unseen> {
     Err(Unseen::OtherClock(format!("{} is on another host, with a clock of its own", client.base())))
 }
 
+/// Waits until no order awaits its payment any more: for as long as it may, and a while. Where that is long,
+/// they are left as they are.
+async fn until_paid_or_expired(client: &Client, sku: &str, window: Duration) {
+    let patience = window.min(LONGEST_PAYMENT) + LATE_EXPIRY;
+    let give_up = tokio::time::Instant::now() + patience;
+    let awaits = |order: &Order| order.status == OrderStatus::AwaitingPayment;
+    while tokio::time::Instant::now() < give_up {
+        match client.orders(sku).await {
+            Ok(orders) if !orders.iter().any(awaits) => return,
+            // Whoever reads it next will say why it cannot be read.
+            Err(_) => return,
+            Ok(_) => sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
 /// Reads the database until two readings agree.
 async fn settled(client: &Client, sku: &str) -> Result<Database, String> {
     let mut before = read(client, sku).await.map_err(|error| error.to_string())?;
     for _ in 1..READINGS {
         let after = read(client, sku).await.map_err(|error| error.to_string())?;
-        if after == before {
+        if (Database { read_at: before.read_at, ..after.clone() }) == before {
             return Ok(after);
         }
         before = after;
@@ -137,6 +173,7 @@ async fn read(client: &Client, sku: &str) -> Result<Database, CallError> {
         audit: client.audit(sku).await?,
         orders: client.orders(sku).await?,
         adjustments: client.adjustments(sku).await?,
+        read_at: Timestamp::now(),
     })
 }
 

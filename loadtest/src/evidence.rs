@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use order_service::api::{Adjustment, Audit, LockStatus, Order};
 
 use crate::attempt::Attempt;
@@ -95,6 +96,8 @@ pub struct Database {
     pub audit: Audit,
     /// All orders of the product.
     pub orders: Vec<Order>,
-    /// Its restocks and cancellations.
+    /// Its restocks and cancellations, and what became of orders that had to be paid.
     pub adjustments: Vec<Adjustment>,
+    /// When it was read.
+    pub read_at: Timestamp,
 }

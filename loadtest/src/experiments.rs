@@ -14,6 +14,7 @@ mod herd_bug;
 mod lock_table;
 mod oversell;
 mod page;
+mod payment_time;
 mod redis_atomic_expiry;
 mod redis_counter;
 mod redis_crash;
@@ -156,6 +157,7 @@ pub fn all() -> Vec<Experiment> {
         fairness::EXPERIMENT,
         row_lock::EXPERIMENT,
         split_stock::EXPERIMENT,
+        payment_time::EXPERIMENT,
         transaction_crash::EXPERIMENT,
         comparison::EXPERIMENT,
     ]

@@ -23,6 +23,7 @@
 //! | [`progress`] | how far a run has come |
 //! | [`series`] | the run along its time: what charts are drawn from |
 //! | [`availability`] | when the shop sold, and when it did not although it could have |
+//! | [`payments`] | what became of orders that had to be paid |
 //! | [`evidence`] | what the checks look at: the record, and what the database says afterwards |
 //! | [`holds`] | who had the lock when, and where two had it at once |
 //! | [`lost_updates`] | changes of stock of which one overwrote the other |
@@ -55,6 +56,7 @@ pub mod resources;
 pub mod progress;
 pub mod series;
 pub mod availability;
+pub mod payments;
 pub mod evidence;
 pub mod holds;
 pub mod lost_updates;

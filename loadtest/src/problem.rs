@@ -34,6 +34,10 @@ pub enum ProblemKind {
     NoSuchRoute,
     /// The order cannot be cancelled.
     NotCancellable,
+    /// The order cannot be paid.
+    NotPayable,
+    /// The order was changed at the same moment.
+    OrderChanged,
     /// It is not known whether something was written.
     OutcomeUnknown,
     /// There is too much to do.
@@ -58,7 +62,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// All kinds that are known by name.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::AdminDisabled,
         Self::DependencyDown,
         Self::IdempotencyInFlight,
@@ -71,6 +75,8 @@ impl ProblemKind {
         Self::NoSuchProduct,
         Self::NoSuchRoute,
         Self::NotCancellable,
+        Self::NotPayable,
+        Self::OrderChanged,
         Self::OutcomeUnknown,
         Self::Overloaded,
         Self::PayloadTooLarge,
@@ -108,6 +114,8 @@ impl ProblemKind {
             Self::NoSuchProduct => "no-such-product",
             Self::NoSuchRoute => "no-such-route",
             Self::NotCancellable => "not-cancellable",
+            Self::NotPayable => "not-payable",
+            Self::OrderChanged => "order-changed",
             Self::OutcomeUnknown => "outcome-unknown",
             Self::Overloaded => "overloaded",
             Self::PayloadTooLarge => "payload-too-large",
@@ -130,6 +138,7 @@ impl ProblemKind {
                 | Self::DependencyDown
                 | Self::ShuttingDown
                 | Self::IdempotencyInFlight
+                | Self::OrderChanged
         )
     }
 }

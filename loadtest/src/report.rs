@@ -197,6 +197,7 @@ mod tests {
             failures: BTreeMap::new(),
             resources: None,
             availability: Availability::default(),
+            payments: None,
             faults: Vec::new(),
             seed: 1,
             commit: None,

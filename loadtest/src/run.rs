@@ -95,6 +95,7 @@ pub async fn fire(
         faults: broken,
         of_killed: holds,
         killed_unread,
+        payment_window: info.payment_window_ms.map(Duration::from_millis),
     };
     let evidence = collector::collect(clients, circumstances, record).await;
     spans.extend(before.into_iter().zip(metrics(clients).await));

@@ -26,6 +26,10 @@ pub struct Scenario {
     pub twins: f64,
     /// The share of confirmed orders that is cancelled.
     pub cancels: f64,
+    /// The share of orders that are paid, of those that have to be.
+    pub payers: f64,
+    /// How long after its order a payer pays, at the most; drawn evenly.
+    pub pay_within: Duration,
     /// The share of attempts after which as many units are put in stock as they asked for.
     pub restocks: f64,
     /// The share of attempts after which the buyer reads the stock; every second time under a shared lock.
@@ -59,6 +63,8 @@ impl Default for Scenario {
             replays: 0.02,
             twins: 0.01,
             cancels: 0.0,
+            payers: 1.0,
+            pay_within: Duration::ZERO,
             restocks: 0.0,
             reads: 0.01,
             topped_up: None,
@@ -85,6 +91,8 @@ pub struct Draw {
     pub locked: bool,
     /// Whether it is sent twice at the same time.
     pub twin: bool,
+    /// How long after it is placed it is paid, if it has to be; `None`: never.
+    pub pay_after: Option<Duration>,
 }
 
 impl Scenario {
@@ -103,6 +111,7 @@ impl Scenario {
             read: happens(self.reads),
             locked: happens(0.5),
             twin: happens(self.twins),
+            pay_after: happens(self.payers).then(|| self.pay_within.mul_f64(random.random())),
         }
     }
 

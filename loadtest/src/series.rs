@@ -80,7 +80,8 @@ impl Series {
         let mut series = Self::answered(&evidence.attempts, &changes, evidence.initial_stock, seconds);
         // What was answered last need not have been written last: the end is for the database to say.
         if let (Some(last), Ok(Database { audit, .. })) = (series.intervals.last_mut(), &evidence.database) {
-            (last.stock, last.expected) = (audit.stock, audit.supply - audit.units_sold);
+            (last.stock, last.expected) =
+                (audit.stock, audit.supply - audit.units_sold - audit.units_reserved);
         }
         let is_known = evidence.holds.records.iter().any(Result::is_ok);
         series.locks = is_known.then(|| Locks::of(evidence.holds.known(), evidence.holds.begun_ns));
@@ -206,7 +207,7 @@ impl Ledger {
     pub(crate) fn apply(&mut self, attempt: &Attempt) {
         let seen = match &attempt.outcome {
             Outcome::Sold(sale) => {
-                self.expected -= attempt.quantity;
+                self.expected -= sale.units_taken(attempt.quantity);
                 (sale.version, sale.stock_after)
             }
             Outcome::SoldOut { available, version } => (*version, *available),
@@ -225,16 +226,31 @@ impl Ledger {
 
 /// When stock was put in or taken back, and how much.
 fn changes(evidence: &Evidence) -> Vec<(u64, i64)> {
-    let sold = evidence.attempts.iter().filter_map(|attempt| Some((attempt.sale()?.id, attempt.quantity)));
+    let sold = evidence.attempts.iter().filter_map(|attempt| Some((attempt.sale()?.id, attempt)));
     let sold: HashMap<_, _> = sold.collect();
+    let (mut orders, mut deltas) = (HashMap::new(), HashMap::new());
+    if let Ok(database) = &evidence.database {
+        orders.extend(database.orders.iter().map(|order| (order.id, order)));
+        deltas.extend(database.adjustments.iter().map(|a| (a.reason.clone(), a.delta)));
+    }
     let done = evidence.side_operations.iter().filter(|operation| operation.is_done());
-    let units = |operation: &SideOperation| match &operation.action {
-        SideAction::Cancel { order } => sold.get(order).copied(),
-        SideAction::Restock { quantity, .. } => Some(*quantity),
-        SideAction::Read { .. } => None,
+    let units = |operation: &SideOperation| {
+        let stored = operation.reason().and_then(|reason| deltas.get(&reason).copied());
+        stored.or_else(|| match &operation.action {
+            SideAction::Cancel { order } => sold.get(order).map(|attempt| attempt.quantity),
+            SideAction::Restock { quantity, .. } => Some(*quantity),
+            SideAction::Pay { .. } | SideAction::Read { .. } => None,
+        })
     };
     let mut changes: Vec<_> =
         done.filter_map(|operation| Some((operation.received, units(operation)?))).collect();
+    // What was not paid came back when its time was over.
+    changes.extend(sold.values().filter_map(|attempt| {
+        let order = orders.get(&attempt.sale()?.id)?;
+        let units = deltas.get(&format!("expired {}", order.id))?;
+        let window = order.pay_by?.duration_since(order.created_at).as_nanos();
+        Some((attempt.received + u64::try_from(window).ok()?, *units))
+    }));
     changes.sort_unstable();
     changes
 }
@@ -261,6 +277,7 @@ mod tests {
             token: None,
             replica: "replica-1".into(),
             replayed: false,
+            pay_by: None,
         };
         let (received, outcome) = (received_ms * 1_000_000, Outcome::Sold(sale));
         Attempt {

@@ -1,9 +1,10 @@
-//! What happens to a product besides orders: cancellations, restocks and reads of its stock.
+//! What happens to a product besides orders: payments, cancellations, restocks and reads of its stock.
 
 use order_service::api::Stock;
 use uuid::Uuid;
 
 use crate::client::CallError;
+use crate::problem::ProblemKind;
 
 /// A call that is no order. Times are nanoseconds from the start of the run.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,11 @@ pub struct SideOperation {
 pub enum SideAction {
     /// To take an order back.
     Cancel {
+        /// The order's id.
+        order: Uuid,
+    },
+    /// To pay an order.
+    Pay {
         /// The order's id.
         order: Uuid,
     },
@@ -52,6 +58,13 @@ pub enum SideOutcome {
         /// The version of the product at which there were so many.
         version: i64,
     },
+    /// It was refused for want of stock: nothing was written.
+    SoldOut {
+        /// Units in stock.
+        available: i64,
+        /// The version of the product at which there were so many.
+        version: i64,
+    },
     /// It was refused, for this reason: nothing was written.
     Refused(String),
     /// It is not known whether something was written, for this reason.
@@ -64,6 +77,7 @@ impl SideOperation {
     pub fn reason(&self) -> Option<String> {
         match &self.action {
             SideAction::Cancel { order } => Some(format!("cancelled {order}")),
+            SideAction::Pay { order } => Some(format!("paid {order}")),
             SideAction::Restock { reason, .. } => Some(reason.clone()),
             SideAction::Read { .. } => None,
         }
@@ -80,6 +94,7 @@ impl SideAction {
     pub(crate) fn key(&self, sku: &str) -> String {
         match self {
             Self::Cancel { order } => format!("cancel-{order}"),
+            Self::Pay { order } => format!("pay-{order}"),
             Self::Restock { reason, .. } => format!("{sku}-{reason}").replace(' ', "-"),
             Self::Read { .. } => String::new(),
         }
@@ -91,6 +106,12 @@ impl SideOutcome {
     pub(crate) fn of_change(answer: Result<(), CallError>) -> Self {
         match answer {
             Ok(()) => Self::Done,
+            Err(CallError::NotExecuted(_, _, problem))
+                if ProblemKind::of(&problem) == ProblemKind::InsufficientStock
+                    && let (Some(available), Some(version)) = (problem.available, problem.version) =>
+            {
+                Self::SoldOut { available, version }
+            }
             Err(error @ (CallError::NotSent(..) | CallError::NotExecuted(..))) => {
                 Self::Refused(error.to_string())
             }

@@ -12,6 +12,7 @@ mod linearizable;
 mod mutations;
 mod name;
 mod orders;
+mod reservations;
 mod stock;
 mod tokens;
 
@@ -89,7 +90,7 @@ pub fn checks(evidence: &Evidence) -> Vec<Check> {
 type DatabaseCheck = fn(&Evidence, &Database) -> Judgement;
 
 /// The checks that need what the database says.
-const ON_DATABASE: [(CheckName, DatabaseCheck); 13] = [
+const ON_DATABASE: [(CheckName, DatabaseCheck); 14] = [
     (CheckName::Exercised, orders::exercised),
     (CheckName::NotOversold, stock::not_oversold),
     (CheckName::Balanced, stock::balanced),
@@ -98,6 +99,7 @@ const ON_DATABASE: [(CheckName, DatabaseCheck); 13] = [
     (CheckName::NothingInvented, orders::nothing_invented),
     (CheckName::NothingRefusedWasSold, orders::nothing_refused_was_sold),
     (CheckName::AdjustmentsKept, stock::adjustments_kept),
+    (CheckName::ReservationsSettled, reservations::reservations_settled),
     (CheckName::OncePerKey, keys::once_per_key),
     (CheckName::NoDuplicateReads, stock::no_duplicate_reads),
     (CheckName::Linearizable, linearizable::linearizable),

@@ -27,7 +27,7 @@ fn the_experiments_come_to_a_finding() {
     let (output, reports) = experiment(&["all"], None);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{printed}");
-    assert_eq!(reports.len(), 27);
+    assert_eq!(reports.len(), 28);
     for report in reports {
         let expected: &[_] = match report.name.as_str() {
             // Redis has no queue; a counter beside the orders is not one with them; a waiter looks again.

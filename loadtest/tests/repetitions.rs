@@ -1,5 +1,5 @@
 //! Fifteen times over: a replica is killed, one is stopped past its lease and the backend is started again,
-//! each while orders go on; and nothing is oversold, lost or left behind.
+//! each while orders go on; and nothing is oversold, lost or left behind. Orders that have to be paid, too.
 
 mod support;
 
@@ -9,18 +9,28 @@ use std::time::Duration;
 use lab::ServerKind;
 use loadtest::faults::{Injector, Schedule};
 use loadtest::fleet::{Fleet, StoreKind, server_of};
+use loadtest::payments::Payments;
 use loadtest::run::{self, FaultSource};
 use loadtest::scenario::{Amount, Scenario};
 use loadtest::verdict::Verdict;
-use order_service::config::StrategyName;
+use order_service::config::{DecideBy, StrategyName};
 
 /// How often each backend is tried.
 const REPETITIONS: u64 = 15;
 
+/// How often each is tried where orders have to be paid.
+const PAID_REPETITIONS: u64 = 3;
+
+/// Within which time they have to be.
+const WINDOW: &str = "600ms";
+
 /// Of all leases and sessions.
 const LEASE: &str = "800ms";
 
-async fn repeat(strategy: StrategyName) {
+/// Whether orders have to be paid, and what takes their units then.
+type Reservations = Option<DecideBy>;
+
+async fn repeat(strategy: StrategyName, repetitions: u64, reservations: Reservations) {
     let lease = strategy.lease_key().expect("its locks have leases");
     let backend = server_of(strategy).unwrap_or(ServerKind::Postgres);
     let mut plan = support::plan(strategy, 3)
@@ -29,6 +39,9 @@ async fn repeat(strategy: StrategyName) {
         .with("server.request_timeout", "8s")
         // A holder that is stopped or killed is likely to be in the middle of its work.
         .with("checkout.think_time", "15ms");
+    if let Some(decide_by) = reservations {
+        plan = plan.with("checkout.payment_window", WINDOW).with("checkout.decide_by", decide_by.as_str());
+    }
     plan.store = StoreKind::Postgres;
     let mut fleet = Fleet::start(plan).await.expect("the replicas start");
     let clients = fleet.clients().to_vec();
@@ -37,13 +50,18 @@ async fn repeat(strategy: StrategyName) {
     let faults = format!("pause:1.5xlease@100ms,kill@1400ms,restart:{backend}@1500ms");
     let faults = Schedule::parse(&[faults]).expect("faults");
     let (mut stale, mut marks) = (0, 0);
-    for seed in 0..REPETITIONS {
+    let mut payments = Payments::default();
+    for seed in 0..repetitions {
         let scenario = Scenario {
             buyers: 24,
             amount: Amount::For(long_enough),
             stock: 100_000,
             quantity: 1..=3,
             replays: 0.3,
+            cancels: if reservations.is_some() { 0.1 } else { 0.0 },
+            payers: 0.8,
+            // Some pay when it is too late.
+            pay_within: Duration::from_millis(900),
             timeout: Duration::from_secs(20),
             seed,
             ..Scenario::default()
@@ -58,28 +76,47 @@ async fn repeat(strategy: StrategyName) {
         assert!(run.accepted > 0, "{what}");
         assert_eq!(run.faults.len(), 3, "{what}");
         stale += run.lock.stale_writes_rejected;
+        if let Some(of_run) = run.payments {
+            payments.orders += of_run.orders;
+            payments.paid += of_run.paid;
+            payments.expired += of_run.expired;
+            payments.cancelled += of_run.cancelled;
+        }
         marks += run.faults.iter().filter(|fault| fault.until_ms.is_some()).count();
     }
     // Every fault had its end, and some who were stopped in the middle of their work had their writes
     // refused.
-    assert_eq!(marks as u64, 3 * REPETITIONS, "{strategy}");
+    assert_eq!(marks as u64, 3 * repetitions, "{strategy}");
     assert!(stale > 0, "{strategy}: no holder was ever stopped between reading and writing");
-    println!("{strategy}: {stale} stale writes refused in {REPETITIONS} repetitions");
+    println!(
+        "{strategy}: {stale} stale writes refused in {repetitions} repetitions; {}",
+        payments.in_words()
+    );
+    if reservations.is_some() {
+        let Payments { paid, expired, cancelled, .. } = payments;
+        assert!(paid > 0 && expired > 0 && cancelled > 0, "{strategy}: {payments:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_under_database_oversell_and_lose_nothing() {
-    repeat(StrategyName::Database).await;
+    repeat(StrategyName::Database, REPETITIONS, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_under_redis_oversell_and_lose_nothing() {
-    repeat(StrategyName::Redis).await;
+    repeat(StrategyName::Redis, REPETITIONS, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_under_zookeeper_oversell_and_lose_nothing() {
-    repeat(StrategyName::Zookeeper).await;
+    repeat(StrategyName::Zookeeper, REPETITIONS, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_while_orders_are_paid_and_expire_lose_and_double_nothing() {
+    repeat(StrategyName::Database, PAID_REPETITIONS, Some(DecideBy::Order)).await;
+    repeat(StrategyName::Redis, PAID_REPETITIONS, Some(DecideBy::Payment)).await;
 }
 
 #[test]

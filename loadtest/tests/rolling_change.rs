@@ -38,6 +38,7 @@ async fn change(from: StrategyName, to: StrategyName, guard: &str) -> (Vec<Check
         lease: None,
         faults: FaultEvidence::Unknown,
         of_killed: Vec::new(),
+        payment_window: None,
         killed_unread: 0,
     };
     let evidence = collector::collect(&clients, circumstances, record).await;

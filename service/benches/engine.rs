@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -17,7 +18,7 @@ use order_service::inventory::{Operation, StockLevel, decide};
 use order_service::lock;
 use order_service::order::{IdempotencyKey, OrderRequest, ProductRequest, Sku};
 use order_service::store::{
-    CommitError, Creation, Rejected, RowLevel, Store, StoreError, Transaction, WriteBatch,
+    CommitError, Creation, Rejected, RowLevel, Store, StoreError, Transaction, WriteBatch, Written,
 };
 use order_service::telemetry::Metrics;
 use order_service::token::Generation;
@@ -46,7 +47,7 @@ impl Transaction for FakeTransaction {
         batches: &[&WriteBatch],
         _: bool,
         may_write: &(dyn Fn(usize) -> bool + Sync),
-    ) -> Result<Vec<Result<(), Rejected>>, CommitError> {
+    ) -> Result<Vec<Result<Written, Rejected>>, CommitError> {
         let mut levels = self.levels.lock().expect("no task panics");
         let write = |(number, batch): (usize, &&WriteBatch)| {
             let level = levels.get_mut(&batch.sku).expect("it is there");
@@ -55,7 +56,7 @@ impl Transaction for FakeTransaction {
             }
             level.stock = batch.stock_after;
             level.version += batch.versions;
-            Ok(())
+            Ok(Written::default())
         };
         Ok(batches.iter().enumerate().map(write).collect())
     }
@@ -102,6 +103,18 @@ impl Store for FakeStore {
     }
 
     async fn order(&self, _: Uuid) -> Result<Option<Order>, StoreError> {
+        Ok(None)
+    }
+
+    async fn order_status(&self, _: Uuid) -> Result<Option<(OrderStatus, bool)>, StoreError> {
+        Ok(None)
+    }
+
+    async fn overdue(&self, _: &str, _: Duration, _: u32) -> Result<Vec<Order>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn next_overdue(&self) -> Result<Option<Duration>, StoreError> {
         Ok(None)
     }
 
@@ -181,6 +194,7 @@ fn parts(criterion: &mut Criterion) {
         buyer: "A".into(),
         quantity: 1,
         status: OrderStatus::Confirmed,
+        pay_by: None,
         stock_before: 2,
         stock_after: 1,
         version: 1,

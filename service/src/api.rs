@@ -47,11 +47,14 @@ pub struct Order {
     pub buyer: String,
     /// Units bought.
     pub quantity: i64,
-    /// Whether the units are still sold.
+    /// Whether the units are sold.
     pub status: OrderStatus,
+    /// Where an order has to be paid: until when, by the clock of the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pay_by: Option<Timestamp>,
     /// The stock that this order read.
     pub stock_before: i64,
-    /// The stock that this order wrote.
+    /// The stock that this order wrote: the same, where only its payment takes the units.
     pub stock_after: i64,
     /// The version of the product that this order made: every change of stock makes the next one.
     pub version: i64,
@@ -63,14 +66,19 @@ pub struct Order {
     pub created_at: Timestamp,
 }
 
-/// Whether the units of an order are still sold.
+/// What has become of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
-    /// The units are sold.
+    /// It is to be paid by its `pay_by`, or will expire. Its units are reserved, where the shop decides by
+    /// order; where it decides by payment, they are not.
+    AwaitingPayment,
+    /// The units are sold: it is paid, or did not have to be.
     Confirmed,
-    /// The units are back in stock.
+    /// It is taken back, and so are its units.
     Cancelled,
+    /// It was not paid in time. Units that were reserved for it are back in stock.
+    Expired,
 }
 
 /// The lock under which an order was written.
@@ -211,7 +219,7 @@ pub struct Adjustment {
     pub sku: String,
     /// Units added to the stock.
     pub delta: i64,
-    /// Why: the restock's reason, or `cancelled <order id>`.
+    /// Why: the restock's reason, or `cancelled <order id>`, `paid <order id>` or `expired <order id>`.
     pub reason: String,
     /// The version of the product that this change made.
     pub version: i64,
@@ -301,7 +309,7 @@ pub struct LockHold {
     pub lost: bool,
 }
 
-/// The audit of a product: what was put in stock, sold and left, read in one transaction.
+/// The audit of a product: what was put in stock, sold, reserved and left, read in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Audit {
     /// Units ever put in stock.
@@ -312,11 +320,14 @@ pub struct Audit {
     pub version: i64,
     /// Units in confirmed orders.
     pub units_sold: i64,
-    /// Orders, cancelled ones too.
+    /// Units that are reserved for orders which are still to be paid.
+    #[serde(default)]
+    pub units_reserved: i64,
+    /// Orders, cancelled and expired ones too.
     pub orders: i64,
-    /// `max(0, units_sold - supply)`.
+    /// `max(0, units_sold + units_reserved - supply)`.
     pub oversold_units: i64,
-    /// Whether `stock = supply - units_sold`.
+    /// Whether `stock = supply - units_sold - units_reserved`.
     pub balanced: bool,
     /// Orders that read the same stock at the same version: each is a lost update. At most ten.
     pub duplicate_reads: Vec<DuplicateRead>,
@@ -354,6 +365,12 @@ pub struct Info {
     pub lease_ms: Option<u64>,
     /// Whether the load generator may reset a product.
     pub allow_reset: bool,
+    /// What takes the units: the `order`, or its `payment`.
+    #[serde(default)]
+    pub decide_by: String,
+    /// Within how many milliseconds an order has to be paid; absent where it need not be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_window_ms: Option<u64>,
 }
 
 /// The answer of `/livez` and `/readyz`.
@@ -400,6 +417,9 @@ pub struct Problem {
     /// For `insufficient-stock`: the version of the product at which there were so many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
+    /// For `not-cancellable` and `not-payable`: what has become of the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_status: Option<OrderStatus>,
     /// For `validation`: every field that is wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,

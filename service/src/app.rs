@@ -109,6 +109,10 @@ impl App {
     /// what waits, releases the locks and returns. What cannot be finished within the request time-out is
     /// refused as `shutting-down`.
     pub async fn run(self, stop: impl Future<Output = ()>) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            shared.stopping.run_until_cancelled(shared.checkout.expire_unpaid()).await;
+        });
         let router = http::router(Arc::clone(&self.shared));
         let drained = CancellationToken::new();
         let accepting = http::server::accept(self.listener, router, drained.clone());
@@ -188,5 +192,7 @@ fn info(config: &Config, store: &str) -> Info {
         store: store.into(),
         lease_ms: None,
         allow_reset: config.admin.allow_reset,
+        decide_by: config.checkout.decide_by.as_str().into(),
+        payment_window_ms: config.checkout.payment_window.map(|window| window.as_millis() as u64),
     }
 }

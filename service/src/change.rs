@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::api::{Adjustment, Order, Product};
+use crate::api::{Adjustment, Order, OrderStatus, Product};
 use crate::order::{IdempotencyKey, OrderRequest, ProductRequest, RestockRequest, Sku};
 
 /// A change of a product's stock.
@@ -17,6 +17,10 @@ pub enum Change {
     Purchase(OrderRequest),
     /// Cancels an order, whose units go back into stock.
     Cancellation(Order, Option<IdempotencyKey>),
+    /// Pays an order that awaits it, which takes its units unless the order has.
+    Payment(Order, Option<IdempotencyKey>),
+    /// Ends an order that was not paid in time; the units that were reserved for it go back into stock.
+    Expiry(Order),
     /// Adds units to the stock.
     Restock(RestockRequest),
     /// Resets the product: its orders are deleted.
@@ -28,9 +32,19 @@ impl Change {
     pub fn key(&self) -> Option<&IdempotencyKey> {
         match self {
             Self::Purchase(order) => order.key.as_ref(),
-            Self::Cancellation(_, key) => key.as_ref(),
+            Self::Cancellation(_, key) | Self::Payment(_, key) => key.as_ref(),
+            Self::Expiry(_) => None,
             Self::Restock(restock) => restock.key.as_ref(),
             Self::Reset(product) => product.key.as_ref(),
+        }
+    }
+
+    /// The order that it changes, as it was when that was asked for. The change is made only if the order has
+    /// the same status then.
+    pub fn changed_order(&self) -> Option<&Order> {
+        match self {
+            Self::Cancellation(order, _) | Self::Payment(order, _) | Self::Expiry(order) => Some(order),
+            Self::Purchase(_) | Self::Restock(_) | Self::Reset(_) => None,
         }
     }
 
@@ -47,6 +61,8 @@ impl Change {
                 json!({"order": sku, "quantity": order.quantity.units(), "buyer": buyer})
             }
             Self::Cancellation(order, _) => return cancellation(order.id),
+            Self::Payment(order, _) => return payment(order.id),
+            Self::Expiry(order) => json!({ "expire": order.id }),
             Self::Restock(restock) => json!({
                 "restock": restock.sku.as_str(),
                 "quantity": restock.quantity.units(),
@@ -66,6 +82,11 @@ impl Change {
 /// What is asked for by the cancellation of an order, as it is kept.
 pub fn cancellation(id: Uuid) -> String {
     json!({ "cancel": id }).to_string()
+}
+
+/// What is asked for by the payment of an order, as it is kept.
+pub fn payment(id: Uuid) -> String {
+    json!({ "pay": id }).to_string()
 }
 
 /// What is asked for by putting a product, as it is kept: whether it is created or reset.
@@ -126,10 +147,14 @@ impl From<Outcome> for Made {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// The order is confirmed.
+    /// The order is placed: confirmed, or reserved until it is paid.
     Ordered(Order),
     /// The order is cancelled.
     Cancelled(Order),
+    /// The order is paid, and so confirmed.
+    Paid(Order),
+    /// The order is expired.
+    Expired(Order),
     /// The units are added.
     Restocked(Adjustment),
     /// The product is created.
@@ -150,9 +175,15 @@ pub enum ChangeError {
     /// There is no such order.
     #[error("there is no order {0}")]
     NoSuchOrder(Uuid),
-    /// The order was cancelled before.
-    #[error("order {0} is cancelled already")]
-    NotCancellable(Uuid),
+    /// The order has ended before.
+    #[error("order {0} {past}", past = ended(*.1))]
+    NotCancellable(Uuid, OrderStatus),
+    /// The order does not await its payment, or not any more.
+    #[error("order {0} {past}", past = ended(*.1))]
+    NotPayable(Uuid, OrderStatus),
+    /// The order has another status than when the change was asked for: it is to be asked for again.
+    #[error("order {0} was changed at the same moment")]
+    OrderChanged(Uuid),
     /// There are not enough units.
     #[error("{requested} units were asked for and {available} are left")]
     InsufficientStock {
@@ -195,6 +226,16 @@ pub enum ChangeError {
     /// The product exists, and this replica may not reset it.
     #[error("the product exists, and this replica has admin.allow_reset = false")]
     ResetNotAllowed,
+}
+
+/// What became of an order, in words.
+fn ended(status: OrderStatus) -> &'static str {
+    match status {
+        OrderStatus::AwaitingPayment => "awaits its payment",
+        OrderStatus::Confirmed => "is confirmed already",
+        OrderStatus::Cancelled => "is cancelled already",
+        OrderStatus::Expired => "was not paid in time",
+    }
 }
 
 impl ChangeError {

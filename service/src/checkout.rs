@@ -1,8 +1,9 @@
-//! The use cases: place an order, cancel one, restock a product, reset one.
+//! The use cases: place an order, pay or cancel one, restock a product, reset one.
 //!
 //! Each puts its change into the [queue](queues) of its product and waits for the result, until the request's
 //! time is over. All that happens under a lock is in the [critical section](crate::critical_section).
 
+mod expiry;
 mod pace;
 mod queue;
 mod queues;
@@ -27,10 +28,15 @@ use crate::order::{IdempotencyKey, OrderRequest, ProductRequest, RestockRequest,
 use crate::store::{CommitError, Creation, Store, StoreError};
 use crate::telemetry::Metrics;
 
+/// How many statuses an order goes through, at the most.
+const STATUSES: usize = 3;
+
 /// The checkout of one replica.
 pub struct Checkout {
     store: Arc<dyn Store>,
     queues: Queues,
+    replica: String,
+    payment_window: Option<Duration>,
     request_timeout: Duration,
     /// How much longer than its time a change may take that had begun when its time was over.
     grace: Duration,
@@ -60,7 +66,14 @@ impl Checkout {
         let section = CriticalSection::new(config, Arc::clone(&store), lock, metrics);
         let queues = Queues::new(config, section, metrics);
         let grace = config.store.timeout + Duration::from_secs(1);
-        Self { store, queues, request_timeout: config.server.request_timeout, grace }
+        Self {
+            store,
+            queues,
+            replica: config.replica(),
+            payment_window: config.checkout.payment_window,
+            request_timeout: config.server.request_timeout,
+            grace,
+        }
     }
 
     /// Places an order: first come, first served, as far as the stock goes. An answer says that the order is
@@ -79,25 +92,59 @@ impl Checkout {
         id: Uuid,
         key: Option<IdempotencyKey>,
     ) -> Result<Completed<Order>, ChangeError> {
-        let cancelled = |outcome| match outcome {
+        let change = |order: Order| match order.status {
+            OrderStatus::AwaitingPayment | OrderStatus::Confirmed => {
+                Ok(Change::Cancellation(order, key.clone()))
+            }
+            status => Err(ChangeError::NotCancellable(id, status)),
+        };
+        let made = self.change_order(id, key.as_ref(), &change::cancellation(id), change).await?;
+        done(made, |outcome| match outcome {
             Outcome::Cancelled(order) => Some(order),
             _ => None,
+        })
+    }
+
+    /// Pays an order that awaits it, which confirms it. Where the shop decides by payment, this takes the
+    /// units, or is refused for want of stock; the order then goes on to await its payment.
+    pub async fn pay(&self, id: Uuid, key: Option<IdempotencyKey>) -> Result<Completed<Order>, ChangeError> {
+        let change = |order: Order| match order.status {
+            OrderStatus::AwaitingPayment => Ok(Change::Payment(order, key.clone())),
+            status => Err(ChangeError::NotPayable(id, status)),
         };
-        let found = match self.in_time(self.store.order(id)).await? {
-            Some(order) if order.status == OrderStatus::Confirmed => Ok(order),
-            Some(_) => Err(ChangeError::NotCancellable(id)),
-            None => Err(ChangeError::NoSuchOrder(id)),
-        };
-        let order = match found {
-            Ok(order) => order,
-            Err(error) => {
-                // Perhaps the same request has cancelled it.
-                let made = self.repeated(key.as_ref(), || change::cancellation(id)).await?;
-                return done(made.ok_or(error)?, cancelled);
+        let made = self.change_order(id, key.as_ref(), &change::payment(id), change).await?;
+        done(made, |outcome| match outcome {
+            Outcome::Paid(order) => Some(order),
+            _ => None,
+        })
+    }
+
+    /// Makes the `change` of an order that its status allows, and another where that has changed meanwhile.
+    async fn change_order(
+        &self,
+        id: Uuid,
+        key: Option<&IdempotencyKey>,
+        request: &str,
+        change: impl Fn(Order) -> Result<Change, ChangeError>,
+    ) -> ChangeResult {
+        let mut changed = ChangeError::NoSuchOrder(id);
+        for _ in 0..STATUSES {
+            let Some(order) = self.in_time(self.store.order(id)).await? else { break };
+            let sku = Sku::parse(&order.sku).map_err(ChangeError::DependencyDown)?;
+            match change(order) {
+                Ok(change) => match self.submit(&sku, change).await {
+                    Err(error @ ChangeError::OrderChanged(_)) => changed = error,
+                    result => return result,
+                },
+                Err(error) => {
+                    changed = error;
+                    break;
+                }
             }
-        };
-        let sku = Sku::parse(&order.sku).map_err(ChangeError::DependencyDown)?;
-        done(self.submit(&sku, Change::Cancellation(order, key)).await?, cancelled)
+        }
+        // Perhaps the same request has changed it.
+        let made = self.repeated(key, || request.into()).await?;
+        made.ok_or(changed)
     }
 
     /// Adds units to a product's stock.
@@ -170,6 +217,10 @@ impl Checkout {
         if !self.queues.has(sku) && self.in_time(self.store.product(sku)).await?.is_none() {
             return Err(ChangeError::NoSuchProduct(sku.clone()));
         }
+        self.join_until(sku, change, due).await
+    }
+
+    async fn join_until(&self, sku: &Sku, change: Change, due: Instant) -> ChangeResult {
         let (mut ticket, is_attached) = self.queues.join(sku, change, due)?;
         match timeout_at(due, ticket.result()).await {
             Ok(result) => result,

@@ -17,7 +17,7 @@ use crate::combine::{Combiner, FlightLimits};
 use crate::inventory::StockLevel;
 use crate::lock::Lease;
 use crate::order::Sku;
-use crate::store::{CommitError, Rejected, RowLevel, Store, StoreError, WriteBatch};
+use crate::store::{CommitError, Rejected, RowLevel, Store, StoreError, WriteBatch, Written};
 
 /// The most products in one commit.
 const PRODUCTS: usize = 512;
@@ -162,7 +162,7 @@ async fn write(store: Arc<dyn Store>, jobs: Vec<Decided>, alone: Option<Arc<Alon
 
 fn answer(
     jobs: Vec<Decided>,
-    results: Result<Vec<Result<(), Rejected>>, CommitError>,
+    results: Result<Vec<Result<Written, Rejected>>, CommitError>,
     alone: Option<&Alone>,
 ) {
     match results {
@@ -179,11 +179,15 @@ fn answer(
 }
 
 impl Decided {
-    fn answer(self, result: Result<(), WriteError>) {
-        let Self { batch, lease, done } = self;
+    fn answer(self, result: Result<Written, WriteError>) {
+        let Self { mut batch, lease, done } = self;
         // Before whoever waits releases the lock: with the last handle of the lease.
         drop(lease);
-        done.send(result.map(|()| batch)).ok();
+        let written = result.map(|Written { pay_by }| {
+            batch.orders.iter_mut().for_each(|(order, _)| order.pay_by = pay_by);
+            batch
+        });
+        done.send(written).ok();
     }
 }
 

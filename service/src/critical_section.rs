@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use self::plan::{Evidence, Plan};
 use crate::change::{Change, ChangeError, ChangeResult};
 use crate::commit::{Committer, LockedRow, WriteError};
-use crate::config::{Config, FailpointsSection, Guard};
+use crate::config::{Config, FailpointsSection, Guard, PaymentRule};
 use crate::holds::{self, Holds, Recording};
 use crate::inventory::StockLevel;
 use crate::lock::{Acquire, Lease, Lock, LockError, Mode, Waited};
@@ -36,6 +36,7 @@ pub(crate) struct CriticalSection {
     has_lock: bool,
     locks_rows: bool,
     replica: String,
+    payment: Option<PaymentRule>,
     think_time: Duration,
     failpoints: FailpointsSection,
     metrics: CheckoutMetrics,
@@ -96,6 +97,7 @@ impl CriticalSection {
             has_lock: strategy.has_lock(),
             locks_rows: strategy.locks_rows(),
             replica: config.replica(),
+            payment: config.checkout.payment_rule(),
             think_time: config.checkout.think_time,
             failpoints: config.failpoints,
             metrics: metrics.checkout.clone(),
@@ -293,9 +295,9 @@ impl<'s> OpenSection<'s> {
                     Err(error) => set_all(results, &error),
                 };
             }
-            Err(WriteError::Rejected(Rejected::NotCancellable)) => {
+            Err(WriteError::Rejected(Rejected::OrderChanged)) => {
                 for index in open {
-                    results[index] = replays::find_cancelled(&self.shared.reader, changes[index]).await;
+                    results[index] = replays::find_changed(&self.shared.reader, changes[index]).await;
                 }
                 return Round::Again;
             }
@@ -361,6 +363,7 @@ impl<'s> OpenSection<'s> {
             token: self.lease.token().map(|token| token.0),
             replica: &self.shared.replica,
             now: now(),
+            payment: self.shared.payment,
         };
         let batch = WriteBatch {
             guarded: (self.shared.guard == Guard::Version).then_some(level.version),

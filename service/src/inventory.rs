@@ -43,7 +43,9 @@ pub struct NotALevel;
 pub enum Operation {
     /// Take this many units.
     Sell(i64),
-    /// Put back this many units of a cancelled order.
+    /// Take nothing, provided that there are this many units.
+    Check(i64),
+    /// Put back this many units of an order that has ended.
     Return(i64),
     /// Add this many new units.
     Add(i64),
@@ -75,15 +77,17 @@ pub enum Decision {
 /// Decides the operations in their order, each on what the ones before it left; returns the decision of each,
 /// and what the product row has to become.
 ///
-/// Every change makes a version of its own, so versions put the changes of a product in one order.
+/// Every change makes a version of its own, also one that leaves the stock as it is: so versions put the
+/// changes of a product in one order.
 pub fn decide(mut level: StockLevel, operations: &[Operation]) -> (Vec<Decision>, StockLevel) {
     let mut decide_one = |operation: &Operation| {
         let before = level;
         match *operation {
-            Operation::Sell(units) if units > before.stock => {
+            Operation::Sell(units) | Operation::Check(units) if units > before.stock => {
                 return Decision::Insufficient { available: before.stock, version: before.version };
             }
             Operation::Sell(units) => level.stock -= units,
+            Operation::Check(_) => {}
             Operation::Return(units) => level.stock += units,
             Operation::Add(units) => {
                 level.stock += units;
@@ -114,6 +118,7 @@ mod tests {
     fn operation() -> impl Strategy<Value = Operation> {
         prop_oneof![
             8 => (1..20_i64).prop_map(Operation::Sell),
+            2 => (0..20_i64).prop_map(Operation::Check),
             1 => (1..20_i64).prop_map(Operation::Return),
             1 => (1..20_i64).prop_map(Operation::Add),
         ]
@@ -165,9 +170,10 @@ mod tests {
             let (decisions, _) = decide(level(stock), &operations);
             let mut now = level(stock);
             for (decision, operation) in decisions.iter().zip(&operations) {
-                let delta = match *operation {
-                    Operation::Sell(units) => -units,
-                    Operation::Return(units) | Operation::Add(units) => units,
+                let (delta, needed) = match *operation {
+                    Operation::Sell(units) => (-units, units),
+                    Operation::Check(units) => (0, units),
+                    Operation::Return(units) | Operation::Add(units) => (units, 0),
                     Operation::Reset(_) => unreachable!("not generated"),
                 };
                 match *decision {
@@ -179,7 +185,7 @@ mod tests {
                         now.version = version;
                     }
                     Decision::Insufficient { available, version } => {
-                        prop_assert!(-delta > available);
+                        prop_assert!(needed > available);
                         prop_assert_eq!((available, version), (now.stock, now.version));
                     }
                 }

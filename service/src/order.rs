@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::api::{self, FieldError};
+use crate::api::{self, FieldError, OrderStatus};
 
 /// The most units one order may ask for.
 pub const MAX_QUANTITY: i64 = 1_000_000;
@@ -228,6 +228,20 @@ impl RestockRequest {
             _ => Err(errors),
         }
     }
+}
+
+/// How many units an order takes from the stock, as it stands.
+pub fn units_taken(order: &api::Order) -> i64 {
+    match order.status {
+        OrderStatus::AwaitingPayment => order.stock_before - order.stock_after,
+        OrderStatus::Confirmed => order.quantity,
+        OrderStatus::Cancelled | OrderStatus::Expired => 0,
+    }
+}
+
+/// The status that an order was placed with.
+pub fn placed_status(order: &api::Order) -> OrderStatus {
+    if order.pay_by.is_some() { OrderStatus::AwaitingPayment } else { OrderStatus::Confirmed }
 }
 
 fn check<T>(errors: &mut Vec<FieldError>, field: &str, value: Result<T, String>) -> Option<T> {

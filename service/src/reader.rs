@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::api::Order;
+use crate::api::{Order, OrderStatus};
 use crate::change::{ChangeError, KeptAnswer};
 use crate::combine::{FlightLimits, FlightLost, Requests};
 use crate::inventory::StockLevel;
@@ -66,9 +66,10 @@ impl Reader {
         Ok(in_time(self.timeout, self.store.kept_answers(keys)).await?)
     }
 
-    /// The order with this identity; `None` where there is none.
-    pub(crate) async fn order(&self, id: Uuid) -> Result<Option<Order>, ChangeError> {
-        Ok(in_time(self.timeout, self.store.order(id)).await?)
+    /// The status of the order with this identity, and whether its time to pay is over; `None` where there is
+    /// no such order.
+    pub(crate) async fn order_status(&self, id: Uuid) -> Result<Option<(OrderStatus, bool)>, ChangeError> {
+        Ok(in_time(self.timeout, self.store.order_status(id)).await?)
     }
 }
 

@@ -6,11 +6,13 @@ mod postgres;
 mod sqlite;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
+use crate::api::{Adjustment, Audit, DuplicateRead, Order, OrderStatus, Product};
 use crate::change::{self, KeptAnswer, Outcome};
 use crate::config::{ConfigError, StoreSection};
 use crate::db::{self, DatabaseKind};
@@ -51,6 +53,17 @@ pub trait Store: Send + Sync {
 
     /// The order with this identity; `None` where there is none.
     async fn order(&self, id: Uuid) -> Result<Option<Order>, StoreError>;
+
+    /// The status of an order, and whether it awaits a payment whose time is over, by the store's clock;
+    /// `None` where there is no such order.
+    async fn order_status(&self, id: Uuid) -> Result<Option<(OrderStatus, bool)>, StoreError>;
+
+    /// At most `limit` orders that await a payment whose time is over: those that `replica` has written, and
+    /// of the others those whose time has been over for `grace`.
+    async fn overdue(&self, replica: &str, grace: Duration, limit: u32) -> Result<Vec<Order>, StoreError>;
+
+    /// How long it is until the next time to pay is over; `None` where no order awaits its payment.
+    async fn next_overdue(&self) -> Result<Option<Duration>, StoreError>;
 
     /// Orders with their idempotency keys, of those among `keys` that have one.
     async fn orders_by_key(&self, keys: &[&IdempotencyKey]) -> Result<Vec<(String, Order)>, StoreError>;
@@ -118,7 +131,14 @@ pub trait Transaction: Send {
         batches: &[&WriteBatch],
         wait: bool,
         may_write: &(dyn Fn(usize) -> bool + Sync),
-    ) -> Result<Vec<Result<(), Rejected>>, CommitError>;
+    ) -> Result<Vec<Result<Written, Rejected>>, CommitError>;
+}
+
+/// A batch that was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Until when its orders have to be paid, by the store's clock, where they have to be.
+    pub pay_by: Option<Timestamp>,
 }
 
 /// What a product's row says to one who wants to lock it.
@@ -147,9 +167,12 @@ pub struct WriteBatch {
     pub supplied: i64,
     /// Orders to insert, with their idempotency keys.
     pub orders: Vec<(Order, Option<IdempotencyKey>)>,
-    /// Orders to cancel, all of which must be confirmed.
-    pub cancelled: Vec<Uuid>,
-    /// Adjustments to insert: one for each restock and cancellation.
+    /// Within which time the orders have to be paid; `None` where they are confirmed. The same for all
+    /// batches of a commit.
+    pub payment_window: Option<Duration>,
+    /// Orders whose status changes; each order at most once.
+    pub transitions: Vec<Transition>,
+    /// Adjustments to insert: one for each restock and each transition.
     pub adjustments: Vec<Adjustment>,
     /// Answers to keep under their idempotency keys.
     pub answers: Vec<KeptAnswer>,
@@ -167,7 +190,8 @@ impl WriteBatch {
             versions: 0,
             supplied: 0,
             orders: Vec::new(),
-            cancelled: Vec::new(),
+            payment_window: None,
+            transitions: Vec::new(),
             adjustments: Vec::new(),
             answers: Vec::new(),
             reset: None,
@@ -178,7 +202,7 @@ impl WriteBatch {
     pub fn is_only_orders(&self) -> bool {
         !self.orders.is_empty()
             && self.supplied == 0
-            && self.cancelled.is_empty()
+            && self.transitions.is_empty()
             && self.adjustments.is_empty()
             && self.answers.is_empty()
             && self.reset.is_none()
@@ -187,6 +211,29 @@ impl WriteBatch {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.versions == 0
+    }
+}
+
+/// A change of an order's status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition {
+    /// The order.
+    pub order: Uuid,
+    /// The status that it must have.
+    pub from: OrderStatus,
+    /// The status that it gets. It is confirmed only as long as its time to pay is not over, and expires only
+    /// when that is.
+    pub to: OrderStatus,
+}
+
+impl Transition {
+    /// Whether the order's time to pay has to be over, or must not be; `None` where that does not matter.
+    fn overdue(&self) -> Option<bool> {
+        match self.to {
+            OrderStatus::Confirmed => Some(false),
+            OrderStatus::Expired => Some(true),
+            OrderStatus::AwaitingPayment | OrderStatus::Cancelled => None,
+        }
     }
 }
 
@@ -203,9 +250,9 @@ pub enum Rejected {
     /// One of the idempotency keys has an order already.
     #[error("an idempotency key has an order already")]
     KeyTaken,
-    /// One of the orders to cancel is not there or not confirmed.
-    #[error("an order cannot be cancelled")]
-    NotCancellable,
+    /// One of the orders to change is not there, or has not the status that it must have.
+    #[error("an order has another status")]
+    OrderChanged,
 }
 
 /// Why nothing is known to be committed.
@@ -261,18 +308,46 @@ fn created_answer(product: &ProductRequest, created: &Product) -> Option<KeptAns
 }
 
 /// What the audit of a product comes to, whose row says `level`.
-fn audit(level: StockLevel, orders: i64, units_sold: i64, duplicate_reads: Vec<DuplicateRead>) -> Audit {
+fn audit(level: StockLevel, totals: Totals, duplicate_reads: Vec<DuplicateRead>) -> Audit {
     let StockLevel { stock, version, supply } = level;
+    let Totals { orders, units_sold, units_reserved } = totals;
+    let taken = units_sold + units_reserved;
     Audit {
         supply,
         stock,
         version,
         units_sold,
+        units_reserved,
         orders,
-        oversold_units: (units_sold - supply).max(0),
-        balanced: stock == supply - units_sold,
+        oversold_units: (taken - supply).max(0),
+        balanced: stock == supply - taken,
         duplicate_reads,
     }
+}
+
+/// The orders of a product, added up.
+struct Totals {
+    orders: i64,
+    units_sold: i64,
+    units_reserved: i64,
+}
+
+/// What a status is called in the tables.
+fn status_name(status: OrderStatus) -> &'static str {
+    match status {
+        OrderStatus::AwaitingPayment => "awaiting_payment",
+        OrderStatus::Confirmed => "confirmed",
+        OrderStatus::Cancelled => "cancelled",
+        OrderStatus::Expired => "expired",
+    }
+}
+
+/// The status with this name.
+fn status(name: &str) -> Result<OrderStatus, sqlx::Error> {
+    let all =
+        [OrderStatus::AwaitingPayment, OrderStatus::Confirmed, OrderStatus::Cancelled, OrderStatus::Expired];
+    let found = all.into_iter().find(|status| status_name(*status) == name);
+    found.ok_or_else(|| sqlx::Error::Decode(format!("an order cannot be {name}").into()))
 }
 
 /// The columns of kept answers, and what is in them.

@@ -18,6 +18,8 @@ mod only_on_postgres;
 mod operation;
 #[path = "api/orders.rs"]
 mod orders;
+#[path = "api/payments.rs"]
+mod payments;
 #[path = "api/products.rs"]
 mod products;
 #[path = "api/queue.rs"]

@@ -60,6 +60,12 @@ pub(super) struct Load {
     /// The share of confirmed orders that is given back
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
     cancels: f64,
+    /// The share of orders that are paid, where they have to be (--set checkout.payment_window=2s)
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_parser = share)]
+    payers: f64,
+    /// How long after its order a payer pays, at the most; drawn evenly
+    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pay_within: Duration,
     /// The share of attempts after which as many units are put in stock as they asked for
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
     restocks: f64,
@@ -92,6 +98,8 @@ impl Load {
             (self.buyers != BUYERS, "--buyers: say --rungs, for one number of buyers after the other"),
             (self.top_up.is_some(), "--top-up"),
             (self.cancels != 0.0, "--cancels"),
+            (self.payers != 1.0, "--payers"),
+            (!self.pay_within.is_zero(), "--pay-within"),
             (self.restocks != 0.0, "--restocks"),
             (self.reads.is_some(), "--reads"),
             (self.seed != SEED, "--seed"),
@@ -117,6 +125,8 @@ impl Load {
             quantity: self.quantity,
             replays: self.replays.unwrap_or(0.02),
             cancels: self.cancels,
+            payers: self.payers,
+            pay_within: self.pay_within,
             restocks: self.restocks,
             reads: self.reads.unwrap_or(0.01),
             twins: self.twins.unwrap_or(0.01),

@@ -10,7 +10,8 @@ use crate::scenario::{Amount, Scenario};
 impl Plan {
     /// The command that carries the plan out.
     pub fn command_line(&self) -> String {
-        let Scenario { buyers, amount, rate, stock, quantity, topped_up, timeout, seed, .. } = &self.scenario;
+        let Scenario { buyers, amount, rate, stock, quantity, topped_up, pay_within, timeout, seed, .. } =
+            &self.scenario;
         let defaults = Scenario::default();
         let strategies: Vec<_> = self.strategies.iter().map(ToString::to_string).collect();
         let store = self.store.as_str();
@@ -35,9 +36,10 @@ impl Plan {
             words.push(format!("--quantity {}..{}", quantity.start(), quantity.end()));
         }
         type Share = (&'static str, fn(&Scenario) -> f64);
-        let shares: [Share; 5] = [
+        let shares: [Share; 6] = [
             ("replays", |scenario| scenario.replays),
             ("cancels", |scenario| scenario.cancels),
+            ("payers", |scenario| scenario.payers),
             ("restocks", |scenario| scenario.restocks),
             ("reads", |scenario| scenario.reads),
             ("twins", |scenario| scenario.twins),
@@ -46,6 +48,9 @@ impl Plan {
             if share(&self.scenario) != share(&defaults) {
                 words.push(format!("--{name} {}", share(&self.scenario)));
             }
+        }
+        if *pay_within != defaults.pay_within {
+            words.push(format!("--pay-within {}", time_in_words(*pay_within)));
         }
         if *timeout != defaults.timeout {
             words.push(format!("--timeout {}", time_in_words(*timeout)));

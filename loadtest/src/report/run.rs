@@ -11,6 +11,7 @@ use crate::availability::Availability;
 use crate::evidence::Evidence;
 use crate::faults::FaultMark;
 use crate::metrics::{Latencies, LockFigures, Percentiles};
+use crate::payments::Payments;
 use crate::resources::Resources;
 use crate::scenario::Scenario;
 use crate::series::Series;
@@ -89,6 +90,9 @@ pub struct RunReport {
     /// When nothing was sold, and what came after each fault.
     #[serde(default)]
     pub availability: Availability,
+    /// What became of the orders, where they had to be paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payments: Option<Payments>,
     /// What was broken on purpose while it went on.
     #[serde(default)]
     pub faults: Vec<FaultMark>,
@@ -162,6 +166,7 @@ impl RunReport {
             failures,
             resources: None,
             availability,
+            payments: Payments::of(evidence),
             faults: Vec::new(),
             seed: scenario.seed,
             commit: info.commit.clone(),

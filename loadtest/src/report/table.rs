@@ -75,6 +75,11 @@ pub fn comparison(report: &Report) -> String {
         }
         text += &run.disappointment().map_or_else(String::new, |why| format!("\n  {why}"));
     }
+    for run in report.runs.iter().filter(|_| report.runs.len() <= MANY) {
+        if let Some(payments) = &run.payments {
+            text += &format!("\n\n{}, payments: {}", name(run), payments.in_words());
+        }
+    }
     for not_run in &report.not_run {
         text += &format!("\n\n{}: not run: {}", not_run.strategy, not_run.reason);
         text += &not_run.install.as_ref().map_or_else(String::new, |install| format!("\n  {install}"));

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use hyper::StatusCode;
+use jiff::Timestamp;
 use order_service::api::{IDEMPOTENT_REPLAYED, OrderOutcome, Problem};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -24,6 +25,8 @@ struct Confirmation<'a> {
     stock_after: i64,
     version: i64,
     lock: LockToken,
+    #[serde(default)]
+    pay_by: Option<Timestamp>,
     #[serde(borrow)]
     replica: Cow<'a, str>,
 }
@@ -53,6 +56,7 @@ pub(super) fn outcome(answer: Result<Answer, CallError>) -> Outcome {
                 token: order.lock.fencing_token,
                 replica: order.replica.into_owned(),
                 replayed,
+                pay_by: order.pay_by,
             }),
             Err(error) => unreadable(format!("201 with a body that is no order: {error}")),
         };

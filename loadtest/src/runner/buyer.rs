@@ -1,19 +1,25 @@
 //! A buyer: orders, waits for the answer, and orders again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::sleep_until;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
+use uuid::Uuid;
 
 use super::answer::{key, outcome};
-use super::side::{actions_after, carry_out};
+use super::side::{actions_after, carry_out, settle};
 use super::{Run, TURN};
 use crate::attempt::{Attempt, Outcome};
 use crate::client::{Client, OrderRequest, Session};
+use crate::scenario::Draw;
 use crate::side_operation::{SideAction, SideOperation};
 
 /// Orders until the run is over. Returns every attempt, and the side operations.
 pub(super) async fn run(number: usize, run: Arc<Run>) -> (Vec<Attempt>, Vec<SideOperation>) {
     let (mut attempts, mut side_operations) = (Vec::new(), Vec::new());
+    let mut paying = JoinSet::new();
     let mut sessions: Vec<_> = run.clients.iter().map(Client::session).collect();
     let mut target = number % sessions.len();
     while let Some((index, due)) = run.take() {
@@ -68,20 +74,74 @@ pub(super) async fn run(number: usize, run: Arc<Run>) -> (Vec<Attempt>, Vec<Side
             }
             attempts.push(again);
         }
+        if let Some((sale, pay_by)) = attempt.sale().and_then(|sale| Some((sale, sale.pay_by?))) {
+            let taken = sale.units_taken(attempt.quantity);
+            match draw.pay_after {
+                Some(after) => {
+                    let order = Reserved { id: sale.id, quantity: attempt.quantity, taken };
+                    let payment = pay(Arc::clone(&run), order, after, draw, target);
+                    if after.is_zero() {
+                        side_operations.extend(payment.await);
+                    } else {
+                        paying.spawn(payment);
+                    }
+                }
+                // For what is shown meanwhile. One that is cancelled has put back its units.
+                None if !draw.cancel => drop(tokio::spawn(expect_expiry(Arc::clone(&run), pay_by, taken))),
+                None => {}
+            }
+        }
         for action in actions_after(&attempt, draw) {
             let operation = carry_out(&run, action, target, run.scenario.timeout).await;
             if operation.is_done() {
                 match &operation.action {
                     SideAction::Cancel { .. } => run.progress.count_cancel(attempt.quantity),
                     SideAction::Restock { quantity, .. } => run.progress.count_restock(*quantity),
-                    SideAction::Read { .. } => {}
+                    SideAction::Pay { .. } | SideAction::Read { .. } => {}
                 }
             }
             side_operations.push(operation);
         }
         attempts.push(attempt);
     }
+    while let Some(paid) = paying.join_next().await {
+        side_operations.extend(paid.expect("a payment does not panic"));
+    }
     (attempts, side_operations)
+}
+
+/// An order that has to be paid.
+struct Reserved {
+    id: Uuid,
+    quantity: i64,
+    /// Units that it took from the stock when it was placed.
+    taken: i64,
+}
+
+/// Pays an order so long after it was placed.
+async fn pay(
+    run: Arc<Run>,
+    order: Reserved,
+    after: Duration,
+    draw: Draw,
+    target: usize,
+) -> Vec<SideOperation> {
+    let Reserved { id, quantity, mut taken } = order;
+    sleep(after).await;
+    let operations = settle(&run, id, draw, target).await;
+    for operation in operations.iter().filter(|operation| operation.is_done()) {
+        let takes = if matches!(operation.action, SideAction::Pay { .. }) { quantity } else { 0 };
+        run.progress.count_cancel(taken - takes);
+        taken = takes;
+    }
+    operations
+}
+
+/// Counts the units of an order that nobody pays as back in stock when its time is over.
+async fn expect_expiry(run: Arc<Run>, pay_by: Timestamp, taken: i64) {
+    let window = pay_by.duration_since(Timestamp::now());
+    sleep(Duration::try_from(window).unwrap_or_default()).await;
+    run.progress.count_cancel(taken);
 }
 
 /// Sends an attempt, and notes when, and what was answered.

@@ -1,6 +1,7 @@
 //! The result of a check, before it has a name.
 
 use order_service::api::OrderStatus;
+use order_service::order::units_taken;
 
 use crate::attempt::Attempt;
 use crate::evidence::Database;
@@ -35,8 +36,16 @@ impl Judgement {
 
 /// Units in confirmed orders.
 pub(super) fn units_sold(database: &Database) -> i64 {
-    let confirmed = database.orders.iter().filter(|order| order.status == OrderStatus::Confirmed);
-    confirmed.map(|order| order.quantity).sum()
+    units_with(database, OrderStatus::Confirmed)
+}
+
+/// Units that are reserved for orders which are still to be paid.
+pub(super) fn units_reserved(database: &Database) -> i64 {
+    units_with(database, OrderStatus::AwaitingPayment)
+}
+
+fn units_with(database: &Database, status: OrderStatus) -> i64 {
+    database.orders.iter().filter(|order| order.status == status).map(units_taken).sum()
 }
 
 /// What an attempt is called in the words of a check: its buyer.

@@ -7,9 +7,8 @@
 
 use std::collections::HashMap;
 
-use order_service::api::OrderStatus;
-
 use super::judgement::Judgement::{self, Fail, Pass};
+use super::reservations::change_of;
 use crate::attempt::{Attempt, Outcome};
 use crate::evidence::{Database, Evidence};
 use crate::side_operation::SideOutcome;
@@ -39,10 +38,8 @@ pub(super) fn linearizable(evidence: &Evidence, database: &Database) -> Judgemen
         Err(counterexample) => return Fail(counterexample),
     };
     let audit = &database.audit;
-    let cancelled = database.orders.iter().filter(|order| order.status == OrderStatus::Cancelled);
-    let put_back: i64 = cancelled.map(|order| order.quantity).sum();
-    let added: i64 = database.adjustments.iter().map(|adjustment| adjustment.delta).sum();
-    let supply = evidence.initial_stock + added - put_back;
+    let restocks = database.adjustments.iter().filter(|adjustment| change_of(adjustment).is_none());
+    let supply = evidence.initial_stock + restocks.map(|restock| restock.delta).sum::<i64>();
     for (what, says, follows) in [
         ("stock", audit.stock, end.stock),
         ("version", audit.version, end.version),
@@ -116,9 +113,17 @@ fn operations(evidence: &Evidence, database: &Database) -> Vec<Operation> {
         });
     }
     for (number, operation) in evidence.side_operations.iter().enumerate() {
-        if let SideOutcome::Read { stock, version } = operation.outcome {
+        let seen = match operation.outcome {
+            SideOutcome::Read { stock, version } => Some((format!("read {number}"), stock, version)),
+            // A payment that came when nothing was left.
+            SideOutcome::SoldOut { available, version } => {
+                Some((operation.reason().unwrap_or_default(), available, version))
+            }
+            _ => None,
+        };
+        if let Some((name, stock, version)) = seen {
             operations.push(Operation {
-                name: format!("read {number}"),
+                name,
                 invoked: operation.sent,
                 returned: operation.received,
                 action: Action::Read { version, stock },

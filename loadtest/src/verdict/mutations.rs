@@ -5,9 +5,11 @@ mod history;
 mod keys;
 mod locks;
 mod orders;
+mod reservations;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use order_service::api::{Audit, Clock, HoldRecord, LockEvidence, LockHold, LockStatus, Order, OrderStatus};
 use uuid::Uuid;
 
@@ -34,12 +36,13 @@ fn good() -> Evidence {
                 buyer: Attempt::buyer(index),
                 quantity: 1,
                 status: OrderStatus::Confirmed,
+                pay_by: None,
                 stock_before: STOCK - sold,
                 stock_after: STOCK - sold - 1,
                 version: sold + 1,
                 lock: LockEvidence { strategy: "database".into(), fencing_token: Some(sold / 2 + 1) },
                 replica: "r1".into(),
-                created_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+                created_at: created_at(),
             };
             orders.push(order.clone());
             Outcome::Sold(sale(&order, false))
@@ -54,6 +57,7 @@ fn good() -> Evidence {
         stock: 0,
         version: STOCK,
         units_sold: STOCK,
+        units_reserved: 0,
         orders: STOCK,
         oversold_units: 0,
         balanced: true,
@@ -65,7 +69,7 @@ fn good() -> Evidence {
         initial_stock: STOCK,
         faults: FaultEvidence::None,
         lease: Some(Duration::from_secs(1)),
-        database: Ok(Database { audit, orders, adjustments: Vec::new() }),
+        database: Ok(Database { audit, orders, adjustments: Vec::new(), read_at: created_at() }),
         lock: Ok(LockStatus { holders: Vec::new(), waiting: 0 }),
         holds: Holds {
             begun_ns: 5,
@@ -91,6 +95,10 @@ fn holds(replica: &str, first: u64) -> HoldRecord {
     HoldRecord { replica: replica.into(), clock: Clock::Host, since_ns: 1, dropped: 0, now_ns: 1_000, holds }
 }
 
+fn created_at() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
 fn attempt(index: u64, replay: bool, (sent, received): (u64, u64), outcome: Outcome) -> Attempt {
     Attempt { index, replay, twin: false, quantity: 1, intended: sent, free: sent, sent, received, outcome }
 }
@@ -104,6 +112,7 @@ fn sale(order: &Order, replayed: bool) -> Sale {
         token: order.lock.fencing_token,
         replica: order.replica.clone(),
         replayed,
+        pay_by: None,
     }
 }
 
@@ -139,7 +148,12 @@ fn a_good_history_passes_every_check() {
     let checks = checks(&good());
     let unusual: Vec<_> = checks.iter().filter(|check| check.status != Status::Pass).collect();
     let unusual: Vec<_> = unusual.iter().map(|check| (check.name, check.status)).collect();
-    let not_applicable = [CheckName::AdjustmentsKept, CheckName::FaultsStruck, CheckName::Available];
+    let not_applicable = [
+        CheckName::AdjustmentsKept,
+        CheckName::ReservationsSettled,
+        CheckName::FaultsStruck,
+        CheckName::Available,
+    ];
     assert_eq!(unusual, not_applicable.map(|name| (name, Status::NotApplicable)));
     assert_eq!(verdict(&checks), Verdict::Correct);
 }

@@ -22,8 +22,11 @@ pub enum CheckName {
     NothingInvented,
     /// No refused order is in the database.
     NothingRefusedWasSold,
-    /// Every restock and every cancellation that was done is in the database, each once, and no other.
+    /// Every restock, cancellation and payment that was done is in the database, each once, and no other.
     AdjustmentsKept,
+    /// Every order that had to be paid was paid, or cancelled, or expired, once, and its units are where they
+    /// belong.
+    ReservationsSettled,
     /// There is at most one order for each idempotency key, and repetitions are answered with it.
     OncePerKey,
     /// No two orders read the same stock at the same version.
@@ -50,7 +53,7 @@ pub enum CheckName {
 
 impl CheckName {
     /// All checks, in the order in which reports show them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Exercised,
         Self::NotOversold,
         Self::Balanced,
@@ -59,6 +62,7 @@ impl CheckName {
         Self::NothingInvented,
         Self::NothingRefusedWasSold,
         Self::AdjustmentsKept,
+        Self::ReservationsSettled,
         Self::OncePerKey,
         Self::NoDuplicateReads,
         Self::Linearizable,
@@ -83,6 +87,7 @@ impl CheckName {
             Self::NothingInvented => "nothing-invented",
             Self::NothingRefusedWasSold => "nothing-refused-was-sold",
             Self::AdjustmentsKept => "adjustments-kept",
+            Self::ReservationsSettled => "reservations-settled",
             Self::OncePerKey => "once-per-key",
             Self::NoDuplicateReads => "no-duplicate-reads",
             Self::Linearizable => "linearizable",

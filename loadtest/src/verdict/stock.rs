@@ -1,30 +1,75 @@
 //! What was sold, and what is left.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use order_service::api::{Audit, OrderStatus};
 
 use super::judgement::Judgement::{self, Fail, NotApplicable, Pass};
-use super::judgement::{name, units_sold};
+use super::judgement::{name, units_reserved, units_sold};
+use super::reservations::{End, change_of};
 use crate::attempt::{Attempt, Outcome};
 use crate::evidence::{Database, Evidence};
 use crate::lost_updates::Readers;
 use crate::side_operation::SideOutcome;
 
-/// Σ confirmed quantity ≤ supply.
-pub(super) fn not_oversold(_: &Evidence, database: &Database) -> Judgement {
-    let (sold, supply) = (units_sold(database), database.audit.supply);
-    if sold != database.audit.units_sold {
-        return Fail(format!(
-            "the orders hold {sold} units and the audit says {}: orders were missing from one of them",
-            database.audit.units_sold
-        ));
+/// Σ confirmed and reserved quantity ≤ supply, at every version.
+pub(super) fn not_oversold(evidence: &Evidence, database: &Database) -> Judgement {
+    let Audit { supply, .. } = database.audit;
+    let (sold, reserved) = (units_sold(database), units_reserved(database));
+    for (what, units, audit) in [
+        ("hold", sold, database.audit.units_sold),
+        ("have reserved", reserved, database.audit.units_reserved),
+    ] {
+        if units != audit {
+            return Fail(format!(
+                "the orders {what} {units} units and the audit says {audit}: orders were missing from one of \
+                 them"
+            ));
+        }
     }
-    let detail = format!("{sold} sold of {supply}");
-    if sold > supply { Fail(format!("oversold by {}: {detail}", sold - supply)) } else { Pass(detail) }
+    let mut detail = format!("{sold} sold of {supply}");
+    if reserved > 0 {
+        detail += &format!(", {reserved} reserved");
+    }
+    let taken = sold + reserved;
+    if taken > supply {
+        return Fail(format!("oversold by {}: {detail}", taken - supply));
+    }
+    match oversold_meanwhile(evidence, database) {
+        Some(moment) => Fail(format!("{moment}; in the end, {detail}")),
+        None => Pass(detail),
+    }
 }
 
-/// stock = supply − Σ confirmed quantity; no value below zero was ever seen.
+/// Where more was sold and reserved than there was, although that was put right later; looked for where the
+/// versions put all changes in one order.
+fn oversold_meanwhile(evidence: &Evidence, database: &Database) -> Option<String> {
+    let mut changes = BTreeMap::new();
+    for order in &database.orders {
+        // What an order takes when it is placed.
+        let taken =
+            if order.pay_by.is_some() { order.stock_before - order.stock_after } else { order.quantity };
+        changes.insert(order.version, (0, taken));
+    }
+    for adjustment in &database.adjustments {
+        let is_restock = change_of(adjustment).is_none();
+        let (added, taken) = if is_restock { (adjustment.delta, 0) } else { (0, -adjustment.delta) };
+        changes.insert(adjustment.version, (added, taken));
+    }
+    if changes.len() != database.orders.len() + database.adjustments.len() {
+        return None;
+    }
+    let (mut supply, mut taken) = (evidence.initial_stock, 0);
+    changes.into_iter().find_map(|(version, (more_supply, more_taken))| {
+        supply += more_supply;
+        taken += more_taken;
+        (taken > supply).then(|| format!("{taken} were sold or reserved of {supply} at version {version}"))
+    })
+}
+
+/// stock = supply − Σ confirmed and reserved quantity; no value below zero was ever seen.
 pub(super) fn balanced(_: &Evidence, database: &Database) -> Judgement {
-    let expected = database.audit.supply - units_sold(database);
+    let expected = database.audit.supply - units_sold(database) - units_reserved(database);
     let stock = database.audit.stock;
     let below = database.orders.iter().find(|order| order.stock_before < 0 || order.stock_after < 0);
     if let Some(order) = below {
@@ -58,7 +103,8 @@ pub(super) fn no_duplicate_reads(_: &Evidence, database: &Database) -> Judgement
     Fail(format!("{witness}; {} updates lost in all", readers.lost_updates()))
 }
 
-/// Every cancellation and every restock that was done is in the database, and no other, each once.
+/// Every cancellation, payment and restock that was done is in the database, and no other, each once. The
+/// shop itself ends what is not paid in time.
 pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Judgement {
     let asked: HashMap<_, _> = evidence
         .side_operations
@@ -66,8 +112,10 @@ pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Judg
         .filter_map(|operation| Some((operation.reason()?, operation)))
         .collect();
     if asked.is_empty() && database.adjustments.is_empty() {
-        return NotApplicable("nothing was restocked or cancelled".into());
+        return NotApplicable("nothing was restocked, cancelled or paid".into());
     }
+    let expired = database.orders.iter().filter(|order| order.status == OrderStatus::Expired);
+    let expired: HashSet<_> = expired.map(|order| (order.id, End::Expired)).collect();
     let (mut wrong, mut there) = (Vec::new(), HashSet::new());
     for adjustment in &database.adjustments {
         let reason = &adjustment.reason;
@@ -75,8 +123,11 @@ pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Judg
             wrong.push(format!("{reason:?} was done twice"));
         }
         match asked.get(reason).map(|operation| &operation.outcome) {
+            None if change_of(adjustment).is_some_and(|change| expired.contains(&change)) => {}
             None => wrong.push(format!("{reason:?} was never asked for")),
-            Some(SideOutcome::Refused(_)) => wrong.push(format!("{reason:?} was refused and is there")),
+            Some(SideOutcome::Refused(_) | SideOutcome::SoldOut { .. }) => {
+                wrong.push(format!("{reason:?} was refused and is there"));
+            }
             Some(_) => {}
         }
     }
@@ -85,7 +136,10 @@ pub(super) fn adjustments_kept(evidence: &Evidence, database: &Database) -> Judg
         done.filter(|(reason, _)| !there.contains(reason))
             .map(|(reason, _)| format!("{reason:?} was done and is gone")),
     );
-    Judgement::of(wrong, format!("{} restocks and cancellations, all asked for", there.len()))
+    Judgement::of(
+        wrong,
+        format!("{} restocks, cancellations and ends of payment, all as asked for", there.len()),
+    )
 }
 
 /// Exactly the supply was sold, as far as it was ordered, and each refusal for want of stock was true.

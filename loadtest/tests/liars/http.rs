@@ -230,6 +230,7 @@ async fn audit(State(replica): State<Replica>) -> Json<Audit> {
         stock,
         version,
         units_sold,
+        units_reserved: 0,
         orders,
         oversold_units: (units_sold - supply).max(0),
         balanced: stock == supply - units_sold,

@@ -147,6 +147,7 @@ impl Shelf {
             buyer: request.buyer.clone(),
             quantity: request.quantity,
             status: OrderStatus::Confirmed,
+            pay_by: None,
             stock_before: before,
             stock_after: before - units,
             version,

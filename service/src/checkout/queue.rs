@@ -99,10 +99,13 @@ impl Queue {
     pub(super) fn join(&self, waiting: QueuedChange, limits: QueueLimits) -> Result<Joined, ChangeError> {
         let mut state = self.lock();
         let Some(waiting) = state.copies.attach(waiting) else { return Ok(Joined::Attached) };
-        if state.waiting.len() >= limits.queue {
-            return Err(ChangeError::overloaded("too many orders wait for this product"));
+        // What ends orders makes room for others, and nobody is there who could try again.
+        if !matches!(waiting.change, Change::Expiry(_)) {
+            if state.waiting.len() >= limits.queue {
+                return Err(ChangeError::overloaded("too many orders wait for this product"));
+            }
+            state.shed(&waiting, limits)?;
         }
-        state.shed(&waiting, limits)?;
         state.arrivals.came(waiting.since);
         state.copies.wait_for(&waiting.change);
         state.waiting.push_back(waiting);
@@ -150,19 +153,18 @@ impl Queue {
 
     /// The next changes to be made in one commit, at most `most`, in the order in which they came.
     ///
-    /// A batch has an order to cancel at most once, since the second must see what became of the first; and a
-    /// reset is alone.
+    /// A batch changes an order at most once, since the second change must see what became of the first; and
+    /// a reset is alone.
     pub(super) fn take_batch(&self, most: usize) -> Vec<QueuedChange> {
         let mut batch: Vec<QueuedChange> = Vec::new();
-        let mut cancelled = HashSet::new();
+        let mut changed = HashSet::new();
         let mut state = self.lock();
         state.taken = Instant::now();
         while batch.len() < most {
             state.drop_withdrawn();
             let Some(first) = state.waiting.front() else { break };
             let is_alone = matches!(first.change, Change::Reset(_));
-            let is_second =
-                matches!(&first.change, Change::Cancellation(order, _) if !cancelled.insert(order.id));
+            let is_second = first.change.changed_order().is_some_and(|order| !changed.insert(order.id));
             if is_second || (is_alone && !batch.is_empty()) {
                 break;
             }

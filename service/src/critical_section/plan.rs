@@ -5,8 +5,10 @@ use uuid::Uuid;
 
 use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
 use crate::change::{Change, ChangeError, ChangeResult, KeptAnswer, Outcome};
+use crate::config::{DecideBy, PaymentRule};
 use crate::inventory::{Decision, Operation, StockLevel, decide};
-use crate::store::WriteBatch;
+use crate::order::units_taken;
+use crate::store::{Transition, WriteBatch};
 
 /// What to write, and the results once it is written.
 pub(super) struct Plan {
@@ -37,6 +39,8 @@ pub(super) struct Evidence<'a> {
     pub(super) token: Option<i64>,
     pub(super) replica: &'a str,
     pub(super) now: Timestamp,
+    /// By when orders have to be paid, if at all.
+    pub(super) payment: Option<PaymentRule>,
 }
 
 impl Plan {
@@ -47,9 +51,14 @@ impl Plan {
         changes: &[&Change],
         evidence: &Evidence<'_>,
     ) -> Self {
-        let operations: Vec<_> = changes.iter().map(|change| operation(change)).collect();
+        let operations: Vec<_> = changes.iter().map(|change| operation(change, evidence.payment)).collect();
         let (decisions, after) = decide(level, &operations);
-        let batch = WriteBatch { stock_after: after.stock, versions: after.version - level.version, ..batch };
+        let batch = WriteBatch {
+            stock_after: after.stock,
+            versions: after.version - level.version,
+            payment_window: evidence.payment.map(|rule| rule.window),
+            ..batch
+        };
         let planned = Vec::with_capacity(changes.len());
         let mut plan = Self { batch, before: level.version, after, planned, refuses: false };
         for (change, decision) in changes.iter().zip(decisions) {
@@ -62,8 +71,10 @@ impl Plan {
         let (stock_before, stock_after, version) = match decision {
             Decision::Done { stock_before, stock_after, version } => (stock_before, stock_after, version),
             Decision::Insufficient { available, version } => {
-                let Operation::Sell(requested) = operation(change) else {
-                    unreachable!("only a purchase needs stock")
+                let (Operation::Sell(requested) | Operation::Check(requested)) =
+                    operation(change, evidence.payment)
+                else {
+                    unreachable!("only those need stock")
                 };
                 self.refuses = true;
                 let refused = ChangeError::InsufficientStock { requested, available, version };
@@ -86,7 +97,12 @@ impl Plan {
                     sku: request.sku.as_str().into(),
                     buyer: request.buyer.as_str().into(),
                     quantity: request.quantity.units(),
-                    status: OrderStatus::Confirmed,
+                    status: match evidence.payment {
+                        Some(_) => OrderStatus::AwaitingPayment,
+                        None => OrderStatus::Confirmed,
+                    },
+                    // By the store's clock, when it is written.
+                    pay_by: None,
                     stock_before,
                     stock_after,
                     version,
@@ -97,12 +113,22 @@ impl Plan {
                 self.batch.orders.push((order, request.key.clone()));
                 Planned::Order
             }
-            Change::Cancellation(order, _) => {
-                self.batch.cancelled.push(order.id);
-                let reason = format!("cancelled {}", order.id);
-                self.batch.adjustments.push(adjustment(&order.sku, order.quantity, reason));
-                let cancelled = Order { status: OrderStatus::Cancelled, ..order.clone() };
-                self.made(change, Outcome::Cancelled(cancelled))
+            Change::Cancellation(order, _) | Change::Payment(order, _) | Change::Expiry(order) => {
+                let (what, to) = match change {
+                    Change::Payment(..) => ("paid", OrderStatus::Confirmed),
+                    Change::Expiry(_) => ("expired", OrderStatus::Expired),
+                    _ => ("cancelled", OrderStatus::Cancelled),
+                };
+                self.batch.transitions.push(Transition { order: order.id, from: order.status, to });
+                let (delta, reason) = (stock_after - stock_before, format!("{what} {}", order.id));
+                self.batch.adjustments.push(adjustment(&order.sku, delta, reason));
+                let changed = Order { status: to, ..order.clone() };
+                let outcome = match to {
+                    OrderStatus::Confirmed => Outcome::Paid(changed),
+                    OrderStatus::Expired => Outcome::Expired(changed),
+                    _ => Outcome::Cancelled(changed),
+                };
+                self.made(change, outcome)
             }
             Change::Restock(restock) => {
                 let units = restock.quantity.units();
@@ -167,10 +193,15 @@ impl Plan {
     }
 }
 
-fn operation(change: &Change) -> Operation {
+fn operation(change: &Change, payment: Option<PaymentRule>) -> Operation {
+    let decides = |by| payment.is_some_and(|rule| rule.decide_by == by);
     match change {
+        Change::Purchase(order) if decides(DecideBy::Payment) => Operation::Check(order.quantity.units()),
         Change::Purchase(order) => Operation::Sell(order.quantity.units()),
-        Change::Cancellation(order, _) => Operation::Return(order.quantity),
+        // By the order's own rule, which may be older than the configuration.
+        Change::Payment(order, _) if units_taken(order) == 0 => Operation::Sell(order.quantity),
+        Change::Payment(..) => Operation::Check(0),
+        Change::Cancellation(order, _) | Change::Expiry(order) => Operation::Return(units_taken(order)),
         Change::Restock(restock) => Operation::Add(restock.quantity.units()),
         Change::Reset(product) => Operation::Reset(product.stock),
     }

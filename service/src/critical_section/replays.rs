@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::api::{Order, OrderStatus};
 use crate::change::{Change, ChangeError, ChangeResult, KeptAnswer, Made, Outcome};
+use crate::order::placed_status;
 use crate::reader::Reader;
 
 /// The results of those changes whose idempotency keys were used before.
@@ -38,25 +39,46 @@ pub(super) async fn replace_refused(
         if let Some(replay) = order_replay(change, &orders) {
             *result = replay;
         }
+        // It may be paid already, by the same request or by another.
+        if change.changed_order().is_some()
+            && let Some(ended) = find_changed(reader, change).await
+        {
+            *result = ended;
+        }
     }
     Ok(())
 }
 
-/// The result of a cancellation whose order is cancelled or gone: perhaps by the same request. `None` for
-/// other changes, and where the order can be cancelled after all.
-pub(super) async fn find_cancelled(reader: &Reader, change: &Change) -> Option<ChangeResult> {
-    let Change::Cancellation(Order { id, .. }, ref key) = *change else { return None };
-    match reader.kept_answers(key.as_ref().as_slice()).await {
+/// The result of a change of an order that has another status by now, or is gone: perhaps by the same
+/// request. `None` for other changes, and where the order can be changed after all.
+pub(super) async fn find_changed(reader: &Reader, change: &Change) -> Option<ChangeResult> {
+    let asked = change.changed_order()?;
+    let id = asked.id;
+    match reader.kept_answers(change.key().as_slice()).await {
         Ok(kept) if !kept.is_empty() => return kept_replay(change, &kept),
         Ok(_) => {}
         Err(error) => return Some(Err(error)),
     }
-    match reader.order(id).await {
-        Ok(Some(order)) if order.status == OrderStatus::Confirmed => None,
-        Ok(Some(_)) => Some(Err(ChangeError::NotCancellable(id))),
-        Ok(None) => Some(Err(ChangeError::NoSuchOrder(id))),
-        Err(error) => Some(Err(error)),
-    }
+    let (status, is_overdue) = match reader.order_status(id).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return Some(Err(ChangeError::NoSuchOrder(id))),
+        Err(error) => return Some(Err(error)),
+    };
+    let error = match (change, status) {
+        (Change::Payment(..), OrderStatus::AwaitingPayment) if is_overdue => {
+            ChangeError::NotPayable(id, OrderStatus::Expired)
+        }
+        (Change::Expiry(_), OrderStatus::AwaitingPayment) if !is_overdue => {
+            ChangeError::NotPayable(id, status)
+        }
+        (_, status) if status == asked.status => return None,
+        (Change::Cancellation(..), OrderStatus::AwaitingPayment | OrderStatus::Confirmed) => {
+            ChangeError::OrderChanged(id)
+        }
+        (Change::Cancellation(..), status) => ChangeError::NotCancellable(id, status),
+        (_, status) => ChangeError::NotPayable(id, status),
+    };
+    Some(Err(error))
 }
 
 /// The result of a purchase whose idempotency key is among `orders`.
@@ -67,7 +89,7 @@ fn order_replay(change: &Change, orders: &HashMap<String, Order>) -> Option<Chan
         return Some(Err(ChangeError::KeyReused));
     }
     // The same result as the first time, whatever became of the order since.
-    let outcome = Outcome::Ordered(Order { status: OrderStatus::Confirmed, ..order.clone() });
+    let outcome = Outcome::Ordered(Order { status: placed_status(order), ..order.clone() });
     Some(Ok(Made { outcome, replayed: true }))
 }
 

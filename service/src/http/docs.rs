@@ -26,7 +26,7 @@ use crate::api::{Problem, StockRead};
     components(schemas(Problem, StockRead)),
     modifiers(&BearerToken),
     tags(
-        (name = "orders", description = "Place, read and cancel orders"),
+        (name = "orders", description = "Place, pay, read and cancel orders"),
         (name = "products", description = "Read products and their stock"),
         (name = "admin", description = "Change products; with the bearer token of `admin.token`"),
         (name = "operation", description = "Health, metrics and what a replica is"),
@@ -102,6 +102,8 @@ const CHANGE: [(&str, &str); 3] = [
     ),
 ];
 
+const KEY: (&str, &str) = ("422", "The key is wrong: `validation`; or `idempotency-key-reused`");
+
 const ADMIN: [(&str, &str); 2] = [
     ("401", "The bearer token is missing or wrong: `unauthorized`"),
     ("403", "`admin-disabled` where no token is configured, `reset-not-allowed` where a reset is not"),
@@ -117,15 +119,27 @@ impl IntoResponses for OrderProblems {
     }
 }
 
+/// What a payment may meet.
+pub(super) struct PayProblems;
+
+impl IntoResponses for PayProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let conflict = (
+            "409",
+            "The order does not await its payment, or not any more: `not-payable`; `insufficient-stock`, \
+             where the payment takes the units; or `idempotency-in-flight`",
+        );
+        problems(&[&CHANGE[..], &[conflict, KEY]].concat())
+    }
+}
+
 /// What a cancellation may meet.
 pub(super) struct CancelProblems;
 
 impl IntoResponses for CancelProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let conflict =
-            ("409", "The order is cancelled already: `not-cancellable`; or `idempotency-in-flight`");
-        let key = ("422", "The key is wrong: `validation`; or `idempotency-key-reused`");
-        problems(&[&CHANGE[..], &[conflict, key]].concat())
+        let conflict = ("409", "The order has ended already: `not-cancellable`; or `idempotency-in-flight`");
+        problems(&[&CHANGE[..], &[conflict, KEY]].concat())
     }
 }
 

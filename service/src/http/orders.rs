@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::AppState;
-use super::docs::{CancelProblems, OrderProblems, ReadProblems};
+use super::docs::{CancelProblems, OrderProblems, PayProblems, ReadProblems};
 use super::extract::{Json, KeyHeader, Params, Segment};
 use super::problem::Failure;
 use super::replayed;
@@ -23,7 +23,11 @@ const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
-    OpenApiRouter::new().routes(routes!(place, list)).routes(routes!(show)).routes(routes!(cancel))
+    OpenApiRouter::new()
+        .routes(routes!(place, list))
+        .routes(routes!(show))
+        .routes(routes!(pay))
+        .routes(routes!(cancel))
 }
 
 /// Place an order.
@@ -46,6 +50,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
             ("Idempotent-Replayed" = Option<String>, description = "`true` when the order was there before"),
         ), links(
             ("order" = (operation_id = "getOrder", parameters(("id" = "$response.body#/id")))),
+            ("payment" = (operation_id = "payOrder", parameters(("id" = "$response.body#/id")))),
             ("cancellation" = (operation_id = "cancelOrder", parameters(("id" = "$response.body#/id")))),
         )),
         OrderProblems,
@@ -95,6 +100,34 @@ async fn show(State(shared): State<Arc<AppState>>, Segment(id): Segment) -> Resu
     let id = order_id(&id)?;
     let order = shared.store.order(id).await?;
     order.map(Body).ok_or_else(|| crate::change::ChangeError::NoSuchOrder(id).into())
+}
+
+/// Pay an order.
+///
+/// Where `checkout.payment_window` is configured, an order awaits its payment, and this confirms it. Where
+/// the shop decides by payment, this takes the units, or is answered with `insufficient-stock`; it may be
+/// tried again until the order expires. What cannot be paid, or not any more, is answered with `not-payable`,
+/// unless the `Idempotency-Key` is the same as that of the payment: then as the first time.
+#[utoipa::path(
+    post, path = "/v1/orders/{id}/pay", operation_id = "payOrder", tag = "orders",
+    params(
+        ("id" = Uuid, Path, description = "The order"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+            description = "The client's name for this attempt, with which it may be sent again"),
+    ),
+    responses((status = 200, body = Order, description = "The order is paid and confirmed", headers(
+        ("Idempotent-Replayed" = Option<String>,
+            description = "`true` when it was paid by the same request before"),
+    )), PayProblems),
+)]
+async fn pay(
+    State(shared): State<Arc<AppState>>,
+    Segment(id): Segment,
+    KeyHeader(key): KeyHeader,
+) -> Result<impl IntoResponse, Failure> {
+    let key = key.transpose().map_err(|detail| Failure::field("Idempotency-Key", detail))?;
+    let paid = shared.checkout.pay(order_id(&id)?, key).await?;
+    Ok((replayed(paid.replayed), Body(paid.value)))
 }
 
 /// Cancel an order.

@@ -37,6 +37,7 @@ impl Failure {
             requested: None,
             available: None,
             version: None,
+            order_status: None,
             errors: Vec::new(),
         };
         Self { problem: Box::new(problem), headers: HeaderMap::new() }
@@ -109,8 +110,13 @@ impl From<ChangeError> for Failure {
             ChangeError::NoSuchOrder(_) => {
                 new(StatusCode::NOT_FOUND, "no-such-order", "There is no such order")
             }
-            ChangeError::NotCancellable(_) => {
+            ChangeError::NotCancellable(..) => {
                 new(conflict, "not-cancellable", "The order cannot be cancelled")
+            }
+            ChangeError::NotPayable(..) => new(conflict, "not-payable", "The order cannot be paid"),
+            ChangeError::OrderChanged(_) => {
+                new(conflict, "order-changed", "The order was changed at the same moment")
+                    .retry_after_a_second()
             }
             ChangeError::InsufficientStock { .. } => {
                 new(conflict, "insufficient-stock", "There is not enough stock")
@@ -146,6 +152,9 @@ impl From<ChangeError> for Failure {
             failure.problem.requested = Some(requested);
             failure.problem.available = Some(available);
             failure.problem.version = Some(version);
+        }
+        if let ChangeError::NotCancellable(_, status) | ChangeError::NotPayable(_, status) = error {
+            failure.problem.order_status = Some(status);
         }
         let unknown = matches!(error, ChangeError::OutcomeUnknown);
         failure.with_outcome(if unknown { OrderOutcome::Unknown } else { OrderOutcome::NotExecuted })

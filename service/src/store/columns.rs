@@ -12,7 +12,7 @@ macro_rules! products {
 macro_rules! orders {
     () => {
         "select id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
-             lock_strategy, fencing_token, replica, created_at
+             lock_strategy, fencing_token, replica, created_at, pay_by
          from orders"
     };
 }

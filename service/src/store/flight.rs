@@ -1,10 +1,12 @@
 //! The batches that one commit is to write, and which of them it has to leave out.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Rejected, WriteBatch};
+use super::{Rejected, Transition, WriteBatch, Written};
 use crate::api::{Adjustment, Order};
 use crate::change::KeptAnswer;
 use crate::order::IdempotencyKey;
@@ -13,12 +15,13 @@ use crate::order::IdempotencyKey;
 pub(super) struct Flight<'a> {
     batches: &'a [&'a WriteBatch],
     results: Vec<Result<(), Rejected>>,
+    pay_by: Option<Timestamp>,
 }
 
 impl<'a> Flight<'a> {
     /// All batches, none of them rejected.
     pub(super) fn new(batches: &'a [&'a WriteBatch]) -> Self {
-        Self { batches, results: vec![Ok(()); batches.len()] }
+        Self { batches, results: vec![Ok(()); batches.len()], pay_by: None }
     }
 
     /// The batches that are not rejected, with their numbers.
@@ -51,11 +54,11 @@ impl<'a> Flight<'a> {
         });
     }
 
-    /// Rejects the batches that have an order to cancel which is not among `cancellable`.
-    pub(super) fn reject_not_cancellable(&mut self, cancellable: &HashSet<Uuid>) {
+    /// Rejects the batches that change an order which is not among those that are as they must be.
+    pub(super) fn reject_changed(&mut self, unchanged: &HashSet<Uuid>) {
         self.reject(|_, batch| {
-            let all = batch.cancelled.iter().all(|id| cancellable.contains(id));
-            (!all).then_some(Rejected::NotCancellable)
+            let all = batch.transitions.iter().all(|transition| unchanged.contains(&transition.order));
+            (!all).then_some(Rejected::OrderChanged)
         });
     }
 
@@ -109,9 +112,24 @@ impl<'a> Flight<'a> {
         orders.filter_map(|(_, key)| key.as_ref()).map(IdempotencyKey::as_str).collect()
     }
 
-    /// The orders to cancel.
-    pub(super) fn cancelled(&self) -> Vec<Uuid> {
-        self.accepted().flat_map(|(_, batch)| &batch.cancelled).copied().collect()
+    /// The changes of orders, in the order of their ids: two commits that share some must meet them in one
+    /// order, or could wait for each other.
+    pub(super) fn transitions(&self) -> Vec<Transition> {
+        let mut transitions: Vec<_> =
+            self.accepted().flat_map(|(_, batch)| &batch.transitions).copied().collect();
+        transitions.sort_unstable_by_key(|transition| transition.order);
+        transitions
+    }
+
+    /// Within which time the orders have to be paid.
+    pub(super) fn payment_window(&self) -> Option<Duration> {
+        debug_assert!(self.accepted().map(|(_, batch)| batch.payment_window).is_sorted());
+        self.accepted().next().and_then(|(_, batch)| batch.payment_window)
+    }
+
+    /// Notes until when the orders that were written have to be paid.
+    pub(super) fn note_pay_by(&mut self, pay_by: Option<Timestamp>) {
+        self.pay_by = pay_by.or(self.pay_by);
     }
 
     /// The adjustments to insert.
@@ -167,8 +185,9 @@ impl<'a> Flight<'a> {
     }
 
     /// What became of each batch, once those that are not rejected are committed.
-    pub(super) fn results(self) -> Vec<Result<(), Rejected>> {
-        self.results
+    pub(super) fn results(self) -> Vec<Result<Written, Rejected>> {
+        let written = Written { pay_by: self.pay_by };
+        self.results.into_iter().map(|result| result.map(|()| written)).collect()
     }
 }
 

@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use self::transaction::{PostgresTransaction, Replays, execute, not_written, undone};
 use super::{
-    CommitError, Creation, OpenError, Store, StoreError, Transaction, adjustments, audit, created_answer,
-    kept_answers, orders, products,
+    CommitError, Creation, OpenError, Store, StoreError, Totals, Transaction, adjustments, audit,
+    created_answer, kept_answers, orders, products, status,
 };
-use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
+use crate::api::{Adjustment, Audit, DuplicateRead, Order, OrderStatus, Product};
 use crate::change::KeptAnswer;
 use crate::config::StoreSection;
 use crate::db::postgres::{Pool, SessionSettings};
@@ -166,6 +166,39 @@ impl Store for PostgresStore {
         Ok(self.pool.fetch(query).await?.first().map(rows::order).transpose()?)
     }
 
+    async fn order_status(&self, id: Uuid) -> Result<Option<(OrderStatus, bool)>, StoreError> {
+        let query = sqlx::query(
+            "select status,
+                 (status = 'awaiting_payment' and pay_by <= statement_timestamp()) is true as overdue
+             from orders where id = $1",
+        );
+        let rows = self.pool.fetch(query.bind(id)).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some((status(row.try_get("status")?)?, row.try_get("overdue")?)))
+    }
+
+    async fn overdue(&self, replica: &str, grace: Duration, limit: u32) -> Result<Vec<Order>, StoreError> {
+        let query = sqlx::query(concat!(
+            orders!(),
+            " where status = 'awaiting_payment' and pay_by <= statement_timestamp()
+             and (replica = $1 or pay_by <= statement_timestamp() - $2 * interval '1 millisecond')
+             order by pay_by limit $3"
+        ));
+        let query = query.bind(replica.to_owned()).bind(grace.as_secs_f64() * 1_000.0);
+        let rows = self.pool.fetch(query.bind(i64::from(limit))).await?;
+        Ok(rows.iter().map(rows::order).collect::<Result<_, _>>()?)
+    }
+
+    async fn next_overdue(&self) -> Result<Option<Duration>, StoreError> {
+        let query = sqlx::query(
+            "select extract(epoch from min(pay_by) - statement_timestamp())::float8 as seconds
+             from orders where status = 'awaiting_payment'",
+        );
+        let rows = self.pool.fetch(query).await?;
+        let seconds: Option<f64> = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("seconds")?;
+        Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)))
+    }
+
     async fn orders_by_key(&self, keys: &[&IdempotencyKey]) -> Result<Vec<(String, Order)>, StoreError> {
         let keys: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
         let query = sqlx::query(concat!(orders!(), " where idempotency_key = any($1)")).bind(keys);
@@ -210,6 +243,10 @@ impl Store for PostgresStore {
                      where o.sku = p.sku and o.status = 'confirmed'
                  ) as units_sold,
                  (
+                     select coalesce(sum(o.stock_before - o.stock_after), 0)::bigint from orders as o
+                     where o.sku = p.sku and o.status = 'awaiting_payment'
+                 ) as units_reserved,
+                 (
                      select coalesce(jsonb_agg(to_jsonb(d) order by d.version, d.stock_before), '[]'::jsonb)
                      from (
                          select o.stock_before, o.version, jsonb_agg(o.id order by o.id) as orders
@@ -225,8 +262,12 @@ impl Store for PostgresStore {
         let Some(row) = rows.first() else { return Ok(None) };
         let duplicate_reads: Vec<DuplicateRead> = serde_json::from_str(row.try_get("duplicate_reads")?)
             .map_err(|error| sqlx::Error::Decode(error.into()))?;
-        let (orders, units_sold) = (row.try_get("orders")?, row.try_get("units_sold")?);
-        Ok(Some(audit(rows::stock_level(row)?, orders, units_sold, duplicate_reads)))
+        let totals = Totals {
+            orders: row.try_get("orders")?,
+            units_sold: row.try_get("units_sold")?,
+            units_reserved: row.try_get("units_reserved")?,
+        };
+        Ok(Some(audit(rows::stock_level(row)?, totals, duplicate_reads)))
     }
 
     async fn token_generation(

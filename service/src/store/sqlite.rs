@@ -16,10 +16,10 @@ use uuid::Uuid;
 
 use self::transaction::SqliteTransaction;
 use super::{
-    CommitError, Creation, OpenError, Store, StoreError, adjustments, audit, created_answer, kept_answers,
-    orders, products,
+    CommitError, Creation, OpenError, Store, StoreError, Totals, adjustments, audit, created_answer,
+    kept_answers, orders, products, status,
 };
-use crate::api::{Adjustment, Audit, DuplicateRead, Order, Product};
+use crate::api::{Adjustment, Audit, DuplicateRead, Order, OrderStatus, Product};
 use crate::change::KeptAnswer;
 use crate::config::StoreSection;
 use crate::db::sqlite::{DatabaseFile, is_busy, is_busy_text, options, pool};
@@ -188,6 +188,34 @@ impl Store for SqliteStore {
         Ok(row.fetch_optional(&mut *self.reading().await?).await?.as_ref().map(rows::order).transpose()?)
     }
 
+    async fn order_status(&self, id: Uuid) -> Result<Option<(OrderStatus, bool)>, StoreError> {
+        let query = sqlx::query(
+            "select status, (status = 'awaiting_payment' and pay_by <= ?2) is true as overdue
+             from orders where id = ?1",
+        );
+        let query = query.bind(id.to_string()).bind(rows::now());
+        let Some(row) = query.fetch_optional(&mut *self.reading().await?).await? else { return Ok(None) };
+        Ok(Some((status(row.try_get("status")?)?, row.try_get("overdue")?)))
+    }
+
+    async fn overdue(&self, replica: &str, grace: Duration, limit: u32) -> Result<Vec<Order>, StoreError> {
+        let query = sqlx::query(concat!(
+            orders!(),
+            " where status = 'awaiting_payment' and pay_by <= ?2 and (replica = ?1 or pay_by <= ?2 - ?3)
+             order by pay_by limit ?4"
+        ));
+        let grace = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+        let query = query.bind(replica.to_owned()).bind(rows::now()).bind(grace).bind(limit);
+        let rows = query.fetch_all(&mut *self.reading().await?).await?;
+        Ok(rows.iter().map(rows::order).collect::<Result<_, _>>()?)
+    }
+
+    async fn next_overdue(&self) -> Result<Option<Duration>, StoreError> {
+        let query = sqlx::query_scalar("select min(pay_by) from orders where status = 'awaiting_payment'");
+        let next: Option<i64> = query.fetch_one(&mut *self.reading().await?).await?;
+        Ok(next.map(|next| Duration::from_micros(u64::try_from(next - rows::now()).unwrap_or(0))))
+    }
+
     async fn orders_by_key(&self, keys: &[&IdempotencyKey]) -> Result<Vec<(String, Order)>, StoreError> {
         let keys: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
         let rows =
@@ -237,7 +265,9 @@ impl Store for SqliteStore {
         let Some(product) = product else { return Ok(None) };
         let totals = sqlx::query(
             "select count(*) as orders,
-                 coalesce(sum(quantity) filter (where status = 'confirmed'), 0) as units_sold
+                 coalesce(sum(quantity) filter (where status = 'confirmed'), 0) as units_sold,
+                 coalesce(sum(stock_before - stock_after) filter (where status = 'awaiting_payment'), 0)
+                     as units_reserved
              from orders where sku = ?1",
         )
         .bind(sku.as_str())
@@ -261,8 +291,12 @@ impl Store for SqliteStore {
             Ok(DuplicateRead { stock_before, version, orders })
         });
         let duplicate_reads = duplicate_reads.collect::<Result<_, sqlx::Error>>()?;
-        let (orders, units_sold) = (totals.try_get("orders")?, totals.try_get("units_sold")?);
-        Ok(Some(audit(rows::stock_level(&product)?, orders, units_sold, duplicate_reads)))
+        let totals = Totals {
+            orders: totals.try_get("orders")?,
+            units_sold: totals.try_get("units_sold")?,
+            units_reserved: totals.try_get("units_reserved")?,
+        };
+        Ok(Some(audit(rows::stock_level(&product)?, totals, duplicate_reads)))
     }
 
     async fn token_generation(

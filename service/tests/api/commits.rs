@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use order_service::api::{Adjustment, LockEvidence, Order, OrderStatus, PutProduct};
 use order_service::change::KeptAnswer;
 use order_service::order::{IdempotencyKey, ProductRequest, Sku};
-use order_service::store::{Creation, Rejected, Store, WriteBatch};
+use order_service::store::{Creation, Rejected, Store, Transition, WriteBatch};
 use uuid::Uuid;
 
 use crate::helpers::Shop;
@@ -36,6 +36,7 @@ fn sale(number: usize, keys: &[&str]) -> WriteBatch {
             buyer: "A".into(),
             quantity: 1,
             status: OrderStatus::Confirmed,
+            pay_by: None,
             stock_before: 11 - version,
             stock_after: 10 - version,
             version,
@@ -66,7 +67,8 @@ async fn commit_if(
 ) -> Vec<Result<(), Rejected>> {
     let transaction = store.begin().await.expect("the store answers");
     let batches: Vec<_> = batches.iter().collect();
-    transaction.commit(&batches, false, may_write).await.expect("it is committed")
+    let results = transaction.commit(&batches, false, may_write).await.expect("it is committed");
+    results.into_iter().map(|result| result.map(drop)).collect()
 }
 
 async fn stocks(store: &dyn Store, products: usize) -> Vec<(i64, i64)> {
@@ -172,7 +174,11 @@ async fn an_order_that_is_cancelled_already_rejects_its_own_product() {
             guarded: Some(version),
             stock_after: 10,
             versions: 1,
-            cancelled: vec![order.id],
+            transitions: vec![Transition {
+                order: order.id,
+                from: OrderStatus::Confirmed,
+                to: OrderStatus::Cancelled,
+            }],
             adjustments: vec![adjustment],
             ..WriteBatch::empty(sku(number))
         }
@@ -180,7 +186,7 @@ async fn an_order_that_is_cancelled_already_rejects_its_own_product() {
     assert_eq!(commit(&*store, &[cancel(0, 1)]).await, [Ok(())]);
     let again = WriteBatch { guarded: Some(2), ..cancel(0, 2) };
     let results = commit(&*store, &[again, cancel(1, 1), sale(2, &["c"])]).await;
-    assert_eq!(results, [Err(Rejected::NotCancellable), Ok(()), Ok(())]);
+    assert_eq!(results, [Err(Rejected::OrderChanged), Ok(()), Ok(())]);
     assert_eq!(stocks(&*store, 3).await, [(10, 2), (10, 2), (9, 1)]);
     assert_eq!(store.adjustments(&sku(0)).await.expect("the store answers").len(), 1);
 }

@@ -263,7 +263,15 @@ impl Replica {
     }
 
     pub async fn cancel_with(&self, id: &str, key: Option<&str>) -> Response {
-        let mut request = self.http.post(format!("{}/v1/orders/{id}/cancel", self.url));
+        self.change_order(id, "cancel", key).await
+    }
+
+    pub async fn pay_with(&self, id: &str, key: Option<&str>) -> Response {
+        self.change_order(id, "pay", key).await
+    }
+
+    async fn change_order(&self, id: &str, what: &str, key: Option<&str>) -> Response {
+        let mut request = self.http.post(format!("{}/v1/orders/{id}/{what}", self.url));
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
         }

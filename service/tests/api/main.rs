@@ -11,6 +11,7 @@ mod idempotency;
 mod only_on_sqlite;
 mod operation;
 mod orders;
+mod payments;
 mod products;
 mod queue;
 

@@ -35,6 +35,7 @@ fn order(buyer: &str) -> Order {
         buyer: buyer.into(),
         quantity: 1,
         status: OrderStatus::Confirmed,
+        pay_by: None,
         stock_before: 2,
         stock_after: 1,
         version: 1,

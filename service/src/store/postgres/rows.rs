@@ -12,12 +12,12 @@ use sqlx::query::{Query, QueryScalar};
 use sqlx::{Decode, Encode, Error, PgConnection, Row as _, Type};
 use uuid::Uuid;
 
-use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
+use crate::api::{Adjustment, LockEvidence, Order, Product};
 use crate::change::KeptAnswer;
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, Sku};
-use crate::store::WriteBatch;
 use crate::store::flight::{Flight, ordinal};
+use crate::store::{WriteBatch, status};
 
 /// The same columns in every statement that inserts orders; the first thirteen parameters.
 macro_rules! orders {
@@ -32,20 +32,33 @@ macro_rules! orders {
     };
 }
 
+/// `$window` is the parameter that says within how many milliseconds they have to be paid, or null.
 macro_rules! insert_orders {
-    () => {
-        "insert into orders (
-            id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
-            lock_strategy, fencing_token, replica, created_at
+    ($window:literal) => {
+        concat!(
+            "insert into orders (
+                id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
+                lock_strategy, fencing_token, replica, created_at, pay_by
+            )
+            select id, sku, buyer, quantity,
+                case when ",
+            $window,
+            "::float8 is null then 'confirmed' else 'awaiting_payment' end,
+                idempotency_key, stock_before, stock_after, version,
+                lock_strategy, fencing_token, replica, created_at,
+                statement_timestamp() + ",
+            $window,
+            " * interval '1 millisecond'
+            from "
         )
-        select id, sku, buyer, quantity, 'confirmed', idempotency_key, stock_before, stock_after, version,
-            lock_strategy, fencing_token, replica, created_at
-        from "
     };
 }
 
-pub(super) const INSERT_ORDERS: &str =
-    concat!(insert_orders!(), orders!(), " on conflict (idempotency_key) do nothing returning id");
+pub(super) const INSERT_ORDERS: &str = concat!(
+    insert_orders!("$14"),
+    orders!(),
+    " on conflict (idempotency_key) do nothing returning id, pay_by"
+);
 
 /// The products' rows first: orders are inserted for those only that could be locked and are still what was
 /// read. The form of the last condition makes a hash table of the few batches, where a join might compare
@@ -65,16 +78,16 @@ pub(super) const SELL: &str = concat!(
         returning l.batch
     ),
     inserted as (",
-    insert_orders!(),
+    insert_orders!("$19"),
     orders!(),
     " where (o.batch in (select batch from updated)) is true
     )
-    select batch from updated"
+    select batch, statement_timestamp() + $19 * interval '1 millisecond' as pay_by from updated"
 );
 
-/// The same for one product: without tables of one row to join, in four fifths of the time. It inserts either
-/// all orders or none. A row that another transaction has just changed is passed over where nothing guards
-/// it, and then written by itself.
+/// The same for one product whose orders need not be paid: without tables of one row to join, in four fifths
+/// of the time. It inserts either all orders or none. A row that another transaction has just changed is
+/// passed over where nothing guards it, and then written by itself.
 const SELL_ONE: &str = "
     with updated as (
         update products set stock = $2, version = version + $3
@@ -105,6 +118,17 @@ macro_rules! lock_versions {
 
 pub(super) const LOCK_VERSIONS: &str = lock_versions!();
 pub(super) const LOCK_FREE_VERSIONS: &str = concat!(lock_versions!(), " skip locked");
+
+/// The orders that are as a transition wants them. The time at which the statement began counts, whatever it
+/// has to wait for.
+pub(super) const LOCK_UNCHANGED: &str = "select o.id
+    from unnest($1::uuid[], $2::text[], $3::bool[]) as t (id, status, overdue)
+    join orders as o on o.id = t.id
+    where o.status = t.status and (t.overdue is null or (o.pay_by <= statement_timestamp()) = t.overdue)
+    for update of o";
+
+pub(super) const CHANGE_STATUS: &str = "update orders as o set status = t.status
+    from unnest($1::uuid[], $2::text[]) as t (id, status) where o.id = t.id";
 
 pub(super) const UPDATE_PRODUCTS: &str = "update products as p set
         stock = b.stock, version = p.version + b.versions,
@@ -183,10 +207,7 @@ impl<'a> BatchColumns<'a> {
     }
 
     /// Binds all five columns.
-    pub(super) fn bind<O>(
-        self,
-        query: QueryScalar<'a, Postgres, O, PgArguments>,
-    ) -> QueryScalar<'a, Postgres, O, PgArguments> {
+    pub(super) fn bind(self, query: Query<'a, Postgres, PgArguments>) -> Query<'a, Postgres, PgArguments> {
         let query = query.bind(self.batch).bind(self.sku).bind(self.stock);
         query.bind(self.versions).bind(self.read_version)
     }
@@ -237,10 +258,7 @@ impl<'a> OrderColumns<'a> {
     }
 
     /// Binds the first thirteen parameters.
-    pub(super) fn bind<O>(
-        self,
-        query: QueryScalar<'a, Postgres, O, PgArguments>,
-    ) -> QueryScalar<'a, Postgres, O, PgArguments> {
+    pub(super) fn bind(self, query: Query<'a, Postgres, PgArguments>) -> Query<'a, Postgres, PgArguments> {
         query
             .bind(self.batch)
             .bind(self.id)
@@ -345,13 +363,13 @@ pub(super) fn product(row: &PgRow) -> Result<Product, Error> {
 }
 
 pub(super) fn order(row: &PgRow) -> Result<Order, Error> {
-    let cancelled = row.try_get::<&str, _>("status")? == "cancelled";
     Ok(Order {
         id: row.try_get("id")?,
         sku: row.try_get("sku")?,
         buyer: row.try_get("buyer")?,
         quantity: row.try_get("quantity")?,
-        status: if cancelled { OrderStatus::Cancelled } else { OrderStatus::Confirmed },
+        status: status(row.try_get("status")?)?,
+        pay_by: row.try_get::<Option<Micros>, _>("pay_by")?.map(|micros| micros.0),
         stock_before: row.try_get("stock_before")?,
         stock_after: row.try_get("stock_after")?,
         version: row.try_get("version")?,

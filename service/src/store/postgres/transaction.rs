@@ -22,7 +22,9 @@ use super::rows::{self, Micros, OrderColumns};
 use crate::db::postgres::{Connection, Pool, is_definite};
 use crate::order::Sku;
 use crate::store::flight::{Flight, Uninserted, ordinal};
-use crate::store::{CommitError, Rejected, RowLevel, StoreError, Transaction, WriteBatch};
+use crate::store::{
+    CommitError, Rejected, RowLevel, StoreError, Transaction, Transition, WriteBatch, Written, status_name,
+};
 
 /// For how long after a taken key the next ones are looked up before they are written.
 const REPLAYS_LAST: Duration = Duration::from_secs(1);
@@ -63,7 +65,7 @@ impl PostgresTransaction {
         batches: &[&WriteBatch],
         wait: bool,
         may_write: &(dyn Fn(usize) -> bool + Sync),
-    ) -> Result<Vec<Result<(), Rejected>>, CommitError> {
+    ) -> Result<Vec<Result<Written, Rejected>>, CommitError> {
         let mut flight = Flight::new(batches);
         flight.reject_expired(may_write);
         if flight.is_only_orders() && !wait {
@@ -74,7 +76,7 @@ impl PostgresTransaction {
             if flight.is_empty() {
                 return Ok(flight.results());
             }
-            match sell(connection, &flight).await {
+            match sell(connection, &mut flight).await {
                 Ok(written) => {
                     flight.reject_unwritten(&written);
                     return Ok(flight.results());
@@ -128,7 +130,7 @@ impl Transaction for PostgresTransaction {
         batches: &[&WriteBatch],
         wait: bool,
         may_write: &(dyn Fn(usize) -> bool + Sync),
-    ) -> Result<Vec<Result<(), Rejected>>, CommitError> {
+    ) -> Result<Vec<Result<Written, Rejected>>, CommitError> {
         // The server ends a statement at the time-out. One that has not answered long after is out of reach,
         // and must not keep the lock from those who do reach it.
         let no_answer = || CommitError::Unknown(StoreError::Unavailable("no answer in time".into()));
@@ -153,15 +155,25 @@ impl Transaction for PostgresTransaction {
 }
 
 /// Orders and products in one statement; returns the numbers of the batches that are written.
-async fn sell(connection: &mut PgConnection, flight: &Flight<'_>) -> Result<HashSet<i32>, sqlx::Error> {
-    let orders = flight.orders();
-    if let Some((number, batch)) = flight.only() {
+async fn sell(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Result<HashSet<i32>, sqlx::Error> {
+    let (orders, window) = (flight.orders(), window_ms(flight));
+    if let (Some((number, batch)), None) = (flight.only(), window) {
         let sold = rows::sell_one(batch, &orders).execute(connection).await?.rows_affected() > 0;
         return Ok(sold.then_some(ordinal(number)).into_iter().collect());
     }
-    let query = OrderColumns::of(&orders).bind(sqlx::query_scalar(rows::SELL));
-    let query = rows::BatchColumns::of(flight).bind(query);
-    Ok(query.fetch_all(connection).await?.into_iter().collect())
+    let query = OrderColumns::of(&orders).bind(sqlx::query(rows::SELL));
+    let query = rows::BatchColumns::of(flight).bind(query).bind(window);
+    let mut written = HashSet::new();
+    for row in query.fetch_all(connection).await? {
+        written.insert(row.try_get("batch")?);
+        flight.note_pay_by(row.try_get::<Option<Micros>, _>("pay_by")?.map(|micros| micros.0));
+    }
+    Ok(written)
+}
+
+/// Within how many milliseconds the orders have to be paid.
+fn window_ms(flight: &Flight<'_>) -> Option<f64> {
+    flight.payment_window().map(|window| window.as_secs_f64() * 1_000.0)
 }
 
 /// Locks the rows of the products that still have the version that was read; returns the numbers of their
@@ -183,7 +195,7 @@ async fn lock_versions(
 async fn change_and_commit(
     connection: &mut PgConnection,
     mut flight: Flight<'_>,
-) -> Result<Vec<Result<(), Rejected>>, CommitError> {
+) -> Result<Vec<Result<Written, Rejected>>, CommitError> {
     if let Err(error) = change(connection, &mut flight).await {
         return Err(undone(connection, error).await);
     }
@@ -219,13 +231,14 @@ async fn change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Resul
 
 /// Returns whether nothing was done for a batch that is rejected.
 async fn try_to_change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Result<bool, sqlx::Error> {
-    let cancelled = flight.cancelled();
-    if !cancelled.is_empty() {
-        let cancellable = sqlx::query_scalar(
-            "select id from orders where id = any($1) and status = 'confirmed' for update",
-        );
-        let cancellable: Vec<Uuid> = cancellable.bind(cancelled).fetch_all(&mut *connection).await?;
-        flight.reject_not_cancellable(&cancellable.into_iter().collect());
+    let transitions = flight.transitions();
+    if !transitions.is_empty() {
+        let unchanged = sqlx::query_scalar(rows::LOCK_UNCHANGED)
+            .bind(column(&transitions, |transition| transition.order))
+            .bind(column(&transitions, |transition| status_name(transition.from)))
+            .bind(column(&transitions, Transition::overdue));
+        let unchanged: Vec<Uuid> = unchanged.fetch_all(&mut *connection).await?;
+        flight.reject_changed(&unchanged.into_iter().collect());
     }
     let answers = flight.answers();
     if !answers.is_empty() {
@@ -246,9 +259,13 @@ async fn try_to_change(connection: &mut PgConnection, flight: &mut Flight<'_>) -
     }
     let orders = flight.orders();
     if !orders.is_empty() {
-        let insert = OrderColumns::of(&orders).bind(sqlx::query_scalar(rows::INSERT_ORDERS));
-        let inserted: Vec<Uuid> = insert.fetch_all(&mut *connection).await?;
-        match flight.reject_uninserted(&inserted.into_iter().collect()) {
+        let insert = OrderColumns::of(&orders).bind(sqlx::query(rows::INSERT_ORDERS)).bind(window_ms(flight));
+        let mut inserted = HashSet::new();
+        for row in insert.fetch_all(&mut *connection).await? {
+            inserted.insert(row.try_get("id")?);
+            flight.note_pay_by(row.try_get::<Option<Micros>, _>("pay_by")?.map(|micros| micros.0));
+        }
+        match flight.reject_uninserted(&inserted) {
             Uninserted::All => return Ok(false),
             Uninserted::Orders(partly) if partly.is_empty() => {}
             Uninserted::Orders(partly) => {
@@ -257,10 +274,13 @@ async fn try_to_change(connection: &mut PgConnection, flight: &mut Flight<'_>) -
             }
         }
     }
-    let cancelled = flight.cancelled();
-    if !cancelled.is_empty() {
-        let cancel = sqlx::query("update orders set status = 'cancelled' where id = any($1)");
-        cancel.bind(cancelled).execute(&mut *connection).await?;
+    let transitions = flight.transitions();
+    if !transitions.is_empty() {
+        sqlx::query(rows::CHANGE_STATUS)
+            .bind(column(&transitions, |transition| transition.order))
+            .bind(column(&transitions, |transition| status_name(transition.to)))
+            .execute(&mut *connection)
+            .await?;
     }
     let adjustments = flight.adjustments();
     if !adjustments.is_empty() {
@@ -270,14 +290,14 @@ async fn try_to_change(connection: &mut PgConnection, flight: &mut Flight<'_>) -
         return Ok(true);
     }
     let accepted: Vec<_> = flight.accepted().map(|(_, batch)| batch).collect();
-    let column =
+    let numbers =
         |value: fn(&WriteBatch) -> i64| accepted.iter().map(|batch| value(batch)).collect::<Vec<_>>();
     let reset = |batch: &&WriteBatch| batch.reset.clone();
     sqlx::query(rows::UPDATE_PRODUCTS)
         .bind(accepted.iter().map(|batch| batch.sku.as_str()).collect::<Vec<_>>())
-        .bind(column(|batch| batch.stock_after))
-        .bind(column(|batch| batch.versions))
-        .bind(column(|batch| batch.supplied))
+        .bind(numbers(|batch| batch.stock_after))
+        .bind(numbers(|batch| batch.versions))
+        .bind(numbers(|batch| batch.supplied))
         .bind(accepted.iter().map(|batch| reset(batch).map(|product| product.supply)).collect::<Vec<_>>())
         .bind(accepted.iter().map(|batch| reset(batch).map(|product| product.name)).collect::<Vec<_>>())
         .bind(
@@ -289,6 +309,10 @@ async fn try_to_change(connection: &mut PgConnection, flight: &mut Flight<'_>) -
         .execute(&mut *connection)
         .await?;
     Ok(true)
+}
+
+fn column<T>(transitions: &[Transition], value: impl Fn(&Transition) -> T) -> Vec<T> {
+    transitions.iter().map(value).collect()
 }
 
 pub(super) fn not_written(error: sqlx::Error) -> CommitError {

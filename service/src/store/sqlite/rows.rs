@@ -1,24 +1,30 @@
 //! Rows to values and back. Many rows go in as one JSON parameter: one statement, whatever the batch.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Error, Row as _, SqliteConnection};
 use uuid::Uuid;
 
-use crate::api::{Adjustment, LockEvidence, Order, OrderStatus, Product};
+use crate::api::{Adjustment, LockEvidence, Order, Product};
 use crate::change::KeptAnswer;
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, Sku};
+use crate::store::{Transition, status, status_name};
 
+/// The second parameter is until when they have to be paid, or null.
 pub(super) const INSERT_ORDERS: &str = "insert into orders (
-        id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
-        lock_strategy, fencing_token, replica, created_at
+        id, sku, buyer, quantity, status,
+        idempotency_key, stock_before, stock_after, version,
+        lock_strategy, fencing_token, replica, created_at, pay_by
     )
     select
-        value ->> 'id', value ->> 'sku', value ->> 'buyer', value ->> 'quantity', 'confirmed',
+        value ->> 'id', value ->> 'sku', value ->> 'buyer', value ->> 'quantity',
+        case when ?2 is null then 'confirmed' else 'awaiting_payment' end,
         value ->> 'idempotency_key', value ->> 'stock_before', value ->> 'stock_after', value ->> 'version',
-        value ->> 'lock_strategy', value ->> 'fencing_token', value ->> 'replica', value ->> 'created_at'
+        value ->> 'lock_strategy', value ->> 'fencing_token', value ->> 'replica', value ->> 'created_at', ?2
     from json_each(?1) where true
     on conflict (idempotency_key) do nothing";
 
@@ -26,11 +32,14 @@ pub(super) const PRESENT: &str = "select id from orders where id in (select valu
 
 pub(super) const DELETE_ORDERS: &str = "delete from orders where id in (select value from json_each(?1))";
 
-pub(super) const CANCELLABLE: &str = "select id from orders
-    where id in (select value from json_each(?1)) and status = 'confirmed'";
+/// The orders that are as a transition wants them at the time `?2`.
+pub(super) const UNCHANGED_ORDERS: &str = "select o.id
+    from json_each(?1) as t cross join orders as o on o.id = t.value ->> 'order'
+    where o.status = t.value ->> 'from'
+    and (t.value ->> 'overdue' is null or (o.pay_by <= ?2) = t.value ->> 'overdue')";
 
-pub(super) const CANCEL: &str = "update orders set status = 'cancelled'
-    where id in (select value from json_each(?1))";
+pub(super) const CHANGE_STATUS: &str = "update orders set status = t.value ->> 'to'
+    from json_each(?1) as t where orders.id = t.value ->> 'order'";
 
 pub(super) const UNCHANGED: &str = "select b.value ->> 'batch'
     from json_each(?1) as b cross join products as p on p.sku = b.value ->> 'sku'
@@ -149,6 +158,16 @@ pub(super) fn adjustments_json(adjustments: &[&Adjustment]) -> String {
     json(&adjustments.iter().map(|adjustment| adjustment_row(adjustment)).collect::<Vec<_>>())
 }
 
+pub(super) fn transitions_json(transitions: &[Transition]) -> String {
+    let row = |transition: &Transition| {
+        let [from, to] = [transition.from, transition.to].map(status_name);
+        serde_json::json!({
+            "order": transition.order, "from": from, "to": to, "overdue": transition.overdue(),
+        })
+    };
+    json(&transitions.iter().map(row).collect::<Vec<_>>())
+}
+
 fn adjustment_row(adjustment: &Adjustment) -> AdjustmentRow<'_> {
     AdjustmentRow {
         id: adjustment.id,
@@ -168,6 +187,11 @@ pub(super) fn now() -> i64 {
     Timestamp::now().as_microsecond()
 }
 
+/// The moment that comes so long after now.
+pub(super) fn now_and(time: Duration) -> Result<Timestamp, Error> {
+    moment(now() + i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 2))
+}
+
 pub(super) fn product(row: &SqliteRow) -> Result<Product, Error> {
     Ok(Product {
         sku: row.try_get("sku")?,
@@ -180,13 +204,14 @@ pub(super) fn product(row: &SqliteRow) -> Result<Product, Error> {
 }
 
 pub(super) fn order(row: &SqliteRow) -> Result<Order, Error> {
-    let cancelled = row.try_get::<&str, _>("status")? == "cancelled";
+    let pay_by = row.try_get::<Option<i64>, _>("pay_by")?.map(moment).transpose()?;
     Ok(Order {
         id: uuid(row)?,
         sku: row.try_get("sku")?,
         buyer: row.try_get("buyer")?,
         quantity: row.try_get("quantity")?,
-        status: if cancelled { OrderStatus::Cancelled } else { OrderStatus::Confirmed },
+        status: status(row.try_get("status")?)?,
+        pay_by,
         stock_before: row.try_get("stock_before")?,
         stock_after: row.try_get("stock_after")?,
         version: row.try_get("version")?,
@@ -215,6 +240,9 @@ fn uuid(row: &SqliteRow) -> Result<Uuid, Error> {
 }
 
 fn timestamp(row: &SqliteRow) -> Result<Timestamp, Error> {
-    let micros = row.try_get("created_at")?;
+    moment(row.try_get("created_at")?)
+}
+
+fn moment(micros: i64) -> Result<Timestamp, Error> {
     Timestamp::from_microsecond(micros).map_err(|e| Error::Decode(e.into()))
 }

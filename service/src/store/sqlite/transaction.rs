@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::sqlite::Sqlite;
 use sqlx::{Error, SqliteConnection};
@@ -14,7 +15,7 @@ use super::rows;
 use crate::db::sqlite::DatabaseFile;
 use crate::order::Sku;
 use crate::store::flight::{Flight, Uninserted, ordinal};
-use crate::store::{CommitError, Rejected, RowLevel, StoreError, Transaction, WriteBatch};
+use crate::store::{CommitError, Rejected, RowLevel, StoreError, Transaction, WriteBatch, Written};
 
 /// What will be written by one commit: a transaction that has the file's only right to write.
 pub(super) struct SqliteTransaction {
@@ -40,7 +41,7 @@ impl Transaction for SqliteTransaction {
         batches: &[&WriteBatch],
         _wait: bool,
         may_write: &(dyn Fn(usize) -> bool + Sync),
-    ) -> Result<Vec<Result<(), Rejected>>, CommitError> {
+    ) -> Result<Vec<Result<Written, Rejected>>, CommitError> {
         let Self { mut transaction, file } = *self;
         let mut flight = Flight::new(batches);
         flight.reject_expired(may_write);
@@ -77,10 +78,12 @@ async fn change(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> R
 
 /// Returns whether nothing was done for a batch that is rejected.
 async fn try_to_change(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<bool, Error> {
-    let cancelled = flight.cancelled();
-    if !cancelled.is_empty() {
-        let cancellable = ids(connection, rows::CANCELLABLE, &cancelled).await?;
-        flight.reject_not_cancellable(&cancellable);
+    let transitions = flight.transitions();
+    if !transitions.is_empty() {
+        let unchanged = sqlx::query_scalar(rows::UNCHANGED_ORDERS)
+            .bind(rows::transitions_json(&transitions))
+            .bind(rows::now());
+        flight.reject_changed(&parsed(&unchanged.fetch_all(&mut *connection).await?)?);
     }
     keep_answers(connection, flight).await?;
     for sku in flight.resets() {
@@ -91,9 +94,10 @@ async fn try_to_change(connection: &mut SqliteConnection, flight: &mut Flight<'_
     if !insert_orders(connection, flight).await? {
         return Ok(false);
     }
-    let cancelled = flight.cancelled();
-    if !cancelled.is_empty() {
-        sqlx::query(rows::CANCEL).bind(rows::json(&cancelled)).execute(&mut *connection).await?;
+    let transitions = flight.transitions();
+    if !transitions.is_empty() {
+        let change = sqlx::query(rows::CHANGE_STATUS).bind(rows::transitions_json(&transitions));
+        change.execute(&mut *connection).await?;
     }
     let adjustments = flight.adjustments();
     if !adjustments.is_empty() {
@@ -129,7 +133,11 @@ async fn insert_orders(connection: &mut SqliteConnection, flight: &mut Flight<'_
     if orders.is_empty() {
         return Ok(true);
     }
-    let insert = sqlx::query(rows::INSERT_ORDERS).bind(rows::orders_json(&orders));
+    let pay_by = flight.payment_window().map(rows::now_and).transpose()?;
+    flight.note_pay_by(pay_by);
+    let insert = sqlx::query(rows::INSERT_ORDERS)
+        .bind(rows::orders_json(&orders))
+        .bind(pay_by.map(Timestamp::as_microsecond));
     if insert.execute(&mut *connection).await?.rows_affected() == orders.len() as u64 {
         return Ok(true);
     }
@@ -163,6 +171,10 @@ async fn ids(
     among: &[Uuid],
 ) -> Result<HashSet<Uuid>, Error> {
     let ids: Vec<String> = sqlx::query_scalar(sql).bind(rows::json(&among)).fetch_all(connection).await?;
+    parsed(&ids)
+}
+
+fn parsed(ids: &[String]) -> Result<HashSet<Uuid>, Error> {
     ids.iter().map(|id| id.parse().map_err(|error: uuid::Error| Error::Decode(error.into()))).collect()
 }
 
