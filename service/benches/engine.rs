@@ -110,7 +110,7 @@ impl Store for FakeStore {
         Ok(None)
     }
 
-    async fn overdue(&self, _: &str, _: Duration, _: u32) -> Result<Vec<Order>, StoreError> {
+    async fn overdue(&self, _: &str, _: Duration, _: &[Sku], _: u32) -> Result<Vec<Order>, StoreError> {
         Ok(Vec::new())
     }
 

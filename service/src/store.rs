@@ -58,9 +58,15 @@ pub trait Store: Send + Sync {
     /// `None` where there is no such order.
     async fn order_status(&self, id: Uuid) -> Result<Option<(OrderStatus, bool)>, StoreError>;
 
-    /// At most `limit` orders that await a payment whose time is over: those that `replica` has written, and
-    /// of the others those whose time has been over for `grace`.
-    async fn overdue(&self, replica: &str, grace: Duration, limit: u32) -> Result<Vec<Order>, StoreError>;
+    /// At most `limit` orders that await a payment whose time is over, of other products than `except`: those
+    /// that `replica` has written, and of the others those whose time has been over for `grace`.
+    async fn overdue(
+        &self,
+        replica: &str,
+        grace: Duration,
+        except: &[Sku],
+        limit: u32,
+    ) -> Result<Vec<Order>, StoreError>;
 
     /// How long it is until the next time to pay is over; `None` where no order awaits its payment.
     async fn next_overdue(&self) -> Result<Option<Duration>, StoreError>;

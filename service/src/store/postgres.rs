@@ -177,15 +177,22 @@ impl Store for PostgresStore {
         Ok(Some((status(row.try_get("status")?)?, row.try_get("overdue")?)))
     }
 
-    async fn overdue(&self, replica: &str, grace: Duration, limit: u32) -> Result<Vec<Order>, StoreError> {
+    async fn overdue(
+        &self,
+        replica: &str,
+        grace: Duration,
+        except: &[Sku],
+        limit: u32,
+    ) -> Result<Vec<Order>, StoreError> {
         let query = sqlx::query(concat!(
             orders!(),
             " where status = 'awaiting_payment' and pay_by <= statement_timestamp()
              and (replica = $1 or pay_by <= statement_timestamp() - $2 * interval '1 millisecond')
-             order by pay_by limit $3"
+             and sku <> all ($4) order by pay_by limit $3"
         ));
         let query = query.bind(replica.to_owned()).bind(grace.as_secs_f64() * 1_000.0);
-        let rows = self.pool.fetch(query.bind(i64::from(limit))).await?;
+        let except: Vec<_> = except.iter().map(|sku| sku.as_str().to_owned()).collect();
+        let rows = self.pool.fetch(query.bind(i64::from(limit)).bind(except)).await?;
         Ok(rows.iter().map(rows::order).collect::<Result<_, _>>()?)
     }
 

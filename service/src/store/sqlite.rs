@@ -198,14 +198,22 @@ impl Store for SqliteStore {
         Ok(Some((status(row.try_get("status")?)?, row.try_get("overdue")?)))
     }
 
-    async fn overdue(&self, replica: &str, grace: Duration, limit: u32) -> Result<Vec<Order>, StoreError> {
+    async fn overdue(
+        &self,
+        replica: &str,
+        grace: Duration,
+        except: &[Sku],
+        limit: u32,
+    ) -> Result<Vec<Order>, StoreError> {
         let query = sqlx::query(concat!(
             orders!(),
             " where status = 'awaiting_payment' and pay_by <= ?2 and (replica = ?1 or pay_by <= ?2 - ?3)
-             order by pay_by limit ?4"
+             and sku not in (select value from json_each(?5)) order by pay_by limit ?4"
         ));
         let grace = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+        let except: Vec<_> = except.iter().map(Sku::as_str).collect();
         let query = query.bind(replica.to_owned()).bind(rows::now()).bind(grace).bind(limit);
+        let query = query.bind(rows::json(&except));
         let rows = query.fetch_all(&mut *self.reading().await?).await?;
         Ok(rows.iter().map(rows::order).collect::<Result<_, _>>()?)
     }

@@ -3,9 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use order_service::api::OrderStatus;
 use order_service::app::App;
-use order_service::config::{Config, Sources};
+use order_service::config::{Config, Sources, StoreSection};
+use order_service::order::{IdempotencyKey, Sku};
 use serde_json::json;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::process::Command;
 
 use crate::helpers::{SKU, Shop, problem};
@@ -132,4 +137,42 @@ async fn a_symbolic_link_to_the_file_is_the_file() {
     shop.add_replica("database", &[("store.url", &url)]).await;
     assert_eq!(shop.replicas[1].order("over the link", 1).await.status(), 201);
     assert_eq!(shop.audit().await.orders, 2);
+}
+
+#[tokio::test]
+async fn the_orders_of_a_file_from_before_reservations_are_kept() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("shop.db");
+    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true).foreign_keys(true);
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
+    let all = Migrator::new(Path::new("../migrations/sqlite")).await.expect("migrations");
+    let before =
+        all.migrations.iter().filter(|migration| migration.version <= 4).cloned().collect::<Vec<_>>();
+    assert_eq!(before.len(), 4);
+    Migrator { migrations: before.into(), ..all }.run(&mut connection).await.expect("the old tables");
+    sqlx::raw_sql(
+        "insert into products values ('hair-dryer', 'Hair dryer', 1, 2, 3, 1700000000000000);
+         insert into orders values
+             ('00000000-0000-7000-8000-000000000001', 'hair-dryer', 'A', 2, 'confirmed', 'key', 3, 1, 1,
+                 'database', 7, 'a', 1700000000000001),
+             ('00000000-0000-7000-8000-000000000002', 'hair-dryer', 'B', 1, 'cancelled', null, 1, 0, 2,
+                 'none', null, 'b', 1700000000000002)",
+    )
+    .execute(&mut connection)
+    .await
+    .expect("old orders");
+    connection.close().await.expect("the connection ends");
+    let section = StoreSection { url: format!("sqlite://{}", file.display()), ..StoreSection::default() };
+    let store = order_service::store::connect(&section).await.expect("the store opens");
+    let orders = store.orders(None, None, 10).await.expect("orders");
+    let seen: Vec<_> =
+        orders.iter().map(|order| (order.buyer.as_str(), order.status, order.pay_by)).collect();
+    assert_eq!(seen, [("A", OrderStatus::Confirmed, None), ("B", OrderStatus::Cancelled, None)]);
+    assert_eq!((orders[0].lock.fencing_token, orders[1].lock.fencing_token), (Some(7), None));
+    let key = IdempotencyKey::parse(b"key").expect("a key");
+    let by_key = store.orders_by_key(&[&key]).await.expect("orders");
+    assert_eq!(by_key, [("key".to_owned(), orders[0].clone())]);
+    let sku = Sku::parse("hair-dryer").expect("a SKU");
+    let audit = store.audit(&sku).await.expect("an audit").expect("the product");
+    assert_eq!((audit.units_sold, audit.orders, audit.balanced), (2, 2, true));
 }

@@ -6,10 +6,11 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use order_service::api::{Adjustment, Info, Order, OrderStatus};
 use order_service::config::{Config, Sources};
+use order_service::lock::Mode;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::helpers::{Replica, SKU, Shop, count, problem};
+use crate::helpers::{Replica, SKU, Shop, TOKEN, count, problem};
 
 /// Longer than any test.
 const LONG: (&str, &str) = ("checkout.payment_window", "10m");
@@ -126,6 +127,31 @@ async fn another_replica_ends_the_orders_of_one_that_is_gone_also_where_orders_n
         assert_eq!(ended.status, OrderStatus::Expired);
         assert_eq!(shop.audit().await.stock, 5);
     }
+}
+
+#[tokio::test]
+async fn a_product_whose_lock_is_stuck_keeps_only_its_own_orders_from_ending() {
+    let keys = [("checkout.payment_window", "2s"), ("lock.wait", "300ms")];
+    let shop = Shop::with(1, "database", 600, &keys).await;
+    let replica = shop.replica();
+    let comb = json!({"name": "Comb", "stock": 5});
+    let url = format!("{}/v1/admin/products/comb", replica.url);
+    let made = replica.http.put(url).bearer_auth(TOKEN).json(&comb).send().await.expect("an answer");
+    assert_eq!(made.status(), 201);
+    // More than are looked at together.
+    let stuck = join_all((0..520).map(|_| order(replica, "A", 1))).await;
+    let lock = shop.lock().await;
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+    let lease = lock.acquire(SKU, Mode::Exclusive, give_up).await.expect("the lock");
+    let body = json!({"sku": "comb", "quantity": 1, "buyer": "A"});
+    let other: Order = replica.order_with(&body, None).await.json().await.expect("an order");
+    assert_eq!(until_over(replica, &other).await.status, OrderStatus::Expired);
+    assert_eq!(now(replica, &stuck[519]).await.status, OrderStatus::AwaitingPayment);
+    lease.release().await;
+    for order in &stuck {
+        assert_eq!(until_over(replica, order).await.status, OrderStatus::Expired);
+    }
+    assert_eq!(shop.audit().await.stock, 600);
 }
 
 #[tokio::test(flavor = "multi_thread")]
