@@ -71,6 +71,7 @@ pub fn evidence(run: &RunReport, prefix: &str) -> Markup {
         return html! { p.note { "This run was recorded without its course." } };
     };
     html! {
+        @if let Some(payments) = &run.payments { p.note { "Payments: " (payments.in_words()) "." } }
         div.evidence {
             (charts::all(series, &run.faults, &run.availability, prefix))
             (lanes::section(&run.strategy, series, &run.faults, prefix))

@@ -70,8 +70,8 @@ impl Checkout {
         }
     }
 
-    /// The orders that are to be ended, by product, but for those of `busy` products; and how long it is until
-    /// there may be others.
+    /// The orders that are to be ended, by product, but for those of `busy` products; and how long it is
+    /// until there may be others.
     async fn overdue(
         &self,
         busy: &HashSet<Sku>,
