@@ -245,6 +245,7 @@ async fn in_laboratory(
         is_breakable: plan.faults.needs_breakable_servers(),
         is_ensemble: plan.faults.needs_ensemble(),
         is_linked: plan.faults.needs_ensemble(),
+        redis_servers: plan.redis_servers,
     };
     let mut fleet = tokio::select! {
         fleet = Fleet::start(fleet_plan) => fleet?,
