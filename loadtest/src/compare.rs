@@ -34,6 +34,8 @@ pub struct Plan {
     pub store: StoreKind,
     /// On how many replicas.
     pub replicas: usize,
+    /// On how many Redis servers, of which a majority has the lock, under `redis`.
+    pub redis_servers: usize,
     /// How often.
     pub repeat: usize,
     /// Under which load. Each repetition has a seed of its own.
