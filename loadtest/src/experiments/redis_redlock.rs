@@ -10,6 +10,7 @@ use order_service::config::StrategyName;
 use tokio::time::sleep;
 
 use super::fixtures::{Aftermath, SKU, Timeline, TwoAtOnce, order, seconds};
+use super::redis_setnx::lock_key;
 use super::{Experiment, Finding, Observation};
 use crate::client::Client;
 use crate::fleet::{Fleet, FleetPlan};
@@ -31,19 +32,23 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
 /// How many servers; two may be gone.
 const SERVERS: usize = 5;
 
-/// How many orders are sent while servers are gone.
-const ORDERS: usize = 10;
+/// How many of A's three servers know of her lock when the third one's vote is gone.
+const LEFT: usize = 2;
+
+/// How many orders are sent while two servers are gone, and while three are.
+const ORDERS: (usize, usize) = (10, 3);
 
 async fn run() -> anyhow::Result<Observation> {
     let mut observation = Observation::default();
     let outage = Outage::watch(&mut observation.timeline).await?;
     observation
-        .figure("two of five gone", format!("{} of {ORDERS} orders confirmed", outage.sold_without_two));
+        .figure("two of five gone", format!("{} of {} orders confirmed", outage.sold_without_two, ORDERS.0));
     observation.figure(
         "three of five gone",
         format!(
-            "{} of {ORDERS} orders confirmed, the first refused after {}",
+            "{} of {} orders confirmed, the first refused after {}",
             outage.sold_without_three,
+            ORDERS.1,
             seconds(outage.refused_after)
         ),
     );
@@ -60,7 +65,7 @@ async fn run() -> anyhow::Result<Observation> {
         true => Some(Pair::try_out(Trouble::Clock, &mut observation.timeline).await?),
         false => None,
     };
-    observation.figure("a server forgets and stays away for a lease, guard off", late.figure());
+    observation.figure("a server forgets and stays away for a lease, guard off", late.after.figure());
     if clock.is_none() {
         observation.figure("a clock is stepped", format!("not tried; {INSTALL_FAKETIME}"));
     }
@@ -71,15 +76,17 @@ async fn run() -> anyhow::Result<Observation> {
     // Last, since these are what any lock with a lease comes to.
     stopped.describe("the holder is stopped", &mut observation);
     observation.observed = format!(
-        "without two of five servers {} of {ORDERS} orders were confirmed, without three {}; a holder that \
+        "without two of five servers {} of {} orders were confirmed, without three {} of {}; a holder that \
          stood still past its lease was not alone ({} sold of 2 without the guard, {} with it); when one server \
          had forgotten its vote, {}, and {} when it stayed away for a lease; when a clock was stepped, {}",
         outage.sold_without_two,
+        ORDERS.0,
         outage.sold_without_three,
-        stopped.off.audit.units_sold,
-        stopped.on.audit.units_sold,
+        ORDERS.1,
+        stopped.off.after.audit.units_sold,
+        stopped.on.after.audit.units_sold,
         forgot.in_words(),
-        if late.overlapped { "two held it all the same" } else { "one at a time" },
+        if late.after.overlapped { "two held it all the same" } else { "one at a time" },
         clock.as_ref().map_or_else(|| "was not tried".into(), Pair::in_words),
     );
     observation.explanation = Some(
@@ -94,10 +101,10 @@ async fn run() -> anyhow::Result<Observation> {
          was."
             .into(),
     );
-    let went_on = outage.sold_without_two == ORDERS && outage.sold_without_three == 0;
+    let went_on = outage.sold_without_two == ORDERS.0 && outage.sold_without_three == 0;
     let tried: Vec<_> = [Some(&forgot), clock.as_ref()].into_iter().flatten().collect();
-    let occurred = stopped.occurred() && tried.iter().all(|pair| pair.was_at_work());
-    let two_held = tried.iter().any(|pair| pair.off.overlapped);
+    let occurred = stopped.occurred() && tried.iter().all(|pair| pair.decided());
+    let two_held = tried.iter().any(|pair| pair.two_held());
     let as_claimed = went_on && outage.sold == outage.sold_without_two + 1 && !two_held;
     observation.finding = occurred.then_some(if as_claimed { Finding::Reproduced } else { Finding::Refuted });
     Ok(observation)
@@ -134,12 +141,12 @@ impl Outage {
             servers(&mut fleet)?.all_mut()[server].kill().await?;
         }
         timeline.note("two of five servers are killed");
-        let (sold_without_two, _) = orders(&clients).await?;
-        timeline.note(format!("{sold_without_two} of {ORDERS} orders are confirmed"));
+        let (sold_without_two, _) = orders(&clients, ORDERS.0).await?;
+        timeline.note(format!("{sold_without_two} of {} orders are confirmed", ORDERS.0));
         servers(&mut fleet)?.all_mut()[2].kill().await?;
         timeline.note("a third one is killed");
-        let (sold_without_three, refused_after) = orders(&clients).await?;
-        timeline.note(format!("{sold_without_three} of {ORDERS} orders are confirmed"));
+        let (sold_without_three, refused_after) = orders(&clients, ORDERS.1).await?;
+        timeline.note(format!("{sold_without_three} of {} orders are confirmed", ORDERS.1));
         servers(&mut fleet)?.restart().await?;
         timeline.note("all are started again");
         let give_up = Instant::now() + Duration::from_secs(10);
@@ -155,9 +162,9 @@ impl Outage {
 
 /// Orders one after the other, from both replicas. Returns how many are confirmed, and how long the first took
 /// that was refused since the lock's servers are gone.
-async fn orders(clients: &[Client]) -> anyhow::Result<(usize, Duration)> {
+async fn orders(clients: &[Client], count: usize) -> anyhow::Result<(usize, Duration)> {
     let (mut confirmed, mut refused_after) = (0, None);
-    for number in 0..ORDERS {
+    for number in 0..count {
         let asked = Instant::now();
         let reply = order(&clients[number % clients.len()], "A", 1).await?;
         match reply.order() {
@@ -184,10 +191,17 @@ enum Trouble {
     Clock,
 }
 
+/// What came of A and B.
+struct Outcome {
+    after: Aftermath,
+    /// How many servers knew of A's lock when B ordered.
+    known: usize,
+}
+
 /// The same trouble without and with the guard.
 struct Pair {
-    off: Aftermath,
-    on: Aftermath,
+    off: Outcome,
+    on: Outcome,
 }
 
 impl Pair {
@@ -201,32 +215,39 @@ impl Pair {
     }
 
     fn describe(&self, name: &str, observation: &mut Observation) {
-        observation.figure(format!("{name}, guard off"), self.off.figure());
-        observation.figure(format!("{name}, guard on"), self.on.figure());
+        observation.figure(format!("{name}, guard off"), self.off.after.figure());
+        observation.figure(format!("{name}, guard on"), self.on.after.figure());
     }
 
     /// Whether two were at work at once, in both.
     fn occurred(&self) -> bool {
-        self.off.occurred() && self.on.occurred()
+        self.off.after.occurred() && self.on.after.occurred()
     }
 
-    /// Whether A had bought what she read before, or was refused for it: she had the lock when it happened.
-    fn was_at_work(&self) -> bool {
-        [&self.off, &self.on].iter().all(|after| !after.overlapped || after.occurred())
+    /// Whether the vote that went was the one that decided, in both: A had bought it with three, of which two
+    /// are left.
+    fn decided(&self) -> bool {
+        [&self.off, &self.on]
+            .iter()
+            .all(|outcome| outcome.known == LEFT && (!outcome.after.overlapped || outcome.after.occurred()))
+    }
+
+    fn two_held(&self) -> bool {
+        self.off.after.overlapped || self.on.after.overlapped
     }
 
     fn in_words(&self) -> String {
-        match self.off.overlapped {
+        match self.two_held() {
             true => format!(
                 "two held it ({} sold of 2 without the guard, {} with it)",
-                self.off.audit.units_sold, self.on.audit.units_sold
+                self.off.after.audit.units_sold, self.on.after.audit.units_sold
             ),
             false => "one at a time".into(),
         }
     }
 }
 
-async fn shop(trouble: Trouble, guard: &str, timeline: &mut Timeline) -> anyhow::Result<Aftermath> {
+async fn shop(trouble: Trouble, guard: &str, timeline: &mut Timeline) -> anyhow::Result<Outcome> {
     // Except where it is to end under A, it outlasts her work.
     let lease = Duration::from_secs(if trouble == Trouble::Stopped { 1 } else { 3 });
     let keys = [
@@ -271,6 +292,8 @@ async fn shop(trouble: Trouble, guard: &str, timeline: &mut Timeline) -> anyhow:
             );
         }
     }
+    let known = known_on(servers(&mut fleet)?).await?;
+    timeline.note(format!("{known} of five servers know of A's lock"));
     let third = async {
         if trouble == Trouble::ForgotAndLate {
             sleep(lease).await;
@@ -291,5 +314,16 @@ async fn shop(trouble: Trouble, guard: &str, timeline: &mut Timeline) -> anyhow:
     }
     let aftermath = stage.end(timeline).await?;
     fleet.stop().await?;
-    Ok(aftermath)
+    Ok(Outcome { after: aftermath, known })
+}
+
+/// How many servers know of a lock.
+async fn known_on(servers: &RedisServers) -> anyhow::Result<usize> {
+    let mut known = 0;
+    for server in servers.all() {
+        // One that is killed knows of none.
+        let exists = server.command(&["EXISTS", &lock_key()]).await;
+        known += usize::from(exists.is_ok_and(|answer| answer == "1"));
+    }
+    Ok(known)
 }

@@ -82,6 +82,9 @@ struct RedisBackend {
     counts: Counts,
 }
 
+/// How often a request tries again to connect to the only server there is.
+const RETRIES: usize = 2;
+
 /// How often a count that is lost is begun anew for one attempt.
 const COUNT_LOST: usize = 3;
 
@@ -139,7 +142,7 @@ impl RedisBackend {
     ) -> Result<Self, redis::RedisError> {
         let wakeups = Arc::new(Wakeups::default());
         let announced = Arc::clone(&wakeups);
-        let server = RedisServer::new(info, round_trips, move |announcement| match announcement {
+        let server = RedisServer::new(info, RETRIES, round_trips, move |announcement| match announcement {
             Announcement::Released(text) => announced.announced(text),
             Announcement::Interrupted => announced.wake_all(),
         })?;

@@ -288,14 +288,18 @@ impl Backend for Redlock {
     }
 
     async fn state(&self, key: &str) -> Result<LockState, BackendError> {
-        let answering: Vec<_> = self.nodes.iter().filter(|node| node.answers()).cloned().collect();
         let key: Arc<str> = key.into();
-        let mut answers = ask(&answering, |node| {
+        let mut answers = ask(&self.nodes, |node| {
             let key = Arc::clone(&key);
             async move { timeout(QUESTION, node.server.state(&key)).await }
         });
         let (mut states, mut errors) = (Vec::new(), Vec::new());
-        while let Some((node, state)) = answers.recv().await {
+        // Those that are left out are waited for only where they are needed.
+        let mut expected = self.nodes.iter().filter(|node| node.answers()).count();
+        while (expected > 0 || states.len() < self.majority())
+            && let Some((node, state)) = answers.recv().await
+        {
+            expected = expected.saturating_sub(usize::from(node.answers()));
             match state.unwrap_or_else(|_| Err(NO_ANSWER.into())) {
                 Ok(state) => states.push(state),
                 Err(error) => errors.push(format!("{}: {error}", node.address)),

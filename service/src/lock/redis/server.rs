@@ -55,10 +55,11 @@ pub(super) struct ServerState {
 }
 
 impl RedisServer {
-    /// Connections to a server, which need not be there: they are made when they are used. `announced` is told
-    /// what it says.
+    /// Connections to a server, which need not be there: they are made when they are used, and a request waits
+    /// for so many more attempts to connect. `announced` is told what the server says.
     pub(super) fn new(
         info: ConnectionInfo,
+        retries: usize,
         round_trips: Counter,
         announced: impl Fn(Announcement<'_>) + Send + Sync + 'static,
     ) -> RedisResult<Self> {
@@ -90,7 +91,7 @@ impl RedisServer {
                 Ok::<(), ()>(())
             })
             .set_automatic_resubscription()
-            .set_number_of_retries(2)
+            .set_number_of_retries(retries)
             .set_max_delay(Duration::from_millis(200))
             .set_connection_timeout(Some(COMMAND))
             .set_response_timeout(Some(COMMAND));

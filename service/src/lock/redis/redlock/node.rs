@@ -75,7 +75,8 @@ impl Node {
     ) -> RedisResult<Arc<Self>> {
         Ok(Arc::new(Self {
             address,
-            server: RedisServer::new(info, round_trips, announced)?,
+            // Whoever asks does not wait for one that is gone; it is tried again beside that.
+            server: RedisServer::new(info, 0, round_trips, announced)?,
             scripts: Arc::clone(scripts),
             limit,
             servers,

@@ -22,6 +22,8 @@ pub(super) struct Round {
     /// When the servers must have answered.
     deadline: Instant,
     votes: UnboundedReceiver<Voted>,
+    /// Those that have not answered.
+    pending: Vec<Arc<Node>>,
     /// Those that are for the claim.
     granted: Vec<Granted>,
     /// Why servers have no vote.
@@ -73,11 +75,11 @@ impl Round {
             fate: Arc::default(),
             deadline: sent + limit,
             votes,
+            pending: Vec::new(),
             granted: Vec::new(),
             errors: Vec::new(),
             tally: Tally::new(nodes.len(), claim.mode),
         };
-        let mut pending = Vec::new();
         for (server, node) in nodes.iter().enumerate() {
             let turn = if node.answers() { traces.turn(server) } else { None };
             let Some(turn) = turn else {
@@ -86,16 +88,16 @@ impl Round {
                 continue;
             };
             let (node, claim, fate) = (Arc::clone(node), Arc::clone(claim), Arc::clone(&round.fate));
-            pending.push(Arc::clone(&node));
+            round.pending.push(Arc::clone(&node));
             let asked = Asked { node, claim, fate, _turn: turn };
             tokio::spawn(asked.vote(server, Arc::clone(traces), sender.clone()));
         }
         drop(sender);
-        round.until_decided(&pending, sent).await;
+        round.until_decided(sent).await;
         round
     }
 
-    async fn until_decided(&mut self, pending: &[Arc<Node>], sent: Instant) {
+    async fn until_decided(&mut self, sent: Instant) {
         while self.tally.standing() == Standing::Open {
             match timeout_at(self.deadline, self.votes.recv()).await {
                 Ok(Some(voted)) => self.note(voted),
@@ -103,7 +105,10 @@ impl Round {
                 Ok(None) => self.tally.close(),
                 Err(_) => {
                     self.tally.close();
-                    pending.iter().for_each(|node| node.is_late_since(sent));
+                    for node in &self.pending {
+                        node.is_late_since(sent);
+                        self.errors.push(format!("{}: no answer in time", node.address));
+                    }
                 }
             }
         }
@@ -111,6 +116,7 @@ impl Round {
 
     fn note(&mut self, Voted { asked, vote }: Voted) {
         self.tally.count(vote.as_ref().ok());
+        self.pending.retain(|node| !Arc::ptr_eq(node, &asked.node));
         match vote {
             Ok(Vote::Granted { count }) => self.granted.push(Granted { asked, count }),
             Ok(Vote::Waits { .. }) => {}
