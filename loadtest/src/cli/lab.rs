@@ -28,7 +28,8 @@ pub struct Lab {
     /// Replicas of the service
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     replicas: u16,
-    /// Redis servers that know nothing of each other, of which a majority has the lock (Redlock); an odd number
+    /// Redis servers, an odd number, that know nothing of each other and of which a majority has the lock
+    /// (Redlock)
     #[arg(long, default_value_t = 1, value_parser = odd)]
     redis_servers: usize,
     /// A key of the service's configuration with its value, such as checkout.max_batch=1; may be repeated

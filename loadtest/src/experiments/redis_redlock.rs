@@ -18,13 +18,13 @@ use crate::problem::ProblemKind;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-redlock",
-    claim: "(The comment with the most votes:) Redis' makers advise against bare SETNX and for Redlock, which \
-        asks a majority of independent servers, and is no less reliable than ZooKeeper.",
-    setup: "five Redis servers that know nothing of each other, two replicas. Two servers are killed, then a \
-        third. A wants 1 and B wants 2 of two, while A's replica is stopped (SIGSTOP) past its lease; while the \
-        third of A's three servers is started again, empty, and the two that were down when she took the lock \
-        are back; the same, but that server stays away until a lease is over; and while the clock of her third \
-        server is stepped by a minute. Without and with the guard",
+    claim: "(The comment with the most votes:) Redis' makers advise against bare SETNX and for Redlock, \
+        which asks a majority of independent servers, and is no less reliable than ZooKeeper.",
+    setup: "five Redis servers that know nothing of each other, two replicas. Two servers are killed, then \
+        a third. A wants 1 and B wants 2 of two, while A's replica is stopped (SIGSTOP) past its lease; \
+        while the third of A's three servers is started again, empty, and the two that were down when she \
+        took the lock are back; the same, but that server stays away until a lease is over; and while the \
+        clock of her third server is stepped by a minute. Without and with the guard",
     needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
@@ -77,8 +77,9 @@ async fn run() -> anyhow::Result<Observation> {
     stopped.describe("the holder is stopped", &mut observation);
     observation.observed = format!(
         "without two of five servers {} of {} orders were confirmed, without three {} of {}; a holder that \
-         stood still past its lease was not alone ({} sold of 2 without the guard, {} with it); when one server \
-         had forgotten its vote, {}, and {} when it stayed away for a lease; when a clock was stepped, {}",
+         stood still past its lease was not alone ({} sold of 2 without the guard, {} with it); when one \
+         server had forgotten its vote, {}, and {} when it stayed away for a lease; when a clock was \
+         stepped, {}",
         outage.sold_without_two,
         ORDERS.0,
         outage.sold_without_three,
@@ -90,15 +91,15 @@ async fn run() -> anyhow::Result<Observation> {
         clock.as_ref().map_or_else(|| "was not tried".into(), Pair::in_words),
     );
     observation.explanation = Some(
-        "A majority does what it is for: no single server is needed, and too few sell nothing. But each vote \
-         is kept by one server alone, in memory, until its own clock says that the lease is over. Whoever \
-         forgets a vote or sees a minute pass at once gives it to the next, and where that vote decided, two \
-         have a majority (Kleppmann, 2016). ZooKeeper has each lock on the disks of a majority before it \
-         answers, and looks at no time of day. Redis' documentation knows of the first and asks that a server \
-         that crashed stays away for as long as the longest lease, which helped here; it is an operator's \
-         promise, as is that of clocks that do not jump. A holder that stands still is lost under every lock \
-         with a lease, ZooKeeper's too. So the stock relies on the guard, which let no more be sold than there \
-         was."
+        "A majority does what it is for: no single server is needed, and too few sell nothing. But each \
+         vote is kept by one server alone, in memory, until its own clock says that the lease is over. \
+         Whoever forgets a vote or sees a minute pass at once gives it to the next, and where that vote \
+         decided, two have a majority (Kleppmann, 2016). ZooKeeper has each lock on the disks of a \
+         majority before it answers, and looks at no time of day. Redis' documentation knows of the first \
+         and asks that a server that crashed stays away for as long as the longest lease: an \
+         operator's promise, as is that of clocks that do not jump. A holder that stands \
+         still is lost under every lock with a lease, ZooKeeper's too. So the stock relies on the guard, \
+         which let no more be sold than there was."
             .into(),
     );
     let went_on = outage.sold_without_two == ORDERS.0 && outage.sold_without_three == 0;
@@ -160,8 +161,8 @@ impl Outage {
     }
 }
 
-/// Orders one after the other, from both replicas. Returns how many are confirmed, and how long the first took
-/// that was refused since the lock's servers are gone.
+/// Orders one after the other, from both replicas. Returns how many are confirmed, and how long the first
+/// took that was refused since the lock's servers are gone.
 async fn orders(clients: &[Client], count: usize) -> anyhow::Result<(usize, Duration)> {
     let (mut confirmed, mut refused_after) = (0, None);
     for number in 0..count {

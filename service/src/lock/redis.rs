@@ -14,9 +14,9 @@
 //!   come back with older data would begin anew. So the upper half of a token is a generation, which is kept
 //!   with the orders: a new one begins where the counter is gone or is another server's.
 //!
-//! Redis 6.2 or later (`GETDEL`). With one server; for what that means when it fails over to a replica, see the
-//! experiment `redis-failover`, and the guard. Where several are configured, the lock is that of a majority of
-//! them: [`redlock`].
+//! Redis 6.2 or later (`GETDEL`). With one server; for what that means when it fails over to a replica, see
+//! the experiment `redis-failover`, and the guard. Where several are configured, the lock is that of a majority
+//! of them: [`redlock`].
 
 mod redlock;
 mod script;

@@ -1,28 +1,31 @@
 //! The lock of a majority of Redis servers that know nothing of each other: Redlock.
 //!
 //! The algorithm is that of Redis' documentation ("Distributed Locks with Redis",
-//! <https://redis.io/docs/latest/develop/use/patterns/distributed-locks/>): all servers are asked at the same
-//! time, each with a short time-out; whoever has more than half of them before its lease would be over has the
-//! lock, for what is left of the lease but for the drift of clocks; whoever has not gives back what it got and
-//! tries again after a random pause; and all servers are asked to release, also those whose reply was lost. So
-//! two of five may be gone.
+//! <https://redis.io/docs/latest/develop/use/patterns/distributed-locks/>): all servers are asked at the
+//! same time, each with a short time-out; whoever has more than half of them before its lease would be over
+//! has the lock, for what is left of the lease but for the drift of clocks; whoever has not gives back what
+//! it got and tries again after a random pause; and all servers are asked to release, also those whose reply
+//! was lost. So two of five may be gone.
 //!
-//! What it cannot do is known. M. Kleppmann ("How to do distributed locking", 2016): it relies on clocks, and
-//! a holder that stands still past its lease writes all the same, which only a fencing token or a comparison
-//! at the store can refuse. S. Sanfilippo ("Is Redlock safe?", 2016) answers that the clocks need only count
-//! about the same time, and that a server that has forgotten its locks has to stay away for as long as the
-//! longest lease. The experiment `redis-redlock` tries both. Here the guard is what the stock relies on, as
-//! under every lock with a lease; and beyond the algorithm there are:
+//! What it cannot do is known. M. Kleppmann ("How to do distributed locking", 2016): it relies on clocks,
+//! and a holder that stands still past its lease writes all the same, which only a fencing token or a
+//! comparison at the store can refuse. S. Sanfilippo ("Is Redlock safe?", 2016) answers that the clocks need
+//! only count about the same time, and that a server that has forgotten its locks has to stay away for as
+//! long as the longest lease. The experiment `redis-redlock` tries both. Here the guard is what the stock
+//! relies on, as under every lock with a lease; and beyond the algorithm there are:
 //!
-//! - **Fencing tokens.** Each server counts for each key. A token is the greatest count of a majority, and a
-//!   majority knows it before the lock counts as acquired; two majorities have a server in common, so it
-//!   grows. A server that was started anew, whatever data it came back with, counts for nothing until it has
-//!   been told; where fewer than a majority remember, a new generation begins, which is kept with the orders.
+//! - **Fencing tokens.** Each server counts for each key. A token is the greatest count of a majority, and
+//!   a majority knows it before the lock counts as acquired; two majorities have a server in common, so it
+//!   grows. A server that was started anew, whatever data it came back with, counts for nothing until it
+//!   has been told; where fewer than a majority remember, a new generation begins, which is kept with the
+//!   orders.
 //! - **A queue.** Each server keeps those who wait in the order of their tickets: the greatest place that a
 //!   majority gave. Servers that hear of claims in a different order come to agree, so that votes are not
-//!   split for long. It is first come, first served only as far as the servers are heard: nothing is promised
-//!   where some are not.
+//!   split for long. It is first come, first served only as far as the servers are heard: nothing is
+//!   promised where some are not.
 //! - **Servers that do not answer** are left out until they do: nothing waits for them twice.
+//! - Other servers are another lock: replicas that are configured with different ones, as in a rolling
+//!   change, do not keep each other out, and their tokens cannot be compared.
 //! - There are no notes. On a server that did not take part in the next hold one would outlive it.
 
 mod bells;
@@ -55,8 +58,8 @@ use crate::lock::{ConnectError, FencingToken, Generation, LockError, LockState, 
 /// What the servers are called in errors.
 const NAME: &str = "Redis";
 
-/// How long one server has to answer: a tenth of the lease, within these bounds. Long enough for a busy one, and
-/// short enough for another attempt.
+/// How long one server has to answer: a tenth of the lease, within these bounds. Long enough for a busy one,
+/// and short enough for another attempt.
 const LIMIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
 /// How long a claim goes without the votes of a majority before they are taken for gone.

@@ -55,8 +55,8 @@ pub(super) struct ServerState {
 }
 
 impl RedisServer {
-    /// Connections to a server, which need not be there: they are made when they are used, and a request waits
-    /// for so many more attempts to connect. `announced` is told what the server says.
+    /// Connections to a server, which need not be there: they are made when they are used, and a request
+    /// waits for so many more attempts to connect. `announced` is told what the server says.
     pub(super) fn new(
         info: ConnectionInfo,
         retries: usize,

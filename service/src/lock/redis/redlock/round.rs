@@ -1,5 +1,5 @@
-//! One round of votes for a claim: all servers are asked at the same time, and the round is over as soon as it
-//! is decided. What comes later is put right by whoever waits for it.
+//! One round of votes for a claim: all servers are asked at the same time, and the round is over as soon as
+//! it is decided. What comes later is put right by whoever waits for it.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
