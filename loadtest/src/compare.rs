@@ -34,6 +34,8 @@ pub struct Plan {
     pub store: StoreKind,
     /// On how many replicas.
     pub replicas: usize,
+    /// On how many Redis servers, of which a majority has the lock, under `redis`.
+    pub redis_servers: usize,
     /// How often.
     pub repeat: usize,
     /// Under which load. Each repetition has a seed of its own.
@@ -245,6 +247,7 @@ async fn in_laboratory(
         is_breakable: plan.faults.needs_breakable_servers(),
         is_ensemble: plan.faults.needs_ensemble(),
         is_linked: plan.faults.needs_ensemble(),
+        redis_servers: plan.redis_servers,
     };
     let mut fleet = tokio::select! {
         fleet = Fleet::start(fleet_plan) => fleet?,

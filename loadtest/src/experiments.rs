@@ -21,6 +21,7 @@ mod redis_crash;
 mod redis_expiry;
 mod redis_failover;
 mod redis_queue;
+mod redis_redlock;
 mod redis_setnx;
 mod reentrancy;
 mod row_lock;
@@ -145,6 +146,7 @@ pub fn all() -> Vec<Experiment> {
         redis_failover::EXPERIMENT,
         redis_atomic_expiry::EXPERIMENT,
         redis_counter::EXPERIMENT,
+        redis_redlock::EXPERIMENT,
         zookeeper_order::EXPERIMENT,
         zookeeper_read_write::EXPERIMENT,
         zookeeper_crash::EXPERIMENT,

@@ -16,18 +16,19 @@ pub struct Laboratory {
 }
 
 impl Laboratory {
-    /// Starts all servers that are installed, and replicas under `strategy`.
+    /// Starts all servers that are installed, set up as `setup` says, and replicas under `strategy`.
     pub async fn open(
         strategy: StrategyName,
         store: StoreKind,
         replicas: usize,
+        setup: Setup,
         overrides: &[(String, String)],
     ) -> anyhow::Result<Self> {
         if let Some(missing) = servers_of(strategy, store).find_map(ServerKind::missing) {
             anyhow::bail!(missing);
         }
         let installed = ServerKind::ALL.into_iter().filter(|kind| kind.is_installed());
-        let servers = Servers::start(installed, Setup::default()).await?;
+        let servers = Servers::start(installed, setup).await?;
         let mut plan = FleetPlan::new(strategy, replicas)?.with("admin.allow_reset", "true");
         plan.store = store;
         for server in servers_of(strategy, store).filter_map(|kind| servers.get(kind)) {

@@ -175,6 +175,7 @@ impl Soak {
             strategies: vec![strategy],
             store: StoreKind::Postgres,
             replicas: self.replicas,
+            redis_servers: 1,
             repeat: 1,
             scenario,
             overrides,

@@ -27,10 +27,28 @@ const WINDOW: &str = "600ms";
 /// Of all leases and sessions.
 const LEASE: &str = "800ms";
 
-/// Whether orders have to be paid, and what takes their units then.
-type Reservations = Option<DecideBy>;
+/// What is repeated.
+struct Trial {
+    strategy: StrategyName,
+    repetitions: u64,
+    /// How many servers there are, where the lock is on Redis.
+    redis_servers: usize,
+    /// Whether orders have to be paid, and what takes their units then.
+    decide_by: Option<DecideBy>,
+}
 
-async fn repeat(strategy: StrategyName, repetitions: u64, reservations: Reservations) {
+impl Trial {
+    fn of(strategy: StrategyName) -> Self {
+        Self { strategy, repetitions: REPETITIONS, redis_servers: 1, decide_by: None }
+    }
+
+    fn paid(strategy: StrategyName, decide_by: DecideBy) -> Self {
+        Self { repetitions: PAID_REPETITIONS, decide_by: Some(decide_by), ..Self::of(strategy) }
+    }
+}
+
+async fn repeat(trial: Trial) {
+    let Trial { strategy, repetitions, redis_servers, decide_by } = trial;
     let lease = strategy.lease_key().expect("its locks have leases");
     let backend = server_of(strategy).unwrap_or(ServerKind::Postgres);
     let mut plan = support::plan(strategy, 3)
@@ -39,10 +57,11 @@ async fn repeat(strategy: StrategyName, repetitions: u64, reservations: Reservat
         .with("server.request_timeout", "8s")
         // A holder that is stopped or killed is likely to be in the middle of its work.
         .with("checkout.think_time", "15ms");
-    if let Some(decide_by) = reservations {
+    if let Some(decide_by) = decide_by {
         plan = plan.with("checkout.payment_window", WINDOW).with("checkout.decide_by", decide_by.as_str());
     }
     plan.store = StoreKind::Postgres;
+    plan.setup.redis_servers = redis_servers;
     let mut fleet = Fleet::start(plan).await.expect("the replicas start");
     let clients = fleet.clients().to_vec();
     // For all three faults, one after the other.
@@ -58,7 +77,7 @@ async fn repeat(strategy: StrategyName, repetitions: u64, reservations: Reservat
             stock: 100_000,
             quantity: 1..=3,
             replays: 0.3,
-            cancels: if reservations.is_some() { 0.1 } else { 0.0 },
+            cancels: if decide_by.is_some() { 0.1 } else { 0.0 },
             payers: 0.8,
             // Some pay when it is too late.
             pay_within: Duration::from_millis(900),
@@ -89,10 +108,10 @@ async fn repeat(strategy: StrategyName, repetitions: u64, reservations: Reservat
     assert_eq!(marks as u64, 3 * repetitions, "{strategy}");
     assert!(stale > 0, "{strategy}: no holder was ever stopped between reading and writing");
     println!(
-        "{strategy}: {stale} stale writes refused in {repetitions} repetitions; {}",
+        "{strategy} ({redis_servers}): {stale} stale writes refused in {repetitions} repetitions; {}",
         payments.in_words()
     );
-    if reservations.is_some() {
+    if decide_by.is_some() {
         let Payments { paid, expired, cancelled, .. } = payments;
         assert!(paid > 0 && expired > 0 && cancelled > 0, "{strategy}: {payments:?}");
     }
@@ -100,23 +119,29 @@ async fn repeat(strategy: StrategyName, repetitions: u64, reservations: Reservat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_under_database_oversell_and_lose_nothing() {
-    repeat(StrategyName::Database, REPETITIONS, None).await;
+    repeat(Trial::of(StrategyName::Database)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_under_redis_oversell_and_lose_nothing() {
-    repeat(StrategyName::Redis, REPETITIONS, None).await;
+    repeat(Trial::of(StrategyName::Redis)).await;
+}
+
+/// Of three servers one is started again, empty, each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_under_a_majority_of_redis_servers_oversell_and_lose_nothing() {
+    repeat(Trial { redis_servers: 3, ..Trial::of(StrategyName::Redis) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_under_zookeeper_oversell_and_lose_nothing() {
-    repeat(StrategyName::Zookeeper, REPETITIONS, None).await;
+    repeat(Trial::of(StrategyName::Zookeeper)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_while_orders_are_paid_and_expire_lose_and_double_nothing() {
-    repeat(StrategyName::Database, PAID_REPETITIONS, Some(DecideBy::Order)).await;
-    repeat(StrategyName::Redis, PAID_REPETITIONS, Some(DecideBy::Payment)).await;
+    repeat(Trial::paid(StrategyName::Database, DecideBy::Order)).await;
+    repeat(Trial::paid(StrategyName::Redis, DecideBy::Payment)).await;
 }
 
 #[test]

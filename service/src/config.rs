@@ -6,6 +6,7 @@
 
 mod keys;
 mod lock;
+mod redis;
 mod secrets;
 mod strategy;
 
@@ -22,7 +23,8 @@ use crate::failpoint::Failpoint;
 use crate::order::ProductRequest;
 
 pub use keys::{ConfigKey, keys, reference};
-pub use lock::{DatabaseSection, LeaseTime, LockConfig, LockSection, RedisSection, Watch, ZookeeperSection};
+pub use lock::{DatabaseSection, LeaseTime, LockConfig, LockSection, Watch, ZookeeperSection};
+pub use redis::{RedisSection, RedisUrls};
 pub(crate) use secrets::{address_of, is_ambiguous};
 pub use strategy::{GuardRule, LockServer, Scope, StrategyName};
 
@@ -405,6 +407,9 @@ impl Config {
                 return refuse("checkout.guard", &why);
             }
             _ => {}
+        }
+        if let Some(redis) = &self.lock.redis {
+            redis.check()?;
         }
         if let Some(zookeeper) = &self.lock.zookeeper {
             zookeeper.check()?;

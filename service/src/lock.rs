@@ -7,8 +7,8 @@
 //! | `none` | no lock, for the strategies that have none |
 //! | `local` | a lock inside one process |
 //! | `database` | the lock table, in the dialects of SQLite and PostgreSQL: a `leased` backend |
-//! | `redis` | the lock in Redis: a `leased` backend |
-//! | `leased` | what these two have in common: owners, waiting, renewal, release |
+//! | `redis` | the lock in Redis, on one server or on a majority of several: two `leased` backends |
+//! | `leased` | what these have in common: owners, waiting, renewal, release |
 //! | `zookeeper` | the lock in ZooKeeper, whose leases are those of one session |
 //! | `releaser` | the release of what an owner leaves behind, for `leased` and `zookeeper` |
 //! | `pending_acquire` | an acquisition that outlasts the deadlines of those who wait for it |
@@ -48,7 +48,9 @@ pub use crate::token::{FencingToken, Generation};
 /// - **Exclusion**: an exclusive lease is alone; a shared one is held concurrently with shared ones only, for
 ///   as long as the lease is valid. `none` does not keep this, `local` keeps it inside one process, and a
 ///   Redis that loses its data forgets its holders, who learn of it by the end of their leases.
-/// - **Order**: a writer waits for all earlier requests, and no later reader passes it; none starves.
+/// - **Order**: a writer waits for all earlier requests, and no later reader passes it; none starves. Where a
+///   majority of servers has the lock, what came earlier is what a majority heard earlier, and where some are
+///   not heard the order is not promised.
 /// - **Tokens**: where leases have a [`FencingToken`], it grows with every exclusive lease of a key,
 ///   across processes and restarts.
 /// - **Deadline**: a wait returns by its deadline, whatever happens to the backend.

@@ -16,6 +16,8 @@ mod crashes;
 mod network;
 #[path = "lock_contract/only_on_redis.rs"]
 mod only_on_redis;
+#[path = "lock_contract/only_on_redlock.rs"]
+mod only_on_redlock;
 #[path = "lock_contract/only_on_tables.rs"]
 mod only_on_tables;
 #[path = "lock_contract/only_on_zookeeper.rs"]

@@ -10,7 +10,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `servers` | the table of all servers that there are, and several of them together |
-//! | `zookeeper`, `redis`, `postgres` | servers that are started fresh, one or several that follow one |
+//! | `zookeeper`, `redis`, `postgres` | servers that are started fresh, one or several |
 //! | `mariadb` | a database of shops that are not ours |
 //! | `server` | a server, whichever it is |
 //! | `proxy` | a network that can be slow, broken or gone, in front of any of them |
@@ -44,7 +44,7 @@ pub use parent::die_with_parent;
 pub use postgres::Postgres;
 pub use process::{Process, ProcessError};
 pub use proxy::{Direction, Proxy};
-pub use redis::Redis;
+pub use redis::{Redis, RedisServers};
 pub use server::{Server, ServerKind, Setup};
 pub use servers::Servers;
 pub use zookeeper::{Ensemble, Zookeeper};
@@ -89,6 +89,7 @@ mod tests {
         is_send(Postgres::start());
         is_send(Proxy::start("127.0.0.1:1"));
         is_send(Redis::start());
+        is_send(RedisServers::start(3));
         is_send(Zookeeper::start());
     }
 }

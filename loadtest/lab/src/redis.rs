@@ -1,12 +1,15 @@
 //! A private Redis server.
 
 mod resp;
+mod several;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+
+pub use several::RedisServers;
 
 use crate::clock::{Clock, run_by};
 use crate::launch::{ServerError, free_port, on_fresh_ports};

@@ -28,13 +28,19 @@ pub trait Server: Any + fmt::Debug + Send + Sync {
         self.url_at(&self.addresses())
     }
 
-    /// Ends it at once, by SIGKILL; of several processes, the one that leads.
+    /// What of it is killed and paused, in words.
+    fn struck(&self) -> String {
+        self.kind().to_string()
+    }
+
+    /// Ends it at once, by SIGKILL; of several processes, the one that leads, or the next where none does.
     async fn kill(&mut self) -> Result<(), ServerError>;
 
     /// Starts again whatever of it does not run, at the same addresses; returns when it answers.
     async fn restart(&mut self) -> Result<(), ServerError>;
 
-    /// Stops it, by SIGSTOP, with its connections open; of several processes, the one that leads.
+    /// Stops it, by SIGSTOP, with its connections open; of several processes, the one that leads, or the next
+    /// where none does.
     async fn pause(&self) -> Result<(), ServerError>;
 
     /// Lets it go on, by SIGCONT. One that was not stopped is left alone.
@@ -75,4 +81,6 @@ pub struct Setup {
     /// Whether the network between those can be broken. They then wait longer for each other, and take longer
     /// to replace one that leads.
     pub is_linked: bool,
+    /// How many Redis servers there are that know nothing of each other; one where it is less than that.
+    pub redis_servers: usize,
 }

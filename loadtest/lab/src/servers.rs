@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::str::FromStr;
 
 use crate::server::{Server, ServerKind, Setup};
-use crate::{Ensemble, Postgres, Redis, ServerError, Zookeeper};
+use crate::{Ensemble, Postgres, Redis, RedisServers, ServerError, Zookeeper};
 use crate::{postgres, redis, zookeeper};
 
 /// How many processes an ensemble has: the fewest that survive the loss of one.
@@ -49,9 +49,11 @@ impl ServerKind {
                 title: "Redis",
                 install: redis::INSTALL_REDIS,
                 is_installed: Redis::is_installed,
-                start: |setup| match setup.is_breakable {
-                    true => started(Redis::start_breakable()),
-                    false => started(Redis::start()),
+                start: |setup| match (setup.redis_servers, setup.is_breakable) {
+                    (0 | 1, true) => started(Redis::start_breakable()),
+                    (0 | 1, false) => started(Redis::start()),
+                    (several, true) => started(RedisServers::start_breakable(several)),
+                    (several, false) => started(RedisServers::start(several)),
                 },
             },
             Self::Zookeeper => Row {

@@ -29,6 +29,7 @@ pub(super) async fn measure(plan: &Plan, report: &mut GroupReport) -> anyhow::Re
         strategies: [StrategyName::None].into_iter().chain(wanted).collect(),
         store: StoreKind::Postgres,
         replicas: 2,
+        redis_servers: 1,
         repeat: 1,
         // Half of them are refused.
         scenario: Scenario { amount: Amount::Orders(4_000), stock: 2_000, ..Scenario::default() },

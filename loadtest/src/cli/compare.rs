@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::load::Load;
 use super::output::Output;
-use super::values::{fault, key_value};
+use super::values::{fault, key_value, odd};
 
 #[derive(Args)]
 pub struct Compare {
@@ -25,6 +25,10 @@ pub struct Compare {
     /// Replicas of the service
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     replicas: u16,
+    /// Redis servers, an odd number, that know nothing of each other and of which a majority has the lock
+    /// (Redlock)
+    #[arg(long, default_value_t = 1, value_parser = odd)]
+    redis_servers: usize,
     /// How often to run each strategy
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
@@ -58,6 +62,7 @@ pub(super) async fn run(arguments: Compare, stop: &CancellationToken) -> anyhow:
         strategies: arguments.strategies,
         store: arguments.store,
         replicas: arguments.replicas.into(),
+        redis_servers: arguments.redis_servers,
         repeat: arguments.repeat as usize,
         scenario: arguments.load.scenario(&faults, lease),
         overrides: arguments.overrides,

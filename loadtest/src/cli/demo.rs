@@ -29,6 +29,7 @@ pub(super) async fn run(demo: Demo, stop: &CancellationToken) -> anyhow::Result<
         strategies: StrategyName::ALL.to_vec(),
         store: StoreKind::Sqlite,
         replicas: demo.replicas.into(),
+        redis_servers: 1,
         repeat: 1,
         scenario: demo.load.scenario(&Schedule::default(), LEASE),
         overrides: Vec::new(),

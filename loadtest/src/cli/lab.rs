@@ -15,7 +15,7 @@ use order_service::config::StrategyName;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use super::values::key_value;
+use super::values::{key_value, odd};
 
 #[derive(Args)]
 pub struct Lab {
@@ -28,6 +28,10 @@ pub struct Lab {
     /// Replicas of the service
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     replicas: u16,
+    /// Redis servers, an odd number, that know nothing of each other and of which a majority has the lock
+    /// (Redlock)
+    #[arg(long, default_value_t = 1, value_parser = odd)]
+    redis_servers: usize,
     /// A key of the service's configuration with its value, such as checkout.max_batch=1; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     overrides: Vec<(String, String)>,
@@ -53,12 +57,13 @@ impl Lab {
 }
 
 pub(super) async fn run(arguments: Lab, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
-    let Lab { strategy, store, replicas, overrides, only, command } = arguments;
+    let Lab { strategy, store, replicas, redis_servers, overrides, only, command } = arguments;
+    let setup = Setup { redis_servers, ..Setup::default() };
     if !only.is_empty() {
         if let Some(missing) = only.iter().find_map(|kind| kind.missing()) {
             anyhow::bail!(missing);
         }
-        let servers = Servers::start(only, Setup::default()).await?;
+        let servers = Servers::start(only, setup).await?;
         let variables = laboratory::variables(&servers);
         if !command.is_empty() {
             return with(&command, variables, stop).await;
@@ -68,7 +73,7 @@ pub(super) async fn run(arguments: Lab, stop: &CancellationToken) -> anyhow::Res
         }
         return std::future::pending().await;
     }
-    let laboratory = Laboratory::open(strategy, store, replicas.into(), &overrides).await?;
+    let laboratory = Laboratory::open(strategy, store, replicas.into(), setup, &overrides).await?;
     if !command.is_empty() {
         return with(&command, laboratory.variables(), stop).await;
     }

@@ -40,6 +40,13 @@ pub(super) fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
+pub(super) fn odd(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(value) if (1..=15).contains(&value) && !value.is_multiple_of(2) => Ok(value),
+        _ => Err("must be an odd number from 1 to 15".into()),
+    }
+}
+
 pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),

@@ -17,6 +17,9 @@ impl Plan {
         let store = self.store.as_str();
         let mut words = vec![format!("loadtest compare --strategies {}", strategies.join(","))];
         words.push(format!("--store {store} --replicas {} --buyers {buyers}", self.replicas));
+        if self.redis_servers > 1 {
+            words.push(format!("--redis-servers {}", self.redis_servers));
+        }
         words.push(match amount {
             Amount::Orders(orders) => format!("--orders {orders}"),
             Amount::For(time) => format!("--duration {}", time_in_words(*time)),

@@ -143,7 +143,9 @@ impl Form {
         }
         let Reader { mistakes, .. } = reader;
         let strategies = self.strategies.clone();
-        let plan = Plan { strategies, store, replicas, repeat: 1, scenario, overrides, faults, control };
+        let (redis_servers, repeat) = (1, 1);
+        let plan =
+            Plan { strategies, store, replicas, redis_servers, repeat, scenario, overrides, faults, control };
         if mistakes.is_empty() { Ok(plan) } else { Err(mistakes) }
     }
 

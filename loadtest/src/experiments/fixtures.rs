@@ -53,6 +53,16 @@ impl Timeline {
         self.notes.push((at, what.into()));
     }
 
+    /// One for what goes on at the same time.
+    pub(super) fn fresh(&self) -> Self {
+        Self { start: self.start, notes: Vec::new() }
+    }
+
+    /// Adds what was noted elsewhere meanwhile, of this part.
+    pub(super) fn merge(&mut self, part: &str, other: Self) {
+        self.notes.extend(other.notes.into_iter().map(|(at, what)| (at, format!("{part}: {what}"))));
+    }
+
     /// Notes what a customer was answered, at that time.
     pub(super) fn note_reply(&mut self, who: &str, told: &Reply) {
         self.notes.push((told.at, told.words(who)));

@@ -24,6 +24,7 @@ async fn run() -> anyhow::Result<Observation> {
         strategies: vec![None, Database, Row, Optimistic],
         store: StoreKind::Sqlite,
         replicas: 3,
+        redis_servers: 1,
         repeat: 1,
         scenario: Scenario { stock: 1_500, amount: Amount::Orders(3_000), ..Scenario::default() },
         overrides: Vec::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Secret, StrategyName};
+use super::{ConfigError, RedisSection, Secret, StrategyName};
 
 /// How changes of stock exclude each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -132,26 +132,6 @@ impl Default for DatabaseSection {
     }
 }
 
-/// Redis, for strategy "redis".
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RedisSection {
-    /// The address of the server.
-    pub url: String,
-    /// How long a crashed holder's key keeps others out.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
-    pub lease: Duration,
-    /// Whether a holder renews its lease; "false" shows what a lock does that ends under its holder.
-    pub renew: bool,
-}
-
-impl Default for RedisSection {
-    fn default() -> Self {
-        Self { url: "redis://127.0.0.1:6379".into(), lease: Duration::from_secs(10), renew: true }
-    }
-}
-
 /// ZooKeeper, for strategy "zookeeper".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -240,7 +220,7 @@ pub enum LockConfig {
         /// How long a record is good for after its last renewal.
         lease: LeaseTime,
     },
-    /// A key in Redis.
+    /// A key in Redis, or in a majority of several.
     Redis(RedisSection),
     /// Nodes in ZooKeeper.
     Zookeeper(ZookeeperSection),

@@ -45,6 +45,12 @@ fn what_cannot_work_is_refused_with_the_key_named() {
         ("[lock]\nwait = 5", "lock.wait"),
         ("[lock]\nstrategy = \"redis\"", "lock.redis"),
         ("[lock]\nstrategy = \"zookeeper\"", "lock.zookeeper"),
+        // Of an even number, and of one that is counted twice, there is no majority.
+        ("[lock.redis]\nurl = \"redis://a,redis://b\"", "lock.redis.url"),
+        ("[lock.redis]\nurl = [\"redis://a\", \"redis://b\"]", "lock.redis.url"),
+        ("[lock.redis]\nurl = [\"redis://a\", \"redis://b\", \"redis://a\"]", "lock.redis.url"),
+        ("[lock.redis]\nurl = []", "lock.redis.url"),
+        ("[lock.redis]\nurl = 5", "lock.redis.url"),
         // Behind the first path, each would have a root of its own.
         ("[lock.zookeeper]\nservers = \"a:2181/shop,b:2181/shop\"", "lock.zookeeper.servers"),
         ("[lock.zookeeper]\nservers = \"a:2181/shop, b:2181\"", "lock.zookeeper.servers"),
@@ -74,6 +80,18 @@ fn what_cannot_work_is_refused_with_the_key_named() {
     ] {
         assert_eq!(refused(file).key, key, "{file}: {}", refused(file));
     }
+}
+
+#[test]
+fn several_servers_are_a_list_in_the_file_and_a_text_elsewhere() {
+    let file = "[lock.redis]\nurl = [\"redis://a\", \"redis://b:1\", \"redis://c\"]";
+    let text = "redis://a,redis://b:1,redis://c";
+    let listed = load(file, &[], &[]).unwrap();
+    let variable = load("", &[("STOCKLOCK__LOCK__REDIS__URL", text)], &[]).unwrap();
+    let flag = load("", &[], &[("lock.redis.url", text)]).unwrap();
+    assert_eq!(listed, variable);
+    assert_eq!(listed, flag);
+    assert_eq!(listed.lock.redis.expect("the section").url.iter().len(), 3);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab::{Postgres, Proxy, Redis, Server, ServerKind, Servers, Setup};
+use lab::{Direction, Postgres, Proxy, Redis, Server, ServerKind, Servers, Setup};
 use order_service::app::token_generations;
 use order_service::config::{Config, Scope, Sources, StoreSection, StrategyName};
 use order_service::lock::{self, Lock, Mode};
@@ -14,6 +14,9 @@ use tokio::time::{Instant, sleep};
 
 /// What is locked.
 pub const KEY: &str = "hair-dryer";
+
+/// Redis servers of which a majority has the lock.
+pub const SEVERAL_REDIS: &str = "redis (5 servers)";
 
 /// Of all leases and sessions.
 pub const LEASE: Duration = Duration::from_secs(1);
@@ -34,15 +37,21 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// The backend of a strategy, in the words of [`names`](Self::names): `redis`, `database on PostgreSQL`.
+    /// The backend of a strategy, in the words of [`names`](Self::names): `redis`, `redis (5 servers)`,
+    /// `database on PostgreSQL`.
     pub async fn new(name: &str) -> Self {
         let (strategy, place) = name.split_once(" on ").unwrap_or((name, "SQLite"));
+        let (strategy, redis_servers) = match strategy.strip_suffix(" servers)") {
+            Some(several) => several.split_once(" (").expect("a number of servers"),
+            None => (strategy, "1"),
+        };
+        let setup = Setup { redis_servers: redis_servers.parse().expect("a number"), ..Setup::default() };
         let strategy: StrategyName = strategy.parse().expect("a strategy");
         let kind = match strategy.server() {
             Some(server) => Some(server.kind.parse().expect("a server that the laboratory has")),
             None => (place != "SQLite").then_some(ServerKind::Postgres),
         };
-        let servers = Servers::start(kind, Setup::default()).await.expect("the server starts");
+        let servers = Servers::start(kind, setup).await.expect("the server starts");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let url = match servers.find::<Postgres>() {
             Some(postgres) => postgres.url(),
@@ -68,6 +77,8 @@ impl Backend {
             (Scope::Everywhere, None) => {
                 ["SQLite", "PostgreSQL"].map(|store| format!("{strategy} on {store}")).to_vec()
             }
+            // One server, or the majority of several.
+            _ if strategy == StrategyName::Redis => vec!["redis".into(), SEVERAL_REDIS.into()],
             _ => vec![strategy.to_string()],
         });
         names.collect()
@@ -107,7 +118,8 @@ impl Backend {
         self.servers.find_mut().expect("the backend has such a server")
     }
 
-    /// Whether its server forgets all locks when it is started again.
+    /// Whether its server forgets all locks when it is started again. Of several, one is, and the others
+    /// remember.
     pub fn forgets(&self) -> bool {
         self.servers.find::<Redis>().is_some()
     }
@@ -132,14 +144,18 @@ impl Backend {
         keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
-    /// A proxy before the server, and the configuration of a participant that comes through it.
-    pub async fn proxied(&self) -> (Proxy, Vec<(String, String)>) {
+    /// Proxies before the server, and the configuration of a participant that comes through them.
+    pub async fn proxied(&self) -> (Proxies, Vec<(String, String)>) {
         let server = self.servers.iter().next().expect("it has a server");
-        let proxy = Proxy::start(&server.addresses()[0]).await.expect("the proxy starts");
+        let mut proxies = Vec::new();
+        for address in server.addresses() {
+            proxies.push(Proxy::start(&address).await.expect("the proxy starts"));
+        }
+        let addresses: Vec<_> = proxies.iter().map(|proxy| proxy.address().to_string()).collect();
         let mut keys = self.keys();
         keys.retain(|(key, _)| key != self.server_key());
-        keys.push((self.server_key().into(), server.url_at(&[proxy.address().to_string()])));
-        (proxy, keys)
+        keys.push((self.server_key().into(), server.url_at(&addresses)));
+        (Proxies(proxies), keys)
     }
 
     pub async fn connect(&self, keys: &[(String, String)]) -> Arc<dyn Lock> {
@@ -194,6 +210,32 @@ impl Backend {
             assert!(Instant::now() < deadline, "{}: {census:?}, not {holders}", self.name);
             sleep(Duration::from_millis(2)).await;
         }
+    }
+}
+
+/// The ways of one participant to the processes of a server. All are the same.
+pub struct Proxies(Vec<Proxy>);
+
+impl Proxies {
+    /// Each of them.
+    pub fn each(&self) -> &[Proxy] {
+        &self.0
+    }
+
+    pub fn delay(&self, direction: Direction, delay: Duration) {
+        self.0.iter().for_each(|proxy| proxy.delay(direction, delay));
+    }
+
+    pub fn blackhole(&self, direction: Direction) {
+        self.0.iter().for_each(|proxy| proxy.blackhole(direction));
+    }
+
+    pub fn cut(&self) {
+        self.0.iter().for_each(Proxy::cut);
+    }
+
+    pub fn heal(&self) {
+        self.0.iter().for_each(Proxy::heal);
     }
 }
 

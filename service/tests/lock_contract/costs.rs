@@ -1,7 +1,7 @@
 //! What acquire and release cost: an uncontended cycle, counted by the backends themselves, and contended
 //! hand-overs.
 
-use lab::{Postgres, Redis, Zookeeper};
+use lab::{Postgres, Redis, RedisServers, Zookeeper};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use order_service::telemetry::Metrics;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::backend::{Backend, KEY, after};
+use crate::backend::{Backend, KEY, SEVERAL_REDIS, after};
 
 /// How many cycles are counted.
 const CYCLES: usize = 100;
@@ -24,6 +24,14 @@ async fn cycles(lock: &dyn order_service::lock::Lock, cycles: usize) {
     }
 }
 
+/// How many scripts a server has run since it was asked to forget it.
+async fn scripts_run(redis: &Redis) -> String {
+    let stats = redis.command(&["INFO", "commandstats"]).await.expect("an answer");
+    let commands = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_eval"));
+    let commands: Vec<_> = commands.filter_map(|line| line.split(",usec=").next()).collect();
+    commands.join(", ")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_uncontended_cycle_is_two_commands_on_redis() {
     let backend = Backend::new("redis").await;
@@ -32,10 +40,35 @@ async fn an_uncontended_cycle_is_two_commands_on_redis() {
     let redis = backend.server::<Redis>();
     redis.command(&["CONFIG", "RESETSTAT"]).await.expect("an answer");
     cycles(&*lock, CYCLES).await;
-    let stats = redis.command(&["INFO", "commandstats"]).await.expect("an answer");
-    let commands = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_eval"));
-    let commands: Vec<_> = commands.filter_map(|line| line.split(",usec=").next()).collect();
-    assert_eq!(commands, [format!("sha:calls={}", 2 * CYCLES)], "{stats}");
+    assert_eq!(scripts_run(redis).await, format!("sha:calls={}", 2 * CYCLES));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uncontended_cycle_is_two_commands_on_each_of_several_redis_servers() {
+    let backend = Backend::new(SEVERAL_REDIS).await;
+    let metrics = Metrics::new(StrategyName::Redis);
+    let lock = backend.connect_counted(&backend.keys(), &metrics).await;
+    let servers = backend.server::<RedisServers>().all();
+    // A shutdown waits for the servers that were not needed for the majority.
+    let cycle = async || {
+        cycles(&*lock, 1).await;
+        lock.shutdown().await;
+    };
+    // Loads the scripts, and lets all know the count.
+    cycle().await;
+    cycle().await;
+    for redis in servers {
+        redis.command(&["CONFIG", "RESETSTAT"]).await.expect("an answer");
+    }
+    let before = metrics.lock.round_trips.get();
+    for _ in 0..CYCLES {
+        cycle().await;
+    }
+    let counted = metrics.lock.round_trips.get() - before;
+    for redis in servers {
+        assert_eq!(scripts_run(redis).await, format!("sha:calls={}", 2 * CYCLES), "{}", redis.address());
+    }
+    assert_eq!(counted, (2 * CYCLES * servers.len()) as u64, "each is counted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use lab::{Direction, Proxy};
+use lab::Direction;
 use order_service::lock::{LockError, Mode};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::backend::{Backend, KEY, LEASE, after};
+use crate::backend::{Backend, KEY, LEASE, Proxies, after};
 
 /// How late a deadline may be kept.
 const LATE: Duration = Duration::from_millis(100);
@@ -16,7 +16,7 @@ const LATE: Duration = Duration::from_millis(100);
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
 
 /// Loses all replies that are on their way, with their connections.
-fn lose_replies(proxy: &Proxy) {
+fn lose_replies(proxy: &Proxies) {
     proxy.cut();
     proxy.heal();
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use lab::{Direction, Ensemble, INSTALL_FAKETIME, Postgres, Proxy, Redis, ServerKind, can_step_clocks};
+use lab::{
+    Direction, Ensemble, INSTALL_FAKETIME, Postgres, Proxy, Redis, RedisServers, ServerKind, can_step_clocks,
+};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -68,15 +70,17 @@ impl Injector<'_> {
             What::Restart(kind) => {
                 let killed = ms(begun);
                 let Some(server) = self.fleet.servers_mut().get_mut(kind) else { return no_server() };
+                let struck = server.struck();
                 server.kill().await?;
                 server.restart().await?;
-                self.mark(killed, None, format!("{kind} is killed and started again"));
+                self.mark(killed, None, format!("{struck} is killed and started again"));
                 Ok(Injected::Until(Instant::now(), Clearing::Elect(kind)))
             }
             What::Stall(kind, span) => {
                 let Some(server) = self.fleet.servers().get(kind) else { return no_server() };
                 server.pause().await?;
-                self.mark(ms(begun), None, format!("{kind} is stopped"));
+                let struck = server.struck();
+                self.mark(ms(begun), None, format!("{struck} is stopped"));
                 Ok(Injected::Until(Instant::now() + span.with_lease(lease), Clearing::Wake(kind)))
             }
             What::Partition(server, span) => {
@@ -132,10 +136,15 @@ impl Injector<'_> {
             }
             What::Clock(server, seconds) => self.step(server, seconds, begun),
             What::Flush => {
-                let Some(redis) = self.fleet.servers().find::<Redis>() else { return no_server() };
-                let from = ms(begun);
+                let servers = self.fleet.servers();
+                let one_of_several = || servers.find::<RedisServers>().map(RedisServers::next);
+                let redis = servers.find::<Redis>().or_else(one_of_several);
+                let Some((redis, server)) = redis.zip(servers.get(ServerKind::Redis)) else {
+                    return no_server();
+                };
+                let (from, what) = (ms(begun), format!("{} forgets everything", server.struck()));
                 match timeout(ANSWER, redis.command(&["FLUSHALL"])).await {
-                    Ok(Ok(_)) => Ok(self.done("redis forgets everything", from, begun)),
+                    Ok(Ok(_)) => Ok(self.done(&what, from, begun)),
                     _ => Ok(Injected::NotNow("redis did not answer")),
                 }
             }

@@ -4,6 +4,8 @@
 use deadpool_redis::redis::aio::ConnectionLike;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisResult, RedisWrite, ServerErrorKind};
 
+use super::server::key_of;
+
 /// A Lua script, which the server keeps by the hash of its source.
 pub(super) struct Script {
     source: &'static str,
@@ -20,7 +22,7 @@ impl Script {
         let mut call = Cmd::with_capacity(2 + parts.len() + 8, 512);
         call.arg("EVALSHA").arg(&self.hash).arg(parts.len());
         for part in parts {
-            call.write_arg_fmt(super::key_of!(key, part));
+            call.write_arg_fmt(key_of!(key, part));
         }
         call
     }

@@ -1,0 +1,254 @@
+//! One of the servers, and whether it answers. One that does not is left out until it does, so that nothing
+//! waits for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use deadpool_redis::redis::{ConnectionInfo, ErrorKind, RedisError, RedisResult, RedisWrite as _};
+use prometheus_client::metrics::counter::Counter;
+use rand::RngExt as _;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::tally::Vote;
+use crate::lock::FencingToken;
+use crate::lock::leased::{Claim, PLACE_TTL};
+use crate::lock::redis::script::Script;
+use crate::lock::redis::server::{
+    Announcement, CHANNEL, Identity, RedisServer, is_of_the_connection, millis,
+};
+
+/// How long after a server did not answer it is asked again whether it does, in milliseconds.
+const ASKED_AGAIN_MS: std::ops::RangeInclusive<u64> = 50..=100;
+
+/// The scripts, which all servers have alike.
+pub(super) struct Scripts {
+    acquire: Script,
+    raise: Script,
+    release: Script,
+    renew: Script,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            acquire: Script::new(include_str!("acquire.lua")),
+            raise: Script::new(include_str!("raise.lua")),
+            release: Script::new(include_str!("../release.lua")),
+            renew: Script::new(include_str!("../renew.lua")),
+        }
+    }
+}
+
+/// One of the servers.
+pub(super) struct Node {
+    /// Its address, without a password.
+    pub(super) address: String,
+    pub(super) server: RedisServer,
+    scripts: Arc<Scripts>,
+    /// How long it has to answer before it is left out.
+    limit: Duration,
+    /// How many servers there are with it: what was counted with another number of them counts for nothing.
+    servers: usize,
+    answers: AtomicBool,
+    subscribed: AtomicBool,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    /// What the server calls itself, and after how many interruptions of the connection that was asked.
+    name: Option<(u64, Arc<str>)>,
+    /// When it last answered.
+    heard: Instant,
+    /// What it answered last that was an error: to be said once.
+    error: Option<String>,
+}
+
+impl Node {
+    pub(super) fn new(
+        address: String,
+        info: ConnectionInfo,
+        (servers, limit): (usize, Duration),
+        scripts: &Arc<Scripts>,
+        round_trips: Counter,
+        announced: impl Fn(Announcement<'_>) + Send + Sync + 'static,
+    ) -> RedisResult<Arc<Self>> {
+        Ok(Arc::new(Self {
+            address,
+            // Whoever asks does not wait for one that is gone; it is tried again beside that.
+            server: RedisServer::new(info, 0, round_trips, announced)?,
+            scripts: Arc::clone(scripts),
+            limit,
+            servers,
+            answers: AtomicBool::new(true),
+            subscribed: AtomicBool::new(false),
+            known: Mutex::new(Known { name: None, heard: Instant::now(), error: None }),
+        }))
+    }
+
+    /// Connects, asks for messages and who the server is.
+    pub(super) async fn start(&self) -> RedisResult<Identity> {
+        self.hear().await?;
+        self.server.identity().await
+    }
+
+    /// Whether it is worth asking.
+    pub(super) fn answers(&self) -> bool {
+        self.answers.load(Ordering::Acquire)
+    }
+
+    /// Notes that a request that was sent at this time has no answer yet, after all the time that it may
+    /// take. One that has answered others meanwhile is only busy.
+    pub(super) fn is_late_since(self: &Arc<Self>, sent: Instant) {
+        if self.known().heard < sent {
+            self.leave_out("it does not answer");
+        }
+    }
+
+    /// Leaves it out until it answers.
+    pub(super) fn leave_out(self: &Arc<Self>, why: &str) {
+        if !self.answers.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        tracing::warn!(server = self.address, why, "a Redis server is left out until it answers");
+        let (node, limit) = (Arc::downgrade(self), self.limit);
+        tokio::spawn(async move {
+            loop {
+                let pause = rand::rng().random_range(ASKED_AGAIN_MS);
+                sleep(Duration::from_millis(pause)).await;
+                // None: the lock is gone.
+                let Some(node) = node.upgrade() else { return };
+                if let Ok(Ok(())) = timeout(limit, node.hear()).await {
+                    node.known().heard = Instant::now();
+                    node.answers.store(true, Ordering::Release);
+                    tracing::info!(server = node.address, "a Redis server answers again");
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Whether it answers over the lock's own connection, on which its messages come from then on.
+    async fn hear(&self) -> RedisResult<()> {
+        if self.subscribed.load(Ordering::Acquire) {
+            return deadpool_redis::redis::cmd("PING").query_async(&mut self.server.request()).await;
+        }
+        self.server.subscribe().await?;
+        self.subscribed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes the lock there, or a place among those who wait: the one of its ticket, if it has one.
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        claim: &Claim,
+        ticket: Option<i64>,
+    ) -> Result<Vote, RedisError> {
+        let interruptions = self.server.interruptions();
+        let counted_of = self.counted_of().await?;
+        let mut call =
+            self.scripts.acquire.call(&claim.key, &["lock", "readers", "waiting", "places", "count"]);
+        call.write_arg_fmt(claim.owner.as_simple());
+        call.arg(claim.mode.name()).arg(claim.lease.map_or(0, millis)).arg(millis(PLACE_TTL));
+        call.arg(ticket.unwrap_or_default()).arg(&*counted_of).arg(&*claim.holder);
+        let voted = self.scripts.acquire.run(&call, &mut self.server.request()).await;
+        let (outcome, number, place, owner): (i32, i64, i64, Option<String>) = self.heard(voted)?;
+        if outcome != 1 {
+            return Ok(Vote::Waits { ahead: u32::try_from(number).unwrap_or(u32::MAX), place, owner });
+        }
+        // It may be another server by now, with a count that was written before it went.
+        let is_the_same = self.server.interruptions() == interruptions;
+        Ok(Vote::Granted { count: if is_the_same { number } else { 0 } })
+    }
+
+    /// Lets the server know a token of the claim, which has the lock of a majority. `false`: not here.
+    pub(super) async fn raise(
+        self: &Arc<Self>,
+        claim: &Claim,
+        token: FencingToken,
+    ) -> Result<bool, RedisError> {
+        let counted_of = self.counted_of().await?;
+        let mut call = self.scripts.raise.call(&claim.key, &["lock", "count"]);
+        call.write_arg_fmt(claim.owner.as_simple());
+        call.arg(token.0).arg(&*counted_of);
+        let raised: RedisResult<i32> = self.scripts.raise.run(&call, &mut self.server.request()).await;
+        self.heard(raised).map(|raised| raised == 1)
+    }
+
+    /// Gives back whatever the claim has there.
+    pub(super) async fn release(self: &Arc<Self>, claim: &Claim) -> Result<(), RedisError> {
+        let mut call =
+            self.scripts.release.call(&claim.key, &["lock", "readers", "waiting", "places", "note"]);
+        call.write_arg_fmt(claim.owner.as_simple());
+        // Without a note: on a server that was not asked it would outlive the holds that came after it.
+        call.arg(CHANNEL).arg(&*claim.key).arg("").arg(0);
+        let released = self.scripts.release.run(&call, &mut self.server.request()).await;
+        self.heard(released)
+    }
+
+    /// Extends the leases of these claims; for each, whether it has one there.
+    pub(super) async fn renew(self: &Arc<Self>, claims: &[Arc<Claim>]) -> Result<Vec<bool>, RedisError> {
+        let calls = claims.iter().map(|claim| {
+            let mut call = self.scripts.renew.call(&claim.key, &["lock", "readers"]);
+            call.write_arg_fmt(claim.owner.as_simple());
+            call.arg(claim.lease.map_or(0, millis));
+            call
+        });
+        let renewed = self.scripts.renew.run_all(calls, &mut self.server.request()).await;
+        self.heard(renewed)
+    }
+
+    /// Whose count of tokens it has to be: what the server calls itself, with so many others.
+    async fn counted_of(self: &Arc<Self>) -> Result<String, RedisError> {
+        let interruptions = self.server.interruptions();
+        let known = self.known().name.clone().filter(|(since, _)| *since == interruptions);
+        let name = match known {
+            Some((_, name)) => name,
+            None => {
+                let identity = self.heard(self.server.identity().await)?;
+                self.warn_of(&identity);
+                self.known().name = Some((interruptions, Arc::clone(&identity.name)));
+                identity.name
+            }
+        };
+        Ok(format!("{name} of {}", self.servers))
+    }
+
+    /// Says what is wrong with the server, if something is.
+    pub(super) fn warn_of(&self, identity: &Identity) {
+        if let Some(risk) = &identity.risk {
+            tracing::warn!(server = self.address, "{risk}");
+        }
+    }
+
+    /// Notes what came of a request.
+    fn heard<T>(self: &Arc<Self>, result: RedisResult<T>) -> RedisResult<T> {
+        match &result {
+            Err(error) if is_of_the_connection(error) => self.leave_out(&error.to_string()),
+            Ok(_) => {
+                let mut known = self.known();
+                (known.heard, known.error) = (Instant::now(), None);
+            }
+            // It answers, and will not do it.
+            Err(error) => {
+                let (mut known, error) = (self.known(), error.to_string());
+                known.heard = Instant::now();
+                if known.error.as_ref() != Some(&error) {
+                    tracing::warn!(server = self.address, error, "a Redis server refuses");
+                    known.error = Some(error);
+                }
+            }
+        }
+        result
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("nothing panics while it holds this")
+    }
+}
+
+/// Whether no other server can make up for this error: what the configuration says is wrong.
+pub(super) fn is_of_the_configuration(error: &RedisError) -> bool {
+    let is_forbidden = error.code().is_some_and(|code| ["NOAUTH", "WRONGPASS", "NOPERM"].contains(&code));
+    is_forbidden || error.kind() == ErrorKind::AuthenticationFailed
+}
