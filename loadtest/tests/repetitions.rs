@@ -82,8 +82,13 @@ async fn faults_under_zookeeper_oversell_and_lose_nothing() {
     repeat(StrategyName::Zookeeper).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_under_etcd_oversell_and_lose_nothing() {
+    repeat(StrategyName::Etcd).await;
+}
+
 #[test]
 fn every_lock_with_a_lease_is_repeated() {
-    use StrategyName::{Database, Redis, Zookeeper};
-    assert_eq!(StrategyName::leased(), [Database, Redis, Zookeeper], "each has a test above");
+    use StrategyName::{Database, Etcd, Redis, Zookeeper};
+    assert_eq!(StrategyName::leased(), [Database, Redis, Zookeeper, Etcd], "each has a test above");
 }

@@ -58,8 +58,8 @@ fn failed(checks: &[Check]) -> Vec<&Check> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_strategy_does_not_oversell_thanks_to_the_guard() {
-    use StrategyName::{Database, Redis, Row, Zookeeper};
-    for (from, to) in [(Database, Redis), (Redis, Zookeeper), (Row, Database)] {
+    use StrategyName::{Database, Etcd, Redis, Row, Zookeeper};
+    for (from, to) in [(Database, Redis), (Redis, Zookeeper), (Zookeeper, Etcd), (Row, Database)] {
         let (checks, refused) = change(from, to, "version").await;
         assert!(failed(&checks).is_empty(), "{from} to {to}: {:#?}", failed(&checks));
         assert!(refused > 0, "{from} to {to}: the two never met");

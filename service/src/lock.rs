@@ -8,7 +8,8 @@
 //! | `local` | a lock inside one process |
 //! | `database` | the lock table, in the dialects of SQLite and PostgreSQL: a `leased` backend |
 //! | `redis` | the lock in Redis: a `leased` backend |
-//! | `leased` | what these two have in common: owners, waiting, renewal, release |
+//! | `etcd` | the lock in etcd: a `leased` backend |
+//! | `leased` | what these three have in common: owners, waiting, renewal, release |
 //! | `zookeeper` | the lock in ZooKeeper, whose leases are those of one session |
 //! | `releaser` | the release of what an owner leaves behind, for `leased` and `zookeeper` |
 //! | `pending_acquire` | an acquisition that outlasts the deadlines of those who wait for it |
@@ -20,6 +21,7 @@ mod none;
 mod local;
 mod database;
 mod redis;
+mod etcd;
 mod leased;
 mod zookeeper;
 mod releaser;
@@ -204,6 +206,9 @@ pub async fn connect(
         }
         LockConfig::Redis(section) => {
             Arc::new(redis::connect(&section, &config.replica(), generations, &metrics.lock).await?)
+        }
+        LockConfig::Etcd(section) => {
+            Arc::new(etcd::connect(&section, &config.replica(), generations, &metrics.lock).await?)
         }
         LockConfig::Zookeeper(section) => {
             Arc::new(zookeeper::connect(&section, &config.replica(), metrics.lock.clone()).await?)
