@@ -49,7 +49,7 @@ pub use crate::token::{FencingToken, Generation};
 /// # Contract
 /// - **Exclusion**: an exclusive lease is alone; a shared one is held concurrently with shared ones only, for
 ///   as long as the lease is valid. `none` does not keep this, `local` keeps it inside one process, and a
-///   Redis that loses its data forgets its holders, who learn of it by the end of their leases.
+///   Redis or an etcd that loses its data forgets its holders, who learn of it by the end of their leases.
 /// - **Order**: a writer waits for all earlier requests, and no later reader passes it; none starves.
 /// - **Tokens**: where leases have a [`FencingToken`], it grows with every exclusive lease of a key,
 ///   across processes and restarts.

@@ -10,7 +10,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | `servers` | the table of all servers that there are, and several of them together |
-//! | `zookeeper`, `redis`, `etcd`, `postgres` | servers that are started fresh, one or several that follow one |
+//! | `zookeeper`, `redis`, `postgres` | servers that are started fresh, one or several that follow one |
+//! | `etcd` | a server that is started fresh, and keeps its data over a restart |
 //! | `mariadb` | a database of shops that are not ours |
 //! | `server` | a server, whichever it is |
 //! | `proxy` | a network that can be slow, broken or gone, in front of any of them |

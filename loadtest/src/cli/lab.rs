@@ -40,7 +40,8 @@ pub struct Lab {
     )]
     only: Vec<ServerKind>,
     /// A command that is run with the addresses in its environment (POSTGRES_URL, REDIS_URL, ZOOKEEPER_URL,
-    /// ETCD_URL; SHOP_1, SHOP_2 …, TOKEN), instead of waiting for Ctrl-C. All ends with it, and its exit code is ours
+    /// ETCD_URL; SHOP_1, SHOP_2 …, TOKEN), instead of waiting for Ctrl-C. All ends with it, and its exit code
+    /// is ours
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }

@@ -243,7 +243,7 @@ pub enum Watch {
 #[serde(default, deny_unknown_fields)]
 pub struct EtcdSection {
     /// The address of etcd 3.4 or later: "http://HOST:PORT", or those of several servers of one cluster, with
-    /// commas between.
+    /// commas between. It has to compact its history, in which every lock leaves two revisions.
     pub url: String,
     /// What the keys of the locks begin with; the key of this name itself says which data the server has.
     pub prefix: String,

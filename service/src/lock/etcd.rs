@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use self::api::{Api, ApiError, Compare, Op, Range, Term, Txn};
+use self::api::{Api, ApiError, Compare, Op, REQUEST, Range, Term, Txn};
 use self::data::{Data, KnownData};
 use self::queue::{Queue, Turn};
 use self::watch::Watches;
@@ -125,10 +125,10 @@ impl EtcdBackend {
         generations: Arc<dyn TokenGenerations>,
         metrics: LockMetrics,
     ) -> Result<Self, EtcdError> {
-        let (api, aside) = (Api::new(authorities), Api::new(authorities));
+        let seconds = config.lease.as_secs() + u64::from(config.lease.subsec_nanos() > 0);
+        let [api, aside, stream] = [(); 3].map(|()| Api::new(authorities, Duration::from_secs(seconds)));
         // It may grant more than is asked for.
         let probe = lease_of(Uuid::new_v4());
-        let seconds = config.lease.as_secs() + u64::from(config.lease.subsec_nanos() > 0);
         let mut granted = api.grant(probe, seconds).await;
         for _next in &authorities[1..] {
             if granted.is_err() {
@@ -138,7 +138,7 @@ impl EtcdBackend {
         let granted = granted?.unwrap_or(seconds);
         api.revoke(probe).await?;
         let watches = Arc::new(Watches::new(&config.prefix, metrics.watch_notifications.clone()));
-        let stream = Arc::clone(&watches).follow(Api::new(authorities), metrics.round_trips.clone());
+        let watching = Arc::clone(&watches).follow(stream, metrics.round_trips.clone());
         let backend = Self {
             api,
             aside,
@@ -147,7 +147,7 @@ impl EtcdBackend {
             data: KnownData::default(),
             generations,
             watches,
-            watching: tokio::spawn(stream),
+            watching: tokio::spawn(watching),
             metrics,
         };
         backend.data().await?;
@@ -234,9 +234,7 @@ impl EtcdBackend {
             Err(error) if error.is_no_lease() => return Ok(None),
             created => created?,
         };
-        if extended.is_some_and(|term| term != created.header.term) {
-            return Err(EtcdError::LeaderChanged);
-        }
+        is_kept(extended, extended.is_some(), created.header.term)?;
         let is_marked =
             created.succeeded || created.listed(0).first().is_some_and(|mark| mark.value.0 == data.mark);
         let is_older = !data.is_of(&created.header) || self.data.is_older(asked, &created.header);
@@ -276,15 +274,14 @@ impl EtcdBackend {
         self.metrics.round_trips.inc();
         let (kept, listed) = tokio::join!(self.api.keep_alive(&leases), self.api.range(&range));
         let (kept, listed) = (kept?[0], listed?);
-        match kept {
-            Some(term) if term != listed.header.term => Err(EtcdError::LeaderChanged),
-            Some(_) if !self.data.is_older(asked, &listed.header) => {
-                self.metrics.listings.inc();
-                Ok(self.outcome(claim, &Queue::of(&directory, &listed.kvs)))
-            }
-            // The lease is over, and the place with it; or the place is not what it was.
-            _ => Ok(None),
+        // Otherwise the place is gone with the lease, or is not what it was.
+        let has_place =
+            is_kept(kept, true, listed.header.term)? && !self.data.is_older(asked, &listed.header);
+        if !has_place {
+            return Ok(None);
         }
+        self.metrics.listings.inc();
+        Ok(self.outcome(claim, &Queue::of(&directory, &listed.kvs)))
     }
 
     /// What the queue means for a claim; `None` where it does not stand in it.
@@ -308,19 +305,17 @@ impl EtcdBackend {
         self.create(claim).await
     }
 
-    /// Extends leases, and sees whether the keys are there that are on them. `None` where that is not known.
-    async fn renew_some(&self, claims: &[Arc<Claim>]) -> Result<Vec<Option<bool>>, EtcdError> {
+    /// Extends leases, and sees whether the keys are there that are on them.
+    async fn renew_some(&self, claims: &[Arc<Claim>]) -> Result<Vec<Result<bool, EtcdError>>, EtcdError> {
         let leases: Vec<_> = claims.iter().map(|claim| lease_of(claim.owner)).collect();
         let places = claims.iter().map(|claim| Op::Range(Range::key(&self.place(claim)).without_values()));
         let places = Txn { compare: Vec::new(), success: places.collect(), failure: Vec::new() };
         self.metrics.round_trips.inc();
         let (kept, there) = tokio::join!(self.aside.keep_alive(&leases), self.aside.txn(&places));
         let (kept, there) = (kept?, there?);
-        let is_kept = |(index, kept): (usize, Option<Term>)| match kept {
-            Some(term) if !there.listed(index).is_empty() => (term == there.header.term).then_some(true),
-            _ => Some(false),
-        };
-        Ok(kept.into_iter().enumerate().map(is_kept).collect())
+        let is_there = |index: usize| !there.listed(index).is_empty();
+        let kept = kept.into_iter().enumerate();
+        Ok(kept.map(|(index, kept)| is_kept(kept, is_there(index), there.header.term)).collect())
     }
 }
 
@@ -349,9 +344,7 @@ impl Backend for EtcdBackend {
         let mut renewed = Vec::with_capacity(claims.len());
         for claims in claims.chunks(RENEWED_AT_ONCE) {
             match self.renew_some(claims).await {
-                Ok(some) => renewed.extend(
-                    some.into_iter().map(|kept| kept.ok_or_else(|| failed(EtcdError::LeaderChanged))),
-                ),
+                Ok(some) => renewed.extend(some.into_iter().map(|kept| kept.map_err(failed))),
                 Err(error) => renewed.extend(vec![Err(failed(error)); claims.len()]),
             }
         }
@@ -399,8 +392,8 @@ impl Backend for EtcdBackend {
     }
 
     fn late_write_window(&self) -> Duration {
-        // A key that is created after its lease was revoked is not created.
-        Duration::ZERO
+        // A key is not created after its lease was revoked, unless a late grant comes in between.
+        REQUEST
     }
 
     async fn close(&self) {
@@ -423,12 +416,22 @@ fn lease_of(owner: Uuid) -> i64 {
     (low & i64::MAX.cast_unsigned()).cast_signed().max(1)
 }
 
+/// Whether a claim still has its lease, which was `extended` in this term, and its key, as the cluster
+/// answered in another. An error where the two are not the same.
+fn is_kept(extended: Option<Term>, is_there: bool, answered: Term) -> Result<bool, EtcdError> {
+    match extended {
+        Some(term) if is_there && term != answered => Err(EtcdError::LeaderChanged),
+        extended => Ok(extended.is_some() && is_there),
+    }
+}
+
 fn failed(error: impl std::fmt::Display) -> BackendError {
     BackendError::Failed(error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::api::Number;
     use super::*;
 
     #[test]
@@ -438,5 +441,15 @@ mod tests {
         assert_eq!(leases.len(), 1_000);
         assert!(leases.iter().all(|lease| *lease > 0));
         assert_eq!((lease_of(Uuid::nil()), lease_of(Uuid::max())), (1, i64::MAX));
+    }
+
+    #[test]
+    fn a_lease_is_kept_by_the_leader_under_whom_the_cluster_answers() {
+        let (old, new) = (Number(2), Number(3));
+        assert!(is_kept(Some(new), true, new).is_ok_and(|is_kept| is_kept));
+        assert!(matches!(is_kept(Some(old), true, new), Err(EtcdError::LeaderChanged)));
+        for (extended, is_there) in [(None, true), (None, false), (Some(old), false), (Some(new), false)] {
+            assert!(is_kept(extended, is_there, new).is_ok_and(|is_kept| !is_kept), "it is gone");
+        }
     }
 }

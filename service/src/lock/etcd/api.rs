@@ -22,8 +22,9 @@ pub(super) use self::message::Text;
 pub(super) use self::message::{Compare, Header, KeyValue, Number, Op, Range, Term, Txn, Watch};
 use self::message::{Grant, LeaseAnswer, LeaseId, RangeAnswer, Refusal, Streamed, TxnAnswer, WatchAnswer};
 
-/// How long one request may take.
-const REQUEST: Duration = Duration::from_secs(2);
+/// How long one request may take at the most: less than a release may, which would end before it is known
+/// that the server does not answer.
+pub(super) const REQUEST: Duration = Duration::from_millis(900);
 
 /// How long a connection may take to come about.
 const CONNECTING: Duration = Duration::from_secs(1);
@@ -54,6 +55,8 @@ pub(super) struct Api {
     current: AtomicUsize,
     /// `None` when it is closed.
     client: Mutex<Option<HttpClient>>,
+    /// How long one request may take.
+    request: Duration,
     in_flight: Semaphore,
 }
 
@@ -116,12 +119,14 @@ fn root_of(error: &dyn std::error::Error) -> String {
 }
 
 impl Api {
-    /// A client of the servers at these hosts and ports. Nothing is connected yet.
-    pub(super) fn new(authorities: &[&str]) -> Self {
+    /// A client of the servers at these hosts and ports, for leases of this length, of which each request may
+    /// take a half. Nothing is connected yet.
+    pub(super) fn new(authorities: &[&str], lease: Duration) -> Self {
         Self {
             bases: authorities.iter().map(|authority| format!("http://{authority}/v3")).collect(),
             current: AtomicUsize::new(0),
             client: Mutex::new(Some(http_client())),
+            request: REQUEST.min(lease / 2),
             in_flight: Semaphore::new(IN_FLIGHT),
         }
     }
@@ -176,7 +181,7 @@ impl Api {
 
     /// Opens the stream of what happens to keys.
     pub(super) async fn watch(&self, watch: &Watch) -> Result<WatchStream, ApiError> {
-        let response = self.from_one(async |server| self.post(server, "watch", json(watch)).await).await?;
+        let response = self.try_server(async |server| self.post(server, "watch", json(watch)).await).await?;
         Ok(WatchStream { body: response.into_body(), read: Vec::new() })
     }
 
@@ -191,7 +196,7 @@ impl Api {
 
     async fn ask(&self, path: &str, body: Vec<u8>) -> Result<Bytes, ApiError> {
         let _permit = self.in_flight.acquire().await.map_err(|_| ApiError::Closed)?;
-        self.from_one(async |server| {
+        self.try_server(async |server| {
             let response = self.post(server, path, body).await?;
             Ok(response.into_body().collect().await?.to_bytes())
         })
@@ -199,12 +204,12 @@ impl Api {
     }
 
     /// Asks one server. Where that may heal what fails, the next one is asked the next time.
-    async fn from_one<T>(
+    async fn try_server<T>(
         &self,
         asked: impl AsyncFnOnce(usize) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let server = self.current.load(Ordering::Relaxed);
-        let answer = timeout(REQUEST, asked(server)).await.unwrap_or(Err(ApiError::TimedOut));
+        let answer = timeout(self.request, asked(server)).await.unwrap_or(Err(ApiError::TimedOut));
         if answer.as_ref().is_err_and(ApiError::may_heal) {
             let next = (server + 1) % self.bases.len();
             // An error says that another has turned to the next one.
