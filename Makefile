@@ -37,6 +37,7 @@ servers:
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || $(MAKE) --no-print-directory install PACKAGE=postgresql
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory install PACKAGE=redis-server
 	@test -f /usr/share/java/zookeeper.jar || $(MAKE) --no-print-directory install PACKAGE=zookeeper
+	@command -v etcd >/dev/null || $(MAKE) --no-print-directory install PACKAGE=etcd-server
 	@command -v chromium >/dev/null || $(MAKE) --no-print-directory install PACKAGE=chromium
 	@test -x /usr/sbin/mariadbd || $(MAKE) --no-print-directory install PACKAGE=mariadb-server
 	@command -v wrk >/dev/null || $(MAKE) --no-print-directory install PACKAGE=wrk

@@ -203,8 +203,9 @@ impl FromStr for Fault {
         let what = match parts[..] {
             ["kill"] => What::Kill,
             ["pause", server, time] => What::Stall(kind(server)?, span(time)?),
-            ["clock", "zookeeper", _] => {
-                return Err(format!("{text:?} is no fault: ZooKeeper does not look at the time of day"));
+            ["clock", server @ ("zookeeper" | "etcd"), _] => {
+                let title = kind(server)?.title();
+                return Err(format!("{text:?} is no fault: {title} does not look at the time of day"));
             }
             ["clock", server, step] => {
                 let server = kind(server)?;
@@ -300,6 +301,7 @@ mod tests {
             "latency:redis@1s",
             "clock:redis:3s",
             "clock:zookeeper:+3s",
+            "clock:etcd:+3s",
             "clock:redis:+500ms",
             "clock:redis:+0s",
             "kill@9000y",

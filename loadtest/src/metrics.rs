@@ -105,10 +105,10 @@ pub struct LockFigures {
     /// Round trips to the lock's backend.
     #[serde(default)]
     pub round_trips: u64,
-    /// ZooKeeper's announcements of a change.
+    /// Announcements of a change by ZooKeeper or etcd.
     #[serde(default)]
     pub watch_notifications: u64,
-    /// Listings of a lock's directory in ZooKeeper.
+    /// Listings of a lock's queue in ZooKeeper or etcd.
     #[serde(default)]
     pub listings: u64,
 }

@@ -182,7 +182,10 @@ fn what_servers_can_suffer_is_survived() {
     let everything = "clock:redis:+3s@1s,flush:redis@2s,pause:redis:500ms@3s,clock:postgres:-2s@4s,\
                       terminate:postgres@5s,disk-full:postgres:500ms@6s,no-handles:500ms@7s,kill@8s";
     let ensemble = "split:zookeeper:1xlease@1s,pause:zookeeper:500ms@5s,restart:zookeeper@7s";
-    for (strategy, faults) in [(StrategyName::Redis, everything), (StrategyName::Zookeeper, ensemble)] {
+    let etcd = "latency:etcd:5ms@1s,pause:etcd:500ms@2s,partition:etcd:1xlease@3s,restart:etcd@6s";
+    let of_strategies =
+        [(StrategyName::Redis, everything), (StrategyName::Zookeeper, ensemble), (StrategyName::Etcd, etcd)];
+    for (strategy, faults) in of_strategies {
         let load = ["--store", "postgres", "--rate", "200", "--fault", faults];
         let (code, printed, report) = compared(&[&load[..], &["--strategies", strategy.as_str()]].concat());
         assert_eq!(code, 0, "{printed}");
@@ -410,7 +413,7 @@ fn a_laboratory_says_how_to_use_it_and_is_used_so() {
         .unwrap();
     let lines = BufReader::new(lab.stdout.take().unwrap()).lines().map(|line| line.unwrap());
     let said: Vec<_> = lines.take_while(|line| !line.starts_with("Ctrl-C")).collect();
-    for server in ["PostgreSQL", "Redis", "ZooKeeper", "replica"] {
+    for server in ["PostgreSQL", "Redis", "ZooKeeper", "etcd", "replica"] {
         assert!(said.iter().any(|line| line.starts_with(server)), "{said:#?}");
     }
     let toml: Vec<_> = said.iter().skip_while(|line| *line != "[store]").collect();

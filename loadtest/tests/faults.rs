@@ -141,7 +141,7 @@ async fn a_stall_shows_in_the_latency_from_the_intended_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_holder_s_write_is_refused_by_the_guard() {
-    for strategy in [StrategyName::Database, StrategyName::Redis, StrategyName::Zookeeper] {
+    for strategy in StrategyName::leased() {
         let plan = support::plan(strategy, 2)
             .with("checkout.think_time", "300ms")
             .with("lock.wait", "5s")

@@ -74,7 +74,7 @@ fn a_killed_owner_takes_its_replicas_along() {
 
 #[test]
 fn a_killed_owner_takes_its_servers_along() {
-    for strategy in ["redis", "zookeeper"] {
+    for strategy in ["redis", "zookeeper", "etcd"] {
         let (mut owner, mut family) =
             comparison("60s", &["--store", "postgres", "--strategies", strategy], 2);
         // PostgreSQL has a process for each connection.

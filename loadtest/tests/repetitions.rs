@@ -139,6 +139,11 @@ async fn faults_under_zookeeper_oversell_and_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn faults_under_etcd_oversell_and_lose_nothing() {
+    repeat(Trial::of(StrategyName::Etcd)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn faults_while_orders_are_paid_and_expire_lose_and_double_nothing() {
     repeat(Trial::paid(StrategyName::Database, DecideBy::Order)).await;
     repeat(Trial::paid(StrategyName::Redis, DecideBy::Payment)).await;
@@ -146,6 +151,6 @@ async fn faults_while_orders_are_paid_and_expire_lose_and_double_nothing() {
 
 #[test]
 fn every_lock_with_a_lease_is_repeated() {
-    use StrategyName::{Database, Redis, Zookeeper};
-    assert_eq!(StrategyName::leased(), [Database, Redis, Zookeeper], "each has a test above");
+    use StrategyName::{Database, Etcd, Redis, Zookeeper};
+    assert_eq!(StrategyName::leased(), [Database, Redis, Zookeeper, Etcd], "each has a test above");
 }

@@ -63,11 +63,12 @@ fn failed(checks: &[Check]) -> Vec<&Check> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_strategy_does_not_oversell_thanks_to_the_guard() {
-    use StrategyName::{Database, Redis, Row, Zookeeper};
+    use StrategyName::{Database, Etcd, Redis, Row, Zookeeper};
     // The last two: from one Redis server to a majority of three, and from there to no lock of its own.
     for (from, to) in [
         ((Database, 1), (Redis, 1)),
         ((Redis, 1), (Zookeeper, 1)),
+        ((Zookeeper, 1), (Etcd, 1)),
         ((Row, 1), (Database, 1)),
         ((Redis, 1), (Redis, 3)),
         ((Redis, 3), (Row, 1)),

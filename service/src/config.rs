@@ -23,7 +23,7 @@ use crate::failpoint::Failpoint;
 use crate::order::ProductRequest;
 
 pub use keys::{ConfigKey, keys, reference};
-pub use lock::{DatabaseSection, LeaseTime, LockConfig, LockSection, Watch, ZookeeperSection};
+pub use lock::{DatabaseSection, EtcdSection, LeaseTime, LockConfig, LockSection, Watch, ZookeeperSection};
 pub use redis::{RedisSection, RedisUrls};
 pub(crate) use secrets::{address_of, is_ambiguous};
 pub use strategy::{GuardRule, LockServer, Scope, StrategyName};
@@ -413,6 +413,9 @@ impl Config {
         }
         if let Some(zookeeper) = &self.lock.zookeeper {
             zookeeper.check()?;
+        }
+        if let Some(etcd) = &self.lock.etcd {
+            etcd.check()?;
         }
         self.lock_config()?;
         self.catalog.iter().try_for_each(|entry| entry.parse().map(drop))

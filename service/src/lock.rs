@@ -8,6 +8,7 @@
 //! | `local` | a lock inside one process |
 //! | `database` | the lock table, in the dialects of SQLite and PostgreSQL: a `leased` backend |
 //! | `redis` | the lock in Redis, on one server or on a majority of several: two `leased` backends |
+//! | `etcd` | the lock in etcd: a `leased` backend |
 //! | `leased` | what these have in common: owners, waiting, renewal, release |
 //! | `zookeeper` | the lock in ZooKeeper, whose leases are those of one session |
 //! | `releaser` | the release of what an owner leaves behind, for `leased` and `zookeeper` |
@@ -20,6 +21,7 @@ mod none;
 mod local;
 mod database;
 mod redis;
+mod etcd;
 mod leased;
 mod zookeeper;
 mod releaser;
@@ -47,7 +49,7 @@ pub use crate::token::{FencingToken, Generation};
 /// # Contract
 /// - **Exclusion**: an exclusive lease is alone; a shared one is held concurrently with shared ones only, for
 ///   as long as the lease is valid. `none` does not keep this, `local` keeps it inside one process, and a
-///   Redis that loses its data forgets its holders, who learn of it by the end of their leases.
+///   Redis or an etcd that loses its data forgets its holders, who learn of it by the end of their leases.
 /// - **Order**: a writer waits for all earlier requests, and no later reader passes it; none starves. Where a
 ///   majority of servers has the lock, what came earlier is what a majority heard earlier, and where some are
 ///   not heard the order is not promised.
@@ -206,6 +208,9 @@ pub async fn connect(
         }
         LockConfig::Redis(section) => {
             Arc::new(redis::connect(&section, &config.replica(), generations, &metrics.lock).await?)
+        }
+        LockConfig::Etcd(section) => {
+            Arc::new(etcd::connect(&section, &config.replica(), generations, &metrics.lock).await?)
         }
         LockConfig::Zookeeper(section) => {
             Arc::new(zookeeper::connect(&section, &config.replica(), metrics.lock.clone()).await?)

@@ -54,9 +54,9 @@ pub struct LockMetrics {
     pub timeouts: Counter,
     /// Failures of the backend.
     pub errors: Counter,
-    /// ZooKeeper's announcements that something has changed.
+    /// Announcements by ZooKeeper or etcd that something has changed.
     pub watch_notifications: Counter,
-    /// Listings of a lock's directory in ZooKeeper.
+    /// Listings of a lock's queue in ZooKeeper or etcd.
     pub listings: Counter,
     /// Round trips to the lock's backend; requests that were sent together count once.
     pub round_trips: Counter,
@@ -136,8 +136,12 @@ impl Metrics {
         add.metric("lock_timeouts", "Deadlines that passed while waiting for the lock", &lock.timeouts);
         add.metric("lock_errors", "Failures of the lock's backend", &lock.errors);
         let notifications = &lock.watch_notifications;
-        add.metric("lock_watch_notifications", "Announcements by ZooKeeper of a change", notifications);
-        add.metric("lock_listings", "Listings of a lock's directory in ZooKeeper", &lock.listings);
+        add.metric(
+            "lock_watch_notifications",
+            "Announcements of a change by ZooKeeper or etcd",
+            notifications,
+        );
+        add.metric("lock_listings", "Listings of a lock's queue in ZooKeeper or etcd", &lock.listings);
         add.metric("lock_round_trips", "Round trips to the lock's backend", &lock.round_trips);
         add.metric("lock_renewals", "Extensions of leases by their holders", &lock.renewals);
         add.metric("checkout_batch_size", "Requests in one transaction", &checkout.batch_size);

@@ -14,6 +14,8 @@ mod costs;
 mod crashes;
 #[path = "lock_contract/network.rs"]
 mod network;
+#[path = "lock_contract/only_on_etcd.rs"]
+mod only_on_etcd;
 #[path = "lock_contract/only_on_redis.rs"]
 mod only_on_redis;
 #[path = "lock_contract/only_on_redlock.rs"]

@@ -23,6 +23,7 @@ fn what_cannot_be_reached_is_named_at_once_and_once() {
     for (arguments, address) in [
         (vec!["--store.url", &postgres], "127.0.0.1:1/shop"),
         (vec!["--lock.strategy", "redis", "--lock.redis.url", &redis], "127.0.0.1:1/0"),
+        (vec!["--lock.strategy", "etcd", "--lock.etcd.url", "http://127.0.0.1:1"], "127.0.0.1:1"),
         (
             vec![
                 "--lock.strategy",
@@ -99,6 +100,8 @@ fn no_mistake_in_a_file_shows_a_password() {
         format!("[lock]\nredis = \"redis://:{PASSWORD}@db\""),
         format!("[lock]\nzookeeper = \"shop:{PASSWORD}\""),
         format!("[lock.zookeeper]\nauth = \"{PASSWORD}\""),
+        format!("[lock.etcd]\nurl = \"http://shop:{PASSWORD}@etcd:2379\""),
+        format!("[lock]\netcd = \"http://shop:{PASSWORD}@etcd:2379\""),
         format!("admin = \"{PASSWORD}\""),
         format!("[admin]\nallow_reset = \"{PASSWORD}\""),
     ] {

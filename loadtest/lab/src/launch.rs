@@ -34,13 +34,13 @@ pub enum ServerError {
 /// How often a server is started before a taken address is an error.
 const ATTEMPTS: usize = 5;
 
-/// What every server says in its log when it finds its address taken.
-const ADDRESS_IN_USE: &str = "Address already in use";
+/// What every server says in its log when it finds its address taken, in capitals or not.
+const ADDRESS_IN_USE: &str = "address already in use";
 
 impl ServerError {
     /// Whether another process has taken the address between its choice and the server's start.
     pub(crate) fn is_address_in_use(&self) -> bool {
-        matches!(self, Self::Process(ProcessError::NotReady { tail, .. }) if tail.contains(ADDRESS_IN_USE))
+        matches!(self, Self::Process(ProcessError::NotReady { tail, .. }) if says_address_in_use(tail))
     }
 
     /// For what fails while a server is prepared.
@@ -81,7 +81,11 @@ pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, ServerError> {
 
 /// Whether a server's log says that one of its ports is taken.
 pub(crate) fn found_address_in_use(process: &Process) -> bool {
-    process.log_tail().contains(ADDRESS_IN_USE)
+    says_address_in_use(&process.log_tail())
+}
+
+fn says_address_in_use(log: &str) -> bool {
+    log.to_ascii_lowercase().contains(ADDRESS_IN_USE)
 }
 
 #[cfg(test)]

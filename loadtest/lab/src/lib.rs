@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `servers` | the table of all servers that there are, and several of them together |
 //! | `zookeeper`, `redis`, `postgres` | servers that are started fresh, one or several |
+//! | `etcd` | a server that is started fresh, and keeps its data over a restart |
 //! | `mariadb` | a database of shops that are not ours |
 //! | `server` | a server, whichever it is |
 //! | `proxy` | a network that can be slow, broken or gone, in front of any of them |
@@ -23,6 +24,7 @@
 mod servers;
 mod zookeeper;
 mod redis;
+mod etcd;
 mod postgres;
 mod mariadb;
 mod server;
@@ -38,6 +40,7 @@ mod parent;
 use std::path::{Path, PathBuf};
 
 pub use clock::{INSTALL_FAKETIME, can_step_clocks};
+pub use etcd::Etcd;
 pub use launch::ServerError;
 pub use mariadb::Mariadb;
 pub use parent::die_with_parent;
@@ -86,6 +89,7 @@ mod tests {
     fn everything_can_be_started_in_a_task() {
         fn is_send(_: impl Send) {}
         is_send(Ensemble::start(3));
+        is_send(Etcd::start());
         is_send(Postgres::start());
         is_send(Proxy::start("127.0.0.1:1"));
         is_send(Redis::start());

@@ -68,6 +68,8 @@ pub enum ServerKind {
     Redis,
     /// The coordination service.
     Zookeeper,
+    /// The key-value store of clusters.
+    Etcd,
 }
 
 /// How a server is set up.

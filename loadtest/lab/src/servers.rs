@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::str::FromStr;
 
 use crate::server::{Server, ServerKind, Setup};
-use crate::{Ensemble, Postgres, Redis, RedisServers, ServerError, Zookeeper};
-use crate::{postgres, redis, zookeeper};
+use crate::{Ensemble, Etcd, Postgres, Redis, RedisServers, ServerError, Zookeeper};
+use crate::{etcd, postgres, redis, zookeeper};
 
 /// How many processes an ensemble has: the fewest that survive the loss of one.
 const ENSEMBLE: usize = 3;
@@ -29,7 +29,7 @@ struct Row {
 
 impl ServerKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Redis, Self::Zookeeper];
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Redis, Self::Zookeeper, Self::Etcd];
 
     /// The table: a kind without a row does not compile.
     const fn row(self) -> Row {
@@ -66,6 +66,13 @@ impl ServerKind {
                     (true, false) => started(Ensemble::start(ENSEMBLE)),
                     (false, _) => started(Zookeeper::start()),
                 },
+            },
+            Self::Etcd => Row {
+                name: "etcd",
+                title: "etcd",
+                install: etcd::INSTALL_ETCD,
+                is_installed: Etcd::is_installed,
+                start: |_| started(Etcd::start()),
             },
         }
     }
@@ -177,7 +184,7 @@ mod tests {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }
         let unknown = "mysql".parse::<ServerKind>();
-        assert_eq!(unknown, Err("no server \"mysql\"; there are postgres, redis, zookeeper".into()));
+        assert_eq!(unknown, Err("no server \"mysql\"; there are postgres, redis, zookeeper, etcd".into()));
     }
 
     #[tokio::test]

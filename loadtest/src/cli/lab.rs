@@ -35,7 +35,7 @@ pub struct Lab {
     /// A key of the service's configuration with its value, such as checkout.max_batch=1; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     overrides: Vec<(String, String)>,
-    /// These servers and no replicas: postgres, redis, zookeeper
+    /// These servers and no replicas: postgres, redis, zookeeper, etcd
     #[arg(
         long,
         value_name = "SERVER,SERVER",
@@ -43,8 +43,9 @@ pub struct Lab {
         conflicts_with_all = ["strategy", "store", "replicas", "overrides"]
     )]
     only: Vec<ServerKind>,
-    /// A command that is run with the addresses in its environment (POSTGRES_URL, REDIS_URL, ZOOKEEPER_URL;
-    /// SHOP_1, SHOP_2 …, TOKEN), instead of waiting for Ctrl-C. All ends with it, and its exit code is ours
+    /// A command that is run with the addresses in its environment (POSTGRES_URL, REDIS_URL, ZOOKEEPER_URL,
+    /// ETCD_URL; SHOP_1, SHOP_2 …, TOKEN), instead of waiting for Ctrl-C. All ends with it, and its exit code
+    /// is ours
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }

@@ -8,19 +8,23 @@ use order_service::config::StrategyName;
 use super::fixtures::{Loss, Shop, TimedRuns, Victim, recovery, seconds};
 use super::{Experiment, Finding, Observation};
 use crate::spread::Spread;
+use crate::verdict::{Status, Verdict};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "comparison",
     claim: "Easy to understand: database > cache > ZooKeeper. Hard to implement: ZooKeeper ≥ cache > \
         database. Performance: cache > ZooKeeper ≥ database. Reliability: ZooKeeper > cache > database.",
-    setup: "the lock table, Redis and ZooKeeper: 64 buyers and two replicas on PostgreSQL, in turn, one \
-        order per lock (textbook) and combined; the crash of a holder, all leases of 1 s; the loss of one \
-        server for 4 s (the only one of PostgreSQL and of Redis, the leader of three of ZooKeeper)",
-    needs: &[ServerKind::Postgres, ServerKind::Redis, ServerKind::Zookeeper],
+    setup: "the lock table, Redis and ZooKeeper, and etcd, which the course does not rank: 64 buyers and two \
+        replicas on PostgreSQL, in turn, one order per lock (textbook) and combined; the crash of a holder, \
+        all leases of 1 s; the loss of one server for 4 s (the only one of PostgreSQL, of Redis and of etcd, \
+        the leader of three of ZooKeeper)",
+    needs: &[ServerKind::Postgres, ServerKind::Redis, ServerKind::Zookeeper, ServerKind::Etcd],
     run: || Box::pin(run()),
 };
 
-const STRATEGIES: [StrategyName; 3] = [StrategyName::Database, StrategyName::Redis, StrategyName::Zookeeper];
+/// Those that the course ranks, and one that it does not.
+const STRATEGIES: [StrategyName; 4] =
+    [StrategyName::Database, StrategyName::Redis, StrategyName::Zookeeper, StrategyName::Etcd];
 
 /// Two figures closer than this are level, on a machine that others use as well.
 const LEVEL: f64 = 0.95;
@@ -104,6 +108,13 @@ fn describe(measured: &Measured, observation: &mut Observation) {
     let shows = if loss.shows { "products are shown" } else { "no product is shown" };
     let lost = format!("{} orders confirmed, {shows}; longest gap {}", loss.confirmed, seconds(loss.gap));
     observation.figure(format!("{name}, one server lost for 4 s"), lost);
+    let runs = measured.textbook.runs.iter().chain(&measured.combined.runs);
+    for run in runs.filter(|run| run.verdict != Verdict::Correct) {
+        let checks = run.checks.iter();
+        for check in checks.filter(|check| matches!(check.status, Status::Fail | Status::Unknown)) {
+            observation.figure(format!("{name}, {}: {}", run.verdict, check.name), &check.detail);
+        }
+    }
 }
 
 /// Requests to the lock's server for each hold, those of waiting included.
@@ -113,7 +124,7 @@ fn operations_per_cycle(timed: &TimedRuns) -> Spread {
 
 /// The course's ranking beside the measured one.
 fn judge(all: &[Measured]) -> Vec<Row> {
-    let [database, cache, zookeeper] = all else { unreachable!("three locks were measured") };
+    let [database, cache, zookeeper, etcd] = all else { unreachable!("four locks were measured") };
     let rate = |timed: &TimedRuns| timed.rate().median;
     let (d, c, z) = (rate(&database.textbook), rate(&cache.textbook), rate(&zookeeper.textbook));
     let goes_on = zookeeper.loss.confirmed > 0;
@@ -146,10 +157,12 @@ fn judge(all: &[Measured]) -> Vec<Row> {
             course: "cache > ZooKeeper ≥ database",
             measured: format!(
                 "orders/s, textbook: cache {c:.0}, ZooKeeper {z:.0}, database {d:.0}; combined: {:.0}, \
-                    {:.0}, {:.0}",
+                    {:.0}, {:.0}; etcd, not ranked: {:.0}, {:.0}",
                 rate(&cache.combined),
                 rate(&zookeeper.combined),
-                rate(&database.combined)
+                rate(&database.combined),
+                rate(&etcd.textbook),
+                rate(&etcd.combined)
             ),
             holds: Some(c * LEVEL > z && z >= d * LEVEL),
             why: "where the orders themselves are commits of a database, the lock is only part of an order's \
@@ -161,10 +174,11 @@ fn judge(all: &[Measured]) -> Vec<Row> {
             name: "reliability",
             course: "ZooKeeper > cache > database",
             measured: format!(
-                "without one server: ZooKeeper {}, cache {}, database {}",
+                "without one server: ZooKeeper {}, cache {}, database {}; etcd, not ranked: {}",
                 availability(zookeeper),
                 availability(cache),
-                availability(database)
+                availability(database),
+                availability(etcd)
             ),
             holds: Some(goes_on && nothing_else_sold && cache.loss.shows && !database.loss.shows),
             why: "no order was expected while the only server of a lock was gone, and some while the leader \

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lab::{Postgres, Redis, Server, ServerKind, Zookeeper};
+use lab::{Etcd, Postgres, Redis, Server, ServerKind, Zookeeper};
 use order_service::config::StrategyName;
 use order_service::lock::{Lock, Mode};
 use rand::RngExt as _;
@@ -23,8 +23,8 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
      again at \
         once, until it was had 400 times; bare SET NX with retries every 1 to 10 ms, and this project's \
         locks \
-        in Redis, in PostgreSQL's lock table and in ZooKeeper",
-    needs: &[ServerKind::Postgres, ServerKind::Redis, ServerKind::Zookeeper],
+        in Redis, in PostgreSQL's lock table, in ZooKeeper and in etcd",
+    needs: &[ServerKind::Postgres, ServerKind::Redis, ServerKind::Zookeeper, ServerKind::Etcd],
     run: || Box::pin(run()),
 };
 
@@ -86,15 +86,17 @@ async fn run() -> anyhow::Result<Observation> {
     let mut observation = Observation::default();
     let (redis, postgres, zookeeper) =
         (Redis::start().await?, Postgres::start().await?, Zookeeper::start().await?);
+    let etcd = Etcd::start().await?;
     let redis = Arc::new(redis);
     let bare = bare(&redis).await?;
     observation.timeline.note("bare SET NX is done");
     observation.figure("bare SET NX", bare.figure());
     let mut are_fair = Vec::new();
-    let servers: [(StrategyName, &dyn Server); 3] = [
+    let servers: [(StrategyName, &dyn Server); 4] = [
         (StrategyName::Redis, &*redis),
         (StrategyName::Database, &postgres),
         (StrategyName::Zookeeper, &zookeeper),
+        (StrategyName::Etcd, &etcd),
     ];
     for (strategy, server) in servers {
         let turns = ours(strategy, server).await?;
@@ -109,7 +111,7 @@ async fn run() -> anyhow::Result<Observation> {
         bare.most_passed_over(),
         CONTENDERS - 1,
         match unfair.is_empty() {
-            true => "under this project's three locks nobody waited for more than two rounds".into(),
+            true => "under this project's four locks nobody waited for more than two rounds".into(),
             false => format!("so had they under {}", unfair.join(", ")),
         }
     );
@@ -117,7 +119,8 @@ async fn run() -> anyhow::Result<Observation> {
         "Fairness is a queue, and somebody has to keep it. A key that is tried again has none: whoever \
          happens to \
          try first wins, most of all the one who has just given it back. ZooKeeper's sequential nodes are \
-         a queue; \
+         a queue, \
+         and so are etcd's keys by their creation; \
          this project's lock in Redis keeps one in a sorted set, and its lock table lets those who wait take \
          numbers. Fair is not fast: each hand-over has to reach another process, which a barging lock saves."
             .into(),

@@ -1,8 +1,9 @@
 //! Who is woken by a release, and what that costs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use lab::{Direction, Proxy, ServerKind, Zookeeper};
+use lab::{Direction, Etcd, Proxy, Server, ServerKind, Zookeeper};
 use order_service::config::StrategyName;
 use order_service::lock::Mode;
 use order_service::telemetry::Metrics;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::fixtures::{Contenders, SKU};
 use super::{Experiment, Finding, Observation};
+use crate::fleet::key_of;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "herd",
@@ -19,15 +21,27 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         N waiters cost about N² listings and notifications. If each watches only its predecessor, one \
         release wakes one.",
     setup: "N sessions wait for one lock and pass it on, from the first release to the last; each waiter \
-        watches all its siblings, or its predecessor; a proxy before ZooKeeper counts the bytes in both \
-        directions",
-    needs: &[ServerKind::Zookeeper],
+        watches all its siblings, or its predecessor; N of one process wait in etcd, each for its \
+        predecessor; a proxy before the server counts the bytes in both directions",
+    needs: &[ServerKind::Zookeeper, ServerKind::Etcd],
     run: || Box::pin(run()),
 };
 
 /// When nothing was counted for so long, nothing is under way: releases that follow each other too closely
 /// would be noticed as one.
 const QUIET: Duration = Duration::from_millis(20);
+
+/// What waits where, and for what.
+#[derive(Clone, Copy)]
+struct Watching<'a> {
+    name: &'static str,
+    server: &'a dyn Server,
+    strategy: StrategyName,
+    /// The keys of the configuration, and what they are set to.
+    keys: &'a [(&'static str, &'static str)],
+    /// Whether each waiter is a process of its own.
+    are_apart: bool,
+}
 
 /// What it took to pass the lock on.
 #[derive(Clone, Copy)]
@@ -39,7 +53,30 @@ struct Cost {
 
 async fn run() -> anyhow::Result<Observation> {
     let mut observation = Observation::default();
-    let server = Zookeeper::start().await?;
+    let (zookeeper, etcd) = (Zookeeper::start().await?, Etcd::start().await?);
+    let in_zookeeper = |name, keys| Watching {
+        name,
+        server: &zookeeper,
+        strategy: StrategyName::Zookeeper,
+        keys,
+        are_apart: true,
+    };
+    let siblings = in_zookeeper(
+        "siblings",
+        &[("lock.zookeeper.session_timeout", "60s"), ("lock.zookeeper.watch", "siblings")],
+    );
+    let predecessor = in_zookeeper(
+        "predecessor",
+        &[("lock.zookeeper.session_timeout", "60s"), ("lock.zookeeper.watch", "predecessor")],
+    );
+    let predecessor_in_etcd = Watching {
+        name: "predecessor, in etcd",
+        server: &etcd,
+        strategy: StrategyName::Etcd,
+        // So long that no waiter looks without a reason.
+        keys: &[("lock.etcd.lease", "1h")],
+        are_apart: false,
+    };
     let head = ["waiters", "watching", "notifications", "listings", "bytes", "expected"];
     observation.table.push(head.map(str::to_owned).to_vec());
     let mut as_claimed = true;
@@ -47,14 +84,15 @@ async fn run() -> anyhow::Result<Observation> {
     for waiters in [10, 50, 100, 200] {
         last.clear();
         // Each of those who still wait is woken by each release, and lists once more.
-        for (watch, expected) in [("siblings", waiters * (waiters + 1) / 2), ("predecessor", waiters)] {
-            let cost = pass_on(&server, waiters, watch).await?;
-            observation
-                .timeline
-                .note(format!("{waiters} waiters that watch {watch} have passed the lock on"));
+        let all = waiters * (waiters + 1) / 2;
+        for (watching, expected) in [(siblings, all), (predecessor, waiters), (predecessor_in_etcd, waiters)]
+        {
+            let cost = pass_on(watching, waiters).await?;
+            let name = watching.name;
+            observation.timeline.note(format!("{waiters} waiters that watch {name} have passed the lock on"));
             let row = [
                 waiters.to_string(),
-                watch.to_owned(),
+                name.to_owned(),
                 cost.notifications.to_string(),
                 cost.listings.to_string(),
                 cost.bytes.to_string(),
@@ -66,22 +104,26 @@ async fn run() -> anyhow::Result<Observation> {
             last.push(cost);
         }
     }
-    let [siblings, predecessor] = last[..] else { unreachable!("both were measured") };
+    let [siblings, predecessor, in_etcd] = last[..] else { unreachable!("all three were measured") };
     observation.observed = format!(
         "with 200 waiters, watching all siblings cost {} notifications, {} listings and {} kB; watching the \
-         predecessor {}, {} and {} kB",
+         predecessor {}, {} and {} kB, and in etcd {}, {} and {} kB",
         siblings.notifications,
         siblings.listings,
         siblings.bytes / 1000,
         predecessor.notifications,
         predecessor.listings,
         predecessor.bytes / 1000,
+        in_etcd.notifications,
+        in_etcd.listings,
+        in_etcd.bytes / 1000,
     );
     observation.explanation = Some(
         "It is N(N + 1)/2 rather than N², since each release has one waiter less to wake. The bytes grow \
          faster still, about with the cube, because each of those listings names all who are left; and those \
          who watch only their predecessor also list once when they are woken, to be sure that it was their \
-         turn and not a waiter giving up."
+         turn and not a waiter giving up. In etcd a process hears of each release once, over one stream, \
+         and wakes the one waiter that it is for."
             .into(),
     );
     observation.finding = Some(if as_claimed { Finding::Reproduced } else { Finding::Refuted });
@@ -89,19 +131,14 @@ async fn run() -> anyhow::Result<Observation> {
 }
 
 /// Lets so many wait for the lock and pass it on.
-async fn pass_on(server: &Zookeeper, waiters: u64, watch: &str) -> anyhow::Result<Cost> {
+async fn pass_on(watching: Watching<'_>, waiters: u64) -> anyhow::Result<Cost> {
+    let Watching { server, strategy, keys, are_apart, .. } = watching;
     let patiently = || Instant::now() + Duration::from_secs(300);
-    let network = Proxy::start(&server.address()).await?;
-    let servers = network.address().to_string();
-    let root = format!("/herd-{waiters}-{watch}");
-    let keys = [
-        ("lock.zookeeper.servers", servers.as_str()),
-        ("lock.zookeeper.root", &root),
-        ("lock.zookeeper.session_timeout", "60s"),
-        ("lock.zookeeper.watch", watch),
-    ];
-    let contenders = Contenders::new(StrategyName::Zookeeper, server, &keys).await?;
-    let metrics = Metrics::new(StrategyName::Zookeeper);
+    let network = Proxy::start(&server.addresses()[0]).await?;
+    let url = server.url_at(&[network.address().to_string()]);
+    let keys = [&[(key_of(server.kind()), url.as_str())][..], keys].concat();
+    let contenders = Contenders::new(strategy, server, &keys).await?;
+    let metrics = Metrics::new(strategy);
     let holder = contenders.join("the holder").await?;
     let held = holder.acquire(SKU, Mode::Exclusive, patiently()).await?;
     let count = || Cost {
@@ -122,8 +159,12 @@ async fn pass_on(server: &Zookeeper, waiters: u64, watch: &str) -> anyhow::Resul
     };
     let (won, mut winners) = mpsc::unbounded_channel();
     let mut waiting = JoinSet::new();
+    let mut lock = contenders.join_counted("the first waiter", &metrics).await?;
     for number in 0..waiters {
-        let lock = contenders.join_counted(&format!("waiter {number}"), &metrics).await?;
+        if are_apart && number > 0 {
+            lock = contenders.join_counted(&format!("waiter {number}"), &metrics).await?;
+        }
+        let lock = Arc::clone(&lock);
         let won = won.clone();
         waiting.spawn(async move {
             let lease = lock.acquire(SKU, Mode::Exclusive, patiently()).await?;

@@ -67,6 +67,7 @@ fn draw(strategy: StrategyName, clocks: &mut Clocks, random: &mut StdRng) -> Wha
         12 => match server {
             ServerKind::Redis => What::Flush,
             ServerKind::Zookeeper => What::Split(leases),
+            ServerKind::Etcd => What::Restart(server),
             ServerKind::Postgres => What::Terminate,
         },
         _ => clocks.step(if server == ServerKind::Redis { server } else { ServerKind::Postgres }, random),

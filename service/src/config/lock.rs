@@ -11,7 +11,8 @@ use super::{ConfigError, RedisSection, Secret, StrategyName};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LockSection {
-    /// The locking strategy: none, local, database, redis, zookeeper, row or optimistic.
+    /// The locking strategy: none, local, database, redis, zookeeper, etcd, row or
+    /// optimistic.
     pub strategy: StrategyName,
     /// The longest time that an order waits for the lock.
     #[serde(with = "humantime_serde")]
@@ -23,6 +24,8 @@ pub struct LockSection {
     pub redis: Option<RedisSection>,
     /// ZooKeeper, for strategy "zookeeper", which needs this section.
     pub zookeeper: Option<ZookeeperSection>,
+    /// etcd, for strategy "etcd", which needs this section.
+    pub etcd: Option<EtcdSection>,
 }
 
 impl Default for LockSection {
@@ -33,6 +36,7 @@ impl Default for LockSection {
             database: DatabaseSection::default(),
             redis: None,
             zookeeper: None,
+            etcd: None,
         }
     }
 }
@@ -40,8 +44,12 @@ impl Default for LockSection {
 impl LockSection {
     /// The same with a section for every strategy: what there is to be configured.
     pub(super) fn with_all_sections(self) -> Self {
-        let (redis, zookeeper) = (self.redis.unwrap_or_default(), self.zookeeper.unwrap_or_default());
-        Self { redis: Some(redis), zookeeper: Some(zookeeper), ..self }
+        Self {
+            redis: Some(self.redis.unwrap_or_default()),
+            zookeeper: Some(self.zookeeper.unwrap_or_default()),
+            etcd: Some(self.etcd.unwrap_or_default()),
+            ..self
+        }
     }
 
     /// How long leases are that end, with the keys that say so.
@@ -53,6 +61,7 @@ impl LockSection {
                 "lock.zookeeper.session_timeout",
                 self.zookeeper.as_ref().map(|zookeeper| zookeeper.session_timeout),
             ),
+            ("lock.etcd.lease", self.etcd.as_ref().map(|etcd| etcd.lease)),
         ];
         leases.into_iter().filter_map(|(key, lease)| Some((key, lease?))).collect()
     }
@@ -72,6 +81,7 @@ impl LockSection {
             StrategyName::Zookeeper => {
                 LockConfig::Zookeeper(self.zookeeper.clone().ok_or_else(|| missing("lock.zookeeper"))?)
             }
+            StrategyName::Etcd => LockConfig::Etcd(self.etcd.clone().ok_or_else(|| missing("lock.etcd"))?),
             StrategyName::Row => LockConfig::Row,
             StrategyName::Optimistic => LockConfig::Optimistic,
         })
@@ -208,6 +218,62 @@ pub enum Watch {
     Siblings,
 }
 
+/// etcd, for strategy "etcd".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EtcdSection {
+    /// The address of etcd 3.4 or later: "http://HOST:PORT", or those of several servers of one cluster, with
+    /// commas between. It has to compact its history, in which every lock leaves two revisions.
+    pub url: String,
+    /// What the keys of the locks begin with; the key of this name itself says which data the server has.
+    pub prefix: String,
+    /// How long a crashed holder's key keeps others out. etcd counts whole seconds, to which this is rounded
+    /// up, and may grant more: one and a half times its election time-out at least.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub lease: Duration,
+}
+
+impl Default for EtcdSection {
+    fn default() -> Self {
+        Self {
+            url: "http://127.0.0.1:2379".into(),
+            prefix: "/stocklock".into(),
+            lease: Duration::from_secs(10),
+        }
+    }
+}
+
+impl EtcdSection {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.authorities()?;
+        let is_key = |prefix: &str| !prefix.is_empty() && !prefix.ends_with('/');
+        if !is_key(&self.prefix) || self.prefix.chars().any(char::is_control) {
+            let why = "must be a key such as /stocklock, without a slash at its end";
+            return Err(ConfigError::new("lock.etcd.prefix", why));
+        }
+        Ok(())
+    }
+
+    /// The host and port of each server.
+    pub fn authorities(&self) -> Result<Vec<&str>, ConfigError> {
+        let why = "must be http://HOST:PORT, or several with commas between, without a path, a user or a \
+                   password";
+        let refused = || ConfigError::new("lock.etcd.url", why);
+        self.url.split(',').map(|url| authority_of(url).ok_or_else(refused)).collect()
+    }
+}
+
+/// The host and port of a URL that has nothing else.
+fn authority_of(url: &str) -> Option<&str> {
+    let authority = url.strip_prefix("http://")?;
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    let (host, port) = authority.rsplit_once(':')?;
+    let is_strange = |c: char| c.is_whitespace() || c.is_control() || "/?#@".contains(c);
+    let is_one = !host.is_empty() && !authority.contains(is_strange) && port.parse::<u16>().is_ok();
+    is_one.then_some(authority)
+}
+
 /// A locking strategy with all that it needs, so that what cannot be configured cannot exist.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LockConfig {
@@ -224,6 +290,8 @@ pub enum LockConfig {
     Redis(RedisSection),
     /// Nodes in ZooKeeper.
     Zookeeper(ZookeeperSection),
+    /// Keys in etcd.
+    Etcd(EtcdSection),
     /// The row lock of the store's transaction.
     Row,
     /// The guard and retries.

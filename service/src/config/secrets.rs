@@ -1,7 +1,7 @@
 //! What may be said about values that hold passwords.
 
 /// The sections in which there are passwords.
-const SECTIONS: [&str; 4] = ["admin", "store", "lock.redis", "lock.zookeeper"];
+const SECTIONS: [&str; 5] = ["admin", "store", "lock.redis", "lock.zookeeper", "lock.etcd"];
 
 /// Whether it is not certain which part of a URL is the password: one with `/`, `?` or `#` has to be
 /// percent-encoded.

@@ -23,6 +23,8 @@ pub enum StrategyName {
     Redis,
     /// Ephemeral sequential nodes, each watching the one before.
     Zookeeper,
+    /// A key on a lease for each attempt, each waiter watching the one before.
+    Etcd,
     /// The product row itself: `select … for update` (SQLite: `begin immediate`).
     Row,
     /// No lock; the guard and retries.
@@ -87,8 +89,16 @@ const PLAIN: Row = Row {
 
 impl StrategyName {
     /// All strategies, in the order of the course and then of its readers.
-    pub const ALL: [Self; 7] =
-        [Self::None, Self::Local, Self::Database, Self::Redis, Self::Zookeeper, Self::Row, Self::Optimistic];
+    pub const ALL: [Self; 8] = [
+        Self::None,
+        Self::Local,
+        Self::Database,
+        Self::Redis,
+        Self::Zookeeper,
+        Self::Etcd,
+        Self::Row,
+        Self::Optimistic,
+    ];
 
     /// The table: a strategy without a row does not compile.
     const fn row(self) -> Row {
@@ -128,6 +138,14 @@ impl StrategyName {
                 scope: Scope::Everywhere,
                 lease_key: Some("lock.zookeeper.session_timeout"),
                 server: Some(LockServer { kind: "zookeeper", key: "lock.zookeeper.servers" }),
+                ..PLAIN
+            },
+            Self::Etcd => Row {
+                name: "etcd",
+                summary: "a key in etcd on a lease for each attempt, each waiter watching the one before",
+                scope: Scope::Everywhere,
+                lease_key: Some("lock.etcd.lease"),
+                server: Some(LockServer { kind: "etcd", key: "lock.etcd.url" }),
                 ..PLAIN
             },
             Self::Row => Row {

@@ -21,6 +21,9 @@ pub const SEVERAL_REDIS: &str = "redis (5 servers)";
 /// Of all leases and sessions.
 pub const LEASE: Duration = Duration::from_secs(1);
 
+/// The variable that names the only strategy to be tried, while a lock is written; all without.
+const ONLY: &str = "STOCKLOCK_CONTRACT_ONLY";
+
 /// A backend, and a way to take part in it.
 pub struct Backend {
     pub name: String,
@@ -72,7 +75,11 @@ impl Backend {
     /// The backends whose locks keep out what is in `scopes`; every strategy is asked. Locks without a server
     /// of their own are on each store.
     fn names(scopes: &[Scope]) -> Vec<String> {
-        let in_scope = StrategyName::ALL.into_iter().filter(|strategy| scopes.contains(&strategy.scope()));
+        let only = std::env::var(ONLY).ok();
+        let is_wanted = |strategy: &StrategyName| {
+            scopes.contains(&strategy.scope()) && only.as_ref().is_none_or(|only| only == strategy.as_str())
+        };
+        let in_scope = StrategyName::ALL.into_iter().filter(is_wanted);
         let names = in_scope.flat_map(|strategy| match (strategy.scope(), strategy.server()) {
             (Scope::Everywhere, None) => {
                 ["SQLite", "PostgreSQL"].map(|store| format!("{strategy} on {store}")).to_vec()
@@ -228,6 +235,10 @@ impl Proxies {
 
     pub fn blackhole(&self, direction: Direction) {
         self.0.iter().for_each(|proxy| proxy.blackhole(direction));
+    }
+
+    pub fn refuse(&self) {
+        self.0.iter().for_each(Proxy::refuse);
     }
 
     pub fn cut(&self) {
