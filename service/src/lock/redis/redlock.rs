@@ -63,7 +63,7 @@ const NAME: &str = "Redis";
 const LIMIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
 /// How long a claim goes without the votes of a majority before they are taken for gone.
-const UNANSWERED: Duration = Duration::from_millis(500);
+const UNANSWERED: Duration = Duration::from_millis(700);
 
 /// How long one server has to answer an operator's question.
 const QUESTION: Duration = Duration::from_millis(500);
@@ -155,7 +155,7 @@ impl Redlock {
     async fn vote(&self, claim: &Arc<Claim>, traces: &Arc<Traces>) -> Result<Attempt, BackendError> {
         loop {
             let round = Round::ask(&self.nodes, claim, traces, self.limit).await;
-            let answered = round.tally.answered();
+            let heard = round.tally.answered() + round.busy;
             if round.tally.standing() == Standing::Won {
                 *traces.unanswered() = None;
                 if let Some(token) = self.win(round).await? {
@@ -163,7 +163,7 @@ impl Redlock {
                 }
                 return Ok(Attempt::Waits { ahead: 0 });
             }
-            if answered < self.majority() {
+            if heard < self.majority() {
                 let errors = round.errors.clone();
                 round.lose();
                 let since = *traces.unanswered().get_or_insert_with(Instant::now);

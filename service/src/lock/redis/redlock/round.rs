@@ -28,6 +28,8 @@ pub(super) struct Round {
     granted: Vec<Granted>,
     /// Why servers have no vote.
     pub(super) errors: Vec<String>,
+    /// How many servers have not come to the end of an earlier request of the claim.
+    pub(super) busy: usize,
     pub(super) tally: Tally,
 }
 
@@ -78,13 +80,18 @@ impl Round {
             pending: Vec::new(),
             granted: Vec::new(),
             errors: Vec::new(),
+            busy: 0,
             tally: Tally::new(nodes.len(), claim.mode),
         };
         for (server, node) in nodes.iter().enumerate() {
-            let turn = if node.answers() { traces.turn(server) } else { None };
-            let Some(turn) = turn else {
+            if !node.answers() {
                 round.tally.count(None);
                 round.errors.push(format!("{}: it does not answer", node.address));
+                continue;
+            }
+            let Some(turn) = traces.turn(server) else {
+                round.tally.count(None);
+                round.busy += 1;
                 continue;
             };
             let (node, claim, fate) = (Arc::clone(node), Arc::clone(claim), Arc::clone(&round.fate));

@@ -69,12 +69,14 @@ impl Tally {
         self.counts.len() + self.waits.len()
     }
 
-    /// How it stands. A writer's round goes on, where that may help, until a majority of those who are for it
-    /// know what was counted before.
+    /// How it stands. A round goes on until a majority has voted, where it can: too few votes say that
+    /// servers are gone, not that others have the lock. A writer's goes on, where that may help, until a
+    /// majority of those who are for it know what was counted before.
     pub(super) fn standing(&self) -> Standing {
         let (granted, majority) = (self.counts.len(), majority(self.servers));
         if granted + self.pending() < majority {
-            return Standing::Lost;
+            let is_heard = self.answered() >= majority || self.answered() + self.pending() < majority;
+            return if is_heard { Standing::Lost } else { Standing::Open };
         }
         let is_enough = match self.mode {
             Mode::Shared => granted >= majority,
@@ -193,6 +195,10 @@ mod tests {
             ("7 7 w - .", Open, None),
             ("7 7 w - w", Lost, None),
             (". . w w w", Lost, None),
+            // A majority may still be heard, if not for the claim.
+            ("- - w w .", Open, None),
+            ("- - w w w", Lost, None),
+            ("- - - w .", Lost, None),
             ("- - - . .", Lost, None),
             ("7 . .", Open, None),
             ("7 7 .", Won, Some(7)),
