@@ -23,7 +23,10 @@ fn what_cannot_be_reached_is_named_at_once_and_once() {
     for (arguments, address) in [
         (vec!["--store.url", &postgres], "127.0.0.1:1/shop"),
         (vec!["--lock.strategy", "redis", "--lock.redis.url", &redis], "127.0.0.1:1/0"),
-        (vec!["--lock.strategy", "etcd", "--lock.etcd.url", "http://127.0.0.1:1"], "127.0.0.1:1"),
+        (
+            vec!["--lock.strategy", "etcd", "--lock.etcd.url", "http://127.0.0.1:1"],
+            "127.0.0.1:1 (lock.etcd.url)",
+        ),
         (
             vec![
                 "--lock.strategy",

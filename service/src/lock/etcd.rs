@@ -20,9 +20,11 @@ mod queue;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -41,6 +43,9 @@ const NAME: &str = "etcd";
 
 /// How many leases are looked after in one request; a transaction has 128 parts at most.
 const RENEWED_AT_ONCE: usize = 100;
+
+/// How many attempts are under way at the same time.
+const ATTEMPTS: usize = 32;
 
 /// How long an attempt that fails with the connection, or for want of a leader, is made again; and of a
 /// lease, which is reckoned from before its beginning, how much at the most.
@@ -69,7 +74,7 @@ pub(super) async fn connect(
 ) -> Result<LeasedLock, ConnectError> {
     let authorities = config.authorities()?;
     let unavailable = |error: EtcdError| {
-        let reason = format!("{}: {error}", authorities.join(", "));
+        let reason = format!("{} (lock.etcd.url): {error}", authorities.join(", "));
         LockError::Unavailable { dependency: NAME, reason }
     };
     let backend = EtcdBackend::connect(config, &authorities, generations, metrics.clone()).await;
@@ -81,8 +86,12 @@ pub(super) async fn connect(
 struct EtcdBackend {
     /// For the lock.
     api: Api,
-    /// For everything else, so that it never waits behind the lock.
-    aside: Api,
+    /// So that those who wait for their turn to ask can be abandoned without having asked.
+    attempts: Semaphore,
+    /// For the renewal of leases, so that it never waits behind the lock.
+    renewals: Api,
+    /// For everything else.
+    aside: Arc<Api>,
     /// What the locks' keys begin with.
     prefix: String,
     /// What the server grants.
@@ -126,7 +135,7 @@ impl EtcdBackend {
         metrics: LockMetrics,
     ) -> Result<Self, EtcdError> {
         let seconds = config.lease.as_secs() + u64::from(config.lease.subsec_nanos() > 0);
-        let [api, aside, stream] = [(); 3].map(|()| Api::new(authorities, Duration::from_secs(seconds)));
+        let (api, aside) = (Api::new(authorities, REQUEST), Arc::new(Api::new(authorities, REQUEST)));
         // It may grant more than is asked for.
         let probe = lease_of(Uuid::new_v4());
         let mut granted = api.grant(probe, seconds).await;
@@ -138,12 +147,16 @@ impl EtcdBackend {
         let granted = granted?.unwrap_or(seconds);
         api.revoke(probe).await?;
         let watches = Arc::new(Watches::new(&config.prefix, metrics.watch_notifications.clone()));
-        let watching = Arc::clone(&watches).follow(stream, metrics.round_trips.clone());
+        let watching = Arc::clone(&watches).follow(Arc::clone(&aside), metrics.round_trips.clone());
+        let lease = Duration::from_secs(granted);
         let backend = Self {
             api,
+            attempts: Semaphore::new(ATTEMPTS),
+            // So that there is time for another server.
+            renewals: Api::new(authorities, REQUEST.min(lease / 2)),
             aside,
             prefix: config.prefix.clone(),
-            lease: Duration::from_secs(granted),
+            lease,
             data: KnownData::default(),
             generations,
             watches,
@@ -288,9 +301,12 @@ impl EtcdBackend {
     fn outcome(&self, claim: &Claim, queue: &Queue) -> Option<Attempt> {
         match queue.turn(lease_of(claim.owner), claim.mode) {
             Turn::Absent => None,
-            Turn::Now { token } => Some(Attempt::Acquired(token, None)),
+            Turn::Now { token } => {
+                self.watches.waits_for(claim, None);
+                Some(Attempt::Acquired(token, None))
+            }
             Turn::After { predecessor, ahead } => {
-                self.watches.waits_for(claim, predecessor);
+                self.watches.waits_for(claim, Some(predecessor));
                 Some(Attempt::Waits { ahead })
             }
         }
@@ -311,7 +327,7 @@ impl EtcdBackend {
         let places = claims.iter().map(|claim| Op::Range(Range::key(&self.place(claim)).without_values()));
         let places = Txn { compare: Vec::new(), success: places.collect(), failure: Vec::new() };
         self.metrics.round_trips.inc();
-        let (kept, there) = tokio::join!(self.aside.keep_alive(&leases), self.aside.txn(&places));
+        let (kept, there) = tokio::join!(self.renewals.keep_alive(&leases), self.renewals.txn(&places));
         let (kept, there) = (kept?, there?);
         let is_there = |index: usize| !there.listed(index).is_empty();
         let kept = kept.into_iter().enumerate();
@@ -322,6 +338,11 @@ impl EtcdBackend {
 #[async_trait]
 impl Backend for EtcdBackend {
     async fn attempt(self: Arc<Self>, claim: Arc<Claim>, step: Step) -> Result<Attempt, BackendError> {
+        let _permit = self.attempts.acquire().await.map_err(failed)?;
+        if claim.is_abandoned.load(Ordering::Acquire) {
+            self.watches.forget(&claim);
+            return Err(BackendError::Busy("the one who has asked has gone".into()));
+        }
         let give_up = Instant::now() + HEALS.min(self.lease / HEALS_IN_LEASE);
         let mut is_first = true;
         let attempt = loop {
@@ -399,6 +420,7 @@ impl Backend for EtcdBackend {
     async fn close(&self) {
         self.watching.abort();
         self.api.close();
+        self.renewals.close();
         self.aside.close();
     }
 }

@@ -15,6 +15,7 @@ mod renewer;
 mod wakeups;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -82,6 +83,8 @@ pub(super) struct Claim {
     pub(super) holder: Arc<str>,
     /// `None`: for ever.
     pub(super) lease: Option<Duration>,
+    /// Whether its caller has gone: what has not been sent for it need not be.
+    pub(super) is_abandoned: AtomicBool,
 }
 
 /// Whether a claim asks for the first time.
@@ -148,6 +151,7 @@ impl Inner {
             owner: uuid::Builder::from_random_bytes(rand::random()).into_uuid(),
             holder: Arc::clone(&self.holder),
             lease: self.lease.duration(),
+            is_abandoned: AtomicBool::new(false),
         });
         // From here on the lock, or the place among those who wait, is given back, whatever becomes of this
         // attempt.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab::{Etcd, Proxy};
+use lab::{Direction, Etcd, Proxy};
 use order_service::config::StrategyName;
 use order_service::lock::{Lock, LockError, Mode};
 use order_service::telemetry::Metrics;
@@ -172,6 +172,39 @@ async fn where_one_server_does_not_answer_the_next_one_is_asked() {
         lease.release().await;
     }
     backend.assert_free(&*lock).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn announcements_that_fall_silent_are_heard_from_the_next_server() {
+    let backend = Backend::new("etcd").await;
+    let address = backend.server::<Etcd>().address();
+    let proxies =
+        [Proxy::start(&address).await.expect("a proxy"), Proxy::start(&address).await.expect("a proxy")];
+    let urls = proxies.each_ref().map(|proxy| format!("http://{}", proxy.address()));
+    let mut keys = backend.keys();
+    keys.push(("lock.etcd.url".into(), urls.join(",")));
+    // Who is not told looks after five seconds at the earliest.
+    keys.push(("lock.etcd.lease".into(), "30s".into()));
+    let (near, far) = (with_lease(&backend, "30s").await, backend.connect(&keys).await);
+    for round in 0..4 {
+        let held = near.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
+        let asking = Arc::clone(&far);
+        let waiting = tokio::spawn(async move { asking.acquire(KEY, Mode::Exclusive, after(20_000)).await });
+        while near.state(KEY).await.expect("the lock state").waiting == 0 {
+            sleep(Duration::from_millis(2)).await;
+        }
+        if round == 1 {
+            proxies[0].blackhole(Direction::ToClient);
+        }
+        let released = Instant::now();
+        held.release().await;
+        waiting.await.expect("it lives").expect("a lease").release().await;
+        let took = released.elapsed();
+        // It is noticed by who has to look for itself: the first one, or, if that did not know yet for whom
+        // it had to wait, the next one.
+        let is_told = round == 0 || round == 3;
+        assert!(!is_told || took < Duration::from_secs(4), "round {round}: after {took:?}");
+    }
 }
 
 /// Takes and releases the lock; answers the token.

@@ -15,16 +15,18 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 #[cfg(test)]
 pub(super) use self::message::Text;
 pub(super) use self::message::{Compare, Header, KeyValue, Number, Op, Range, Term, Txn, Watch};
 use self::message::{Grant, LeaseAnswer, LeaseId, RangeAnswer, Refusal, Streamed, TxnAnswer, WatchAnswer};
 
-/// How long one request may take at the most: less than a release may, which would end before it is known
-/// that the server does not answer.
-pub(super) const REQUEST: Duration = Duration::from_millis(900);
+/// How long one request may take at the most.
+pub(super) const REQUEST: Duration = Duration::from_secs(2);
+
+/// A request that is given up unanswered after so long says that its server does not answer.
+const SLOW: Duration = Duration::from_millis(500);
 
 /// How long a connection may take to come about.
 const CONNECTING: Duration = Duration::from_secs(1);
@@ -119,14 +121,14 @@ fn root_of(error: &dyn std::error::Error) -> String {
 }
 
 impl Api {
-    /// A client of the servers at these hosts and ports, for leases of this length, of which each request may
-    /// take a half. Nothing is connected yet.
-    pub(super) fn new(authorities: &[&str], lease: Duration) -> Self {
+    /// A client of the servers at these hosts and ports, each of whose requests may take so long. Nothing is
+    /// connected yet.
+    pub(super) fn new(authorities: &[&str], request: Duration) -> Self {
         Self {
             bases: authorities.iter().map(|authority| format!("http://{authority}/v3")).collect(),
             current: AtomicUsize::new(0),
             client: Mutex::new(Some(http_client())),
-            request: REQUEST.min(lease / 2),
+            request,
             in_flight: Semaphore::new(IN_FLIGHT),
         }
     }
@@ -209,19 +211,20 @@ impl Api {
         asked: impl AsyncFnOnce(usize) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let server = self.current.load(Ordering::Relaxed);
-        let answer = timeout(self.request, asked(server)).await.unwrap_or(Err(ApiError::TimedOut));
+        let mut pending = Pending { api: self, server, since: Instant::now(), is_answered: false };
+        let answer = timeout(self.request, asked(server)).await.map_err(|_| ApiError::TimedOut)?;
+        pending.is_answered = true;
         if answer.as_ref().is_err_and(ApiError::may_heal) {
-            let next = (server + 1) % self.bases.len();
-            // An error says that another has turned to the next one.
-            self.current.compare_exchange(server, next, Ordering::Relaxed, Ordering::Relaxed).ok();
-        }
-        if matches!(answer, Err(ApiError::TimedOut))
-            && let Some(client) = &mut *self.client()
-        {
-            // The others of its connections may be dead as well, each of which would cost a time-out.
-            *client = http_client();
+            self.turn_from(server);
         }
         answer
+    }
+
+    /// Has the next server asked from now on.
+    fn turn_from(&self, server: usize) {
+        let next = (server + 1) % self.bases.len();
+        // An error says that another has turned to the next one.
+        self.current.compare_exchange(server, next, Ordering::Relaxed, Ordering::Relaxed).ok();
     }
 
     fn client(&self) -> MutexGuard<'_, Option<HttpClient>> {
@@ -241,6 +244,27 @@ impl Api {
         let body = response.into_body().collect().await?.to_bytes();
         let unknown = |_| Refusal { code: 0, message: status.to_string() };
         Err(serde_json::from_slice(&body).unwrap_or_else(unknown).into())
+    }
+}
+
+/// A request without an answer; its drop gives it up.
+struct Pending<'a> {
+    api: &'a Api,
+    server: usize,
+    since: Instant,
+    is_answered: bool,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.is_answered || self.since.elapsed() < SLOW {
+            return;
+        }
+        self.api.turn_from(self.server);
+        if let Some(client) = &mut *self.api.client() {
+            // The others of its connections may be dead as well, each of which would cost a time-out.
+            *client = http_client();
+        }
     }
 }
 

@@ -7,7 +7,8 @@
 //! Nothing is missed: the stream begins with what came after the earliest revision that one of the waiters
 //! may have seen the queue at, also when it is opened again, as it is for one who has seen an earlier one,
 //! since the server has lost data; and what it tells of while a waiter looks is kept until it is known whom
-//! that waits for.
+//! that waits for. A stream that falls silent is noticed by the first waiter that finds its predecessor gone
+//! without having been told, and opened again, of another server if that does not answer.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,8 +38,8 @@ pub(super) struct Watches {
     waits: Mutex<Waits>,
     /// Announces that somebody waits.
     begun: Notify,
-    /// Announces that the stream has to begin earlier.
-    earlier: Notify,
+    /// Announces that the stream has to be opened again.
+    again: Notify,
     /// What the stream tells of.
     notifications: Counter,
     /// Whether the stream is open.
@@ -60,8 +61,17 @@ struct Wait {
     since: i64,
     /// Whom it waits for.
     predecessor: Option<i64>,
-    /// Who has gone while it was looking.
+    /// Whom it waited for before it looked, unless it was told that they have gone.
+    before: Option<i64>,
+    /// Of whom it was told that they have gone: whom it waits for, or, while it looks, anybody.
     gone: Vec<i64>,
+}
+
+impl Wait {
+    /// Whom it waits for, or has waited for before it looked, unless it was told that they have gone.
+    fn untold(&self) -> Option<i64> {
+        self.predecessor.or(self.before).filter(|lease| !self.gone.contains(lease))
+    }
 }
 
 impl Watches {
@@ -72,7 +82,7 @@ impl Watches {
             wakeups: Arc::default(),
             waits: Mutex::default(),
             begun: Notify::new(),
-            earlier: Notify::new(),
+            again: Notify::new(),
             notifications,
             is_open: AtomicBool::new(false),
         }
@@ -92,28 +102,36 @@ impl Watches {
     pub(super) fn looks(&self, claim: &Claim, revision: i64) {
         let mut waits = self.waits();
         let of_key = waits.of_keys.entry(Arc::clone(&claim.key)).or_default();
-        let looks = Wait { owner: claim.owner, since: revision, predecessor: None, gone: Vec::new() };
-        match of_key.iter_mut().find(|wait| wait.owner == claim.owner) {
-            Some(wait) => *wait = looks,
-            None => of_key.push(looks),
-        }
+        let found = of_key.iter().position(|wait| wait.owner == claim.owner);
+        let before = found.and_then(|found| of_key.swap_remove(found).untold());
+        of_key.push(Wait {
+            owner: claim.owner,
+            since: revision,
+            predecessor: None,
+            before,
+            gone: Vec::new(),
+        });
     }
 
-    /// Has a claim woken, which has looked, when the key of the lease `predecessor` is gone.
-    pub(super) fn waits_for(&self, claim: &Claim, predecessor: i64) {
+    /// Has a claim woken, which has looked, when the key of the lease `predecessor` is gone. `None`: it has
+    /// its turn.
+    pub(super) fn waits_for(&self, claim: &Claim, predecessor: Option<i64>) {
         let mut waits = self.waits();
-        waits.last = Some(Instant::now());
-        let Waits { of_keys, from, .. } = &mut *waits;
+        let Waits { of_keys, from, last } = &mut *waits;
         let mut of_key = of_keys.get_mut(&claim.key).into_iter().flatten();
         let Some(wait) = of_key.find(|wait| wait.owner == claim.owner) else { return };
-        if wait.since + 1 < *from {
-            self.earlier.notify_one();
+        let is_untold = wait.untold().is_some_and(|before| predecessor != Some(before));
+        let is_silent = is_untold && self.are_heard();
+        if is_silent || wait.since + 1 < *from {
+            self.is_open.store(false, Ordering::Release);
+            self.again.notify_one();
         }
-        wait.predecessor = Some(predecessor);
+        let Some(predecessor) = predecessor else { return };
+        *last = Some(Instant::now());
         if wait.gone.contains(&predecessor) {
             self.wakeups.wake(&claim.key, Some(claim.owner));
         }
-        wait.gone = Vec::new();
+        (wait.predecessor, wait.before) = (Some(predecessor), None);
         self.begun.notify_one();
     }
 
@@ -136,10 +154,11 @@ impl Watches {
     fn gone(&self, key: &str, lease: i64) {
         for wait in self.waits().of_keys.get_mut(key).into_iter().flatten() {
             match wait.predecessor {
-                Some(predecessor) if predecessor == lease => self.wakeups.wake(key, Some(wait.owner)),
-                Some(_) => {}
-                None => wait.gone.push(lease),
+                Some(predecessor) if predecessor != lease => continue,
+                Some(_) => self.wakeups.wake(key, Some(wait.owner)),
+                None => {}
             }
+            wait.gone.push(lease);
         }
     }
 
@@ -166,7 +185,7 @@ impl Watches {
     }
 
     /// Opens the stream whenever somebody waits. Never returns.
-    pub(super) async fn follow(self: Arc<Self>, api: Api, round_trips: Counter) {
+    pub(super) async fn follow(self: Arc<Self>, api: Arc<Api>, round_trips: Counter) {
         loop {
             self.begun.notified().await;
             while let Some(from) = self.begin() {
@@ -181,13 +200,13 @@ impl Watches {
         }
     }
 
-    /// Hears what happens from a revision on, until nobody waits any more, or it has to begin earlier.
+    /// Hears what happens from a revision on, until nobody waits any more, or it has to be opened again.
     async fn hear(&self, api: &Api, from: i64) -> Result<(), ApiError> {
         let mut stream = api.watch(&Watch::deletions(Range::prefix(&self.prefix), from)).await?;
         let mut idle = interval(IDLE);
         loop {
             let next = tokio::select! {
-                () = self.earlier.notified() => return Ok(()),
+                () = self.again.notified() => return Ok(()),
                 _ = idle.tick() => match self.is_awaited() {
                     true => continue,
                     false => return Ok(()),
@@ -221,21 +240,36 @@ impl Watches {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
     use crate::lock::Mode;
 
     fn claim(key: &str, owner: u128) -> Claim {
         let owner = Uuid::from_u128(owner);
-        Claim { key: key.into(), mode: Mode::Exclusive, owner, holder: "replica".into(), lease: None }
+        Claim {
+            key: key.into(),
+            mode: Mode::Exclusive,
+            owner,
+            holder: "replica".into(),
+            lease: None,
+            is_abandoned: AtomicBool::new(false),
+        }
+    }
+
+    fn is_notified(notified: impl Future<Output = ()>) -> bool {
+        pin!(notified).poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     /// A claim that waits, and is asked whether it was woken.
     fn waiter(watches: &Watches, claim: &Claim) -> impl Fn() -> bool {
-        use std::pin::pin;
-        use std::task::{Context, Waker};
-
         let waiter = watches.wakeups.register(&claim.key, claim.owner);
-        move || pin!(waiter.woken()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        move || is_notified(waiter.woken())
+    }
+
+    fn is_opened_again(watches: &Watches) -> bool {
+        is_notified(watches.again.notified())
     }
 
     #[tokio::test]
@@ -244,7 +278,7 @@ mod tests {
         let (one, other) = (claim("comb", 1), claim("comb", 2));
         let (one_is_woken, other_is_woken) = (waiter(&watches, &one), waiter(&watches, &other));
         watches.looks(&one, 10);
-        watches.waits_for(&one, 4711);
+        watches.waits_for(&one, Some(4711));
         watches.looks(&other, 11);
         watches.gone("brush", 4711);
         watches.gone("comb", 4712);
@@ -252,11 +286,11 @@ mod tests {
         watches.gone("comb", 4711);
         assert!(one_is_woken() && !other_is_woken());
         // What happened while it was looking counts, too.
-        watches.waits_for(&other, 4711);
+        watches.waits_for(&other, Some(4711));
         assert!(other_is_woken());
         // It looks again, and what was before is over.
         watches.looks(&one, 12);
-        watches.waits_for(&one, 4711);
+        watches.waits_for(&one, Some(4711));
         assert!(!one_is_woken());
         watches.forget(&one);
         watches.gone("comb", 4711);
@@ -270,7 +304,7 @@ mod tests {
         watches.looks(&one, 10);
         assert_eq!((watches.begin(), watches.is_awaited()), (None, false), "it does not wait yet");
         watches.looks(&other, 9);
-        watches.waits_for(&one, 4711);
+        watches.waits_for(&one, Some(4711));
         assert_eq!(watches.begin(), Some(10), "the other is still looking");
         watches.looks(&third, 7);
         watches.forget(&one);
@@ -278,7 +312,7 @@ mod tests {
         assert!(watches.is_awaited(), "the next one may come soon");
         tokio::time::advance(IDLE).await;
         assert_eq!((watches.begin(), watches.is_awaited()), (None, false));
-        watches.waits_for(&other, 4711);
+        watches.waits_for(&other, Some(4711));
         tokio::time::advance(IDLE * 2).await;
         assert_eq!((watches.begin(), watches.is_awaited()), (Some(10), true), "it waits on");
         watches.forget(&other);
@@ -286,23 +320,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_stream_begins_again_for_whoever_has_seen_an_earlier_revision() {
-        use std::pin::pin;
-        use std::task::{Context, Waker};
-
+    async fn the_stream_is_opened_again_when_somebody_has_gone_who_was_waited_for_and_it_told_nothing() {
         let watches = Watches::new("/s", Counter::default());
-        let begins_again =
-            || pin!(watches.earlier.notified()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        let one = claim("comb", 1);
+        watches.is_open.store(true, Ordering::Release);
+        let looks_and_waits_for = |predecessor| {
+            watches.looks(&one, 10);
+            watches.waits_for(&one, predecessor);
+            is_opened_again(&watches)
+        };
+        assert!(!looks_and_waits_for(Some(4711)));
+        assert!(!looks_and_waits_for(Some(4711)), "it looked in vain");
+        assert!(looks_and_waits_for(Some(4710)));
+        assert!(!looks_and_waits_for(Some(4711)), "it is not open");
+        watches.is_open.store(true, Ordering::Release);
+        watches.gone("comb", 4711);
+        assert!(!looks_and_waits_for(Some(4709)), "it was told");
+        watches.looks(&one, 10);
+        watches.gone("comb", 4709);
+        watches.waits_for(&one, Some(4708));
+        assert!(!is_opened_again(&watches), "it was told while it looked");
+        watches.looks(&one, 10);
+        assert!(looks_and_waits_for(None), "it looked twice, since the first time failed");
+    }
+
+    #[tokio::test]
+    async fn the_stream_begins_again_for_whoever_has_seen_an_earlier_revision() {
+        let watches = Watches::new("/s", Counter::default());
         let (one, other) = (claim("comb", 1), claim("comb", 2));
         watches.looks(&one, 1_000);
-        watches.waits_for(&one, 4711);
-        assert_eq!((watches.begin(), begins_again()), (Some(1_001), false));
+        watches.waits_for(&one, Some(4711));
+        assert_eq!((watches.begin(), is_opened_again(&watches)), (Some(1_001), false));
         watches.looks(&other, 1_000);
-        watches.waits_for(&other, 4711);
-        assert!(!begins_again());
+        watches.waits_for(&other, Some(4711));
+        assert!(!is_opened_again(&watches));
         // The server has lost its data.
         watches.looks(&other, 5);
-        watches.waits_for(&other, 4711);
-        assert_eq!((begins_again(), watches.begin()), (true, Some(6)));
+        watches.waits_for(&other, Some(4711));
+        assert_eq!((is_opened_again(&watches), watches.begin()), (true, Some(6)));
     }
 }

@@ -1,6 +1,7 @@
 //! The release of what a claim leaves behind: the lock, or the place among those who wait.
 
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ impl Release for ClaimRelease {
     }
 
     async fn finish(mut self) {
+        self.claim.is_abandoned.store(true, Ordering::Release);
         if let Some(attempt) = self.in_flight().take() {
             // However it ended; or it hangs, and its lease has to.
             self.is_doubtful |= timeout(ATTEMPT_TIMEOUT, attempt).await.as_ref().map_or(true, is_doubtful);
