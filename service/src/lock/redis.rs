@@ -15,8 +15,8 @@
 //!   with the orders: a new one begins where the counter is gone or is another server's.
 //!
 //! Redis 6.2 or later (`GETDEL`). With one server; for what that means when it fails over to a replica, see
-//! the experiment `redis-failover`, and the guard. Where several are configured, the lock is that of a majority
-//! of them: [`redlock`].
+//! the experiment `redis-failover`, and the guard. Where several are configured, the lock is that of a
+//! majority of them: [`redlock`].
 
 mod redlock;
 mod script;
