@@ -183,12 +183,19 @@ fn what_servers_can_suffer_is_survived() {
                       terminate:postgres@5s,disk-full:postgres:500ms@6s,no-handles:500ms@7s,kill@8s";
     let ensemble = "split:zookeeper:1xlease@1s,pause:zookeeper:500ms@5s,restart:zookeeper@7s";
     let etcd = "latency:etcd:5ms@1s,pause:etcd:500ms@2s,partition:etcd:1xlease@3s,restart:etcd@6s";
-    let of_strategies =
-        [(StrategyName::Redis, everything), (StrategyName::Zookeeper, ensemble), (StrategyName::Etcd, etcd)];
-    for (strategy, faults) in of_strategies {
+    // One of three each time.
+    let majority = "restart:redis@1s,clock:redis:+3s@2s,flush:redis@3s,pause:redis:500ms@4s";
+    for (strategy, redis_servers, faults) in [
+        (StrategyName::Redis, "1", everything),
+        (StrategyName::Redis, "3", majority),
+        (StrategyName::Zookeeper, "1", ensemble),
+        (StrategyName::Etcd, "1", etcd),
+    ] {
         let load = ["--store", "postgres", "--rate", "200", "--fault", faults];
-        let (code, printed, report) = compared(&[&load[..], &["--strategies", strategy.as_str()]].concat());
+        let under = ["--strategies", strategy.as_str(), "--redis-servers", redis_servers];
+        let (code, printed, report) = compared(&[&load[..], &under].concat());
         assert_eq!(code, 0, "{printed}");
+        assert_eq!(printed.contains("one of 3 redis"), redis_servers == "3", "{printed}");
         let run = run_of(&report, strategy);
         assert_eq!(
             (run.verdict, run.faults.len()),

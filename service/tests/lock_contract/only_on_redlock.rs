@@ -9,6 +9,7 @@ use order_service::app::token_generations;
 use order_service::config::{Config, Sources, StrategyName};
 use order_service::lock::{self, ConnectError, Lock, LockError, Mode};
 use order_service::telemetry::Metrics;
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -150,6 +151,34 @@ async fn a_server_that_comes_back_with_older_data_does_not_count() {
     assert!(token > last, "{token} after {last}");
 }
 
+/// Rounds that came to nothing leave different counts behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_majority_knows_the_token_before_the_lock_counts_as_acquired() {
+    let mut backend = Backend::new(SEVERAL_REDIS).await;
+    let (proxies, keys) = backend.proxied().await;
+    let lock = backend.connect(&keys).await;
+    let counter = format!("stocklock:{{{KEY}}}:count");
+    hold_once(&*lock).await;
+    lock.shutdown().await;
+    for (number, server) in servers(&mut backend).iter().enumerate() {
+        let count = (10 * (number + 1)).to_string();
+        server.command(&["HSET", &counter, "count", &count]).await.expect("an answer");
+    }
+    // What is sent after the lock was acquired comes later than it is asked for here.
+    for proxy in proxies.each() {
+        proxy.delay(Direction::ToServer, Duration::from_millis(40));
+    }
+    let lease = lock.acquire(KEY, Mode::Exclusive, after(2_000)).await.expect("a lease");
+    let token = lease.token().expect("a token").0;
+    let mut known = 0;
+    for server in servers(&mut backend) {
+        let count = server.command(&["HGET", &counter, "count"]).await.expect("an answer");
+        known += usize::from(count.parse::<i64>().expect("a number") >= token);
+    }
+    assert!(token > 30 && known >= 3, "{known} servers know {token}");
+    lease.release().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_but_the_count_is_left_on_any_server() {
     let mut backend = Backend::new(SEVERAL_REDIS).await;
@@ -201,7 +230,7 @@ async fn votes_are_not_split_for_ever() {
     const CONTENDERS: usize = 3;
     const HOLDS: u64 = 15;
     let backend = Backend::new("redis (3 servers)").await;
-    let counter = Arc::new(AtomicU64::new(0));
+    let (counter, start) = (Arc::new(AtomicU64::new(0)), Arc::new(Barrier::new(CONTENDERS)));
     let (mut contenders, mut ways) = (JoinSet::new(), Vec::new());
     for contender in 0..CONTENDERS {
         let (proxies, keys) = backend.proxied().await;
@@ -211,8 +240,11 @@ async fn votes_are_not_split_for_ever() {
         }
         ways.push(proxies);
         let (lock, counter) = (backend.connect(&keys).await, Arc::clone(&counter));
+        let start = Arc::clone(&start);
         contenders.spawn(async move {
             for _ in 0..HOLDS {
+                // All ask for a lock that is free, and each is the first that one of the servers hears.
+                start.wait().await;
                 let lease = lock.acquire(KEY, Mode::Exclusive, after(20_000)).await.expect("a lease");
                 add_one_slowly(&counter).await;
                 lease.release().await;

@@ -202,8 +202,9 @@ impl Injector<'_> {
             }
             false => return Ok(Injected::Impossible("its clock is the system's".into())),
         }
+        let what = format!("{}'s clock is stepped by {seconds:+} s", clock.struck());
         self.clocks.insert(server, ahead);
-        let mark = self.mark(from, None, format!("{server}'s clock is stepped by {seconds:+} s"));
+        let mark = self.mark(from, None, what);
         // What was to expire before it was stepped back expires so much later.
         self.until(mark, ms(begun) + seconds.min(0).unsigned_abs() as f64 * 1e3);
         Ok(Injected::Once)
