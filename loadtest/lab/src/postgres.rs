@@ -234,7 +234,8 @@ async fn serve(lab: &Lab, port: u16, clock: Option<&Clock>) -> Result<Process, S
     for setting in [
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",
-        "max_connections=300",
+        // The comparison of four locks has sixteen replicas at once, of up to 28 connections each.
+        "max_connections=500",
         // In the directory, where nothing is left behind.
         "dynamic_shared_memory_type=mmap",
         "logging_collector=off",
