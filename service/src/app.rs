@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Info;
 use crate::checkout::Checkout;
 use crate::config::{Config, ConfigError};
+use crate::http::server::ConnectionLimits;
 use crate::http::{self, AppState};
 use crate::lock::{self, Generation, TokenGenerations};
 use crate::store::{self, CommitError, OpenError, Store};
@@ -30,6 +31,7 @@ pub struct App {
     listener: TcpListener,
     address: SocketAddr,
     shared: Arc<AppState>,
+    limits: ConnectionLimits,
     /// How long a stop waits for the requests in flight.
     request_timeout: Duration,
     drain: Duration,
@@ -92,7 +94,8 @@ impl App {
             stopping: CancellationToken::new(),
         };
         let (request_timeout, drain) = (config.server.request_timeout, config.server.drain);
-        Ok(Self { listener, address, shared: Arc::new(shared), request_timeout, drain })
+        let limits = connection_limits(config);
+        Ok(Self { listener, address, shared: Arc::new(shared), limits, request_timeout, drain })
     }
 
     /// The address that it listens on.
@@ -115,7 +118,7 @@ impl App {
         });
         let router = http::router(Arc::clone(&self.shared));
         let drained = CancellationToken::new();
-        let accepting = http::server::accept(self.listener, router, drained.clone());
+        let accepting = http::server::accept(self.listener, router, self.limits, drained.clone());
         let (connections, ()) = tokio::join!(accepting, async {
             stop.await;
             tracing::info!("stopping");
@@ -138,6 +141,45 @@ impl App {
             tracing::warn!("the store did not close in time");
         }
     }
+}
+
+/// How many file handles are kept for what is no client's connection: those to the store and the lock, the
+/// store's files, the log.
+const OWN_HANDLES: u64 = 128;
+
+/// What connections may take. Asks for as many file handles as the process may have, and leaves enough of
+/// them for all else.
+fn connection_limits(config: &Config) -> ConnectionLimits {
+    let server = &config.server;
+    let most = usize::try_from(file_handles().saturating_sub(OWN_HANDLES)).unwrap_or(usize::MAX);
+    let connections = server.max_connections.min(most.max(1));
+    if connections < server.max_connections {
+        tracing::warn!(
+            connections,
+            "server.max_connections: there are file handles for {connections} connections only (ulimit -n)"
+        );
+    }
+    ConnectionLimits {
+        connections,
+        keep_alive: server.keep_alive,
+        head: server.head_timeout,
+        write: server.write_timeout,
+    }
+}
+
+/// How many file handles there are.
+#[cfg(unix)]
+fn file_handles() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok();
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(hard, |(soft, _)| soft)
+}
+
+/// How many file handles there are.
+#[cfg(not(unix))]
+fn file_handles() -> u64 {
+    u64::MAX
 }
 
 /// Where a lock goes on counting whose backend has lost its data: in a generation that is kept in `store`.

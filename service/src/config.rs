@@ -73,6 +73,22 @@ pub struct ServerSection {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub drain: Duration,
+    /// The most connections at the same time, of which the longest idle one is closed for the next. No more
+    /// than there are file handles for, but for those of the store and the lock; at the start, the process
+    /// asks for as many as it may have.
+    pub max_connections: usize,
+    /// How long a connection is kept that sends no request; longer than a balancer keeps its own.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub keep_alive: Duration,
+    /// How long the head of a request may take, from its first byte.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub head_timeout: Duration,
+    /// How long a client may take to read an answer.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub write_timeout: Duration,
     /// How many threads serve; when unset, half as many as there are processors, rounded up: the other half
     /// is for the kernel's part and for the servers that the orders wait for, and each thread has less to
     /// share.
@@ -86,6 +102,10 @@ impl Default for ServerSection {
             replica: String::new(),
             request_timeout: Duration::from_secs(5),
             drain: Duration::ZERO,
+            max_connections: 4096,
+            keep_alive: Duration::from_secs(75),
+            head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(20),
             worker_threads: None,
         }
     }
@@ -367,6 +387,9 @@ impl Config {
         let durations = [
             ("server.request_timeout", self.server.request_timeout, ms(1)),
             ("server.drain", self.server.drain, ms(0)),
+            ("server.keep_alive", self.server.keep_alive, ms(1)),
+            ("server.head_timeout", self.server.head_timeout, ms(1)),
+            ("server.write_timeout", self.server.write_timeout, ms(1)),
             ("store.timeout", self.store.timeout, ms(10)),
             ("lock.wait", self.lock.wait, ms(1)),
             ("checkout.max_hold", self.checkout.max_hold, ms(0)),
@@ -382,6 +405,9 @@ impl Config {
         }
         if self.server.replica.len() > 200 || self.server.replica.chars().any(char::is_control) {
             return refuse("server.replica", "must have at most 200 bytes and no control characters");
+        }
+        if !(1..=1_000_000).contains(&self.server.max_connections) {
+            return refuse("server.max_connections", "must be from 1 to 1000000");
         }
         if self.server.worker_threads.is_some_and(|threads| !(1..=1_024).contains(&threads)) {
             return refuse("server.worker_threads", "must be from 1 to 1024");

@@ -123,8 +123,9 @@ impl<'a> Flight<'a> {
 
     /// Within which time the orders have to be paid.
     pub(super) fn payment_window(&self) -> Option<Duration> {
-        debug_assert!(self.accepted().map(|(_, batch)| batch.payment_window).is_sorted());
-        self.accepted().next().and_then(|(_, batch)| batch.payment_window)
+        let window = self.accepted().next().and_then(|(_, batch)| batch.payment_window);
+        debug_assert!(self.accepted().all(|(_, batch)| batch.payment_window == window));
+        window
     }
 
     /// Notes until when the orders that were written have to be paid.

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod commits;
+mod connections;
 mod documents;
 mod failpoints;
 mod helpers;
