@@ -21,6 +21,10 @@ include-operation-id = "cancelOrder"
 checks.positive_data_acceptance.enabled = false
 
 [[operations]]
+include-operation-id = "payOrder"
+checks.positive_data_acceptance.enabled = false
+
+[[operations]]
 include-operation-id = "restockProduct"
 checks.positive_data_acceptance.enabled = false
 

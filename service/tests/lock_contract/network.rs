@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::backend::{Backend, KEY, LEASE, Proxies, after};
 
 /// How late a deadline may be kept.
-const LATE: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_millis(500);
 
 /// How long replies are on their way that are going to be lost: longer than it takes to see that the request
 /// has been carried out.
