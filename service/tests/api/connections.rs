@@ -78,7 +78,8 @@ async fn an_order_whose_client_has_gone_is_not_executed() {
         sleep(Duration::from_millis(20)).await;
         drop(client);
     }
-    sleep(Duration::from_millis(500)).await;
+    // Far longer than a reset takes to be seen, which is at most a fifth of a second after it has come.
+    sleep(Duration::from_secs(2)).await;
     lease.release().await;
     // One that comes after them, so that their turn is over.
     assert_eq!(shop.replica().order("B", 1).await.status(), 201);
@@ -87,7 +88,7 @@ async fn an_order_whose_client_has_gone_is_not_executed() {
 
 #[tokio::test]
 async fn an_idle_connection_is_kept_for_its_time_and_a_slow_head_for_less() {
-    let keys = [("server.keep_alive", "1500ms"), ("server.head_timeout", "300ms")];
+    let keys = [("server.keep_alive", "4s"), ("server.head_timeout", "300ms")];
     let shop = Shop::with(1, "database", 5, &keys).await;
     let mut client = connect(shop.replica()).await;
     client.write_all(STOCK).await.expect("it is sent");
@@ -97,7 +98,7 @@ async fn an_idle_connection_is_kept_for_its_time_and_a_slow_head_for_less() {
     until(&mut client, "\"ok\"").await;
     let begun = Instant::now();
     assert_eq!(rest(&mut client).await, "");
-    assert!(begun.elapsed() >= Duration::from_millis(1_400), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
     // One byte after the other, so that it is never silent.
     let mut slow = connect(shop.replica()).await;
     let begun = Instant::now();
