@@ -30,7 +30,7 @@ use async_trait::async_trait;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{sleep, timeout};
-use zookeeper_client::Error;
+use zookeeper_client::{Error, SessionState};
 
 use self::attempt_status::AttemptStatus;
 use self::enqueue::{Enqueue, EnqueueError, FrontNode};
@@ -125,6 +125,14 @@ impl Inner {
         Ok(session)
     }
 
+    /// Says that no server is connected, if that is so: the client keeps requests until one is, and so an
+    /// attempt's reply may not have been pending for long.
+    fn disconnected(&self) -> Option<String> {
+        let session = self.session.try_lock().ok()?;
+        let is_disconnected = session.as_ref()?.client.state() == SessionState::Disconnected;
+        is_disconnected.then(|| "no server of the ensemble is connected".to_owned())
+    }
+
     /// Waits until a node of ours is at the front; a session that expires meanwhile is replaced.
     async fn wait(&self, key: &str, mode: Mode, status: &AttemptStatus) -> Result<FrontNode, Error> {
         loop {
@@ -177,7 +185,11 @@ impl Lock for ZookeeperLock {
             let lease = Lease::new(Some(token), validity, Box::new(NodeHold { node, _guard: guard }));
             Ok(lease.with_sequence(sequence).contended(is_contended))
         };
-        let reason = move || status.last_error().map_or(LockError::Timeout, unavailable);
+        let inner = Arc::clone(&self.inner);
+        let reason = move || {
+            let error = status.last_error().or_else(|| inner.disconnected());
+            error.map_or(LockError::Timeout, unavailable)
+        };
         Box::new(PendingAcquire::new(acquisition, reason))
     }
 

@@ -171,7 +171,7 @@ async fn a_session_that_was_interrupted_is_used_again_when_the_ensemble_has_hear
     for _ in 0..3 {
         lock.acquire(KEY, Mode::Exclusive, after(5_000)).await.expect("a lease").release().await;
         server.kill().await.expect("it is killed");
-        let refused = lock.acquire(KEY, Mode::Exclusive, after(500)).await;
+        let refused = lock.acquire(KEY, Mode::Exclusive, after(300)).await;
         assert!(matches!(refused, Err(LockError::Unavailable { .. })), "{refused:?}");
         server.restart().await.expect("it starts again");
         let back = Instant::now();
