@@ -35,6 +35,7 @@ tools: $(PYTHON_TOOLS) servers ## Install what the tests need
 .PHONY: servers
 servers:
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || $(MAKE) --no-print-directory install PACKAGE=postgresql
+	@test -x /usr/sbin/pgbouncer || $(MAKE) --no-print-directory install PACKAGE=pgbouncer
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory install PACKAGE=redis-server
 	@test -f /usr/share/java/zookeeper.jar || $(MAKE) --no-print-directory install PACKAGE=zookeeper
 	@command -v etcd >/dev/null || $(MAKE) --no-print-directory install PACKAGE=etcd-server

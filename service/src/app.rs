@@ -17,8 +17,12 @@ use crate::config::{Config, ConfigError};
 use crate::http::server::ConnectionLimits;
 use crate::http::{self, AppState};
 use crate::lock::{self, Generation, TokenGenerations};
+use crate::readiness::{NotReady, Readiness};
 use crate::store::{self, CommitError, OpenError, Store};
 use crate::telemetry::Metrics;
+
+/// How long a write and a lock may take at the start.
+const FIRST: Duration = Duration::from_secs(5);
 
 /// How long the releases of locks may take at the end.
 const LOCK_SHUTDOWN: Duration = Duration::from_secs(2);
@@ -52,9 +56,21 @@ pub enum StartError {
     /// The catalogue cannot be written.
     #[error("catalog: {0}")]
     Catalog(CommitError),
+    /// No order could be taken.
+    #[error("no order could be taken: {0}")]
+    NotReady(NotReady),
     /// The address cannot be listened on.
     #[error("server.listen: cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Config(error) => Self::Config(error),
+            error @ OpenError::Unavailable { .. } => Self::Open(error),
+        }
+    }
 }
 
 /// The runtime for a replica with this configuration. Fails when the system gives no threads.
@@ -71,10 +87,7 @@ impl App {
             tracing::warn!("failpoints are set: this replica fails on purpose");
         }
         let metrics = Metrics::new(config.lock.strategy);
-        let store = store::connect(&config.store).await.map_err(|error| match error {
-            OpenError::Config(error) => StartError::Config(error),
-            error @ OpenError::Unavailable { .. } => StartError::Open(error),
-        })?;
+        let store = store::connect(&config.store).await?;
         let lock = lock::connect(config, token_generations(&store), &metrics).await?;
         for entry in &config.catalog {
             store.create_product(&entry.parse()?).await.map_err(StartError::Catalog)?;
@@ -82,7 +95,11 @@ impl App {
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
+        let readiness =
+            Readiness::new(Arc::clone(&store), Arc::clone(&lock), metrics.checkout.commits.clone());
+        readiness.try_out(Instant::now() + FIRST).await.map_err(StartError::NotReady)?;
         let shared = AppState {
+            readiness,
             info: info(config, store.kind()),
             lock: Arc::clone(&lock),
             checkout: Checkout::new(config, Arc::clone(&store), lock, &metrics),

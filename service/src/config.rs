@@ -9,6 +9,7 @@ mod keys;
 mod lock;
 mod redis;
 mod secrets;
+mod store;
 mod strategy;
 
 use std::ffi::OsString;
@@ -28,6 +29,7 @@ pub use keys::{ConfigKey, keys, reference};
 pub use lock::{DatabaseSection, EtcdSection, LeaseTime, LockConfig, LockSection, Watch, ZookeeperSection};
 pub use redis::{RedisSection, RedisUrls};
 pub(crate) use secrets::{address_of, is_ambiguous};
+pub use store::StoreSection;
 pub use strategy::{GuardRule, LockServer, Scope, StrategyName};
 
 /// The file that is read when none is named and it exists.
@@ -110,25 +112,6 @@ impl Default for ServerSection {
             write_timeout: Duration::from_secs(20),
             worker_threads: None,
         }
-    }
-}
-
-/// Where products and orders are kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct StoreSection {
-    /// "sqlite://FILE", which several replicas on one machine may share, or
-    /// "postgres://USER:PASSWORD@HOST/DATABASE".
-    pub url: String,
-    /// The longest time that one operation of the store may take.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
-    pub timeout: Duration,
-}
-
-impl Default for StoreSection {
-    fn default() -> Self {
-        Self { url: "sqlite://stocklock.db".into(), timeout: Duration::from_secs(3) }
     }
 }
 
@@ -312,6 +295,7 @@ impl Config {
         if self.checkout.holds_kept > 1_000_000 {
             return refuse("checkout.holds_kept", "must be from 0 to 1000000");
         }
+        self.store.check()?;
         self.checkout.check_payment()?;
         let strategy = self.lock.strategy;
         match (strategy.guard_rule(), self.checkout.guard) {

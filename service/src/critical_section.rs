@@ -350,6 +350,7 @@ impl<'s> OpenSection<'s> {
             None => self.shared.committer.commit(batch, &self.lease).await,
         };
         plan.batch = committed?;
+        self.shared.metrics.commits.inc();
         self.recording.wrote(first, last);
         self.known = Some(plan.after).filter(|_| self.shared.notes_levels());
         self.shared.failpoints.after_commit.hit().await;

@@ -28,6 +28,7 @@ use crate::api::{self, Info};
 use crate::checkout::Checkout;
 use crate::config::AdminSection;
 use crate::lock::Lock;
+use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::telemetry::{Metrics, RequestLabels};
 
@@ -45,6 +46,8 @@ pub struct AppState {
     pub lock_wait: Duration,
     /// The longest time in which a request's body has to arrive, and in which a read is answered.
     pub request_timeout: Duration,
+    /// Whether an order could be taken.
+    pub readiness: Readiness,
     /// Who may change products.
     pub admin: AdminSection,
     /// What this replica is.

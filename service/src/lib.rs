@@ -8,6 +8,7 @@
 //! | [`app`] | build the service from its configuration and run it until it is signalled to stop |
 //! | [`http`] | the router, one file per resource; problem documents, OpenAPI |
 //! | [`checkout`] | the use cases: place, pay, cancel, restock, reset; each product's queue and its worker |
+//! | [`readiness`] | whether an order could be taken now |
 //! | `critical_section` | take the lock, read, decide, commit, release; the same under every strategy |
 //! | [`holds`] | the record of the latest lock holds: from when to when, and what was written meanwhile |
 //! | `reader` | reads of many products together |
@@ -28,6 +29,7 @@
 pub mod app;
 pub mod http;
 pub mod checkout;
+pub mod readiness;
 mod critical_section;
 pub mod holds;
 mod reader;

@@ -79,8 +79,20 @@ pub trait Lock: Send + Sync {
         None
     }
 
-    /// Whether the backend answers.
-    async fn ping(&self) -> Result<(), LockError>;
+    /// Takes a lock and gives it back: a shared one that is no product's, so that nobody is kept out.
+    async fn try_out(&self, deadline: Instant) -> Result<(), LockError> {
+        loop {
+            match self.acquire(NO_PRODUCT, Mode::Shared, deadline).await {
+                Ok(lease) => {
+                    lease.release().await;
+                    return Ok(());
+                }
+                // A lease that came too late to be good for anything; the next may come sooner.
+                Err(LockError::Timeout) if Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
 
     /// Who has the lock on `key` and how many wait for it, as far as this lock can see: `local` sees its own
     /// process, and what has no lock sees no holder.
@@ -89,6 +101,9 @@ pub trait Lock: Send + Sync {
     /// Finishes the pending releases, and ends all connections.
     async fn shutdown(&self);
 }
+
+/// A key that no product has.
+const NO_PRODUCT: &str = "-";
 
 /// A lock that was asked for. Its drop withdraws: the place in the lock's queue is given up, and a lease that
 /// comes all the same is released in the background.

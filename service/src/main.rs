@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use order_service::app::{self, App, stop_signal};
+use order_service::app::{self, App, StartError, stop_signal};
 use order_service::config::{Config, LeaseTime, Sources, reference};
 use order_service::lock::{DatabaseLock, FencingToken};
 use order_service::{http, store, telemetry};
@@ -25,6 +25,8 @@ enum Command {
     Openapi,
     /// Print a configuration file with every key, its help and its default
     Config,
+    /// Bring the tables of the store up to date, as a role that may change them
+    Migrate,
     /// List the records of the lock table
     Locks,
     /// Delete a record of the lock table whose holder is known to be dead
@@ -54,6 +56,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None => in_runtime(&config()?, serve)?,
         Some(Command::Openapi) => print(&http::openapi_yaml())?,
         Some(Command::Config) => print(&reference())?,
+        Some(Command::Migrate) => in_runtime(&config()?, migrate)?,
         Some(Command::Locks) => in_runtime(&config()?, list_records)?,
         Some(Command::Unlock { token }) => {
             let unlock = async |config: &Config| {
@@ -70,6 +73,15 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 fn in_runtime<T>(config: &Config, work: impl AsyncFnOnce(&Config) -> anyhow::Result<T>) -> anyhow::Result<T> {
     app::runtime(config)?.block_on(work(config))
+}
+
+async fn migrate(config: &Config) -> anyhow::Result<()> {
+    match store::migrate(&config.store).await.map_err(StartError::from)? {
+        0 => println!("the tables are up to date"),
+        1 => println!("1 migration was run"),
+        run => println!("{run} migrations were run"),
+    }
+    Ok(())
 }
 
 async fn list_records(config: &Config) -> anyhow::Result<()> {

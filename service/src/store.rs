@@ -2,6 +2,7 @@
 
 mod columns;
 mod flight;
+mod migrations;
 mod postgres;
 mod sqlite;
 
@@ -98,8 +99,8 @@ pub trait Store: Send + Sync {
         lost: Option<i64>,
     ) -> Result<Generation, StoreError>;
 
-    /// Whether the store answers.
-    async fn ping(&self) -> Result<(), StoreError>;
+    /// Commits a write that changes nothing, with all the rights that an order needs.
+    async fn try_commit(&self) -> Result<(), StoreError>;
 
     /// Ends all connections; what is asked afterwards fails.
     async fn close(&self);
@@ -283,12 +284,21 @@ pub enum StoreError {
     Unavailable(String),
 }
 
-/// Opens the store that the configuration names and brings its tables up to date.
+/// Opens the store that the configuration names and brings its tables up to date, unless it says not to.
 pub async fn connect(store: &StoreSection) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match DatabaseKind::of(store)? {
         DatabaseKind::Sqlite => Arc::new(sqlite::SqliteStore::connect(store).await?),
         DatabaseKind::Postgres => Arc::new(postgres::PostgresStore::connect(store).await?),
     })
+}
+
+/// Brings the tables of the store that the configuration names up to date, whatever it says of the start, and
+/// returns how many migrations that took.
+pub async fn migrate(store: &StoreSection) -> Result<usize, OpenError> {
+    match DatabaseKind::of(store)? {
+        DatabaseKind::Sqlite => sqlite::SqliteStore::migrate(store).await,
+        DatabaseKind::Postgres => postgres::PostgresStore::migrate(store).await,
+    }
 }
 
 /// Why a store cannot be opened.

@@ -69,6 +69,8 @@ pub struct LockMetrics {
 pub struct CheckoutMetrics {
     /// Requests in one transaction.
     pub batch_size: Histogram,
+    /// Batches that were committed.
+    pub commits: Counter,
     /// Writes that the guard refused, because what was read had changed or the lease was lost.
     pub stale_writes_rejected: Counter,
     /// Requests whose client had gone, or whose time was over, before their batch began.
@@ -119,6 +121,7 @@ impl Metrics {
         };
         let checkout = CheckoutMetrics {
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 15)),
+            commits: Counter::default(),
             stale_writes_rejected: Counter::default(),
             abandoned: Counter::default(),
             queues: Gauge::default(),
@@ -145,6 +148,7 @@ impl Metrics {
         add.metric("lock_round_trips", "Round trips to the lock's backend", &lock.round_trips);
         add.metric("lock_renewals", "Extensions of leases by their holders", &lock.renewals);
         add.metric("checkout_batch_size", "Requests in one transaction", &checkout.batch_size);
+        add.metric("checkout_commits", "Batches that were committed", &checkout.commits);
         let stale = &checkout.stale_writes_rejected;
         add.metric("checkout_stale_writes_rejected", "Writes that the guard refused", stale);
         let abandoned = &checkout.abandoned;

@@ -24,7 +24,7 @@ pub enum ServerError {
         source: std::io::Error,
     },
     /// Its data directory cannot be initialised.
-    #[error("initdb failed: {0}")]
+    #[error("its data cannot be made: {0}")]
     Init(String),
     /// It does not start.
     #[error(transparent)]

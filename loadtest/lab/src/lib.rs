@@ -12,6 +12,7 @@
 //! | `servers` | the table of all servers that there are, and several of them together |
 //! | `zookeeper`, `redis`, `postgres` | servers that are started fresh, one or several |
 //! | `etcd` | a server that is started fresh, and keeps its data over a restart |
+//! | `pgbouncer` | a pool of connections in front of `postgres` |
 //! | `mariadb` | a database of shops that are not ours |
 //! | `server` | a server, whichever it is |
 //! | `proxy` | a network that can be slow, broken or gone, in front of any of them |
@@ -25,6 +26,7 @@ mod servers;
 mod zookeeper;
 mod redis;
 mod etcd;
+mod pgbouncer;
 mod postgres;
 mod mariadb;
 mod server;
@@ -44,7 +46,8 @@ pub use etcd::Etcd;
 pub use launch::ServerError;
 pub use mariadb::Mariadb;
 pub use parent::die_with_parent;
-pub use postgres::Postgres;
+pub use pgbouncer::Pgbouncer;
+pub use postgres::{Postgres, PostgresTls};
 pub use process::{Process, ProcessError};
 pub use proxy::{Direction, Proxy};
 pub use redis::{Redis, RedisServers};

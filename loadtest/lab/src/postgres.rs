@@ -1,4 +1,6 @@
-//! A private PostgreSQL server.
+//! A private PostgreSQL server, a standby of it, and one that insists on TLS.
+
+mod tls;
 
 use std::io;
 use std::os::unix::fs::chown;
@@ -16,11 +18,13 @@ use crate::process::until_gone;
 use crate::user::as_user;
 use crate::{Lab, Process, ProcessError, Server, ServerKind};
 
+pub use tls::PostgresTls;
+
 /// How long the server may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The unprivileged user whom root lets the server run as: PostgreSQL refuses to run as root.
-const SERVER_USER: &str = "postgres";
+pub(crate) const SERVER_USER: &str = "postgres";
 
 /// A PostgreSQL server on a free port, with its data in a directory of its own; fsync is on, as in
 /// production.
@@ -59,9 +63,53 @@ impl Postgres {
         Self::start_with(&["--wal-segsize=1"], true).await
     }
 
+    /// The same that lets the role `shop` in over TLS only, with the password of
+    /// [`tls_url`](Self::tls_url).
+    pub async fn start_with_tls(tls: &PostgresTls) -> Result<Self, ServerError> {
+        let lab = initialise(&[]).await?;
+        let data = lab.file("data");
+        tls.install(&data, server_user().as_ref()).map_err(ServerError::prepare("certificates"))?;
+        let server = Self::serve_fresh(lab, None).await?;
+        let role = format!(
+            "create role {} login password '{}'; grant all on database {DATABASE} to {0}; \
+             grant all on schema public to {0}",
+            tls::ROLE,
+            tls::PASSWORD
+        );
+        server.query(&role).await.map_err(ServerError::prepare("a role"))?;
+        Ok(server)
+    }
+
+    /// Where the role `shop` comes in, at the server's name `host`, with these parameters of the URL.
+    pub fn tls_url(&self, host: &str, parameters: &str) -> String {
+        let password = tls::PASSWORD.replace(' ', "%20");
+        format!("postgres://{}:{password}@{host}:{}/{DATABASE}?{parameters}", tls::ROLE, self.port)
+    }
+
+    /// Makes a standby that follows this server by streaming replication, and waits until it can be read.
+    pub async fn standby(&self) -> Result<Self, ServerError> {
+        let missing = ServerError::NotInstalled { program: "postgres", install: INSTALL_POSTGRES };
+        let binaries = binaries().ok_or(missing)?;
+        let lab = directory()?;
+        let mut copy = as_user(server_user().as_ref(), &binaries.join("pg_basebackup"));
+        copy.arg("--pgdata").arg(lab.file("data")).args(["--write-recovery-conf", "--checkpoint=fast"]);
+        copy.args(["--host=127.0.0.1", "--username=stocklock", &format!("--port={}", self.port)]);
+        run(copy.current_dir(lab.path()), "pg_basebackup").await?;
+        Self::serve_fresh(lab, None).await
+    }
+
+    /// Makes a standby the primary, and waits until it is.
+    pub async fn promote(&self) -> std::io::Result<()> {
+        self.query("select pg_promote()").await.map(drop)
+    }
+
     async fn start_with(options: &[&str], has_clock: bool) -> Result<Self, ServerError> {
         let lab = initialise(options).await?;
         let clock = if has_clock { Clock::new(&lab).map_err(ServerError::prepare("a clock"))? } else { None };
+        Self::serve_fresh(lab, clock).await
+    }
+
+    async fn serve_fresh(lab: Lab, clock: Option<Clock>) -> Result<Self, ServerError> {
         let serve_on_free_port = || async {
             let port = free_port()?;
             Ok((serve(&lab, port, clock.as_ref()).await?, port))
@@ -206,22 +254,33 @@ fn url(address: &str, database: &str) -> String {
 async fn initialise(options: &[&str]) -> Result<Lab, ServerError> {
     let missing = ServerError::NotInstalled { program: "postgres", install: INSTALL_POSTGRES };
     let binaries = binaries().ok_or(missing)?;
+    let lab = directory()?;
+    let mut initdb = as_user(server_user().as_ref(), &binaries.join("initdb"));
+    initdb.arg("--pgdata").arg(lab.file("data")).args(["--username", "stocklock", "--auth", "trust"]);
+    initdb.args(["--encoding", "UTF8", "--no-locale", "--no-sync"]).args(options);
+    run(initdb.current_dir(lab.path()), "initdb").await?;
+    Ok(lab)
+}
+
+/// An empty directory that is the server's.
+fn directory() -> Result<Lab, ServerError> {
     let lab = Lab::new().map_err(ServerError::prepare("a directory"))?;
-    let user = server_user();
-    if let Some(user) = &user {
+    if let Some(user) = server_user() {
         chown(lab.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
             .map_err(ServerError::prepare("the directory's owner"))?;
     }
-    let mut initdb = as_user(user.as_ref(), &binaries.join("initdb"));
-    initdb.arg("--pgdata").arg(lab.file("data")).args(["--username", "stocklock", "--auth", "trust"]);
-    initdb.args(["--encoding", "UTF8", "--no-locale", "--no-sync"]).args(options).current_dir(lab.path());
-    // Whoever does not wait for it any more removes the directory.
-    initdb.kill_on_drop(true);
-    let output = initdb.stdin(Stdio::null()).output().await.map_err(ServerError::prepare("initdb"))?;
-    if !output.status.success() {
-        return Err(ServerError::Init(String::from_utf8_lossy(&output.stderr).into_owned()));
-    }
     Ok(lab)
+}
+
+/// Runs what makes a server's data to its end.
+async fn run(command: &mut Command, name: &str) -> Result<(), ServerError> {
+    // Whoever does not wait for it any more removes the directory.
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.map_err(ServerError::prepare(name))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(ServerError::Init(format!("{name}: {}", String::from_utf8_lossy(&output.stderr))))
 }
 
 /// Starts the server on data that is there, and waits until it answers.
@@ -261,7 +320,8 @@ async fn serve(lab: &Lab, port: u16, clock: Option<&Clock>) -> Result<Process, S
 fn has_announced_itself(lab: &Lab, id: i32) -> bool {
     let file = std::fs::read_to_string(lab.file("data").join("postmaster.pid")).unwrap_or_default();
     let mut lines = file.lines().map(str::trim);
-    lines.next() == Some(&id.to_string()) && lines.next_back() == Some("ready")
+    let is_it = lines.next() == Some(&id.to_string());
+    is_it && matches!(lines.next_back(), Some("ready" | "standby"))
 }
 
 /// Whom to run the server as; `None`: as who we are.

@@ -70,6 +70,13 @@ impl Proxy {
         self.route.send_modify(|route| route.cuts += 1);
     }
 
+    /// Lets nothing pass any more on the connections that there are, without a sign of it, as when a balancer
+    /// has forgotten them: what is on its way is lost, and healing brings nothing back. New ones are accepted
+    /// as before.
+    pub fn strand(&self) {
+        self.route.send_modify(|route| route.strands += 1);
+    }
+
     /// [Cuts](Self::cut), and from now on resets every new connection.
     pub fn refuse(&self) {
         self.route.send_modify(|route| {
@@ -124,9 +131,9 @@ async fn accept(
             sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let (refuses, cuts) = {
+        let (refuses, since) = {
             let route = route.borrow();
-            (route.refuses, route.cuts)
+            (route.refuses, route.ends())
         };
         if refuses {
             // One that cannot be reset is closed.
@@ -134,7 +141,7 @@ async fn accept(
             continue;
         }
         let connection =
-            Connection { client, server: None, route: route.clone(), cuts, passed: Arc::clone(&passed) };
+            Connection { client, server: None, route: route.clone(), since, passed: Arc::clone(&passed) };
         let open = passed.open();
         let upstream = Arc::clone(&upstream);
         connections.spawn(async move {

@@ -328,3 +328,19 @@ async fn a_proxy_that_is_dropped_is_gone_with_its_connections() {
     assert!(matches!(echo.end().await, Ok(()) | Err(ErrorKind::ConnectionReset)));
     eventually("nobody listens", async || TcpStream::connect(address).await.is_err()).await;
 }
+
+#[tokio::test]
+async fn stranded_connections_are_silent_for_ever_and_new_ones_are_not() {
+    let (mut echo, proxy) = echo_and_proxy().await;
+    let mut old = connect(&proxy).await;
+    assert_eq!(ask(&mut old, "before").await, "before");
+    proxy.strand();
+    old.write_all(b"into the void").await.expect("it is taken");
+    let mut new = connect(&proxy).await;
+    assert_eq!(ask(&mut new, "after").await, "after");
+    proxy.heal();
+    assert!(is_silent(&mut old).await, "something comes back");
+    assert!(echo.nothing_ends().await, "the server learns of it");
+    proxy.cut();
+    assert_eq!(end(&mut old).await, Err(ErrorKind::ConnectionReset));
+}

@@ -1,13 +1,11 @@
 //! What operators and balancers ask: `/livez`, `/readyz`, `/metrics`, `/v1/info`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -15,9 +13,6 @@ use super::AppState;
 use super::problem::Failure;
 use crate::api::{Health, Info, Problem};
 use crate::change::ChangeError;
-
-/// How long the dependencies have to answer.
-const READY_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
@@ -36,7 +31,8 @@ async fn livez() -> Json<Health> {
     Json(Health { status: "ok".into() })
 }
 
-/// Whether orders can be taken: the store and the lock answer within a second.
+/// Whether an order could be taken now: a write is committed, and a lock taken and given back, within a
+/// second.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "getReadyz", tag = "operation",
     responses(
@@ -49,11 +45,7 @@ async fn readyz(State(shared): State<Arc<AppState>>) -> Result<Json<Health>, Fai
     if shared.stopping.is_cancelled() {
         return Err(ChangeError::ShuttingDown.into());
     }
-    let no_answer = |what: &str| Failure::unavailable(format!("the {what} did not answer within a second"));
-    let (store, lock) =
-        tokio::join!(timeout(READY_WITHIN, shared.store.ping()), timeout(READY_WITHIN, shared.lock.ping()));
-    store.map_err(|_| no_answer("store"))??;
-    lock.map_err(|_| no_answer("lock"))??;
+    shared.readiness.check().await.map_err(|why| Failure::unavailable(why.to_string()))?;
     Ok(Json(Health { status: "ok".into() }))
 }
 

@@ -166,10 +166,6 @@ impl Lock for DatabaseLock {
         self.lock.lease()
     }
 
-    async fn ping(&self) -> Result<(), LockError> {
-        self.lock.ping().await
-    }
-
     async fn state(&self, key: &str) -> Result<LockState, LockError> {
         self.lock.state(key).await
     }
@@ -184,7 +180,9 @@ async fn open(store: &StoreSection) -> Result<(Arc<dyn LockTable>, Arc<Wakeups>)
     let wakeups = Arc::new(Wakeups::default());
     let table: Arc<dyn LockTable> = match DatabaseKind::of(store)? {
         DatabaseKind::Sqlite => Arc::new(sqlite::SqliteTable::connect(store, Arc::clone(&wakeups)).await?),
-        DatabaseKind::Postgres => Arc::new(postgres::PostgresTable::connect(store, Arc::clone(&wakeups))?),
+        DatabaseKind::Postgres => {
+            Arc::new(postgres::PostgresTable::connect(store, Arc::clone(&wakeups)).await?)
+        }
     };
     Ok((table, wakeups))
 }
@@ -333,10 +331,6 @@ impl Backend for Table {
             Ok(LockState { holders, waiting: self.asked.once().waiters(key).await? })
         };
         state.await.map_err(|error| self.asked.error(error))
-    }
-
-    async fn ping(&self) -> Result<(), BackendError> {
-        self.asked.once().waiters("").await.map(drop).map_err(|error| self.asked.error(error))
     }
 
     fn wakeups(&self) -> &Arc<Wakeups> {

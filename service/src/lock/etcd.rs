@@ -393,10 +393,6 @@ impl Backend for EtcdBackend {
         Ok(LockState { holders: holders.collect(), waiting })
     }
 
-    async fn ping(&self) -> Result<(), BackendError> {
-        self.aside.range(&Range::key(&self.prefix)).await.map(drop).map_err(failed)
-    }
-
     fn wakeups(&self) -> &Arc<Wakeups> {
         self.watches.wakeups()
     }

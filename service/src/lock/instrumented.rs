@@ -33,8 +33,9 @@ impl Lock for InstrumentedLock {
         self.inner.lease()
     }
 
-    async fn ping(&self) -> Result<(), LockError> {
-        self.inner.ping().await
+    async fn try_out(&self, deadline: Instant) -> Result<(), LockError> {
+        // No hold of an order's, and so not counted.
+        self.inner.try_out(deadline).await
     }
 
     async fn state(&self, key: &str) -> Result<LockState, LockError> {

@@ -54,9 +54,6 @@ pub(super) trait Backend: Send + Sync {
     /// Who has the lock on a key, and how many wait.
     async fn state(&self, key: &str) -> Result<LockState, BackendError>;
 
-    /// Whether the backend answers.
-    async fn ping(&self) -> Result<(), BackendError>;
-
     /// Where it announces that a lock that is waited for may have become free.
     fn wakeups(&self) -> &Arc<Wakeups>;
 
@@ -224,11 +221,6 @@ impl Lock for LeasedLock {
 
     fn lease(&self) -> Option<Duration> {
         self.inner.lease.duration()
-    }
-
-    async fn ping(&self) -> Result<(), LockError> {
-        let Inner { backend, .. } = &*self.inner;
-        backend.ping().await.map_err(|error| self.inner.unavailable(error))
     }
 
     async fn state(&self, key: &str) -> Result<LockState, LockError> {

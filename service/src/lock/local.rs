@@ -38,10 +38,6 @@ impl Lock for LocalLock {
         Box::new(PendingAcquire::new(acquisition, || LockError::Timeout))
     }
 
-    async fn ping(&self) -> Result<(), LockError> {
-        Ok(())
-    }
-
     async fn state(&self, key: &str) -> Result<LockState, LockError> {
         let used = KeyInUse::begin(&self.keys, key);
         let KeyLock { lock, waiting, .. } = &*used.entry;

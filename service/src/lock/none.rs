@@ -15,10 +15,6 @@ impl Lock for NoLock {
         Box::new(AtOnce)
     }
 
-    async fn ping(&self) -> Result<(), LockError> {
-        Ok(())
-    }
-
     async fn state(&self, _key: &str) -> Result<LockState, LockError> {
         Ok(LockState::default())
     }

@@ -265,10 +265,6 @@ impl Backend for RedisBackend {
         Ok(LockState { holders: writer.into_iter().chain(readers).collect(), waiting })
     }
 
-    async fn ping(&self) -> Result<(), BackendError> {
-        self.server.ping().await.map_err(failed)
-    }
-
     fn wakeups(&self) -> &Arc<Wakeups> {
         &self.wakeups
     }

@@ -197,11 +197,6 @@ impl Lock for ZookeeperLock {
         Some(Duration::from_millis(self.inner.granted_ms.load(Ordering::Relaxed)))
     }
 
-    async fn ping(&self) -> Result<(), LockError> {
-        let session = self.inner.session().await.map_err(unavailable)?;
-        session.ping().await.map_err(unavailable)
-    }
-
     async fn state(&self, key: &str) -> Result<LockState, LockError> {
         let session = self.inner.session().await.map_err(unavailable)?;
         let directory = directory(&self.inner.root, key);

@@ -1,14 +1,14 @@
 //! The store for more than one machine: PostgreSQL.
 
 mod rows;
+mod tables;
 mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::migrate::MigrateError;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ use super::{
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, OrderStatus, Product};
 use crate::change::KeptAnswer;
 use crate::config::StoreSection;
-use crate::db::postgres::{Pool, SessionSettings};
+use crate::db::postgres::{Pool, SessionSettings, shares_sessions};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
 use crate::token::Generation;
@@ -28,8 +28,9 @@ use crate::token::Generation;
 /// How many connections a replica has at most for orders; the lock table has its own.
 const CONNECTIONS: usize = 24;
 
-/// How long the migrations may take.
-const MIGRATION: Duration = Duration::from_secs(120);
+/// Why sessions have to be a connection's own.
+const SHARED: &str = "its sessions are shared between connections, as by PgBouncer in transaction mode, where \
+    what is set and prepared in them is lost: use PgBouncer's pool_mode = session, or the server itself";
 
 /// Products and orders in PostgreSQL, at READ COMMITTED: the lock and the guard are what orders rely on.
 pub struct PostgresStore {
@@ -51,11 +52,23 @@ impl PostgresStore {
         let unavailable = |reason: String| OpenError::Unavailable { url: session.address().into(), reason };
         let pool = Pool::new(session.clone(), CONNECTIONS, store.timeout);
         warn_of_volatility(&pool).await.map_err(|error| unavailable(error.to_string()))?;
-        let migrated = timeout(MIGRATION, migrate(session.clone())).await;
-        migrated
-            .map_err(|_| unavailable(format!("the migrations took more than {} s", MIGRATION.as_secs())))?
-            .map_err(|error| unavailable(error.to_string()))?;
+        if shares_sessions(&session).await.map_err(|error| unavailable(error.to_string()))? {
+            return Err(unavailable(SHARED.into()));
+        }
+        tables::migrate(session.clone(), store.migrate).await.map_err(unavailable)?;
+        tables::check_rights(&session).await.map_err(unavailable)?;
         Ok(Self { pool, timeout: store.timeout, replays: Arc::default() })
+    }
+
+    /// Brings the tables up to date, and returns how many migrations that took.
+    pub async fn migrate(store: &StoreSection) -> Result<usize, OpenError> {
+        let session = SessionSettings::of(store)?;
+        let url = session.address().to_owned();
+        let unavailable = |reason: String| OpenError::Unavailable { url: url.clone(), reason };
+        if shares_sessions(&session).await.map_err(|error| unavailable(error.to_string()))? {
+            return Err(unavailable(SHARED.into()));
+        }
+        tables::migrate(session, true).await.map_err(unavailable)
     }
 }
 
@@ -87,15 +100,6 @@ async fn create(connection: &mut PgConnection, product: &ProductRequest) -> Resu
     Ok(creation)
 }
 
-/// Brings the tables up to date over a connection of its own: a migration, and the wait for another
-/// replica's, may take longer than a statement of an order.
-async fn migrate(session: SessionSettings) -> Result<(), MigrateError> {
-    let mut connection = session.with([("statement_timeout", "0")]).connect().await?;
-    sqlx::migrate!("../migrations/postgres").run(&mut connection).await?;
-    connection.close().await?;
-    Ok(())
-}
-
 /// Says so if the server does not keep what it has confirmed, which no session can change.
 async fn warn_of_volatility(pool: &Pool) -> Result<(), sqlx::Error> {
     let query =
@@ -115,7 +119,7 @@ impl Store for PostgresStore {
         let mut connection = self.pool.get().await?;
         // A little less than whoever reads will wait; the connection is closed then.
         let rows = timeout(self.timeout * 9 / 10, rows::levels(skus).fetch_all(&mut *connection)).await;
-        let rows = rows.map_err(|_| StoreError::Unavailable("no answer in time".into()))?;
+        let Ok(rows) = rows else { return Err(connection.is_dead().into()) };
         let mut levels = vec![None; skus.len()];
         for row in connection.finish(rows)? {
             let (number, level) = rows::level(&row)?;
@@ -134,11 +138,11 @@ impl Store for PostgresStore {
 
     async fn create_product(&self, product: &ProductRequest) -> Result<Creation, CommitError> {
         let mut connection = self.pool.get().await.map_err(not_written)?;
-        let created = timeout(self.timeout * 2, create(&mut connection, product)).await;
-        let no_answer = || CommitError::Unknown(StoreError::Unavailable("no answer in time".into()));
+        let Ok(created) = timeout(self.pool.reply(), create(&mut connection, product)).await else {
+            return Err(CommitError::Unknown(connection.is_dead().into()));
+        };
         // With anything but a result, the connection is closed.
-        let creation = created.map_err(|_| no_answer())??;
-        connection.finish(Ok(creation)).map_err(not_written)
+        connection.finish(Ok(created?)).map_err(not_written)
     }
 
     async fn kept_answers(&self, keys: &[&IdempotencyKey]) -> Result<Vec<KeptAnswer>, StoreError> {
@@ -318,8 +322,18 @@ impl Store for PostgresStore {
         Ok(Generation { number, is_new: false })
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.pool.fetch(sqlx::query("select 1 from products limit 1")).await?;
+    async fn try_commit(&self) -> Result<(), StoreError> {
+        // Rights are asked for where no row is concerned, too, and a message that nobody reads is written and
+        // committed as an order is.
+        let commit = sqlx::query(
+            "with orders_inserted as (insert into orders select * from orders where false),
+                 orders_changed as (update orders set status = status where false),
+                 stock_changed as (update products set stock = stock where false),
+                 adjustments_inserted as (insert into stock_adjustments select * from stock_adjustments where false),
+                 answers_kept as (insert into kept_answers select * from kept_answers where false)
+             select pg_logical_emit_message(true, 'stocklock', 'an order could be committed')",
+        );
+        self.pool.fetch(commit).await?;
         Ok(())
     }
 

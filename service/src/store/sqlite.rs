@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt as _;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqlitePool};
 use sqlx::{Connection as _, Row as _, SqliteConnection, Transaction};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::transaction::SqliteTransaction;
+use super::migrations::{has_to_migrate, pending};
 use super::{
     CommitError, Creation, OpenError, Store, StoreError, Totals, adjustments, audit, created_answer,
     kept_answers, orders, products, status,
@@ -49,21 +51,8 @@ const ASKS: Duration = Duration::from_millis(5);
 impl SqliteStore {
     /// Opens the file, makes it if it is missing, and brings its tables up to date.
     pub async fn connect(store: &StoreSection) -> Result<Self, OpenError> {
-        let options = options(store)?;
         let unavailable = |reason: String| OpenError::Unavailable { url: store.url.clone(), reason };
-        DatabaseFile::claim(&options).map_err(|error| unavailable(error.to_string()))?;
-        let give_up = Instant::now() + store.timeout;
-        // The first change to write-ahead mode does not wait for other processes that do the same.
-        let migrated = loop {
-            match migrate(&options).await {
-                Err(error) if is_busy_text(&error) && Instant::now() < give_up => {
-                    let pause = rand::rng().random_range(5..50);
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                }
-                result => break result,
-            }
-        };
-        migrated.map_err(unavailable)?;
+        let (options, _) = Self::up_to_date(store, store.migrate).await?;
         let file = DatabaseFile::open(&options).await.map_err(|error| unavailable(error.to_string()))?;
         let file = Arc::new(file);
         Ok(Self {
@@ -72,6 +61,32 @@ impl SqliteStore {
             file,
             busy: store.timeout * 3 / 4,
         })
+    }
+
+    /// Brings the tables up to date, and returns how many migrations that took.
+    pub async fn migrate(store: &StoreSection) -> Result<usize, OpenError> {
+        Ok(Self::up_to_date(store, true).await?.1)
+    }
+
+    async fn up_to_date(
+        store: &StoreSection,
+        may_migrate: bool,
+    ) -> Result<(SqliteConnectOptions, usize), OpenError> {
+        let options = options(store)?;
+        let unavailable = |reason: String| OpenError::Unavailable { url: store.url.clone(), reason };
+        DatabaseFile::claim(&options).map_err(|error| unavailable(error.to_string()))?;
+        let give_up = Instant::now() + store.timeout;
+        // The first change to write-ahead mode does not wait for other processes that do the same.
+        let migrated = loop {
+            match migrate(&options, may_migrate).await {
+                Err(error) if is_busy_text(&error) && Instant::now() < give_up => {
+                    let pause = rand::rng().random_range(5..50);
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                result => break result,
+            }
+        };
+        Ok((options, migrated.map_err(unavailable)?))
     }
 
     /// A connection to read with.
@@ -125,14 +140,32 @@ fn not_written(error: sqlx::Error) -> CommitError {
     CommitError::NotWritten(error.into())
 }
 
-async fn migrate(options: &SqliteConnectOptions) -> Result<(), String> {
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+/// Brings the tables up to date, if it `may`, and returns how many migrations that took.
+async fn migrate(options: &SqliteConnectOptions, may: bool) -> Result<usize, String> {
     use sqlx::ConnectOptions as _;
     let mut connection = options.connect().await.map_err(|e| e.to_string())?;
     // One transaction around all, so that replicas that start together do it one after the other.
     let mut transaction = connection.begin_with("begin immediate").await.map_err(|e| e.to_string())?;
-    sqlx::migrate!("../migrations/sqlite").run(&mut *transaction).await.map_err(|e| e.to_string())?;
+    let needed = needed(&mut transaction).await.map_err(|e| e.to_string())?;
+    if needed > 0 && !may {
+        return Err(has_to_migrate(needed));
+    }
+    if needed > 0 {
+        MIGRATIONS.run(&mut *transaction).await.map_err(|e| e.to_string())?;
+    }
     transaction.commit().await.map_err(|e| e.to_string())?;
-    connection.close().await.map_err(|e| e.to_string())
+    connection.close().await.map_err(|e| e.to_string())?;
+    Ok(needed)
+}
+
+async fn needed(connection: &mut SqliteConnection) -> Result<usize, MigrateError> {
+    let is_there = sqlx::query("select 1 from sqlite_schema where name = '_sqlx_migrations'");
+    if is_there.fetch_optional(&mut *connection).await?.is_none() {
+        return Ok(MIGRATIONS.iter().count());
+    }
+    pending(&MIGRATIONS, connection).await
 }
 
 #[async_trait]
@@ -347,8 +380,11 @@ impl Store for SqliteStore {
         Ok(Generation { number, is_new: true })
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("select 1 from products limit 1").fetch_optional(&mut *self.reading().await?).await?;
+    async fn try_commit(&self) -> Result<(), StoreError> {
+        let mut transaction = self.writing().await?;
+        // Nothing reads it. What it is set to is what it is, and written all the same.
+        sqlx::raw_sql("pragma user_version = 0").execute(&mut *transaction).await?;
+        transaction.commit().await?;
         Ok(())
     }
 

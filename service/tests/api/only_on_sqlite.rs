@@ -26,6 +26,18 @@ async fn readiness_names_the_dependency_that_is_gone() {
     assert_eq!(shop.replica().get("/livez").await.status(), 200);
 }
 
+#[tokio::test]
+async fn readiness_is_a_write() {
+    let shop = Shop::open("optimistic", 1).await;
+    let options = SqliteConnectOptions::new().filename(shop.directory().join("shop.db"));
+    let mut watching = SqliteConnection::connect_with(&options).await.expect("a connection");
+    let version = sqlx::query_scalar::<_, i64>("pragma data_version");
+    let before = version.fetch_one(&mut watching).await.expect("a version");
+    assert_eq!(shop.replica().get("/readyz").await.status(), 200);
+    let version = sqlx::query_scalar::<_, i64>("pragma data_version");
+    assert_ne!(version.fetch_one(&mut watching).await.expect("a version"), before);
+}
+
 /// Takes a file away from under a shop, or puts another in its place.
 type Loss = fn(&Path);
 

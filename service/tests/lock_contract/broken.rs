@@ -150,10 +150,6 @@ impl Lock for ReleasesOthers {
         Box::new(PendingAcquire::new(acquisition, || LockError::Timeout))
     }
 
-    async fn ping(&self) -> Result<(), LockError> {
-        self.inner.ping().await
-    }
-
     async fn state(&self, key: &str) -> Result<LockState, LockError> {
         self.inner.state(key).await
     }
@@ -205,10 +201,6 @@ impl Lock for LooksOnce {
             Ok(Lease::new(None, Validity::unlimited(), Box::new(hold)))
         };
         Box::new(PendingAcquire::new(acquisition, || LockError::Timeout))
-    }
-
-    async fn ping(&self) -> Result<(), LockError> {
-        Ok(())
     }
 
     async fn state(&self, key: &str) -> Result<LockState, LockError> {

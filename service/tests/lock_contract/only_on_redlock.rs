@@ -47,7 +47,7 @@ async fn two_of_five_servers_may_be_gone_and_three_may_not() {
         assert!(token > last, "{token} after {last}");
         last = token;
         lease.release().await;
-        lock.ping().await.expect("it is ready");
+        lock.try_out(after(1_000)).await.expect("it is ready");
     }
     // Whoever starts now finds a majority.
     hold_once(&*backend.participant().await).await;
@@ -56,7 +56,7 @@ async fn two_of_five_servers_may_be_gone_and_three_may_not() {
     let refused = lock.acquire(KEY, Mode::Exclusive, after(3_000)).await;
     assert!(matches!(refused, Err(LockError::Unavailable { .. })), "{refused:?}");
     assert!(asked.elapsed() < Duration::from_millis(1_500), "refused after {:?}", asked.elapsed());
-    let unready = lock.ping().await.expect_err("two are no majority").to_string();
+    let unready = lock.try_out(after(1_000)).await.expect_err("two are no majority").to_string();
     let address = servers(&mut backend)[2].address();
     assert!(unready.contains("no majority of 5 servers") && unready.contains(&address), "{unready}");
     assert!(lock.state(KEY).await.is_err(), "two cannot say who holds");
@@ -65,7 +65,7 @@ async fn two_of_five_servers_may_be_gone_and_three_may_not() {
     }
     let token = hold_once(&*lock).await;
     assert!(token > last, "{token} after {last}");
-    lock.ping().await.expect("it is ready");
+    lock.try_out(after(1_000)).await.expect("it is ready");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
-use super::route::{Direction, Passed, Route, changed, open, passable};
+use super::route::{Direction, Ends, Passed, Route, changed, open, passable};
 
 /// How many bytes are kept per direction before no more is read.
 const BUFFER: usize = 4 << 20;
@@ -29,8 +29,8 @@ pub(super) struct Connection {
     pub client: TcpStream,
     pub server: Option<TcpStream>,
     pub route: watch::Receiver<Route>,
-    /// How often the route had been cut when the client came.
-    pub cuts: u64,
+    /// How often connections had been ended when the client came.
+    pub since: Ends,
     pub passed: Arc<Passed>,
 }
 
@@ -49,12 +49,19 @@ struct Reset;
 impl Connection {
     /// Passes on what comes until the connection ends or is cut.
     pub async fn serve(mut self, upstream: &str) {
-        let (mut route, cuts) = (self.route.clone(), self.cuts);
-        let cut = async move { route.wait_for(|route| route.cuts != cuts).await.is_ok() };
+        let (mut route, since) = (self.route.clone(), self.since);
         let ended = tokio::select! {
             biased;
-            _ = cut => Err(Reset),
-            ended = self.forward(upstream) => ended,
+            _ = route.wait_for(|route| route.ends() != since) => None,
+            ended = self.forward(upstream) => Some(ended),
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                // Where it is stranded, both sides go on believing in it.
+                route.wait_for(|route| route.cuts != since.cuts).await.ok();
+                Err(Reset)
+            }
         };
         if ended.is_err() {
             for stream in [Some(&self.client), self.server.as_ref()].into_iter().flatten() {

@@ -24,6 +24,15 @@ pub(super) struct Route {
     pub refuses: bool,
     /// How often all connections have been cut. A connection is one of the time between two cuts.
     pub cuts: u64,
+    /// How often all have been stranded.
+    pub strands: u64,
+}
+
+/// How often connections have been ended, in each way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub cuts: u64,
+    pub strands: u64,
 }
 
 /// The state of one direction.
@@ -42,9 +51,13 @@ impl Route {
         &mut self.lanes[direction as usize]
     }
 
-    /// Makes it what it was at first. What has been cut stays so.
+    /// Makes it what it was at first. What has been cut or stranded stays so.
     pub fn heal(&mut self) {
-        *self = Self { cuts: self.cuts, ..Self::default() };
+        *self = Self { cuts: self.cuts, strands: self.strands, ..Self::default() };
+    }
+
+    pub fn ends(&self) -> Ends {
+        Ends { cuts: self.cuts, strands: self.strands }
     }
 }
 

@@ -3,6 +3,7 @@
 //! closed.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use deadpool::Runtime;
@@ -13,17 +14,31 @@ use sqlx::query::Query;
 use sqlx::{Connection as _, Error};
 use tokio::time::{Instant, timeout};
 
-use super::{FRESH, PING, SessionSettings, is_definite, is_outdated};
+use super::{FRESH, PING, SessionSettings, is_definite, is_outdated, is_read_only, is_starting, no_answer};
 
 /// Connections to one database. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Pool {
     connections: managed::Pool<Manager>,
-    /// How long a reply is waited for. The server ends a statement earlier, if it can be reached.
     reply: Duration,
 }
 
-struct Manager(SessionSettings);
+struct Manager {
+    session: SessionSettings,
+    /// When a connection was found dead: those that were not used since may be dead as well.
+    found_dead: Mutex<Option<Instant>>,
+}
+
+impl Manager {
+    /// Notes that a connection is dead, so that whoever comes next need not find it out for each other one.
+    fn is_dead(&self) {
+        *self.found_dead() = Some(Instant::now());
+    }
+
+    fn found_dead(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.found_dead.lock().expect("nothing panics while it holds this")
+    }
+}
 
 /// A connection and when it was last given back.
 struct Idle {
@@ -37,7 +52,7 @@ impl managed::Manager for Manager {
 
     async fn create(&self) -> Result<Idle, Error> {
         loop {
-            match self.0.connect().await {
+            match self.session.connect().await {
                 Ok(connection) => return Ok(Idle { connection, since: Instant::now() }),
                 // It is on its way: whoever waits for a connection waits for that, and does not ask all the
                 // time.
@@ -51,31 +66,28 @@ impl managed::Manager for Manager {
     }
 
     async fn recycle(&self, idle: &mut Idle, _: &Metrics) -> RecycleResult<Error> {
-        if idle.since.elapsed() >= FRESH {
-            let alive = timeout(PING, idle.connection.ping()).await;
-            alive.map_err(|_| RecycleError::message("no answer in time"))?.map_err(RecycleError::Backend)?;
+        if idle.since.elapsed() < FRESH {
+            return Ok(());
         }
-        Ok(())
+        if self.found_dead().is_some_and(|found| idle.since <= found) {
+            return Err(RecycleError::message("another connection of its time is dead"));
+        }
+        let Ok(answer) = timeout(PING, idle.connection.ping()).await else {
+            self.is_dead();
+            return Err(RecycleError::message("no answer in time"));
+        };
+        answer.map_err(RecycleError::Backend)
     }
 }
 
 /// How much longer than the server a statement is waited for, until its connection is taken for dead.
 const REPLY: Duration = Duration::from_millis(500);
 
-fn no_answer() -> Error {
-    Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))
-}
-
-/// Whether the server says that it is starting up (`cannot_connect_now`).
-fn is_starting(error: &Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("57P03"))
-}
-
 impl Pool {
     /// A pool of at most so many connections, none of which is made before it is needed. One is waited for no
     /// longer than `wait`, and may take as long to be made.
     pub(crate) fn new(session: SessionSettings, connections: usize, wait: Duration) -> Self {
-        let pool = managed::Pool::builder(Manager(session))
+        let pool = managed::Pool::builder(Manager { session, found_dead: Mutex::default() })
             .max_size(connections)
             // The latest first: under little load few connections are used, and those are warm.
             .queue_mode(QueueMode::Lifo)
@@ -98,12 +110,19 @@ impl Pool {
         }
     }
 
+    /// How long a reply is waited for, until its connection is taken for dead. The server ends a statement
+    /// earlier, if it can be reached.
+    pub(crate) fn reply(&self) -> Duration {
+        self.reply
+    }
+
     /// The rows of one statement.
     pub(crate) async fn fetch(&self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Error> {
         let mut connection = self.get().await?;
-        // Without an answer, the connection is closed.
-        let rows = timeout(self.reply, query.fetch_all(&mut *connection)).await;
-        connection.finish(rows.map_err(|_| no_answer())?)
+        match timeout(self.reply, query.fetch_all(&mut *connection)).await {
+            Ok(rows) => connection.finish(rows),
+            Err(_) => Err(connection.is_dead()),
+        }
     }
 
     /// Ends all connections, those in use when they are given back.
@@ -120,12 +139,26 @@ impl Connection {
     /// Gives the connection back after a statement with this result, or closes it if that says that it is
     /// broken.
     pub(crate) fn finish<T>(mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.as_ref().is_err_and(is_read_only) {
+            // So are the others, to a server that is the primary no more.
+            self.is_dead();
+            return result;
+        }
         if result.as_ref().map_or_else(|error| is_definite(error) && !is_outdated(error), |_| true)
             && let Some(mut object) = self.0.take()
         {
             object.since = Instant::now();
         }
         result
+    }
+
+    /// Closes the connection, whose server has not answered in time, and says so. Those that were idle
+    /// meanwhile are not relied on any more: what has come over one may have come over all.
+    pub(crate) fn is_dead(self) -> Error {
+        if let Some(pool) = self.0.as_ref().and_then(Object::pool) {
+            pool.manager().is_dead();
+        }
+        no_answer()
     }
 }
 

@@ -1,54 +1,46 @@
 //! Sessions, and what is set in them: the server's defaults may have been changed, and are nothing to rely
 //! on.
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection as _, Error};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, Error, Row as _};
 use tokio::time::timeout;
 
-use super::{FRESH, PING};
-use crate::config::{ConfigError, StoreSection, address_of, is_ambiguous};
+use super::servers::servers;
+use super::{is_starting, no_answer};
+use crate::config::{ConfigError, StoreSection, address_of};
 
-/// How to make a connection, and what to set in its session.
+/// How to make a connection, and what to set in its session. Clones know together which server is the
+/// primary.
 #[derive(Clone)]
 pub(crate) struct SessionSettings {
-    options: PgConnectOptions,
+    /// At least one.
+    servers: Arc<[PgConnectOptions]>,
+    /// The one that was the primary when a connection was made last.
+    primary: Arc<AtomicUsize>,
+    /// How long one of several servers may take to be connected to.
+    patience: Duration,
+    password_file: Option<PathBuf>,
     /// The server and the database, without a password: for errors.
     address: String,
     /// Names and values of the server's settings, of which the last of a name counts.
     settings: Vec<(&'static str, String)>,
 }
 
-/// What a URL may have as parameters.
-const PARAMETERS: [&str; 18] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "statement-cache-capacity",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
-
 /// A commit is on the disk before it is confirmed. Who has demanded more (the standby's disk, or that it can
-/// be read there) gets more.
+/// be read there) gets more. The last column of the last row says whether the server is a standby.
 const DURABLE: &str = "select set_config(
     'synchronous_commit',
     case current_setting('synchronous_commit')
         when 'off' then 'on' else current_setting('synchronous_commit')
     end,
     false
-)";
+), pg_is_in_recovery()";
 
 /// What the server calls a statement that a time limit has ended. One that strikes at the very end of a
 /// statement is told as a request of the user.
@@ -61,21 +53,7 @@ impl SessionSettings {
     /// A session with the database that the configuration names. Statements, waits for rows and forgotten
     /// transactions are ended by the server itself, should this process be gone or stopped.
     pub(crate) fn of(store: &StoreSection) -> Result<Self, ConfigError> {
-        let refuse = |why: &str| Err(ConfigError::new("store.url", why));
-        if is_ambiguous(&store.url) {
-            return refuse("a user or password with /, ? or # in it has to be percent-encoded");
-        }
-        // What is not known would be ignored, and logged with its value.
-        let parameters = store.url.split_once('?').map_or("", |(_, parameters)| parameters).split('&');
-        let is_known = |parameter: &str| {
-            let name = parameter.split('=').next().unwrap_or_default();
-            parameter.is_empty() || PARAMETERS.contains(&name) || name.starts_with("options[")
-        };
-        if !parameters.into_iter().all(is_known) {
-            return refuse(&format!("has an unknown parameter; there are {}", PARAMETERS.join(", ")));
-        }
-        let refuse = |error: Error| ConfigError::new("store.url", error.to_string());
-        let options: PgConnectOptions = store.url.parse().map_err(refuse)?;
+        let servers = servers(&store.url)?;
         let limit = store.timeout.as_millis().to_string();
         let settings = vec![
             // What a statement sees is what was committed until it began; the guard finds the rest.
@@ -86,8 +64,15 @@ impl SessionSettings {
             ("statement_timeout", limit.clone()),
             ("idle_in_transaction_session_timeout", limit),
         ];
-        let address = address_of(&store.url);
-        Ok(Self { options: options.application_name("order-service"), address, settings })
+        let count = u32::try_from(servers.len()).unwrap_or(u32::MAX).max(1);
+        Ok(Self {
+            servers: servers.into(),
+            primary: Arc::default(),
+            patience: store.timeout / count,
+            password_file: store.password_file.clone(),
+            address: address_of(&store.url),
+            settings,
+        })
     }
 
     /// What it connects to, without a password.
@@ -101,38 +86,60 @@ impl SessionSettings {
         self
     }
 
-    /// Opens a connection and applies the settings.
+    /// Opens a connection to the primary and applies the settings. Of several servers, those that do not
+    /// answer are given up in time for the others.
     pub(crate) async fn connect(&self) -> Result<PgConnection, Error> {
-        let mut connection = PgConnection::connect_with(&self.options).await?;
+        let first = self.primary.load(Ordering::Relaxed);
+        if let [server] = &*self.servers {
+            return self.connect_to(server).await;
+        }
+        let mut refused = Vec::new();
+        for number in (0..self.servers.len()).map(|next| (first + next) % self.servers.len()) {
+            let server = &self.servers[number];
+            let name = || format!("{}:{}", server.get_host(), server.get_port());
+            match timeout(self.patience, self.connect_to(server)).await {
+                Ok(Ok(connection)) => {
+                    self.primary.store(number, Ordering::Relaxed);
+                    return Ok(connection);
+                }
+                Ok(Err(error)) => refused.push((name(), error)),
+                Err(_) => refused.push((name(), no_answer())),
+            }
+        }
+        if let Some(starting) = refused.iter().position(|(_, error)| is_starting(error)) {
+            return Err(refused.swap_remove(starting).1);
+        }
+        let all: Vec<_> = refused.iter().map(|(name, error)| format!("{name}: {error}")).collect();
+        Err(Error::Io(io::Error::other(format!("none of the servers is the primary: {}", all.join("; ")))))
+    }
+
+    async fn connect_to(&self, server: &PgConnectOptions) -> Result<PgConnection, Error> {
+        let connected = PgConnection::connect_with(&self.login(server).await?).await;
+        let mut connection = connected.map_err(explained)?;
         self.prepare(&mut connection).await?;
         Ok(connection)
     }
 
-    /// A pool of sqlx' own, of one connection.
-    pub(crate) fn pool(&self, store: &StoreSection) -> PgPool {
-        let session = self.clone();
-        PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(store.timeout)
-            // A connection that was good a moment ago is not asked again, which would cost a round trip each
-            // time.
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for >= FRESH {
-                        timeout(PING, connection.ping()).await.map_err(|_| Error::PoolTimedOut)??;
-                    }
-                    Ok(true)
-                })
-            })
-            .after_connect(move |connection, _| {
-                let session = session.clone();
-                Box::pin(async move { session.prepare(connection).await })
-            })
-            .connect_lazy_with(self.options.clone())
+    /// A connection to the primary that listens for notifications.
+    pub(crate) async fn listener(&self) -> Result<PgListener, Error> {
+        // Which of the servers is the primary is known after a connection to it.
+        self.connect().await?.close().await?;
+        let server = &self.servers[self.primary.load(Ordering::Relaxed)];
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(self.patience);
+        let mut listener =
+            PgListener::connect_with(&pool.connect_lazy_with(self.login(server).await?)).await?;
+        listener.eager_reconnect(false);
+        Ok(listener)
     }
 
-    /// Sets what is to be set, in one round trip.
+    /// A server with the password that is good now.
+    async fn login(&self, server: &PgConnectOptions) -> Result<PgConnectOptions, Error> {
+        let Some(file) = &self.password_file else { return Ok(server.clone()) };
+        let password = tokio::fs::read_to_string(file).await.map_err(Error::Io)?;
+        Ok(server.clone().password(password.trim_end_matches(['\r', '\n'])))
+    }
+
+    /// Sets what is to be set, in one round trip, and refuses a standby.
     async fn prepare(&self, connection: &mut PgConnection) -> Result<(), Error> {
         // Names and values are this program's own.
         let set = self.settings.iter().map(|(name, value)| format!("set {name} = '{value}'; "));
@@ -140,12 +147,35 @@ impl SessionSettings {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
-            let done = sqlx::raw_sql(AssertSqlSafe(all.clone())).execute(&mut *connection).await;
+            let done = sqlx::raw_sql(AssertSqlSafe(all.clone())).fetch_all(&mut *connection).await;
             match done {
                 // Until they are set, a time limit counts that somebody has given the database.
                 Err(Error::Database(error)) if left > 0 && error.code().as_deref() == Some(CANCELED) => {}
-                done => return done.map(drop),
+                Err(error) => return Err(error),
+                Ok(rows) => {
+                    let is_standby = rows.last().ok_or(Error::RowNotFound)?.try_get(1)?;
+                    let standby = || Error::Io(io::Error::other("it is a standby, which takes no orders"));
+                    return if is_standby { Err(standby()) } else { Ok(()) };
+                }
             }
+        }
+    }
+}
+
+/// An error of a connection, with the way out where it is known.
+fn explained(error: Error) -> Error {
+    match error {
+        Error::Tls(error) => {
+            let way_out = "sslrootcert=FILE in store.url names the authority that is trusted, and \
+                           sslmode=disable lets everything go in clear";
+            Error::Tls(format!("{error} ({way_out})").into())
+        }
+        error => {
+            let is_refused = error
+                .as_database_error()
+                .is_some_and(|error| error.message().contains("unsupported startup parameter"));
+            let way_out = "PgBouncer passes on what its ignore_startup_parameters names";
+            if is_refused { Error::Protocol(format!("{error} ({way_out})")) } else { error }
         }
     }
 }

@@ -8,20 +8,26 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::RngExt as _;
 use sqlx::Error;
-use sqlx::postgres::{PgArguments, PgConnection, PgListener, PgPool, Postgres};
+use sqlx::postgres::{PgArguments, PgConnection, PgListener, Postgres};
 use sqlx::query::QueryAs;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{HolderRow, LockTable, Taken};
-use crate::config::{ConfigError, StoreSection};
-use crate::db::postgres::{Pool, SessionSettings, is_definite};
+use super::{HolderRow, LockTable, Taken, unavailable};
+use crate::config::StoreSection;
+use crate::db::postgres::{Pool, SessionSettings, denied, is_definite};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
-use crate::lock::{FencingToken, Holder};
+use crate::lock::{FencingToken, Holder, LockError};
 
 /// The channel of the announcements.
 const CHANNEL: &str = "stocklock_released";
+
+/// What locks need.
+const NEEDED: [(&str, &[&str]); 2] = [
+    ("locks", &["select", "insert", "update", "delete"]),
+    ("lock_waiters", &["select", "insert", "update", "delete"]),
+];
 
 /// How many connections the lock table has, besides the listener's: one for records that come and go, one for
 /// renewals, and one for everything else. Waiting for a lock takes none.
@@ -29,6 +35,12 @@ const CONNECTIONS: usize = 3;
 
 /// How much longer than the server a statement is waited for, until its connection is taken for dead.
 const REPLY: Duration = Duration::from_millis(500);
+
+/// How long the listener waits for an announcement before it asks whether the server is there.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How long a connection for the listener, or its server's answer, may take.
+const LISTENER: Duration = Duration::from_secs(2);
 
 /// Inserts the records of those whose turn it is; the others get a ticket, or keep the one that they have.
 const TAKE: &str = "select owner, token, note from stocklock_take($1, $2, $3, $4, $5, $6)";
@@ -58,9 +70,16 @@ pub(super) struct PostgresTable {
 }
 
 impl PostgresTable {
-    pub(super) fn connect(store: &StoreSection, wakeups: Arc<Wakeups>) -> Result<Self, ConfigError> {
+    /// Connects to the table. Fails where the role may not do with it what locks need.
+    pub(super) async fn connect(store: &StoreSection, wakeups: Arc<Wakeups>) -> Result<Self, LockError> {
         let session = SessionSettings::of(store)?;
-        let listener = tokio::spawn(listen(session.pool(store), wakeups));
+        let asking = async { denied(&mut session.connect().await?, &NEEDED).await };
+        let denied = timeout(store.timeout, asking).await.map_err(|_| unavailable("no answer in time"))?;
+        match denied.map_err(unavailable)? {
+            none if none.is_empty() => {}
+            denied => return Err(unavailable(denied)),
+        }
+        let listener = tokio::spawn(listen(session.clone(), wakeups));
         // A table whose records come and go has no statistics that hold: the plan is by index, and made once.
         let session = session.with([
             ("enable_seqscan", "off"),
@@ -81,25 +100,40 @@ impl PostgresTable {
         let mut connection = self.pool.get().await?;
         match timeout(self.statement_timeout + REPLY, statements(&mut connection)).await {
             Ok(result) => connection.finish(result),
-            Err(_) => Err(Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))),
+            Err(_) => Err(connection.is_dead()),
         }
     }
 }
 
 /// Passes the announcements on. After every interruption it wakes all by itself: something may have been
 /// missed.
-async fn listen(pool: PgPool, wakeups: Arc<Wakeups>) {
+async fn listen(session: SessionSettings, wakeups: Arc<Wakeups>) {
     loop {
-        if let Ok(mut listener) = PgListener::connect_with(&pool).await
+        if let Ok(Ok(mut listener)) = timeout(LISTENER, session.listener()).await
             && listener.listen(CHANNEL).await.is_ok()
         {
             wakeups.wake_all();
-            while let Ok(Some(announcement)) = listener.try_recv().await {
-                wakeups.announced(announcement.payload());
-            }
+            while pass_on(&mut listener, &wakeups).await.is_ok() {}
         }
         wakeups.wake_all();
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Passes the next announcement on. Where none comes for a while, the server is asked whether it is there: a
+/// connection may end without a sign of it.
+async fn pass_on(listener: &mut PgListener, wakeups: &Wakeups) -> Result<(), Error> {
+    match timeout(QUIET, listener.try_recv()).await {
+        Ok(Ok(Some(announcement))) => {
+            wakeups.announced(announcement.payload());
+            Ok(())
+        }
+        Ok(Ok(None)) => Err(Error::WorkerCrashed),
+        Ok(Err(error)) => Err(error),
+        Err(_) => {
+            let asked = timeout(LISTENER, sqlx::query("select 1").execute(listener)).await;
+            asked.map_err(|_| Error::PoolTimedOut)?.map(drop)
+        }
     }
 }
 

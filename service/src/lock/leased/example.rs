@@ -116,10 +116,6 @@ impl Backend for MemoryBackend {
         Ok(LockState { holders: holders.collect(), waiting })
     }
 
-    async fn ping(&self) -> Result<(), BackendError> {
-        Ok(())
-    }
-
     fn wakeups(&self) -> &Arc<Wakeups> {
         &self.wakeups
     }

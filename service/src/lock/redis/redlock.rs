@@ -314,21 +314,6 @@ impl Backend for Redlock {
         }
     }
 
-    async fn ping(&self) -> Result<(), BackendError> {
-        let mut answers = ask(&self.nodes, |node| async move { timeout(QUESTION, node.server.ping()).await });
-        let (mut answered, mut errors) = (0, Vec::new());
-        while let Some((node, answer)) = answers.recv().await {
-            match answer.unwrap_or_else(|_| Err(NO_ANSWER.into())) {
-                Ok(()) => answered += 1,
-                Err(error) => errors.push(format!("{}: {error}", node.address)),
-            }
-            if answered >= self.majority() {
-                return Ok(());
-            }
-        }
-        Err(BackendError::Failed(self.no_majority(&errors)))
-    }
-
     fn wakeups(&self) -> &Arc<Wakeups> {
         &self.wakeups
     }

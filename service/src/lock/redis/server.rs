@@ -137,12 +137,6 @@ impl RedisServer {
         }
     }
 
-    /// Whether it answers.
-    pub(super) async fn ping(&self) -> Result<(), String> {
-        let mut connection = self.pool.get().await.map_err(|error| error.to_string())?;
-        redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(|error| error.to_string())
-    }
-
     /// Who has the lock on a key there, and who waits.
     pub(super) async fn state(&self, key: &str) -> Result<ServerState, String> {
         let mut connection = self.pool.get().await.map_err(|error| error.to_string())?;

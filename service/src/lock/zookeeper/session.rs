@@ -39,8 +39,6 @@ pub(super) struct Session {
     pub(super) timeout: Duration,
     /// Of all leases of the session.
     pub(super) validity: Validity,
-    /// The node under which the locks are; empty for the ensemble's own root.
-    pub(super) root: String,
     acls: Acls<'static>,
     directories: Mutex<HashSet<String>>,
     contact: Arc<Contact>,
@@ -77,17 +75,12 @@ impl Session {
         };
         let heartbeat = tokio::spawn(heartbeat.beat());
         let directories = Mutex::default();
-        Ok(Self { client, root, timeout: agreed, validity, acls, directories, contact, held, heartbeat })
+        Ok(Self { client, timeout: agreed, validity, acls, directories, contact, held, heartbeat })
     }
 
     /// Who may do what with the nodes.
     pub(super) fn acls(&self) -> Acls<'static> {
         self.acls
-    }
-
-    /// Whether the server answers.
-    pub(super) async fn ping(&self) -> Result<(), Error> {
-        self.client.check_stat(if self.root.is_empty() { "/" } else { &self.root }).await.map(drop)
     }
 
     /// Whether it has not come to its end.

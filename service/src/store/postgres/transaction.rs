@@ -131,9 +131,6 @@ impl Transaction for PostgresTransaction {
         wait: bool,
         may_write: &(dyn Fn(usize) -> bool + Sync),
     ) -> Result<Vec<Result<Written, Rejected>>, CommitError> {
-        // The server ends a statement at the time-out. One that has not answered long after is out of reach,
-        // and must not keep the lock from those who do reach it.
-        let no_answer = || CommitError::Unknown(StoreError::Unavailable("no answer in time".into()));
         let open = self.open.take();
         let is_open = open.is_some();
         let mut connection = match open {
@@ -148,9 +145,13 @@ impl Transaction for PostgresTransaction {
             }
             self.write(&mut connection, batches, wait, may_write).await
         };
+        // The server ends a statement at the time-out. One that has not answered after it is out of reach, and
+        // must not keep the lock from those who do reach it.
+        let Ok(results) = timeout(self.pool.reply(), writing).await else {
+            return Err(CommitError::Unknown(connection.is_dead().into()));
+        };
         // With anything but results, the connection is closed.
-        let results = timeout(self.timeout * 2, writing).await.map_err(|_| no_answer())??;
-        connection.finish(Ok(results)).map_err(not_written)
+        connection.finish(Ok(results?)).map_err(not_written)
     }
 }
 
