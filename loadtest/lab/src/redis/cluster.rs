@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Redis, START_TIMEOUT};
 use crate::ServerError;
-use crate::launch::free_port;
+use crate::launch::{free_port, on_fresh_ports};
 
 /// The slots of each node: all that there are.
 const RANGES: [RangeInclusive<u16>; 3] = [0..=5_460, 5_461..=10_922, 10_923..=16_383];
@@ -26,10 +26,8 @@ impl RedisCluster {
         let mut nodes = Vec::new();
         let mut buses = Vec::new();
         for _ in RANGES {
-            let bus = free_port()?.to_string();
-            let options =
-                ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", &bus];
-            nodes.push(Redis::start_as(None, false, &options.map(str::to_owned)).await?);
+            let (node, bus) = on_fresh_ports(start_node).await?;
+            nodes.push(node);
             buses.push(bus);
         }
         let cluster = Self { nodes };
@@ -140,4 +138,11 @@ impl RedisCluster {
         }
         Ok(())
     }
+}
+
+/// Starts a node that knows no other, and returns the port on which nodes speak to each other.
+async fn start_node() -> Result<(Redis, String), ServerError> {
+    let bus = free_port()?.to_string();
+    let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", &bus];
+    Ok((Redis::start_as(None, false, &options.map(str::to_owned)).await?, bus))
 }

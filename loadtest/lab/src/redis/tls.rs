@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Redis;
 use crate::ServerError;
-use crate::launch::free_port;
+use crate::launch::{free_port, on_fresh_ports};
 
 /// What a server with TLS is given, in PEM.
 #[derive(Debug, Clone)]
@@ -29,17 +29,8 @@ pub struct RedisTls {
 impl RedisTls {
     /// Makes a fresh server and waits until it answers.
     pub async fn start(files: &TlsFiles) -> Result<Self, ServerError> {
-        let port = free_port()?;
-        let options = [
-            ("--tls-port", port.to_string()),
-            ("--tls-cert-file", files.cert.display().to_string()),
-            ("--tls-key-file", files.key.display().to_string()),
-            ("--tls-ca-cert-file", files.ca.display().to_string()),
-            ("--tls-auth-clients", if files.asks_clients { "yes" } else { "no" }.to_owned()),
-        ];
-        let options: Vec<_> =
-            options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
-        Ok(Self { redis: Redis::start_as(None, false, &options).await?, port })
+        let (redis, port) = on_fresh_ports(|| start(files)).await?;
+        Ok(Self { redis, port })
     }
 
     /// The port on which it speaks TLS, at 127.0.0.1 and localhost.
@@ -51,4 +42,17 @@ impl RedisTls {
     pub fn redis(&self) -> &Redis {
         &self.redis
     }
+}
+
+async fn start(files: &TlsFiles) -> Result<(Redis, u16), ServerError> {
+    let port = free_port()?;
+    let options = [
+        ("--tls-port", port.to_string()),
+        ("--tls-cert-file", files.cert.display().to_string()),
+        ("--tls-key-file", files.key.display().to_string()),
+        ("--tls-ca-cert-file", files.ca.display().to_string()),
+        ("--tls-auth-clients", if files.asks_clients { "yes" } else { "no" }.to_owned()),
+    ];
+    let options: Vec<_> = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+    Ok((Redis::start_as(None, false, &options).await?, port))
 }

@@ -41,6 +41,11 @@ impl Counts {
         }
     }
 
+    /// Forgets a key, which may be counted elsewhere from now on.
+    pub(super) fn forget(&self, key: &str) {
+        self.known().generations.remove(key);
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("nothing panics while it holds this")
     }

@@ -31,6 +31,8 @@ pub(super) struct Dialed {
 impl Dialer {
     pub(super) fn new(info: ConnectionInfo, sentinels: Option<Sentinels>) -> Self {
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        // Not every user may say what library it comes with.
+        let settings = settings.set_skip_set_lib_name();
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         // A server that vanishes without a word is given up when it has acknowledged nothing for so long.
         #[cfg(target_os = "linux")]
@@ -100,9 +102,17 @@ fn explained(error: RedisError, address: &ConnectionAddr) -> RedisError {
     let is_tls = matches!(address, ConnectionAddr::TcpTls { .. });
     let has = |what: &str| text.contains(what);
     let hint = match is_tls {
-        true if has("UnknownIssuer") => "its authority is not trusted; lock.redis.ca_file names one that is",
+        // The second is of an authority that has the name of one that is trusted.
+        true if has("UnknownIssuer") || has("BadSignature") => {
+            "its authority is not trusted; lock.redis.ca_file names one that is"
+        }
         true if has("CertificateRequired") => "it asks for a certificate: lock.redis.cert_file",
-        true if has("InvalidContentType") => "it does not speak TLS: redis:// instead of rediss://",
+        true if ["UnknownCA", "BadCertificate", "DecryptError"].iter().any(|alert| has(alert)) => {
+            "it does not accept the certificate in lock.redis.cert_file"
+        }
+        true if has("InvalidContentType") || error.is_timeout() => {
+            "it may not speak TLS: redis:// instead of rediss://"
+        }
         true if error.is_connection_dropped() && !error.is_connection_refusal() => {
             "it may not speak TLS, or may ask for a certificate: lock.redis.cert_file"
         }
@@ -123,6 +133,8 @@ pub(super) struct Identity {
     pub(super) risk: Option<String>,
     /// Whether it is a node of a cluster; `None` where it does not say.
     pub(super) is_of_cluster: Option<bool>,
+    /// Whether it is a sentinel, which has no locks.
+    pub(super) is_sentinel: bool,
     /// The primary, where it is a replica.
     follows: Option<String>,
 }
@@ -136,7 +148,7 @@ impl Identity {
             // Who may not ask takes it for another each time.
             Err(_) => {
                 let name = Uuid::new_v4().to_string().into();
-                Ok(Self { name, risk: None, is_of_cluster: None, follows: None })
+                Ok(Self { name, risk: None, is_of_cluster: None, is_sentinel: false, follows: None })
             }
         }
     }
@@ -147,7 +159,8 @@ impl Identity {
         let follows = (value_of("role") == "slave")
             .then(|| format!("{}:{}", value_of("master_host"), value_of("master_port")));
         let is_of_cluster = value(info, "cluster_enabled").map(|enabled| enabled == "1");
-        Self { name, risk: eviction_risk(info), is_of_cluster, follows }
+        let is_sentinel = value_of("redis_mode") == "sentinel";
+        Self { name, risk: eviction_risk(info), is_of_cluster, is_sentinel, follows }
     }
 }
 

@@ -72,13 +72,24 @@ impl LockServer {
     /// Acquires in the key's generation, or the next one, where the count is lost.
     pub(super) async fn acquire(&self, claim: &Claim) -> Result<Attempt, AcquireError> {
         let session = self.server.session().await?;
-        let mut generation = self.generation(&session, &claim.key, None).await?;
+        let attempt = self.acquire_counted(&session, claim).await;
+        if let Err(AcquireError::Redis(error)) = &attempt
+            && error.is_cluster_error()
+        {
+            // Its slot may come back, with what another node has counted.
+            self.counts.forget(&claim.key);
+        }
+        attempt
+    }
+
+    async fn acquire_counted(&self, session: &Arc<Session>, claim: &Claim) -> Result<Attempt, AcquireError> {
+        let mut generation = self.generation(session, &claim.key, None).await?;
         for _ in 0..COUNT_LOST {
-            if let Some(attempt) = self.acquire_in(&session, claim, generation).await? {
+            if let Some(attempt) = self.acquire_in(session, claim, generation).await? {
                 return Ok(attempt);
             }
             tracing::warn!(key = &*claim.key, "Redis has lost its count of fencing tokens");
-            generation = self.generation(&session, &claim.key, Some(generation.number)).await?;
+            generation = self.generation(session, &claim.key, Some(generation.number)).await?;
         }
         Err(AcquireError::CountLost)
     }

@@ -5,8 +5,8 @@ local tried = {
     { 'DEL', probe }, { 'EXISTS', probe }, { 'GET', probe }, { 'SET', probe, '1', 'PX', '1000' },
     { 'INCR', probe }, { 'GETDEL', probe }, { 'HSET', probe, 'a', '1' }, { 'HGET', probe, 'a' },
     { 'HINCRBY', probe, 'a', '1' }, { 'HDEL', probe, 'a' }, { 'ZADD', probe, '1', 'a' },
-    { 'ZSCORE', probe, 'a' }, { 'ZRANGE', probe, '0', '-1' }, { 'PEXPIRE', probe, '1000' },
-    { 'PTTL', probe }, { 'ZREMRANGEBYSCORE', probe, '-inf', '0' }, { 'ZREM', probe, 'a' }, { 'DEL', probe },
+    { 'ZSCORE', probe, 'a' }, { 'ZRANGE', probe, '0', '-1' }, { 'ZREVRANGE', probe, '0', '0' },
+    { 'PEXPIRE', probe, '1000' }, { 'PTTL', probe }, { 'ZREMRANGEBYSCORE', probe, '-inf', '0' }, { 'ZREM', probe, 'a' }, { 'DEL', probe },
     { 'TIME' }, { 'PUBLISH', ARGV[1], '- -' },
 }
 local denied = {}

@@ -18,9 +18,9 @@ pub(super) const NAME: &str = "Redis";
 const PROBE: &str = "start";
 
 /// The least that an ACL has to allow, as it is written for `ACL SETUSER`.
-const LEAST_RULE: &str = "~stocklock:* &stocklock:* +hello +client|setinfo +select +info +ping +unwatch \
+const LEAST_RULE: &str = "~stocklock:* &stocklock:* +select +info +ping +unwatch \
      +subscribe +evalsha +script|load +exists +get +set +incr +getdel +del +hset +hget +hmget +hdel +hincrby \
-     +pexpire +pttl +zadd +zrange +zrem +zremrangebyscore +zscore +time +publish";
+     +pexpire +pttl +zadd +zrange +zrem +zremrangebyscore +zrevrange +zscore +time +publish";
 
 /// Refuses a server that is of a cluster, or is not, where it should be the other, and one whose user may not do
 /// what has to be done.
@@ -30,6 +30,10 @@ pub(super) async fn check(
     is_of_cluster: bool,
 ) -> Result<(), ConnectError> {
     let refuse = |key: &str, why: String| Err(ConfigError::new(key, format!("{address} {why}")).into());
+    if session.identity.is_sentinel {
+        let why = "is a sentinel: this must be the name of the primary".into();
+        return refuse("lock.redis.sentinel", why);
+    }
     // One that does not say so tells by what it answers.
     match session.identity.is_of_cluster.unwrap_or(is_of_cluster) {
         true if !is_of_cluster => {

@@ -181,7 +181,11 @@ impl Node {
 
     /// The connection, if there is one.
     async fn session(self: &Arc<Self>) -> RedisResult<Arc<Session>> {
-        self.heard(self.server.session().await)
+        match self.server.session().await {
+            // Not that it has answered: it was connected to before.
+            Ok(session) => Ok(session),
+            Err(error) => self.heard(Err(error)),
+        }
     }
 
     /// Whose count of tokens it has to be: what the server calls itself, with so many others.
