@@ -62,6 +62,41 @@ async fn a_cluster_excludes_counts_and_announces() {
     }
 }
 
+/// Without announcements, whoever waits asks again after 50 ms at the earliest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_wakes_who_waits_whichever_node_has_the_key() {
+    const HOLDS: u32 = 60;
+    let cluster = RedisCluster::start().await.expect("it starts");
+    let backend = backend_of(&cluster).await;
+    let (a, b) = (backend.participant().await, backend.participant().await);
+    let mut nodes = [false; 3];
+    for key in (0..).map(|number| format!("key-{number}")) {
+        let (_, node) = place_of(&cluster, &key).await;
+        if std::mem::replace(&mut nodes[node], true) {
+            continue;
+        }
+        let mut contenders = JoinSet::new();
+        let begun = tokio::time::Instant::now();
+        for lock in [&a, &b] {
+            let (lock, key) = (Arc::clone(lock), key.clone());
+            contenders.spawn(async move {
+                for _ in 0..HOLDS {
+                    let lease = lock.acquire(&key, Mode::Exclusive, after(20_000)).await.expect("a lease");
+                    // Long enough for the other to be waiting when it is released.
+                    sleep(Duration::from_millis(5)).await;
+                    lease.release().await;
+                }
+            });
+        }
+        contenders.join_all().await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_millis(50) * (2 * HOLDS - 2), "{key} on node {node}: {took:?}");
+        if nodes == [true; 3] {
+            return;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_leases_on_all_nodes_are_renewed() {
     let cluster = RedisCluster::start().await.expect("it starts");
