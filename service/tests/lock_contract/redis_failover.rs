@@ -42,6 +42,8 @@ async fn a_demoted_server_is_left_for_the_one_that_its_address_leads_to() {
     for (old, new) in [(&first, &second), (&second, &first)] {
         // Its connections stay, and lead to what is a replica now.
         old.demote(new).await.expect("it is demoted");
+        let pinged = lock.ping().await.expect_err("nothing can be written").to_string();
+        assert!(pinged.contains("READONLY"), "{pinged}");
         for _ in 0..2 {
             match take(&*lock).await {
                 Err(LockError::Unavailable { reason, .. }) => {

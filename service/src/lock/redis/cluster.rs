@@ -1,12 +1,13 @@
 //! The lock in a Redis Cluster: each key on the node that has its slot.
 //!
-//! - A node that has lost a slot says who has it now (MOVED), and is followed. Where nodes cannot be reached, or
-//!   have become replicas, the others are asked who has which slot.
-//! - Tokens are counted by the node that has the slot. With another node another generation begins, also where
-//!   the slot has been moved with its data: so tokens grow whatever a node that takes over has missed.
-//! - A node announces the releases of its own slots. Those of others, which a cluster passes on, are not heeded.
-//! - While a slot is being moved, a cluster refuses scripts of several keys (TRYAGAIN): who asks for the lock or
-//!   gives it back waits until that is over. Renewals have one key, and go on (ASK).
+//! - A node that has lost a slot says who has it now (MOVED), and is followed. Where nodes cannot be reached,
+//!   or have become replicas, the others are asked who has which slot.
+//! - Tokens are counted by the node that has the slot. With another node another generation begins, also
+//!   where the slot has been moved with its data: so tokens grow whatever a node that takes over has missed.
+//! - A node announces the releases of its own slots. Those of others, which a cluster passes on, are not
+//!   heeded.
+//! - While a slot is being moved, a cluster refuses scripts of several keys (TRYAGAIN): who asks for the lock
+//!   or gives it back waits until that is over. Renewals have one key, and go on (ASK).
 
 mod slots;
 
@@ -58,8 +59,8 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Connects to the primaries of a cluster, of which some nodes are given. Fails where none of these can be
-    /// reached, where a slot has no node, and where a node cannot be used.
+    /// Connects to the primaries of a cluster, of which some nodes are given. Fails where none of these can
+    /// be reached, where a slot has no node, and where a node cannot be used.
     pub(super) async fn connect(
         seeds: Vec<ConnectionInfo>,
         generations: Arc<dyn TokenGenerations>,

@@ -87,11 +87,7 @@ async fn connect(info: &ConnectionInfo, announced: impl AsyncPushSender) -> Redi
     let connected = Client::open(info.clone())?.get_multiplexed_async_connection_with_config(&config).await;
     let mut connection = connected.map_err(|error| explained(error, info.addr()))?;
     let identity = Identity::ask(&mut connection).await.map_err(|error| explained(error, info.addr()))?;
-    if let Some(primary) = &identity.follows {
-        return Err(other(format_args!(
-            "READONLY: it is a replica, of {primary}; there is no server to write to"
-        )));
-    }
+    identity.check_primary()?;
     connection.subscribe(CHANNEL).await?;
     Ok(Dialed { connection, info: info.clone(), identity })
 }
@@ -140,7 +136,8 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
+    /// Asks a server who it is.
+    pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
         let info: RedisResult<String> = redis::cmd("INFO").query_async(connection).await;
         match info {
             Ok(info) => Ok(Self::of(&info)),
@@ -151,6 +148,12 @@ impl Identity {
                 Ok(Self { name, risk: None, is_of_cluster: None, is_sentinel: false, follows: None })
             }
         }
+    }
+
+    /// Fails where it is a replica, and says of whom.
+    pub(super) fn check_primary(&self) -> RedisResult<()> {
+        let Some(primary) = &self.follows else { return Ok(()) };
+        Err(other(format_args!("READONLY: it is a replica, of {primary}; there is no server to write to")))
     }
 
     fn of(info: &str) -> Self {

@@ -1,5 +1,5 @@
-//! What a server has to be, which is asked at the start: of a cluster or not, as the configuration says, and with
-//! a user who may do what the lock does.
+//! What a server has to be, which is asked at the start: of a cluster or not, as the configuration says, and
+//! with a user who may do what the lock does.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ const LEAST_RULE: &str = "~stocklock:* &stocklock:* +select +info +ping +unwatch
      +subscribe +evalsha +script|load +exists +get +set +incr +getdel +del +hset +hget +hmget +hdel +hincrby \
      +pexpire +pttl +zadd +zrange +zrem +zremrangebyscore +zrevrange +zscore +time +publish";
 
-/// Refuses a server that is of a cluster, or is not, where it should be the other, and one whose user may not do
-/// what has to be done.
+/// Refuses a server that is of a cluster, or is not, where it should be the other, and one whose user may not
+/// do what has to be done.
 pub(super) async fn check(
     address: &str,
     session: &Arc<Session>,

@@ -1,8 +1,8 @@
 //! Redis Sentinel, as far as a client needs it: which server is the primary now.
 //!
-//! As Redis' "Guidelines for Redis clients with support for Redis Sentinel" ask for: the sentinels are asked one
-//! after the other, the one that answered last comes first, and whoever connects to the primary makes sure
-//! that it is one.
+//! As Redis' "Guidelines for Redis clients with support for Redis Sentinel" ask for: the sentinels are asked
+//! one after the other, the one that answered last comes first, and whoever connects to the primary makes
+//! sure that it is one.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::dialer::{Dialed, Dialer};
+use super::dialer::{Dialed, Dialer, Identity};
 use super::protocol::{COMMAND, key_of, other};
 use super::session::{Loss, Session};
 
@@ -102,10 +102,15 @@ impl RedisServer {
         }
     }
 
-    /// Whether it answers, and could be written to when it was connected to.
+    /// Whether it answers, and is no replica. One that has become one is left.
     pub(super) async fn ping(&self) -> RedisResult<()> {
-        let mut connection = self.session().await?.pool.get().await.map_err(other)?;
-        redis::cmd("PING").query_async::<()>(&mut connection).await
+        let session = self.session().await?;
+        let mut connection = session.pool.get().await.map_err(other)?;
+        let is_primary = Identity::ask(&mut connection).await?.check_primary();
+        if is_primary.is_err() {
+            session.loss.notice();
+        }
+        is_primary
     }
 
     /// Who has the lock on a key there, and who waits.

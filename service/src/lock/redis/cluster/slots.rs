@@ -81,7 +81,7 @@ fn ranges(answer: &Value, host: &str) -> RedisResult<Vec<(u16, u16, Address)>> {
 
 /// The slot of a lock's keys, which have its name in braces.
 pub(super) fn slot_of(key: &str) -> u16 {
-    // Up to the first closing brace, unless there is nothing before it: then the whole name of each key counts.
+    // Up to the first closing brace. There is something before it, since no key is empty.
     let tag = key.split('}').next().unwrap_or_default();
     crc16(tag.as_bytes()) % SLOTS as u16
 }
