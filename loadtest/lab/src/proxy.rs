@@ -51,8 +51,8 @@ impl Proxy {
         self.address
     }
 
-    /// Stands in front of another server from now on, as a name does that is given another address: connections
-    /// that are there stay where they are, unless they are [cut](Self::cut).
+    /// Stands in front of another server from now on, as a name does that is given another address:
+    /// connections that are there stay where they are, unless they are [cut](Self::cut).
     pub fn lead_to(&self, upstream: &str) {
         *self.upstream.lock().expect("nothing panics while it holds this") = upstream.into();
     }

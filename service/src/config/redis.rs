@@ -21,9 +21,9 @@ const URL: &str = "lock.redis.url";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisSection {
-    /// The address of the server: "redis://USER:PASSWORD@HOST:PORT/DATABASE", or "rediss://" for TLS. Or those
-    /// of an odd number of servers that know nothing of each other, separated by commas (in the file, also a
-    /// list), of which a majority has to grant the lock (Redlock); or those of sentinels, where
+    /// The address of the server: "redis://USER:PASSWORD@HOST:PORT/DATABASE", or "rediss://" for TLS. Or
+    /// those of an odd number of servers that know nothing of each other, separated by commas (in the file,
+    /// also a list), of which a majority has to grant the lock (Redlock); or those of sentinels, where
     /// lock.redis.sentinel is set; or those of some nodes of a cluster, where lock.redis.cluster is.
     pub url: RedisUrls,
     /// The name under which Redis Sentinel knows the primary, for example "mymaster"; lock.redis.url has the
@@ -33,7 +33,8 @@ pub struct RedisSection {
     pub sentinel_user: String,
     /// The password of the sentinels themselves, where they ask for one.
     pub sentinel_password: Secret,
-    /// Whether the servers are nodes of a Redis Cluster. Each product's lock is on the node that has its slot.
+    /// Whether the servers are nodes of a Redis Cluster. Each product's lock is on the node that has its
+    /// slot.
     pub cluster: bool,
     /// A file with the password of the user in lock.redis.url, in whose place it is; the end of its line is
     /// left out.

@@ -13,15 +13,14 @@
 //! - The fencing token is a counter in Redis, which a server that is new, was flushed, evicts keys or has
 //!   come back with older data would begin anew. So the upper half of a token is a generation, which is kept
 //!   with the orders: a new one begins where the counter is gone or is another server's.
-//!
-//! - A server that cannot be written to, since it is a replica or has become one, is left: its name is resolved
-//!   again, or the sentinels are asked, until a primary is found. What a primary had not told its replica when
-//!   that took over is gone, locks among it; the guard is what the stock relies on then, see the experiment
-//!   `redis-failover`. Tokens go on in a new generation.
+//! - A server that cannot be written to, since it is a replica or has become one, is left: its name is
+//!   resolved again, or the sentinels are asked, until a primary is found. What a primary had not told its
+//!   replica when that took over is gone, locks among it; the guard is what the stock relies on then, see the
+//!   experiment `redis-failover`. Tokens go on in a new generation.
 //!
 //! Redis 6.2 or later (`GETDEL`). With one server, the primary that sentinels name ([`sentinel`]), or a
-//! [`cluster`], where each key is on the node that has its slot. Where several are configured, the lock is that
-//! of a majority of them: [`redlock`].
+//! [`cluster`], where each key is on the node that has its slot. Where several are configured, the lock is
+//! that of a majority of them: [`redlock`].
 
 mod cluster;
 mod counts;
@@ -133,7 +132,8 @@ impl RedisBackend {
 impl Backend for RedisBackend {
     async fn attempt(self: Arc<Self>, claim: Arc<Claim>, _: Step) -> Result<Attempt, BackendError> {
         match self.server.acquire(&claim).await {
-            // Its reply may be lost: asked again, the same owner gets the same lease. Or there is another primary.
+            // Its reply may be lost: asked again, the same owner gets the same lease. Or there is another
+            // primary.
             Err(AcquireError::Redis(error)) if is_of_the_connection(&error) || is_of_a_demotion(&error) => {
                 self.server.acquire(&claim).await.map_err(failed)
             }
