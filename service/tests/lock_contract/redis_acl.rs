@@ -1,6 +1,6 @@
 //! Redis with users who may do little.
 
-use lab::{Redis, Server as _};
+use lab::{Redis, RedisCluster, Server as _};
 
 use crate::backend::Backend;
 
@@ -46,6 +46,27 @@ async fn the_least_rule_is_enough() {
         assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]), "{tokens:?}");
         backend.assert_free(&*backend.participant().await).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_asks_for_two_commands_more() {
+    let cluster = RedisCluster::start().await.expect("it starts");
+    let mut rule = least_rule();
+    rule.extend(["+cluster|slots".to_owned(), "+asking".to_owned()]);
+    for node in cluster.nodes() {
+        allow(node, &rule).await;
+    }
+    let url = url_of(&cluster.nodes()[0]);
+    let keys = [("lock.redis.url", url.as_str()), ("lock.redis.cluster", "true")];
+    let backend = Backend::of_redis("redis cluster with a user", &keys).await;
+    let (counted, _) = crate::count_together(&backend).await;
+    assert_eq!(counted, 320);
+    backend.assert_free(&*backend.participant().await).await;
+    for node in cluster.nodes() {
+        allow(node, &least_rule()).await;
+    }
+    let refused = backend.refused(&[]).await;
+    assert!(refused.contains("cluster|slots"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
