@@ -7,7 +7,7 @@
 //! | `none` | no lock, for the strategies that have none |
 //! | `local` | a lock inside one process |
 //! | `database` | the lock table, in the dialects of SQLite and PostgreSQL: a `leased` backend |
-//! | `redis` | the lock in Redis, on one server or on a majority of several: two `leased` backends |
+//! | `redis` | the lock in Redis, on one server, in a cluster, by a majority: three `leased` backends |
 //! | `etcd` | the lock in etcd: a `leased` backend |
 //! | `leased` | what these have in common: owners, waiting, renewal, release |
 //! | `zookeeper` | the lock in ZooKeeper, whose leases are those of one session |

@@ -26,6 +26,14 @@ mod only_on_tables;
 mod only_on_zookeeper;
 #[path = "lock_contract/process.rs"]
 mod process;
+#[path = "lock_contract/redis_acl.rs"]
+mod redis_acl;
+#[path = "lock_contract/redis_cluster.rs"]
+mod redis_cluster;
+#[path = "lock_contract/redis_failover.rs"]
+mod redis_failover;
+#[path = "lock_contract/redis_tls.rs"]
+mod redis_tls;
 #[path = "lock_contract/zookeeper_faults.rs"]
 mod zookeeper_faults;
 

@@ -1,5 +1,5 @@
-//! PostgreSQL as providers run it: with TLS, with roles that may do little, behind a pool, with a standby, and
-//! over networks that forget connections.
+//! PostgreSQL as providers run it: with TLS, with roles that may do little, behind a pool, with a standby,
+//! and over networks that forget connections.
 
 use std::sync::Arc;
 use std::time::Duration;

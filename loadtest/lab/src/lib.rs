@@ -50,7 +50,7 @@ pub use pgbouncer::Pgbouncer;
 pub use postgres::{Postgres, PostgresTls};
 pub use process::{Process, ProcessError};
 pub use proxy::{Direction, Proxy};
-pub use redis::{Redis, RedisServers};
+pub use redis::{Redis, RedisCluster, RedisSentinels, RedisServers, RedisTls, TlsFiles};
 pub use server::{Server, ServerKind, Setup};
 pub use servers::Servers;
 pub use zookeeper::{Ensemble, Zookeeper};
@@ -96,6 +96,8 @@ mod tests {
         is_send(Postgres::start());
         is_send(Proxy::start("127.0.0.1:1"));
         is_send(Redis::start());
+        is_send(RedisCluster::start());
+        is_send(RedisSentinels::start("shop"));
         is_send(RedisServers::start(3));
         is_send(Zookeeper::start());
     }

@@ -5,8 +5,8 @@ mod route;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -27,6 +27,7 @@ use route::{Passed, Route};
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    upstream: Arc<Mutex<Arc<str>>>,
     route: watch::Sender<Route>,
     passed: Arc<Passed>,
     accepting: JoinHandle<()>,
@@ -40,13 +41,20 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (route, watched) = watch::channel(Route::default());
         let passed = Arc::new(Passed::default());
-        let accepting = tokio::spawn(accept(listener, upstream.into(), watched, Arc::clone(&passed)));
-        Ok(Self { address, route, passed, accepting })
+        let upstream = Arc::new(Mutex::new(upstream.into()));
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&upstream), watched, Arc::clone(&passed)));
+        Ok(Self { address, upstream, route, passed, accepting })
     }
 
     /// Where the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Stands in front of another server from now on, as a name does that is given another address:
+    /// connections that are there stay where they are, unless they are [cut](Self::cut).
+    pub fn lead_to(&self, upstream: &str) {
+        *self.upstream.lock().expect("nothing panics while it holds this") = upstream.into();
     }
 
     /// Delivers everything that goes in a direction so much later than it comes. As much passes as without a
@@ -115,7 +123,7 @@ impl Drop for Proxy {
 
 async fn accept(
     listener: TcpListener,
-    upstream: Arc<str>,
+    upstream: Arc<Mutex<Arc<str>>>,
     route: watch::Receiver<Route>,
     passed: Arc<Passed>,
 ) {
@@ -143,7 +151,7 @@ async fn accept(
         let connection =
             Connection { client, server: None, route: route.clone(), since, passed: Arc::clone(&passed) };
         let open = passed.open();
-        let upstream = Arc::clone(&upstream);
+        let upstream = Arc::clone(&upstream.lock().expect("nothing panics while it holds this"));
         connections.spawn(async move {
             connection.serve(&upstream).await;
             drop(open);

@@ -1,7 +1,10 @@
 //! A private Redis server.
 
+mod cluster;
 mod resp;
+mod sentinels;
 mod several;
+mod tls;
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +12,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use cluster::RedisCluster;
+pub use sentinels::RedisSentinels;
 pub use several::RedisServers;
+pub use tls::{RedisTls, TlsFiles};
 
 use crate::clock::{Clock, run_by};
 use crate::launch::{ServerError, free_port, on_fresh_ports};
@@ -31,6 +37,8 @@ pub struct Redis {
     port: u16,
     /// The port of the primary that it was started as a replica of.
     primary: Option<u16>,
+    /// More arguments, which it is started with each time.
+    options: Vec<String>,
     clock: Option<Clock>,
     lab: Lab,
 }
@@ -43,28 +51,32 @@ impl Redis {
 
     /// Makes a fresh server and waits until it answers.
     pub async fn start() -> Result<Self, ServerError> {
-        Self::start_as(None, false).await
+        Self::start_as(None, false, &[]).await
     }
 
     /// The same with a [clock of its own](Server::set_clock), where libfaketime is installed.
     pub async fn start_breakable() -> Result<Self, ServerError> {
-        Self::start_as(None, true).await
+        Self::start_as(None, true, &[]).await
     }
 
     /// Makes a replica of `primary`, and waits until it has what the primary has and follows it.
     pub async fn start_replica_of(primary: &Redis) -> Result<Self, ServerError> {
-        Self::start_as(Some(primary.port), false).await
+        Self::start_as(Some(primary.port), false, &[]).await
     }
 
-    async fn start_as(primary: Option<u16>, has_clock: bool) -> Result<Self, ServerError> {
+    async fn start_as(
+        primary: Option<u16>,
+        has_clock: bool,
+        options: &[String],
+    ) -> Result<Self, ServerError> {
         let lab = Lab::new().map_err(ServerError::prepare("a directory"))?;
         let clock = if has_clock { Clock::new(&lab).map_err(ServerError::prepare("a clock"))? } else { None };
         let serve_on_free_port = || async {
             let port = free_port()?;
-            Ok((serve(&lab, port, primary, clock.as_ref(), primary.map(|_| LINKED)).await?, port))
+            Ok((serve(&lab, port, primary, options, clock.as_ref(), primary.map(|_| LINKED)).await?, port))
         };
         let (process, port) = on_fresh_ports(serve_on_free_port).await?;
-        Ok(Self { process, port, primary, clock, lab })
+        Ok(Self { process, port, primary, options: options.to_vec(), clock, lab })
     }
 
     /// Where the server listens: host and port.
@@ -77,6 +89,11 @@ impl Redis {
     /// is not there within ten seconds, is an error here.
     pub async fn command(&self, words: &[&str]) -> std::io::Result<String> {
         resp::call(self.port, words).await
+    }
+
+    /// Makes the server a replica of another, which has whatever that one has from then on.
+    pub async fn demote(&self, primary: &Redis) -> std::io::Result<()> {
+        self.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]).await.map(drop)
     }
 
     /// Makes a replica a primary, with the data that it has.
@@ -102,7 +119,8 @@ impl Redis {
     /// Starts the server again that was killed, empty, on the same port. One that was started as a replica is
     /// a replica again, whether it was promoted or not; its primary need not be there.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.process = serve(&self.lab, self.port, self.primary, self.clock.as_ref(), None).await?;
+        let (primary, clock) = (self.primary, self.clock.as_ref());
+        self.process = serve(&self.lab, self.port, primary, &self.options, clock, None).await?;
         Ok(())
     }
 
@@ -155,6 +173,7 @@ async fn serve(
     lab: &Lab,
     port: u16,
     primary: Option<u16>,
+    options: &[String],
     clock: Option<&Clock>,
     wanted: Option<&str>,
 ) -> Result<Process, ServerError> {
@@ -166,7 +185,7 @@ async fn serve(
     if let Some(primary) = primary {
         server.args(["--replicaof", "127.0.0.1", &primary.to_string()]);
     }
-    server.arg("--dir").arg(lab.path()).current_dir(lab.path());
+    server.args(options).arg("--dir").arg(lab.path()).current_dir(lab.path());
     let is_ready = move |id| async move {
         let Ok(info) = resp::call(port, &["INFO"]).await else {
             return false;
@@ -195,7 +214,7 @@ mod tests {
     async fn a_taken_address_is_recognised_even_when_another_redis_answers_there() {
         let another = Redis::start().await.unwrap();
         let lab = Lab::new().unwrap();
-        let error = serve(&lab, another.port, None, None, None).await.unwrap_err();
+        let error = serve(&lab, another.port, None, &[], None, None).await.unwrap_err();
         assert!(error.is_address_in_use(), "{error}");
     }
 
@@ -203,7 +222,8 @@ mod tests {
     async fn a_taken_address_is_recognised_when_nobody_answers_there() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let lab = Lab::new().unwrap();
-        let error = serve(&lab, taken.local_addr().unwrap().port(), None, None, None).await.unwrap_err();
+        let port = taken.local_addr().unwrap().port();
+        let error = serve(&lab, port, None, &[], None, None).await.unwrap_err();
         assert!(error.is_address_in_use(), "{error}");
     }
 }

@@ -18,9 +18,8 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         over never had it: two holders. Guard off oversells, guard on does not.",
     setup: "two Redis servers, of which one follows the other over a link that is cut before A takes the \
         lock, as a replication that lags would leave it; two replicas of the service on one store, server-1 \
-        on the primary, server-2 on the follower, which is promoted when the primary has been killed \
-        (whoever resolves the address of the primary after a failover is where server-2 is); orders take 2 \
-        s, the lease is 5 s; without and with the guard",
+        on the primary, server-2 behind a name that is given the follower's address when the primary has \
+        been killed and the follower promoted; orders take 2 s, the lease is 5 s; without and with the guard",
     needs: &[ServerKind::Redis],
     run: || Box::pin(run()),
 };
@@ -55,6 +54,9 @@ async fn shop(guard: &str, timeline: &mut Timeline) -> anyhow::Result<Aftermath>
     let mut primary = Redis::start().await?;
     let follower = Redis::start_replica_of(&primary).await?;
     let link = follow_through_proxy(&follower, &primary).await?;
+    // A name that is given the address of the new primary: a replica is no server for locks before.
+    let name = Proxy::start(&primary.address()).await?;
+    let named = primary.url_at(&[name.address().to_string()]);
     let server = async |name: &str, url: &str| {
         let plan = FleetPlan::new(StrategyName::Redis, 1)?
             .with("store.url", &store)
@@ -67,7 +69,7 @@ async fn shop(guard: &str, timeline: &mut Timeline) -> anyhow::Result<Aftermath>
             .with("checkout.guard", guard);
         Fleet::start(plan).await
     };
-    let (one, two) = (server("server-1", &primary.url()).await?, server("server-2", &follower.url()).await?);
+    let (one, two) = (server("server-1", &primary.url()).await?, server("server-2", &named).await?);
     link.blackhole(Direction::ToClient);
     timeline.note("nothing of the primary reaches its follower any more");
     let mut stage = TwoAtOnce::begin(&one.clients()[0], &two.clients()[0], timeline).await?;
@@ -81,7 +83,8 @@ async fn shop(guard: &str, timeline: &mut Timeline) -> anyhow::Result<Aftermath>
     // What is on its way in the proxy must not arrive after the primary's death.
     link.cut();
     follower.promote().await?;
-    timeline.note("the primary is killed, and the follower promoted");
+    name.lead_to(&follower.address());
+    timeline.note("the primary is killed, and the follower promoted, at the address that server-2 uses");
     stage.b_orders(timeline).await?;
     let aftermath = stage.end(timeline).await?;
     one.stop().await?;

@@ -1,14 +1,18 @@
-//! Redis, for strategy "redis": one server, or several of which a majority decides.
+//! Redis, for strategy "redis": one server, several of which a majority decides, the primary that sentinels
+//! name, or a cluster.
 
-use std::fmt;
+mod access;
+mod urls;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use deadpool_redis::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
+use deadpool_redis::redis::{ConnectionAddr, ConnectionInfo};
 use schemars::JsonSchema;
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, address_of};
+pub use self::urls::RedisUrls;
+use super::{ConfigError, Secret, address_of};
 
 /// The key of the addresses.
 const URL: &str = "lock.redis.url";
@@ -17,9 +21,31 @@ const URL: &str = "lock.redis.url";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisSection {
-    /// The address of the server; or those of an odd number of servers that know nothing of each other,
-    /// separated by commas (in the file, also a list), of which a majority has to grant the lock (Redlock).
+    /// The address of the server: "redis://USER:PASSWORD@HOST:PORT/DATABASE", or "rediss://" for TLS. Or
+    /// those of an odd number of servers that know nothing of each other, separated by commas (in the file,
+    /// also a list), of which a majority has to grant the lock (Redlock); or those of sentinels, where
+    /// lock.redis.sentinel is set; or those of some nodes of a cluster, where lock.redis.cluster is.
     pub url: RedisUrls,
+    /// The name under which Redis Sentinel knows the primary, for example "mymaster"; lock.redis.url has the
+    /// addresses of the sentinels then, with the user and the password of the primary.
+    pub sentinel: String,
+    /// The user of the sentinels themselves, where they ask for one.
+    pub sentinel_user: String,
+    /// The password of the sentinels themselves, where they ask for one.
+    pub sentinel_password: Secret,
+    /// Whether the servers are nodes of a Redis Cluster. Each product's lock is on the node that has its
+    /// slot.
+    pub cluster: bool,
+    /// A file with the password of the user in lock.redis.url, in whose place it is; the end of its line is
+    /// left out.
+    pub password_file: Option<PathBuf>,
+    /// A file with the certificates, in PEM, of the authorities that are trusted to vouch for the servers of
+    /// "rediss://" addresses; without, those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// A file with the certificate, in PEM, that is shown to the servers of "rediss://" addresses.
+    pub cert_file: Option<PathBuf>,
+    /// A file with the private key, in PEM, of the certificate in lock.redis.cert_file.
+    pub key_file: Option<PathBuf>,
     /// How long a crashed holder's key keeps others out.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -30,29 +56,128 @@ pub struct RedisSection {
 
 impl Default for RedisSection {
     fn default() -> Self {
-        let url = RedisUrls(vec!["redis://127.0.0.1:6379".into()]);
-        Self { url, lease: Duration::from_secs(10), renew: true }
+        Self {
+            url: "redis://127.0.0.1:6379".into(),
+            sentinel: String::new(),
+            sentinel_user: String::new(),
+            sentinel_password: Secret::default(),
+            cluster: false,
+            password_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            lease: Duration::from_secs(10),
+            renew: true,
+        }
     }
 }
 
 impl RedisSection {
+    /// How to connect to each of the addresses, with what the files hold.
+    pub(crate) fn connections(&self) -> Result<Vec<ConnectionInfo>, ConfigError> {
+        access::complete(self, self.url.connections()?)
+    }
+
+    /// Refuses what cannot work, but for the files, which are read when they are used.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let servers = self.url.connections()?;
+        self.check_tls(&servers)?;
+        let without_sentinels = [
+            ("lock.redis.sentinel_user", self.sentinel_user.is_empty()),
+            ("lock.redis.sentinel_password", self.sentinel_password.reveal().is_empty()),
+        ];
+        match (self.sentinel.is_empty(), self.cluster) {
+            (false, true) => {
+                let why = "a cluster replaces its primaries itself; lock.redis.sentinel must be empty";
+                return Err(ConfigError::new("lock.redis.cluster", why));
+            }
+            (false, false) => return self.check_alike(&servers, "sentinels"),
+            (true, _) => {
+                if let Some((key, _)) = without_sentinels.into_iter().find(|(_, is_empty)| !is_empty) {
+                    return Err(ConfigError::new(key, "needs lock.redis.sentinel, the name of the primary"));
+                }
+            }
+        }
+        if !self.cluster {
+            return self.check_majority(&servers);
+        }
+        if servers.iter().any(|server| server.redis_settings().db() != 0) {
+            return Err(ConfigError::new(URL, "a cluster has no database but 0"));
+        }
+        self.check_alike(&servers, "nodes")
+    }
+
+    fn check_tls(&self, servers: &[ConnectionInfo]) -> Result<(), ConfigError> {
+        let is_tls = |server: &ConnectionInfo| matches!(server.addr(), ConnectionAddr::TcpTls { .. });
+        let is_insecure =
+            |server: &ConnectionInfo| matches!(server.addr(), ConnectionAddr::TcpTls { insecure: true, .. });
+        if servers.iter().any(is_insecure) {
+            let why = "\"#insecure\" would trust anybody; lock.redis.ca_file says whom to trust";
+            return Err(ConfigError::new(URL, why));
+        }
+        for (key, file) in [
+            ("lock.redis.ca_file", &self.ca_file),
+            ("lock.redis.cert_file", &self.cert_file),
+            ("lock.redis.key_file", &self.key_file),
+        ] {
+            if file.is_some() && !servers.iter().all(is_tls) {
+                return Err(ConfigError::new(
+                    key,
+                    "is for rediss:// addresses, which lock.redis.url must have",
+                ));
+            }
+        }
+        match (&self.cert_file, &self.key_file) {
+            (Some(_), None) => Err(ConfigError::new("lock.redis.cert_file", "needs lock.redis.key_file")),
+            (None, Some(_)) => Err(ConfigError::new("lock.redis.key_file", "needs lock.redis.cert_file")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses addresses that differ in more than host and port: what they say beside is for all servers.
+    fn check_alike(&self, servers: &[ConnectionInfo], what: &str) -> Result<(), ConfigError> {
+        let rest = |server: &ConnectionInfo| {
+            let settings = server.redis_settings();
+            let of = |text: Option<&str>| text.map(str::to_owned);
+            (
+                matches!(server.addr(), ConnectionAddr::TcpTls { .. }),
+                of(settings.username()),
+                of(settings.password()),
+                settings.db(),
+            )
+        };
+        for (url, server) in self.url.iter().zip(servers) {
+            if matches!(server.addr(), ConnectionAddr::Unix(_)) || host_of(server.addr()).contains(',') {
+                let why = format!("each of the {what} needs a URL of its own: redis://a,redis://b");
+                return Err(ConfigError::new(URL, why));
+            }
+            if rest(server) != rest(&servers[0]) {
+                let why = format!(
+                    "{} differs from the first of the {what} in its scheme, user, password or database",
+                    address_of(url)
+                );
+                return Err(ConfigError::new(URL, why));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses servers of which there is no majority: an even number, where half of them is none, and the
     /// same one twice, which would have two votes.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    fn check_majority(&self, infos: &[ConnectionInfo]) -> Result<(), ConfigError> {
         let refuse = |why: String| Err(ConfigError::new(URL, why));
-        let servers = &self.url.0;
-        if servers.len() == 1 {
+        if infos.len() == 1 {
             return Ok(());
         }
-        if servers.len().is_multiple_of(2) {
+        if infos.len().is_multiple_of(2) {
             return refuse(format!(
                 "must list one server or an odd number of them, not {}: a majority of an even number is no \
                  smaller than that of one more",
-                servers.len()
+                infos.len()
             ));
         }
         let mut known: Vec<String> = Vec::new();
-        for (url, info) in servers.iter().zip(self.url.connections()?) {
+        for (url, info) in self.url.iter().zip(infos) {
             let host = host_of(info.addr());
             if host.contains(',') {
                 return refuse("each of several servers needs a URL of its own: redis://a,redis://b".into());
@@ -76,90 +201,6 @@ fn host_of(address: &ConnectionAddr) -> String {
     }
 }
 
-/// The addresses of Redis servers, at least one. As a text they are separated by commas.
-#[derive(Clone, PartialEq, Eq, JsonSchema)]
-#[schemars(with = "String")]
-pub struct RedisUrls(Vec<String>);
-
-impl RedisUrls {
-    /// The addresses as they were given, passwords and all.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.0.iter().map(String::as_str)
-    }
-
-    /// How to connect to each.
-    pub(crate) fn connections(&self) -> Result<Vec<ConnectionInfo>, ConfigError> {
-        let parse =
-            |url: &str| url.into_connection_info().map_err(|error| ConfigError::new(URL, error.to_string()));
-        self.iter().map(parse).collect()
-    }
-}
-
-impl From<&str> for RedisUrls {
-    /// Another address begins where a comma is followed by a scheme: a password may have commas, too.
-    fn from(text: &str) -> Self {
-        let mut urls: Vec<String> = Vec::new();
-        for part in text.split(',') {
-            match urls.last_mut() {
-                Some(last) if !has_scheme(part) => {
-                    last.push(',');
-                    last.push_str(part);
-                }
-                _ => urls.push(part.to_owned()),
-            }
-        }
-        Self(urls.iter().map(|url| url.trim().to_owned()).collect())
-    }
-}
-
-fn has_scheme(text: &str) -> bool {
-    let scheme = text.trim_start().split_once("://").map_or("", |(scheme, _)| scheme);
-    !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+')
-}
-
-impl fmt::Debug for RedisUrls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter().map(address_of)).finish()
-    }
-}
-
-impl Serialize for RedisUrls {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0.join(","))
-    }
-}
-
-impl<'de> Deserialize<'de> for RedisUrls {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextOrList;
-
-        impl<'de> Visitor<'de> for TextOrList {
-            type Value = RedisUrls;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the address of a Redis server, or a list of them")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RedisUrls, E> {
-                Ok(RedisUrls::from(text))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RedisUrls, A::Error> {
-                let mut urls = Vec::new();
-                while let Some(url) = list.next_element::<String>()? {
-                    urls.push(url);
-                }
-                if urls.is_empty() {
-                    return Err(serde::de::Error::custom("must list a server"));
-                }
-                Ok(RedisUrls(urls))
-            }
-        }
-
-        deserializer.deserialize_any(TextOrList)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,15 +214,6 @@ mod tests {
     }
 
     #[test]
-    fn an_address_begins_with_its_scheme_and_may_have_commas() {
-        let urls = |text: &str| RedisUrls::from(text).0;
-        assert_eq!(urls("redis://a"), ["redis://a"]);
-        assert_eq!(urls("redis://a, rediss://b:1,redis://c"), ["redis://a", "rediss://b:1", "redis://c"]);
-        assert_eq!(urls("redis://:x,y@a,redis://:z@b"), ["redis://:x,y@a", "redis://:z@b"]);
-        assert_eq!(urls(""), [""]);
-    }
-
-    #[test]
     fn a_majority_needs_an_odd_number_of_different_servers() {
         assert_eq!(check("redis://a"), Ok(()));
         assert_eq!(check("redis://a,redis://b,redis://c:6380"), Ok(()));
@@ -191,6 +223,7 @@ mod tests {
             ("redis://a,redis://b,redis://:x@A:6379/1", "lists redis://A:6379/1 twice"),
             ("redis://a,redis://b,c,redis://d", "a URL of its own"),
             ("redis://a,redis://b,http://c", "URL"),
+            ("rediss://a/#insecure", "trust anybody"),
         ] {
             let refused = check(url).expect_err(url);
             assert!(refused.contains(why), "{url}: {refused}");
@@ -198,8 +231,22 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_shown_without_passwords() {
-        let shown = format!("{:?}", RedisUrls::from("redis://:secret@a,redis://b"));
-        assert_eq!(shown, r#"["redis://a", "redis://b"]"#);
+    fn sentinels_and_nodes_may_be_any_number_but_are_reached_alike() {
+        let both = |url: &str| {
+            let section = RedisSection { url: url.into(), ..RedisSection::default() };
+            let sentinels = RedisSection { sentinel: "mymaster".into(), ..section.clone() };
+            let cluster = RedisSection { cluster: true, ..section };
+            [sentinels.check(), cluster.check()].map(|checked| checked.map_err(|error| error.to_string()))
+        };
+        for url in ["redis://a", "redis://a,redis://b", "rediss://u:p@a,rediss://u:p@b"] {
+            assert_eq!(both(url), [Ok(()), Ok(())], "{url}");
+        }
+        for url in ["redis://a,rediss://b", "redis://u:p@a,redis://b", "redis://:p@a,redis://:q@b"] {
+            for refused in both(url) {
+                let refused = refused.expect_err(url);
+                assert!(refused.starts_with(URL) && refused.contains("differs from the first"), "{refused}");
+                assert!(!refused.contains(":p@"), "{refused}");
+            }
+        }
     }
 }

@@ -29,8 +29,8 @@ use crate::token::Generation;
 const CONNECTIONS: usize = 24;
 
 /// Why sessions have to be a connection's own.
-const SHARED: &str = "its sessions are shared between connections, as by PgBouncer in transaction mode, where \
-    what is set and prepared in them is lost: use PgBouncer's pool_mode = session, or the server itself";
+const SHARED: &str = "its sessions are shared between connections, as by PgBouncer in transaction mode, \
+    where what is set and prepared in them is lost: use PgBouncer's pool_mode = session, or the server itself";
 
 /// Products and orders in PostgreSQL, at READ COMMITTED: the lock and the guard are what orders rely on.
 pub struct PostgresStore {
@@ -329,7 +329,7 @@ impl Store for PostgresStore {
             "with orders_inserted as (insert into orders select * from orders where false),
                  orders_changed as (update orders set status = status where false),
                  stock_changed as (update products set stock = stock where false),
-                 adjustments_inserted as (insert into stock_adjustments select * from stock_adjustments where false),
+                 adjusted as (insert into stock_adjustments select * from stock_adjustments where false),
                  answers_kept as (insert into kept_answers select * from kept_answers where false)
              select pg_logical_emit_message(true, 'stocklock', 'an order could be committed')",
         );

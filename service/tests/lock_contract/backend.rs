@@ -34,6 +34,8 @@ pub struct Backend {
     /// or in a process.
     pub servers: Servers,
     strategy: StrategyName,
+    /// What a participant is configured with beside.
+    more_keys: Vec<(String, String)>,
     /// Of `local`, which promises nothing between processes: one lock, shared by all participants.
     shared: Option<Arc<dyn Lock>>,
     _directory: TempDir,
@@ -65,10 +67,23 @@ impl Backend {
         // For whoever wants to know which were tried (`-- --nocapture`).
         println!("backend: {name}");
         let name = name.to_owned();
-        let mut backend = Self { name, url, store, servers, strategy, shared: None, _directory: directory };
+        let (shared, more_keys, _directory) = (None, Vec::new(), directory);
+        let mut backend = Self { name, url, store, servers, strategy, more_keys, shared, _directory };
         if strategy.scope() == Scope::Process {
             backend.shared = Some(backend.connect(&backend.keys()).await);
         }
+        backend
+    }
+
+    /// The lock in a Redis that the laboratory does not start as a backend, with what it takes to reach it.
+    pub async fn of_redis(name: &str, keys: &[(&str, &str)]) -> Self {
+        let mut backend = Self::new("none").await;
+        let lease = format!("{}ms", LEASE.as_millis());
+        let strategy = [("lock.strategy", "redis"), ("lock.redis.lease", lease.as_str())];
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        backend.more_keys = strategy.iter().chain(keys).map(own).collect();
+        backend.name = name.to_owned();
+        backend.strategy = StrategyName::Redis;
         backend
     }
 
@@ -148,7 +163,8 @@ impl Backend {
         keys.extend(
             self.strategy.server().zip(self.servers.iter().next()).map(|(at, server)| (at.key, server.url())),
         );
-        keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+        let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value));
+        keys.chain(self.more_keys.iter().cloned()).collect()
     }
 
     /// Proxies before the server, and the configuration of a participant that comes through them.
@@ -170,9 +186,26 @@ impl Backend {
     }
 
     pub async fn connect_counted(&self, keys: &[(String, String)], metrics: &Metrics) -> Arc<dyn Lock> {
-        let config = Config::load(&Sources { overrides: keys.to_vec(), ..Sources::default() });
-        let config = config.expect("a configuration");
-        lock::connect(&config, token_generations(&self.store), metrics).await.expect("the lock connects")
+        self.try_connect(keys, metrics).await.unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    async fn try_connect(
+        &self,
+        keys: &[(String, String)],
+        metrics: &Metrics,
+    ) -> Result<Arc<dyn Lock>, lock::ConnectError> {
+        let config = Config::load(&Sources { overrides: keys.to_vec(), ..Sources::default() })?;
+        lock::connect(&config, token_generations(&self.store), metrics).await
+    }
+
+    /// Why a participant is refused that has these keys beside.
+    pub async fn refused(&self, keys: &[(&str, &str)]) -> String {
+        let mut all = self.keys();
+        all.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        match self.try_connect(&all, &Metrics::new(self.strategy)).await {
+            Ok(_) => panic!("{}: {keys:?} are not refused", self.name),
+            Err(error) => error.to_string(),
+        }
     }
 
     pub async fn participant(&self) -> Arc<dyn Lock> {

@@ -133,7 +133,7 @@ async fn an_uncontended_cycle_is_two_statements_on_postgresql() {
 }
 
 /// Two participants who hand the locks on so many keys to each other; returns the round trips for each hold.
-async fn round_trips_per_hold(backend: &Backend, keys: usize) -> f64 {
+pub async fn round_trips_per_hold(backend: &Backend, keys: usize) -> f64 {
     const HOLDS: usize = 40;
     let metrics = Metrics::new(StrategyName::None);
     let mut contenders = JoinSet::new();

@@ -50,13 +50,12 @@ use self::claims::{Claims, Traces};
 use self::node::{Node, Scripts, is_of_the_configuration};
 use self::round::Round;
 use self::tally::{Standing, majority, merge};
-use super::server::{Announcement, COMMAND};
+use super::protocol::{COMMAND, other};
+use super::requirements::{self, NAME};
+use super::server::Announcement;
 use crate::config::ConfigError;
 use crate::lock::leased::{Attempt, Backend, BackendError, Claim, Step, Wakeups};
 use crate::lock::{ConnectError, FencingToken, Generation, LockError, LockState, Mode, TokenGenerations};
-
-/// What the servers are called in errors.
-const NAME: &str = "Redis";
 
 /// How long one server has to answer: a tenth of the lease, within these bounds. Long enough for a busy one,
 /// and short enough for another attempt.
@@ -106,8 +105,8 @@ impl Redlock {
                 Announcement::Released(text) => bells.announced(server, text),
                 Announcement::Interrupted => bells.interrupted(),
             };
-            let node = Node::new(address, info, (count, limit), &scripts, round_trips.clone(), announced);
-            nodes.push(node.map_err(|error| ConfigError::new("lock.redis.url", error.to_string()))?);
+            let round_trips = round_trips.clone();
+            nodes.push(Node::new(address, info, (count, limit), &scripts, round_trips, announced));
         }
         let redlock = Self { nodes, limit, claims: Arc::default(), wakeups, generations };
         redlock.start().await?;
@@ -116,14 +115,20 @@ impl Redlock {
 
     async fn start(&self) -> Result<(), ConnectError> {
         let unavailable = |reason| LockError::Unavailable { dependency: NAME, reason };
-        let mut started = ask(&self.nodes, |node| async move { timeout(COMMAND, node.start()).await });
+        let connect = |node: Arc<Node>| async move { timeout(COMMAND, node.server.session()).await };
+        let mut started = ask(&self.nodes, connect);
         let (mut names, mut errors) = (HashMap::new(), Vec::new());
         while let Some((node, started)) = started.recv().await {
             let error = match started {
-                Ok(Ok(identity)) => {
-                    node.warn_of(&identity);
-                    if let Some(other) = names.insert(identity.name, node.address.clone()) {
-                        let why = format!("{other} and {} are one server: it has one vote", node.address);
+                Ok(Ok(session)) => {
+                    if let Err(ConnectError::Config(error)) =
+                        requirements::check(&node.address, &session, false).await
+                    {
+                        return Err(error.into());
+                    }
+                    let name = Arc::clone(&session.identity.name);
+                    if let Some(known) = names.insert(name, node.address.clone()) {
+                        let why = format!("{known} and {} are one server: it has one vote", node.address);
                         return Err(ConfigError::new("lock.redis.url", why).into());
                     }
                     continue;
@@ -303,7 +308,7 @@ impl Backend for Redlock {
             && let Some((node, state)) = answers.recv().await
         {
             expected = expected.saturating_sub(usize::from(node.answers()));
-            match state.unwrap_or_else(|_| Err(NO_ANSWER.into())) {
+            match state.unwrap_or_else(|_| Err(other(NO_ANSWER))) {
                 Ok(state) => states.push(state),
                 Err(error) => errors.push(format!("{}: {error}", node.address)),
             }

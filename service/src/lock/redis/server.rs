@@ -1,40 +1,44 @@
-//! One Redis server: the connections to it, and what every lock asks of a server alike.
+//! One Redis server: the connection to it, and what every lock asks of a server alike.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use deadpool_redis::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use deadpool_redis::redis::{
-    self, Client, ConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisResult, Value,
-};
+use deadpool_redis::redis::{self, ConnectionInfo, PushInfo, PushKind, RedisResult, Value};
 use deadpool_redis::{Manager, Pool, Runtime};
 use prometheus_client::metrics::counter::Counter;
-use uuid::Uuid;
+use rand::RngExt as _;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
-/// The name of a part of a lock. The braces keep all parts on one node of a cluster.
-macro_rules! key_of {
-    ($key:expr, $part:expr) => {
-        format_args!("stocklock:{{{}}}:{}", $key, $part)
-    };
-}
-pub(super) use key_of;
+use super::dialer::{Dialed, Dialer};
+use super::protocol::{COMMAND, key_of, other};
+use super::session::{Loss, Session};
 
-/// The channel on which releases are published.
-pub(super) const CHANNEL: &str = "stocklock:released";
+/// How long to wait before the next attempt to connect, in milliseconds.
+const PAUSE_MS: std::ops::RangeInclusive<u64> = 50..=100;
 
-/// How long one command may take.
-pub(super) const COMMAND: Duration = Duration::from_secs(2);
+/// After so many attempts, another one is made after a longer pause.
+const MANY: u64 = 20;
 
-/// A server that is connected to, and connected to again whenever the connection has ended.
+/// How often the sentinels are asked whether there is another primary, which the old one need not know of.
+const SENTINELS_ASKED: Duration = Duration::from_secs(2);
+
+/// A server that is connected to, and connected to again whenever the connection is lost: another one may be
+/// reached then.
 pub(super) struct RedisServer {
-    /// For the lock, and for its messages.
-    connection: ConnectionManager,
-    /// For everything else, so that it never waits behind the lock.
-    pool: Pool,
-    /// How often the connection was interrupted, after which there may be another server.
-    interruptions: Arc<AtomicU64>,
-    round_trips: Counter,
+    states: watch::Receiver<State>,
+    /// How many more attempts to connect a request waits for.
+    retries: u64,
+    task: JoinHandle<()>,
+}
+
+enum State {
+    /// A connection is being made.
+    Connecting,
+    /// So many attempts have failed, the last one with this error; another one follows.
+    Failed(u64, redis::RedisError),
+    Connected(Arc<Session>),
 }
 
 /// What a server says on its own.
@@ -44,6 +48,9 @@ pub(super) enum Announcement<'a> {
     /// That others may have been missed.
     Interrupted,
 }
+
+/// Who is told what a server says.
+type Announced = Arc<dyn Fn(Announcement<'_>) + Send + Sync>;
 
 /// Who has a lock on a server and who waits for it, by their owners.
 #[derive(Debug, Default)]
@@ -55,91 +62,49 @@ pub(super) struct ServerState {
 }
 
 impl RedisServer {
-    /// Connections to a server, which need not be there: they are made when they are used, and a request
-    /// waits for so many more attempts to connect. `announced` is told what the server says.
+    /// Connects to a server, which need not be there: a request waits for so many more attempts than one.
+    /// `announced` is told what the server says. The drop ends the connection.
     pub(super) fn new(
-        info: ConnectionInfo,
-        retries: usize,
+        dialer: Dialer,
+        retries: u64,
         round_trips: Counter,
         announced: impl Fn(Announcement<'_>) + Send + Sync + 'static,
-    ) -> RedisResult<Self> {
-        let interruptions = Arc::<AtomicU64>::default();
-        let interrupted = Arc::clone(&interruptions);
-        let mut pool = Pool::builder(Manager::new(info.clone())?).max_size(2).runtime(Runtime::Tokio1);
-        pool = pool.wait_timeout(Some(COMMAND)).create_timeout(Some(COMMAND)).recycle_timeout(Some(COMMAND));
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        // A server that vanishes without a word is given up when it has acknowledged nothing for so long.
-        #[cfg(target_os = "linux")]
-        let tcp = tcp.set_user_timeout(COMMAND * 2);
-        let client = Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp))?;
-        let manager = ConnectionManagerConfig::new()
-            .set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Disconnection {
-                    interrupted.fetch_add(1, Ordering::AcqRel);
-                }
-                match (&push.kind, push.data.as_slice()) {
-                    (PushKind::Message, [_, Value::BulkString(text)]) => {
-                        announced(Announcement::Released(&String::from_utf8_lossy(text)));
+    ) -> Self {
+        let (sender, states) = watch::channel(State::Connecting);
+        let task = tokio::spawn(keep_connected(sender, dialer, round_trips, Arc::new(announced)));
+        Self { states, retries, task }
+    }
+
+    /// The connection, as soon as there is one, which is subscribed to announcements. Fails with the reason
+    /// when the attempts have failed that a request waits for.
+    pub(super) async fn session(&self) -> RedisResult<Arc<Session>> {
+        if let State::Connected(session) = &*self.states.borrow()
+            && !session.loss.is_noticed()
+        {
+            return Ok(Arc::clone(session));
+        }
+        let mut states = self.states.clone();
+        let mut most = None;
+        loop {
+            match &*states.borrow_and_update() {
+                State::Connected(session) if !session.loss.is_noticed() => return Ok(Arc::clone(session)),
+                // It is made, or about to be.
+                State::Connecting | State::Connected(_) => {}
+                State::Failed(failed, error) => {
+                    // Of one that is pausing, the last failure counts.
+                    let most = most.get_or_insert(failed + self.retries);
+                    if *failed >= *most {
+                        return Err(error.clone());
                     }
-                    // In an interruption, one may have been missed.
-                    (PushKind::Message | PushKind::Subscribe | PushKind::Disconnection, _) => {
-                        announced(Announcement::Interrupted);
-                    }
-                    _ => {}
                 }
-                Ok::<(), ()>(())
-            })
-            .set_automatic_resubscription()
-            .set_number_of_retries(retries)
-            .set_max_delay(Duration::from_millis(200))
-            .set_connection_timeout(Some(COMMAND))
-            .set_response_timeout(Some(COMMAND));
-        let connection = ConnectionManager::new_lazy_with_config(client, manager)?;
-        Ok(Self { connection, pool: pool.build().map_err(other)?, interruptions, round_trips })
-    }
-
-    /// Asks for its messages, over a connection that is made now. Once that is done, it is done again after
-    /// each interruption.
-    pub(super) async fn subscribe(&self) -> RedisResult<()> {
-        self.connection.clone().subscribe(CHANNEL).await
-    }
-
-    /// The connection of the lock, for one request, which is counted: all go over one, in order.
-    pub(super) fn request(&self) -> ConnectionManager {
-        self.round_trips.inc();
-        self.connection.clone()
-    }
-
-    /// How often the connection was interrupted.
-    pub(super) fn interruptions(&self) -> u64 {
-        self.interruptions.load(Ordering::Acquire)
-    }
-
-    /// Notes that the connection may have been interrupted.
-    pub(super) fn interrupted(&self) {
-        self.interruptions.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// What the server calls itself: another name after a restart, and where another has become the primary.
-    /// Warns where it may take locks away.
-    pub(super) async fn identity(&self) -> RedisResult<Identity> {
-        let info: RedisResult<String> = redis::cmd("INFO").query_async(&mut self.request()).await;
-        match info {
-            Ok(info) => {
-                let value = |name| value(&info, name).unwrap_or_default();
-                let name = format!("{} {}", value("run_id"), value("master_replid"));
-                Ok(Identity { name: name.into(), risk: eviction_risk(&info) })
             }
-            Err(error) if is_of_the_connection(&error) => Err(error),
-            // Who may not ask takes it for another each time.
-            Err(_) => Ok(Identity { name: Uuid::new_v4().to_string().into(), risk: None }),
+            states.changed().await.map_err(other)?;
         }
     }
 
     /// Who has the lock on a key there, and who waits.
-    pub(super) async fn state(&self, key: &str) -> Result<ServerState, String> {
-        let mut connection = self.pool.get().await.map_err(|error| error.to_string())?;
+    pub(super) async fn state(&self, key: &str) -> RedisResult<ServerState> {
+        let mut connection = self.session().await?.pool.get().await.map_err(other)?;
         let [lock, readers, waiting] =
             ["lock", "readers", "waiting"].map(|part| key_of!(key, part).to_string());
         let ((owner, holder, token), readers, waiting): (WriterFields, Vec<String>, Vec<String>) =
@@ -156,83 +121,100 @@ impl RedisServer {
                 .arg(0)
                 .arg(-1)
                 .query_async(&mut connection)
-                .await
-                .map_err(|error| error.to_string())?;
+                .await?;
         let writer = owner.zip(token).map(|(owner, token)| (owner, holder, token));
         Ok(ServerState { writer, readers, waiting })
     }
 
-    /// Ends the connections of the pool.
+    /// Ends the connections for everything but the lock.
     pub(super) fn close(&self) {
-        self.pool.close();
+        if let State::Connected(session) = &*self.states.borrow() {
+            session.pool.close();
+        }
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
 /// What is kept of a writer: its owner, its replica and its token.
 type WriterFields = (Option<String>, Option<String>, Option<i64>);
 
-/// Who a server is.
-pub(super) struct Identity {
-    pub(super) name: Arc<str>,
-    /// That it may take locks away, if it may.
-    pub(super) risk: Option<String>,
-}
-
-impl Identity {
-    /// Says what is wrong with the server, if something is.
-    pub(super) fn warn(&self) {
-        if let Some(risk) = &self.risk {
-            tracing::warn!("{risk}");
-        }
-    }
-}
-
-/// Whether the request may have been carried out all the same, or the server is out of reach.
-pub(super) fn is_of_the_connection(error: &redis::RedisError) -> bool {
-    error.is_io_error() || error.is_timeout()
-}
-
-/// A value that `INFO` gives.
-fn value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-}
-
-/// Says so if the server may take locks away when its memory is full.
-fn eviction_risk(info: &str) -> Option<String> {
-    let policy = value(info, "maxmemory_policy").filter(|policy| *policy != "noeviction")?;
-    let limit = value(info, "maxmemory").filter(|limit| *limit != "0")?;
-    Some(format!(
-        "Redis evicts keys when its {limit} bytes are full (maxmemory-policy {policy}): also locks that are \
-         held, of which there are two holders then; set noeviction, or give the locks a Redis of their own"
-    ))
-}
-
-pub(super) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn other(error: impl std::fmt::Display) -> redis::RedisError {
-    std::io::Error::other(error.to_string()).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_policy_that_may_take_locks_is_a_risk_where_memory_is_limited() {
-        let risk = |limit, policy| {
-            eviction_risk(&format!(
-                "# Memory\r\nmaxmemory:{limit}\r\nmaxmemory_human:0B\r\nmaxmemory_policy:{policy}\r\n"
-            ))
+/// Connects again and again, for as long as the server is wanted.
+async fn keep_connected(
+    states: watch::Sender<State>,
+    dialer: Dialer,
+    round_trips: Counter,
+    announced: Announced,
+) {
+    let mut failed = 0;
+    for number in 0.. {
+        let loss = Arc::<Loss>::default();
+        let dialed = dialer.dial(listener(&loss, &announced)).await;
+        let dialed = dialed.and_then(|dialed| Ok((pool(&dialed.info)?, dialed)));
+        let (pool, dialed) = match dialed {
+            Ok(dialed) => dialed,
+            Err(error) => {
+                failed += 1;
+                states.send_replace(State::Failed(failed, error));
+                let pause = rand::rng().random_range(PAUSE_MS);
+                sleep(Duration::from_millis(if failed < MANY { pause } else { pause * 4 })).await;
+                continue;
+            }
         };
-        assert_eq!(risk("0", "allkeys-lru"), None);
-        assert_eq!(risk("1000", "noeviction"), None);
-        // The keys of locks have an expiry, too.
-        for policy in ["allkeys-lru", "volatile-ttl"] {
-            let risk = risk("1000", policy).expect("a risk");
-            assert!(risk.contains(policy) && risk.contains("1000"), "{risk}");
-        }
-        assert_eq!(eviction_risk(""), None);
+        failed = 0;
+        warn(&dialed);
+        let session = Session::new(number, dialed, pool, loss, round_trips.clone());
+        states.send_replace(State::Connected(Arc::clone(&session)));
+        // What was announced before is missed.
+        announced(Announcement::Interrupted);
+        until_lost(&session, &dialer).await;
+        session.pool.close();
+        states.send_replace(State::Connecting);
+        announced(Announcement::Interrupted);
     }
+}
+
+/// Says what is wrong with a server, if something is.
+fn warn(dialed: &Dialed) {
+    if let Some(risk) = &dialed.identity.risk {
+        tracing::warn!(server = %dialed.info.addr(), "{risk}");
+    }
+}
+
+/// Waits until the connection is given up, by whoever notices, or since sentinels name another primary.
+async fn until_lost(session: &Session, dialer: &Dialer) {
+    let pause = if dialer.has_sentinels() { SENTINELS_ASKED } else { Duration::MAX };
+    while timeout(pause, session.loss.noticed()).await.is_err() {
+        if dialer.is_replaced(session.info.addr()).await {
+            session.loss.notice();
+        }
+    }
+}
+
+/// What passes on what a server says over one connection.
+fn listener(
+    loss: &Arc<Loss>,
+    announced: &Announced,
+) -> impl Fn(PushInfo) -> Result<(), ()> + Send + Sync + 'static {
+    let (loss, announced) = (Arc::clone(loss), Arc::clone(announced));
+    move |push| {
+        match (&push.kind, push.data.as_slice()) {
+            (PushKind::Disconnection, _) => loss.notice(),
+            (PushKind::Message, [_, Value::BulkString(text)]) => {
+                announced(Announcement::Released(&String::from_utf8_lossy(text)));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn pool(info: &ConnectionInfo) -> RedisResult<Pool> {
+    let pool = Pool::builder(Manager::new(info.clone())?).max_size(2).runtime(Runtime::Tokio1);
+    let pool = pool.wait_timeout(Some(COMMAND)).create_timeout(Some(COMMAND)).recycle_timeout(Some(COMMAND));
+    pool.build().map_err(other)
 }

@@ -145,8 +145,8 @@ impl Transaction for PostgresTransaction {
             }
             self.write(&mut connection, batches, wait, may_write).await
         };
-        // The server ends a statement at the time-out. One that has not answered after it is out of reach, and
-        // must not keep the lock from those who do reach it.
+        // The server ends a statement at the time-out. One that has not answered after it is out of reach,
+        // and must not keep the lock from those who do reach it.
         let Ok(results) = timeout(self.pool.reply(), writing).await else {
             return Err(CommitError::Unknown(connection.is_dead().into()));
         };

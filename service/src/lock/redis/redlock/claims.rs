@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::node::Node;
 use crate::lock::leased::Claim;
-use crate::lock::redis::server::COMMAND;
+use crate::lock::redis::protocol::COMMAND;
 
 /// The pause after a release that failed, which doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use deadpool_redis::redis::{ConnectionInfo, ErrorKind, RedisError, RedisResult, RedisWrite as _};
+use deadpool_redis::redis::{self, ConnectionInfo, ErrorKind, RedisError, RedisResult, RedisWrite as _};
 use prometheus_client::metrics::counter::Counter;
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep, timeout};
@@ -13,10 +13,12 @@ use tokio::time::{Instant, sleep, timeout};
 use super::tally::Vote;
 use crate::lock::FencingToken;
 use crate::lock::leased::{Claim, PLACE_TTL};
+use crate::lock::redis::dialer::Dialer;
+use crate::lock::redis::lock_server::renewal_of;
+use crate::lock::redis::protocol::{CHANNEL, is_of_the_connection, millis};
 use crate::lock::redis::script::Script;
-use crate::lock::redis::server::{
-    Announcement, CHANNEL, Identity, RedisServer, is_of_the_connection, millis,
-};
+use crate::lock::redis::server::{Announcement, RedisServer};
+use crate::lock::redis::session::Session;
 
 /// How long after a server did not answer it is asked again whether it does, in milliseconds.
 const ASKED_AGAIN_MS: std::ops::RangeInclusive<u64> = 50..=100;
@@ -51,13 +53,10 @@ pub(super) struct Node {
     /// How many servers there are with it: what was counted with another number of them counts for nothing.
     servers: usize,
     answers: AtomicBool,
-    subscribed: AtomicBool,
     known: Mutex<Known>,
 }
 
 struct Known {
-    /// What the server calls itself, and after how many interruptions of the connection that was asked.
-    name: Option<(u64, Arc<str>)>,
     /// When it last answered.
     heard: Instant,
     /// What it answered last that was an error: to be said once.
@@ -72,24 +71,17 @@ impl Node {
         scripts: &Arc<Scripts>,
         round_trips: Counter,
         announced: impl Fn(Announcement<'_>) + Send + Sync + 'static,
-    ) -> RedisResult<Arc<Self>> {
-        Ok(Arc::new(Self {
+    ) -> Arc<Self> {
+        Arc::new(Self {
             address,
             // Whoever asks does not wait for one that is gone; it is tried again beside that.
-            server: RedisServer::new(info, 0, round_trips, announced)?,
+            server: RedisServer::new(Dialer::new(info, None), 0, round_trips, announced),
             scripts: Arc::clone(scripts),
             limit,
             servers,
             answers: AtomicBool::new(true),
-            subscribed: AtomicBool::new(false),
-            known: Mutex::new(Known { name: None, heard: Instant::now(), error: None }),
-        }))
-    }
-
-    /// Connects, asks for messages and who the server is.
-    pub(super) async fn start(&self) -> RedisResult<Identity> {
-        self.hear().await?;
-        self.server.identity().await
+            known: Mutex::new(Known { heard: Instant::now(), error: None }),
+        })
     }
 
     /// Whether it is worth asking.
@@ -128,14 +120,9 @@ impl Node {
         });
     }
 
-    /// Whether it answers over the lock's own connection, on which its messages come from then on.
+    /// Whether it answers over the lock's own connection.
     async fn hear(&self) -> RedisResult<()> {
-        if self.subscribed.load(Ordering::Acquire) {
-            return deadpool_redis::redis::cmd("PING").query_async(&mut self.server.request()).await;
-        }
-        self.server.subscribe().await?;
-        self.subscribed.store(true, Ordering::Release);
-        Ok(())
+        redis::cmd("PING").query_async(&mut self.server.session().await?.request()).await
     }
 
     /// Takes the lock there, or a place among those who wait: the one of its ticket, if it has one.
@@ -144,21 +131,18 @@ impl Node {
         claim: &Claim,
         ticket: Option<i64>,
     ) -> Result<Vote, RedisError> {
-        let interruptions = self.server.interruptions();
-        let counted_of = self.counted_of().await?;
+        let session = self.session().await?;
         let mut call =
             self.scripts.acquire.call(&claim.key, &["lock", "readers", "waiting", "places", "count"]);
         call.write_arg_fmt(claim.owner.as_simple());
         call.arg(claim.mode.name()).arg(claim.lease.map_or(0, millis)).arg(millis(PLACE_TTL));
-        call.arg(ticket.unwrap_or_default()).arg(&*counted_of).arg(&*claim.holder);
-        let voted = self.scripts.acquire.run(&call, &mut self.server.request()).await;
+        call.arg(ticket.unwrap_or_default()).arg(self.counted_of(&session)).arg(&*claim.holder);
+        let voted = self.scripts.acquire.run(&call, &session).await;
         let (outcome, number, place, owner): (i32, i64, i64, Option<String>) = self.heard(voted)?;
         if outcome != 1 {
             return Ok(Vote::Waits { ahead: u32::try_from(number).unwrap_or(u32::MAX), place, owner });
         }
-        // It may be another server by now, with a count that was written before it went.
-        let is_the_same = self.server.interruptions() == interruptions;
-        Ok(Vote::Granted { count: if is_the_same { number } else { 0 } })
+        Ok(Vote::Granted { count: number })
     }
 
     /// Lets the server know a token of the claim, which has the lock of a majority. `false`: not here.
@@ -167,11 +151,11 @@ impl Node {
         claim: &Claim,
         token: FencingToken,
     ) -> Result<bool, RedisError> {
-        let counted_of = self.counted_of().await?;
+        let session = self.session().await?;
         let mut call = self.scripts.raise.call(&claim.key, &["lock", "count"]);
         call.write_arg_fmt(claim.owner.as_simple());
-        call.arg(token.0).arg(&*counted_of);
-        let raised: RedisResult<i32> = self.scripts.raise.run(&call, &mut self.server.request()).await;
+        call.arg(token.0).arg(self.counted_of(&session));
+        let raised: RedisResult<i32> = self.scripts.raise.run(&call, &session).await;
         self.heard(raised).map(|raised| raised == 1)
     }
 
@@ -182,43 +166,31 @@ impl Node {
         call.write_arg_fmt(claim.owner.as_simple());
         // Without a note: on a server that was not asked it would outlive the holds that came after it.
         call.arg(CHANNEL).arg(&*claim.key).arg("").arg(0);
-        let released = self.scripts.release.run(&call, &mut self.server.request()).await;
+        let session = self.session().await?;
+        let released = self.scripts.release.run(&call, &session).await;
         self.heard(released)
     }
 
     /// Extends the leases of these claims; for each, whether it has one there.
     pub(super) async fn renew(self: &Arc<Self>, claims: &[Arc<Claim>]) -> Result<Vec<bool>, RedisError> {
-        let calls = claims.iter().map(|claim| {
-            let mut call = self.scripts.renew.call(&claim.key, &["lock", "readers"]);
-            call.write_arg_fmt(claim.owner.as_simple());
-            call.arg(claim.lease.map_or(0, millis));
-            call
-        });
-        let renewed = self.scripts.renew.run_all(calls, &mut self.server.request()).await;
-        self.heard(renewed)
+        let session = self.session().await?;
+        let calls = claims.iter().map(|claim| renewal_of(&self.scripts.renew, claim));
+        let renewed = self.scripts.renew.run_all(calls, &session).await;
+        self.heard(renewed.and_then(|renewed| renewed.into_iter().collect()))
+    }
+
+    /// The connection, if there is one.
+    async fn session(self: &Arc<Self>) -> RedisResult<Arc<Session>> {
+        match self.server.session().await {
+            // Not that it has answered: it was connected to before.
+            Ok(session) => Ok(session),
+            Err(error) => self.heard(Err(error)),
+        }
     }
 
     /// Whose count of tokens it has to be: what the server calls itself, with so many others.
-    async fn counted_of(self: &Arc<Self>) -> Result<String, RedisError> {
-        let interruptions = self.server.interruptions();
-        let known = self.known().name.clone().filter(|(since, _)| *since == interruptions);
-        let name = match known {
-            Some((_, name)) => name,
-            None => {
-                let identity = self.heard(self.server.identity().await)?;
-                self.warn_of(&identity);
-                self.known().name = Some((interruptions, Arc::clone(&identity.name)));
-                identity.name
-            }
-        };
-        Ok(format!("{name} of {}", self.servers))
-    }
-
-    /// Says what is wrong with the server, if something is.
-    pub(super) fn warn_of(&self, identity: &Identity) {
-        if let Some(risk) = &identity.risk {
-            tracing::warn!(server = self.address, "{risk}");
-        }
+    fn counted_of(&self, session: &Session) -> String {
+        format!("{} of {}", session.identity.name, self.servers)
     }
 
     /// Notes what came of a request.

@@ -13,7 +13,7 @@ use super::node::Node;
 use super::tally::{Standing, Tally, Vote};
 use crate::lock::FencingToken;
 use crate::lock::leased::Claim;
-use crate::lock::redis::server::is_of_the_connection;
+use crate::lock::redis::protocol::is_of_the_connection;
 
 /// A round that is going on, or whose late votes are still to come.
 pub(super) struct Round {
