@@ -9,16 +9,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::{CONNECTION, TRANSFER_ENCODING};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::activity::Activity;
 use self::stream::ClientStream;
+use super::rate_limit::RateLimit;
 
 /// What connections may take.
 #[derive(Debug, Clone, Copy)]
@@ -45,14 +49,19 @@ const IDLE: Duration = Duration::from_millis(250);
 /// How often it is looked for one, while another waits.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Accepts connections until `stop`, and answers what they send through `router`. Returns what has to be
-/// [shut down](GracefulShutdown::shutdown) to let the requests in flight be finished.
+/// Paths that are asked again and again by those who watch over the service, and are not limited.
+const UNLIMITED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
+/// Accepts connections until `stop`, and answers what they send through `router`, which is told of what
+/// exceeds the `rate`. Returns what has to be [shut down](GracefulShutdown::shutdown) to let the requests in
+/// flight be finished.
 ///
 /// When there are as many as there may be, the one that has been idle for the longest is closed for the next.
 pub async fn accept(
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
+    rate: Option<Arc<RateLimit>>,
     stop: CancellationToken,
 ) -> GracefulShutdown {
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -65,8 +74,8 @@ pub async fn accept(
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => return connections,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, client) = match accepted {
+            Ok((stream, client)) => (stream, client.ip()),
             Err(error) => {
                 // Out of file handles, most likely: it passes when connections end.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -83,11 +92,24 @@ pub async fn accept(
         let entry = Entry::new(Arc::clone(&open), Arc::clone(&activity), place);
         let router = TowerToHyperService::new(router.clone());
         let stream = ClientStream::new(stream, Arc::clone(&activity), limits);
-        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let rate = rate.clone();
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             let answering = activity.answer(request.version());
+            // With a length as well, a proxy may have seen another end of this request, and the next one in
+            // this (RFC 9112, 6.1). The length is gone by now, so none of them is followed by another.
+            let is_last = request.headers().contains_key(TRANSFER_ENCODING);
+            if let Some(rate) = &rate
+                && !UNLIMITED.contains(&request.uri().path())
+                && let Err(throttled) = rate.admit(client, Instant::now())
+            {
+                request.extensions_mut().insert(throttled);
+            }
             let response = router.call(request);
             async move {
-                let response = response.await;
+                let mut response = response.await;
+                if is_last && let Ok(response) = &mut response {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 drop(answering);
                 response
             }
