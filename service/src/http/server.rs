@@ -9,8 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderValue;
-use axum::http::header::{CONNECTION, TRANSFER_ENCODING};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -95,9 +93,6 @@ pub async fn accept(
         let rate = rate.clone();
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             let answering = activity.answer(request.version());
-            // With a length as well, a proxy may have seen another end of this request, and the next one in
-            // this (RFC 9112, 6.1). The length is gone by now, so none of them is followed by another.
-            let is_last = request.headers().contains_key(TRANSFER_ENCODING);
             if let Some(rate) = &rate
                 && !UNLIMITED.contains(&request.uri().path())
                 && let Err(throttled) = rate.admit(client, Instant::now())
@@ -106,10 +101,7 @@ pub async fn accept(
             }
             let response = router.call(request);
             async move {
-                let mut response = response.await;
-                if is_last && let Ok(response) = &mut response {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
+                let response = response.await;
                 drop(answering);
                 response
             }
