@@ -132,7 +132,7 @@ async fn again_and_again<F: Future<Output = ()>>(address: String, behave: impl F
 
 /// Sends nothing, until the connection is closed.
 async fn idle(mut stream: TcpStream) {
-    stream.read(&mut [0; 1]).await.ok();
+    stream.read_exact(&mut [0; 1]).await.ok();
 }
 
 /// Sends a head byte by byte, until the connection is closed.
