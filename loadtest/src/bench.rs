@@ -114,8 +114,8 @@ fn groups() -> [Group; 9] {
         },
         Group {
             name: "clients",
-            about: "500 orders/s in an open loop, beside 200 idle connections, 200 on which a head comes byte \
-                by byte, and 20 on which pages of orders are asked for and not read.",
+            about: "500 orders/s in an open loop, beside 200 idle connections, 200 on which a head comes \
+                byte by byte, and 20 on which pages of orders are asked for and not read.",
             needs: &[POSTGRES, REDIS],
             work: Work::Clients,
         },

@@ -216,7 +216,7 @@ async fn no_spelling_of_a_path_leads_where_another_does_not() {
         format!("GET {target} HTTP/1.1\r\nhost: a\r\n{token}connection: close\r\n\r\n")
     };
     for target in spelt.map(|target| target.replace("SKU", SKU)) {
-        // Not even for those who may: what a proxy in front forbids by its path must not be reached by another.
+        // Not even for those who may: what a proxy in front forbids by its path is not reached by another.
         for token in [None, Some(TOKEN)] {
             let answers = send(shop.replica(), get(&target, token).as_bytes()).await;
             assert!(statuses(&answers).iter().all(|s| [400, 404, 422].contains(s)), "{target}: {answers}");
