@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `throughput` | one client, one or many products, several replicas: the cases, measured in turn |
 //! | `overload` | what is left when more is offered than can be done |
+//! | `clients` | what those who keep connections and order nothing cost those who order |
 //! | `generator` | what a request costs our own load generator |
 //! | `memory` | the most memory that a replica ever had |
 //! | `verdicts` | the full verdict on each strategy |
@@ -15,6 +16,7 @@
 //! | `row`, `report`, `table` | what comes out, and what people read |
 
 mod catalogue;
+mod clients;
 mod generator;
 mod memory;
 mod ours;
@@ -64,12 +66,13 @@ enum Work {
     /// Sets of loads that take turns.
     Throughput(Vec<Set>),
     Overload,
+    Clients,
     Generator,
     Memory,
     Verdicts,
 }
 
-fn groups() -> [Group; 8] {
+fn groups() -> [Group; 9] {
     use Need::{Oha, Pgbench, Wrk};
     const POSTGRES: Need = Need::Server(ServerKind::Postgres);
     const REDIS: Need = Need::Server(ServerKind::Redis);
@@ -110,6 +113,13 @@ fn groups() -> [Group; 8] {
             work: Work::Overload,
         },
         Group {
+            name: "clients",
+            about: "500 orders/s in an open loop, beside 200 idle connections, 200 on which a head comes \
+                byte by byte, and 20 on which pages of orders are asked for and not read.",
+            needs: &[POSTGRES, REDIS],
+            work: Work::Clients,
+        },
+        Group {
             name: "generator",
             about: "Processor time for each request of 64 connections in a closed loop, on one replica.",
             needs: &[POSTGRES, REDIS, Oha],
@@ -138,6 +148,7 @@ impl Group {
         match &self.work {
             Work::Throughput(sets) => sets.iter().flatten().map(|case| case.name.clone()).collect(),
             Work::Overload => overload::rows(),
+            Work::Clients => clients::rows(),
             Work::Generator => generator::rows(),
             Work::Memory => memory::rows(),
             Work::Verdicts => verdicts::rows(),
@@ -151,6 +162,7 @@ impl Group {
         let measured = match &self.work {
             Work::Throughput(sets) => measure_sets(sets, plan, &mut report).await,
             Work::Overload => overload::measure(plan, &mut report).await,
+            Work::Clients => clients::measure(plan, &mut report).await,
             Work::Generator => generator::measure(plan, &mut report).await,
             Work::Memory => memory::measure(plan, &mut report).await,
             Work::Verdicts => verdicts::measure(plan, &mut report).await,

@@ -26,7 +26,9 @@ pub use session::{OrderRequest, Session};
 #[derive(Debug, Clone)]
 pub struct Client {
     base: String,
-    token: String,
+    admin_base: String,
+    admin_token: String,
+    server_token: String,
     pool: Pool<HttpConnector, Full<Bytes>>,
 }
 
@@ -68,7 +70,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Client {
-    /// A client of the replica at `base`, such as `http://127.0.0.1:8080`, with the token for admin calls.
+    /// A client of the replica at `base`, such as `http://127.0.0.1:8080`, with the token for admin calls,
+    /// which is good for listing and cancelling orders, too.
     pub fn new(base: &str, token: &str) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -77,7 +80,19 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(usize::MAX)
             .build(connector);
-        Self { base: base.trim_end_matches('/').into(), token: token.into(), pool }
+        let base = base.trim_end_matches('/').to_owned();
+        let (admin_base, admin_token) = (base.clone(), token.to_owned());
+        Self { base, admin_base, admin_token, server_token: token.into(), pool }
+    }
+
+    /// The same with another token for listing and cancelling orders.
+    pub fn with_server_token(self, token: &str) -> Self {
+        Self { server_token: token.into(), ..self }
+    }
+
+    /// The same where admin calls and metrics have an address of their own.
+    pub fn with_admin_at(self, base: &str) -> Self {
+        Self { admin_base: base.trim_end_matches('/').into(), ..self }
     }
 
     /// The replica's address.
@@ -236,9 +251,16 @@ impl Client {
         key: Option<&str>,
         timeout: Duration,
     ) -> Result<Answer, CallError> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        if path.starts_with("/v1/admin/") {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", self.token));
+        let is_admin = path.starts_with("/v1/admin/");
+        let base = if is_admin || path == "/metrics" { &self.admin_base } else { &self.base };
+        let token = match is_admin {
+            true => &self.admin_token,
+            false if path.starts_with("/v1/orders?") || path.ends_with("/cancel") => &self.server_token,
+            false => "",
+        };
+        let mut request = Request::builder().method(method).uri(format!("{base}{path}"));
+        if !token.is_empty() {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         if let Some(key) = key {
             request = request.header(IDEMPOTENCY_KEY, key);
@@ -249,22 +271,22 @@ impl Client {
         let body = body.map_or_else(Bytes::new, |body| {
             serde_json::to_vec(body).expect("a body can be written as JSON").into()
         });
-        let not_sent = |why: String| CallError::NotSent(self.base.clone(), why);
+        let not_sent = |why: String| CallError::NotSent(base.clone(), why);
         let request = request.body(Full::new(body)).map_err(|error| not_sent(error.to_string()))?;
-        let broken = |error: hyper::Error| CallError::Broken(self.base.clone(), chain(&error));
+        let broken = |error: hyper::Error| CallError::Broken(base.clone(), chain(&error));
         let exchange = async {
             let response = self.pool.request(request).await.map_err(|error| {
                 if error.is_connect() {
                     not_sent(chain(&error))
                 } else {
-                    CallError::Broken(self.base.clone(), chain(&error))
+                    CallError::Broken(base.clone(), chain(&error))
                 }
             })?;
             let (head, body) = response.into_parts();
             let body = body.collect().await.map_err(broken)?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body })
         };
-        let unanswered = || CallError::Unanswered(self.base.clone(), timeout);
+        let unanswered = || CallError::Unanswered(base.clone(), timeout);
         tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(unanswered()))
     }
 }

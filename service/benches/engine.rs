@@ -98,7 +98,7 @@ impl Store for FakeStore {
         }))
     }
 
-    async fn products(&self) -> Result<Vec<Product>, StoreError> {
+    async fn products(&self, _: Option<&Sku>, _: u32) -> Result<Vec<Product>, StoreError> {
         Ok(Vec::new())
     }
 

@@ -133,11 +133,27 @@ pub struct Product {
     pub created_at: Timestamp,
 }
 
-/// All products.
+/// The query of `GET /v1/products`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ProductQuery {
+    /// Where the previous page ended: its `next_cursor`.
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    pub cursor: Option<String>,
+    /// The greatest number of products to answer with; 100 unless given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    pub limit: Option<String>,
+}
+
+/// A page of products, by SKU.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct ProductList {
-    /// The products, by SKU.
+pub struct ProductPage {
+    /// The products.
     pub products: Vec<Product>,
+    /// The cursor of the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// How a stock is read.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::{OptionFuture, join};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +17,7 @@ use crate::api::Info;
 use crate::checkout::Checkout;
 use crate::config::{Config, ConfigError};
 use crate::http::server::ConnectionLimits;
-use crate::http::{self, AppState};
+use crate::http::{self, Access, AppState, Listener, RateLimit};
 use crate::lock::{self, Generation, TokenGenerations};
 use crate::readiness::{NotReady, Readiness};
 use crate::store::{self, CommitError, OpenError, Store};
@@ -34,8 +36,11 @@ const STORE_SHUTDOWN: Duration = Duration::from_secs(2);
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
+    /// Where the admin's calls are, if they have an address of their own.
+    admin: Option<(TcpListener, SocketAddr)>,
     shared: Arc<AppState>,
     limits: ConnectionLimits,
+    rate: Option<Arc<RateLimit>>,
     /// How long a stop waits for the requests in flight.
     request_timeout: Duration,
     drain: Duration,
@@ -60,8 +65,8 @@ pub enum StartError {
     #[error("no order could be taken: {0}")]
     NotReady(NotReady),
     /// The address cannot be listened on.
-    #[error("server.listen: cannot listen on {0}: {1}")]
-    Listen(SocketAddr, std::io::Error),
+    #[error("{0}: cannot listen on {1}: {2}")]
+    Listen(&'static str, SocketAddr, std::io::Error),
 }
 
 impl From<OpenError> for StartError {
@@ -92,9 +97,14 @@ impl App {
         for entry in &config.catalog {
             store.create_product(&entry.parse()?).await.map_err(StartError::Catalog)?;
         }
-        let listen = config.server.listen;
-        let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
+        for key in config.weak_tokens() {
+            tracing::warn!("{key}: has less than 32 bytes, and this replica can be reached from elsewhere");
+        }
+        let (listener, address) = listen("server.listen", config.server.listen).await?;
+        let admin = match config.admin.listen {
+            Some(address) => Some(listen("admin.listen", address).await?),
+            None => None,
+        };
         let readiness =
             Readiness::new(Arc::clone(&store), Arc::clone(&lock), metrics.checkout.commits.clone());
         readiness.try_out(Instant::now() + FIRST).await.map_err(StartError::NotReady)?;
@@ -106,18 +116,26 @@ impl App {
             store,
             lock_wait: config.lock.wait,
             request_timeout: config.server.request_timeout,
-            admin: config.admin.clone(),
+            access: Access::new(config),
+            locked_reads: Semaphore::new(config.server.locked_reads),
             metrics,
             stopping: CancellationToken::new(),
         };
         let (request_timeout, drain) = (config.server.request_timeout, config.server.drain);
         let limits = connection_limits(config);
-        Ok(Self { listener, address, shared: Arc::new(shared), limits, request_timeout, drain })
+        let rate = config.server.rate().map(|(rate, burst)| Arc::new(RateLimit::new(rate, burst)));
+        let shared = Arc::new(shared);
+        Ok(Self { listener, address, admin, shared, limits, rate, request_timeout, drain })
     }
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address at which the admin's calls are, if they have one of their own.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, address)| *address)
     }
 
     /// What this replica is.
@@ -133,10 +151,16 @@ impl App {
         tokio::spawn(async move {
             shared.stopping.run_until_cancelled(shared.checkout.expire_unpaid()).await;
         });
-        let router = http::router(Arc::clone(&self.shared));
         let drained = CancellationToken::new();
-        let accepting = http::server::accept(self.listener, router, self.limits, drained.clone());
-        let (connections, ()) = tokio::join!(accepting, async {
+        let part = if self.admin.is_some() { Listener::Public } else { Listener::Only };
+        let router = http::router(Arc::clone(&self.shared), part);
+        let accepting = http::server::accept(self.listener, router, self.limits, self.rate, drained.clone());
+        let for_admin = OptionFuture::from(self.admin.map(|(listener, _)| {
+            let router = http::router(Arc::clone(&self.shared), Listener::Admin);
+            let limits = ConnectionLimits { connections: ADMIN_CONNECTIONS, ..self.limits };
+            http::server::accept(listener, router, limits, None, drained.clone())
+        }));
+        let (connections, for_admin, ()) = tokio::join!(accepting, for_admin, async {
             stop.await;
             tracing::info!("stopping");
             self.shared.stopping.cancel();
@@ -144,9 +168,10 @@ impl App {
             drained.cancel();
         });
         let deadline = Instant::now() + self.request_timeout;
+        let ended = join(connections.shutdown(), OptionFuture::from(for_admin.map(|all| all.shutdown())));
         let (_, in_time) = tokio::join!(
             self.shared.checkout.close(deadline),
-            timeout_at(deadline + Duration::from_secs(1), connections.shutdown())
+            timeout_at(deadline + Duration::from_secs(1), ended)
         );
         if in_time.is_err() {
             tracing::warn!("some connections did not end in time");
@@ -160,15 +185,26 @@ impl App {
     }
 }
 
+async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let refuse = |error| StartError::Listen(key, address, error);
+    let listener = TcpListener::bind(address).await.map_err(refuse)?;
+    let bound = listener.local_addr().map_err(refuse)?;
+    Ok((listener, bound))
+}
+
 /// How many file handles are kept for what is no client's connection: those to the store and the lock, the
 /// store's files, the log.
 const OWN_HANDLES: u64 = 128;
+
+/// The most connections at the same time at the admin's address, if there is one.
+const ADMIN_CONNECTIONS: usize = 32;
 
 /// What connections may take. Asks for as many file handles as the process may have, and leaves enough of
 /// them for all else.
 fn connection_limits(config: &Config) -> ConnectionLimits {
     let server = &config.server;
-    let most = usize::try_from(file_handles().saturating_sub(OWN_HANDLES)).unwrap_or(usize::MAX);
+    let admin = if config.admin.listen.is_some() { ADMIN_CONNECTIONS as u64 } else { 0 };
+    let most = usize::try_from(file_handles().saturating_sub(OWN_HANDLES + admin)).unwrap_or(usize::MAX);
     let connections = server.max_connections.min(most.max(1));
     if connections < server.max_connections {
         tracing::warn!(

@@ -4,16 +4,17 @@
 //! There is one struct, [`Config`]. The doc comment of a field is its help text: `--help`, the flags and
 //! the commented reference file are made from it.
 
+mod admin;
 mod checkout;
 mod keys;
 mod lock;
 mod redis;
 mod secrets;
+mod server;
 mod store;
 mod strategy;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,11 +25,14 @@ use serde::{Deserialize, Serialize};
 use crate::failpoint::Failpoint;
 use crate::order::ProductRequest;
 
+pub use admin::AdminSection;
 pub use checkout::{CheckoutSection, DecideBy, Guard, PaymentRule};
 pub use keys::{ConfigKey, keys, reference};
 pub use lock::{DatabaseSection, EtcdSection, LeaseTime, LockConfig, LockSection, Watch, ZookeeperSection};
 pub use redis::{RedisSection, RedisUrls};
+pub use secrets::Secret;
 pub(crate) use secrets::{address_of, is_ambiguous};
+pub use server::ServerSection;
 pub use store::StoreSection;
 pub use strategy::{GuardRule, LockServer, Scope, StrategyName};
 
@@ -56,97 +60,6 @@ pub struct Config {
     pub failpoints: FailpointsSection,
     /// Products that are created at start when they are absent (only in the file: `[[catalog]]`).
     pub catalog: Vec<CatalogEntry>,
-}
-
-/// How the service is reached.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ServerSection {
-    /// The address to listen on; port 0 picks a free one, which is printed.
-    #[schemars(with = "String")]
-    pub listen: SocketAddr,
-    /// The name of this replica, kept with every order; "HOSTNAME-PID" when empty.
-    pub replica: String,
-    /// The longest time from an order's arrival to its answer; also how long a stop waits for requests in
-    /// flight.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
-    pub request_timeout: Duration,
-    /// How long a replica that is signalled to stop goes on taking requests while /readyz says that it is
-    /// stopping, so that a balancer turns to the others before connections end.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
-    pub drain: Duration,
-    /// The most connections at the same time, of which the longest idle one is closed for the next. No more
-    /// than there are file handles for, but for those of the store and the lock; at the start, the process
-    /// asks for as many as it may have.
-    pub max_connections: usize,
-    /// How long a connection is kept that sends no request; longer than a balancer keeps its own.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
-    pub keep_alive: Duration,
-    /// How long the head of a request may take, from its first byte.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
-    pub head_timeout: Duration,
-    /// How long a client may take to read an answer.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
-    pub write_timeout: Duration,
-    /// How many threads serve; when unset, half as many as there are processors, rounded up: the other half
-    /// is for the kernel's part and for the servers that the orders wait for, and each thread has less to
-    /// share.
-    pub worker_threads: Option<usize>,
-}
-
-impl Default for ServerSection {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            replica: String::new(),
-            request_timeout: Duration::from_secs(5),
-            drain: Duration::ZERO,
-            max_connections: 4096,
-            keep_alive: Duration::from_secs(75),
-            head_timeout: Duration::from_secs(10),
-            write_timeout: Duration::from_secs(20),
-            worker_threads: None,
-        }
-    }
-}
-
-/// A text that is not shown.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "\"\"" } else { "[redacted]" })
-    }
-}
-
-/// Who may change products.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct AdminSection {
-    /// The bearer token of the calls under /v1/admin; they are forbidden when it is empty.
-    pub token: Secret,
-    /// Whether a product that exists may be reset, which deletes its orders.
-    pub allow_reset: bool,
 }
 
 /// Faults on purpose at the edges of the critical section, for experiments and tests.
@@ -212,6 +125,20 @@ impl Config {
         self.lock.strategy.guard(self.checkout.guard)
     }
 
+    /// The keys of tokens that are short enough to be guessed by those who can reach the service from
+    /// elsewhere.
+    pub fn weak_tokens(&self) -> impl Iterator<Item = &'static str> {
+        let server = [Some(self.server.listen), None];
+        // It lists and cancels orders, too.
+        let admin = [Some(self.server.listen), self.admin.listen];
+        let tokens =
+            [("server.token", &self.server.token, server), ("admin.token", &self.admin.token, admin)];
+        tokens.into_iter().filter_map(|(key, token, listeners)| {
+            let is_reached = listeners.into_iter().flatten().any(|address| !is_loopback(address));
+            (is_reached && token.is_weak()).then_some(key)
+        })
+    }
+
     /// The name of this replica.
     pub fn replica(&self) -> String {
         if !self.server.replica.is_empty() {
@@ -245,11 +172,13 @@ impl Config {
         let layers = builder.build().map_err(|error| {
             ConfigError::new("configuration", secrets::without_quotation(&error.to_string()))
         })?;
-        let config: Self = serde_path_to_error::deserialize(layers).map_err(|error| {
+        let mut config: Self = serde_path_to_error::deserialize(layers).map_err(|error| {
             let key = error.path().to_string();
             let why = secrets::without_value(&key, &error.into_inner().to_string());
             ConfigError::new(key, why)
         })?;
+        config.server.read_token()?;
+        config.admin.read_token()?;
         config.check()?;
         Ok(config)
     }
@@ -277,15 +206,8 @@ impl Config {
                 return refuse(key, &format!("must be from {least} to {longest}"));
             }
         }
-        if self.server.replica.len() > 200 || self.server.replica.chars().any(char::is_control) {
-            return refuse("server.replica", "must have at most 200 bytes and no control characters");
-        }
-        if !(1..=1_000_000).contains(&self.server.max_connections) {
-            return refuse("server.max_connections", "must be from 1 to 1000000");
-        }
-        if self.server.worker_threads.is_some_and(|threads| !(1..=1_024).contains(&threads)) {
-            return refuse("server.worker_threads", "must be from 1 to 1024");
-        }
+        self.server.check()?;
+        self.admin.check()?;
         if !(1..=10_000).contains(&self.checkout.max_batch) {
             return refuse("checkout.max_batch", "must be from 1 to 10000");
         }
@@ -321,6 +243,11 @@ impl Config {
         self.lock_config()?;
         self.catalog.iter().try_for_each(|entry| entry.parse().map(drop))
     }
+}
+
+/// Whether only this machine comes to an address.
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 /// Where the layers come from.

@@ -1,12 +1,16 @@
 //! HTTP: the router and what all resources share.
 
+mod access;
 mod admin;
 mod docs;
 mod extract;
 mod health;
 mod orders;
+mod page;
 mod problem;
 mod products;
+mod rate_limit;
+mod security;
 pub mod server;
 
 use std::sync::Arc;
@@ -14,9 +18,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderValue, Method, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -26,13 +31,15 @@ use uuid::Uuid;
 
 use crate::api::{self, Info};
 use crate::checkout::Checkout;
-use crate::config::AdminSection;
 use crate::lock::Lock;
 use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::telemetry::{Metrics, RequestLabels};
 
+pub use access::Access;
 pub use docs::openapi_yaml;
+pub use rate_limit::RateLimit;
+use rate_limit::Throttled;
 
 /// What the handlers share.
 pub struct AppState {
@@ -48,8 +55,10 @@ pub struct AppState {
     pub request_timeout: Duration,
     /// Whether an order could be taken.
     pub readiness: Readiness,
-    /// Who may change products.
-    pub admin: AdminSection,
+    /// Who may change products, and list and cancel orders.
+    pub access: Access,
+    /// Places for reads under a shared lock.
+    pub locked_reads: Semaphore,
     /// What this replica is.
     pub info: Info,
     /// What this replica counts, for `/metrics`.
@@ -58,12 +67,32 @@ pub struct AppState {
     pub stopping: CancellationToken,
 }
 
-/// The router of a replica: all routes, with what happens around each request.
-pub fn router(shared: Arc<AppState>) -> Router {
-    let (routes, openapi) = routes().split_for_parts();
-    routes
+/// Which of the routes are at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// All of them.
+    Only,
+    /// All but those that the admin's address has.
+    Public,
+    /// `/v1/admin`, the metrics and the health.
+    Admin,
+}
+
+/// The router of a replica: the routes of a listener, with what happens around each request.
+pub fn router(shared: Arc<AppState>, listener: Listener) -> Router {
+    let at = match listener {
+        Listener::Only => routes(),
+        Listener::Public => public_routes(),
+        Listener::Admin => admin_routes(),
+    };
+    let documents = match listener {
+        Listener::Admin => Router::new(),
+        // All routes are described, wherever they are.
+        Listener::Only | Listener::Public => docs::routes(routes().into_openapi()),
+    };
+    Router::from(at)
         .with_state(Arc::clone(&shared))
-        .merge(docs::routes(openapi))
+        .merge(documents)
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         // The outermost first; all in one layer, since the router boxes each.
@@ -77,10 +106,25 @@ pub fn router(shared: Arc<AppState>) -> Router {
 
 fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::with_openapi(docs::description())
-        .merge(orders::routes())
-        .merge(products::routes())
-        .merge(admin::routes())
+        .merge(sales_routes())
+        .merge(operation_routes())
         .merge(health::routes())
+}
+
+fn public_routes() -> OpenApiRouter<Arc<AppState>> {
+    sales_routes().merge(health::routes())
+}
+
+fn admin_routes() -> OpenApiRouter<Arc<AppState>> {
+    operation_routes().merge(health::routes())
+}
+
+fn sales_routes() -> OpenApiRouter<Arc<AppState>> {
+    orders::routes().merge(products::routes()).merge(health::info_routes())
+}
+
+fn operation_routes() -> OpenApiRouter<Arc<AppState>> {
+    admin::routes().merge(health::metrics_routes())
 }
 
 /// Says so of what was made before.
@@ -92,19 +136,36 @@ fn replayed(is_replayed: bool) -> HeaderMap {
     headers
 }
 
-/// Counts and times every request, and sees to it that every error is a problem document.
+/// Counts and times every request, and sees to it that every error is a problem document, and that browsers
+/// take every answer for what it is.
 async fn observe(State(shared): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let id = request.extensions().get::<RequestId>().cloned();
-    let response = bounded(&shared, method, request, next).await;
-    let response = problem::finish(response, method, id.as_ref());
+    let is_page = security::is_page(request.uri().path());
+    let response = match refusal(&request) {
+        Some(refusal) => refusal.into_response(),
+        None => bounded(&shared, method, request, next).await,
+    };
+    let mut response = problem::finish(response, method, id.as_ref());
+    security::protect(response.headers_mut(), is_page);
     let http = &shared.metrics.http;
     http.request_seconds.observe(begun.elapsed().as_secs_f64());
     let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
     http.requests.get_or_create(&RequestLabels { method, route, status: response.status().as_u16() }).inc();
     response
+}
+
+/// Why a request is not even looked at.
+fn refusal(request: &Request) -> Option<problem::Failure> {
+    if let Some(Throttled(wait)) = request.extensions().get() {
+        return Some(problem::Failure::rate_limited(*wait));
+    }
+    // RFC 9112, 3.2: two servers may take two hosts for two different ones.
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let is_right = hosts == 1 || (hosts == 0 && request.version() < Version::HTTP_11);
+    (!is_right).then(|| problem::Failure::malformed("there must be one header Host"))
 }
 
 /// Bounds reads, whatever their dependencies do. A change bounds itself, since it has to say what became of

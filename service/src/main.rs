@@ -100,6 +100,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let info = app.info();
     tracing::info!(replica = info.replica, strategy = info.strategy, store = info.store, "started");
     let stop = stop_signal();
+    if let Some(address) = app.admin_address() {
+        println!("admin calls at http://{address}");
+    }
     println!("listening on http://{}", app.address());
     app.run(stop).await;
     Ok(())

@@ -49,8 +49,8 @@ pub trait Store: Send + Sync {
     /// The product as it was last committed; `None` where there is none.
     async fn product(&self, sku: &Sku) -> Result<Option<Product>, StoreError>;
 
-    /// All products, by SKU.
-    async fn products(&self) -> Result<Vec<Product>, StoreError>;
+    /// At most `limit` products after the product `after`, by SKU.
+    async fn products(&self, after: Option<&Sku>, limit: u32) -> Result<Vec<Product>, StoreError>;
 
     /// The order with this identity; `None` where there is none.
     async fn order(&self, id: Uuid) -> Result<Option<Order>, StoreError>;

@@ -16,6 +16,8 @@ mod idempotency;
 mod only_on_postgres;
 #[path = "api/operation.rs"]
 mod operation;
+#[path = "api/limits.rs"]
+mod limits;
 #[path = "api/orders.rs"]
 mod orders;
 #[path = "api/payments.rs"]

@@ -47,6 +47,7 @@ async fn no_made_up_request_meets_an_undocumented_answer() {
         ("server.listen", "127.0.0.1:0"),
         ("store.url", &url),
         ("admin.token", "secret"),
+        ("server.token", "secret"),
         ("admin.allow_reset", "true"),
     ];
     let overrides = keys.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();

@@ -107,6 +107,9 @@ fn no_mistake_in_a_file_shows_a_password() {
         format!("[lock]\netcd = \"http://shop:{PASSWORD}@etcd:2379\""),
         format!("admin = \"{PASSWORD}\""),
         format!("[admin]\nallow_reset = \"{PASSWORD}\""),
+        format!("[admin]\ntoken = \"{PASSWORD} \""),
+        format!("[server]\ntoken = [\"{PASSWORD}\"]"),
+        format!("[server]\ntoken = \"{PASSWORD} \""),
     ] {
         std::fs::write(directory.path().join("order-service.toml"), &text).expect("a file");
         let (output, _) = start(directory.path(), &[]);
@@ -114,5 +117,16 @@ fn no_mistake_in_a_file_shows_a_password() {
         assert_eq!(output.status.code(), Some(64), "{text}: {error}");
         assert!(!error.contains(PASSWORD), "{text}: {error}");
         assert!(error.lines().count() == 1 && error.len() > 30, "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_token_file_that_cannot_be_read_is_named_with_its_key() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for key in ["admin.token_file", "server.token_file"] {
+        let (output, _) = start(directory.path(), &[&format!("--{key}"), "no/such/file"]);
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(64), "{error}");
+        assert!(error.contains(&format!("{key}: no/such/file: cannot be read")), "{error}");
     }
 }

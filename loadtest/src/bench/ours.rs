@@ -10,9 +10,9 @@ use crate::scenario::{Amount, Scenario};
 
 use super::catalogue::{Catalogue, Demand};
 
-/// A load for so long, in a closed loop, or at a rate in an open one.
+/// A load for so long, in a closed loop, or at a rate in an open one. Every answer is of an order of its own.
 pub(super) fn scenario(buyers: usize, rate: Option<f64>, time: Duration) -> Scenario {
-    Scenario { buyers, rate, amount: Amount::For(time), replays: 0.0, ..Scenario::default() }
+    Scenario { buyers, rate, amount: Amount::For(time), replays: 0.0, twins: 0.0, ..Scenario::default() }
 }
 
 /// Orders the only product of a catalogue, and says what is wrong with its audit afterwards.

@@ -28,6 +28,13 @@ pub struct Run {
     /// The service's admin.token
     #[arg(long, env = "STOCKLOCK_ADMIN_TOKEN", hide_env_values = true, default_value = "")]
     token: String,
+    /// The service's server.token, with which orders are listed and cancelled; the admin token unless given
+    #[arg(long, env = "STOCKLOCK_SERVER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    server_token: Option<String>,
+    /// The service's admin.listen, where it has one, such as http://127.0.0.1:9090; once for each target, in
+    /// their order
+    #[arg(long, requires = "target", value_name = "URL", value_parser = target)]
+    admin_target: Vec<String>,
     /// What to burden the deployment with besides: slow-clients, which send their requests byte by byte
     #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
     faults: Vec<String>,
@@ -37,12 +44,31 @@ pub struct Run {
     output: Output,
 }
 
+fn clients(arguments: &Run) -> anyhow::Result<Vec<Client>> {
+    let Run { target, admin_target, token, server_token, .. } = arguments;
+    if !admin_target.is_empty() && admin_target.len() != target.len() {
+        bail!(
+            "--admin-target: there must be one for each of {} targets, not {}",
+            target.len(),
+            admin_target.len()
+        );
+    }
+    let mut clients: Vec<_> = target.iter().map(|target| Client::new(target, token)).collect();
+    if let Some(token) = server_token.as_ref().filter(|token| !token.is_empty()) {
+        clients = clients.into_iter().map(|client| client.with_server_token(token)).collect();
+    }
+    if !admin_target.is_empty() {
+        let pairs = clients.into_iter().zip(admin_target);
+        clients = pairs.map(|(client, base)| client.with_admin_at(base)).collect();
+    }
+    Ok(clients)
+}
+
 pub(super) async fn run(arguments: Run, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
     if let Some(file) = &arguments.shop.target_file {
         return shop::run(file, &arguments.shop, &arguments.load, &arguments.output, stop).await;
     }
-    let clients: Vec<_> =
-        arguments.target.iter().map(|target| Client::new(target, &arguments.token)).collect();
+    let clients = clients(&arguments)?;
     // Slow clients come at once, and want no time of their own.
     let scenario = arguments.load.scenario(&Schedule::default(), LEASE);
     let schedule = Schedule::parse(&arguments.faults).map_err(anyhow::Error::msg)?;

@@ -26,6 +26,9 @@ pub fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     app::runtime(&config)?.block_on(async {
         let app = App::build(&config).await?;
         let stop = stop_signal();
+        if let Some(address) = app.admin_address() {
+            println!("admin calls at http://{address}");
+        }
         println!("listening on http://{}", app.address());
         app.run(stop).await;
         Ok(ExitCode::SUCCESS)

@@ -64,7 +64,16 @@ pub(super) fn fault(text: &str) -> Result<String, String> {
 
 pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
-    if ["lock.strategy", "server.listen", "server.replica", "store.url", "admin.token"].contains(&key) {
+    let ours = [
+        "lock.strategy",
+        "server.listen",
+        "server.replica",
+        "store.url",
+        "admin.token",
+        "admin.token_file",
+        "admin.listen",
+    ];
+    if ours.contains(&key) {
         return Err(format!("{key} is set by the laboratory"));
     }
     let known = order_service::config::keys().into_iter().any(|known| known.path == key);

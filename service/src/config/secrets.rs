@@ -1,7 +1,74 @@
-//! What may be said about values that hold passwords.
+//! Secrets, and what may be said about values that hold them.
 
-/// The sections in which there are passwords.
-const SECTIONS: [&str; 5] = ["admin", "store", "lock.redis", "lock.zookeeper", "lock.etcd"];
+use std::fmt;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ConfigError;
+
+/// The sections in which there are passwords, and keys that are some.
+const SECTIONS: [&str; 6] = ["admin", "store", "lock.redis", "lock.zookeeper", "lock.etcd", "server.token"];
+
+/// How many bytes a token has at least that nobody guesses.
+const TOKEN_BYTES: usize = 32;
+
+/// A text that is not shown.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether there is one that is short enough to be guessed.
+    pub(super) fn is_weak(&self) -> bool {
+        !self.is_empty() && self.0.len() < TOKEN_BYTES
+    }
+
+    /// Refuses what cannot stand in the header `Authorization` as it is.
+    pub(super) fn check(&self, key: &str) -> Result<(), ConfigError> {
+        if self.0.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(());
+        }
+        Err(ConfigError::new(key, "must consist of visible ASCII characters, without spaces"))
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "\"\"" } else { "[redacted]" })
+    }
+}
+
+/// Reads a token from the file, if there is one, without the newline at its end. `key` is the file's.
+pub(super) fn read_token(key: &str, file: Option<&Path>, token: &mut Secret) -> Result<(), ConfigError> {
+    let Some(file) = file else { return Ok(()) };
+    let refuse = |why: String| ConfigError::new(key, format!("{}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(refuse("is empty".into()));
+    }
+    *token = Secret::from(text);
+    token.check(key).map_err(|error| refuse(error.why))
+}
 
 /// Whether it is not certain which part of a URL is the password: one with `/`, `?` or `#` has to be
 /// percent-encoded.
@@ -28,7 +95,8 @@ pub(super) fn without_value(key: &str, error: &str) -> String {
     let is_in = |section: &str| {
         key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    if !SECTIONS.into_iter().any(is_in) {
+    // What stands where a section should may be meant for any of its keys.
+    if key != "server" && !SECTIONS.into_iter().any(is_in) {
         return error.into();
     }
     match (error.find('"'), error.rfind('"')) {

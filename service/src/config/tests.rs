@@ -94,6 +94,14 @@ fn what_cannot_work_is_refused_with_the_key_named() {
         ("[lock]\nstrategy = \"none\"\n[checkout]\nguard = \"version\"", "checkout.guard"),
         ("[lock]\nstrategy = \"optimistic\"\n[checkout]\nguard = \"off\"", "checkout.guard"),
         ("[admin]\nallow_reset = \"perhaps\"", "admin.allow_reset"),
+        ("[admin]\nlisten = \"nowhere\"", "admin.listen"),
+        ("[admin]\ntoken = \"two words\"", "admin.token"),
+        ("[server]\ntoken = \"Schlüssel\"", "server.token"),
+        ("[server]\nlocked_reads = 0", "server.locked_reads"),
+        ("[server]\nrate_limit = 0", "server.rate_limit"),
+        ("[server]\nrate_limit = 1000001", "server.rate_limit"),
+        ("[server]\nrate_limit = 5\nrate_burst = 0", "server.rate_burst"),
+        ("[server]\nrate_burst = 5", "server.rate_burst"),
         ("shop = 1", "shop"),
         ("[[catalog]]\nsku = \"a b\"\nname = \"x\"\nstock = 1", "catalog (sku \"a b\")"),
     ] {
@@ -133,6 +141,77 @@ fn a_token_that_looks_like_a_number_stays_what_it_is() {
     let config = load("", &[("STOCKLOCK__ADMIN__TOKEN", "00123")], &[]).unwrap();
     assert_eq!(config.admin.token.reveal(), "00123");
     assert!(!format!("{config:?}").contains("00123"), "the token is not for logs");
+}
+
+#[test]
+fn a_token_in_a_file_outranks_one_elsewhere_and_ends_before_its_newline() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    let path = file.to_str().unwrap();
+    for section in ["admin", "server"] {
+        let (token, token_file) = (format!("{section}.token"), format!("{section}.token_file"));
+        let load = || load("", &[], &[(token.as_str(), "elsewhere"), (token_file.as_str(), path)]);
+        for content in ["from-the-file", "from-the-file\n", "from-the-file\r\n"] {
+            std::fs::write(&file, content).unwrap();
+            let config = load().unwrap();
+            let token = if section == "admin" { &config.admin.token } else { &config.server.token };
+            assert_eq!(token.reveal(), "from-the-file", "{section}");
+        }
+        for (content, why) in [
+            (&b""[..], "is empty"),
+            (b"\n", "is empty"),
+            (b"two\nlines", "visible ASCII"),
+            (b"hunter2 ", "visible ASCII"),
+            (b"hunter2\xff", "cannot be read"),
+        ] {
+            std::fs::write(&file, content).unwrap();
+            let error = load().unwrap_err();
+            assert_eq!(error.key, token_file);
+            assert!(error.why.contains(why) && error.why.contains(path), "{error}");
+            assert!(!error.why.contains("hunter2"), "{error}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(load().unwrap_err().key, token_file, "it is not there");
+    }
+}
+
+#[test]
+fn tokens_that_can_be_guessed_are_named_where_they_can_be_tried() {
+    let (weak, strong) = ("0123456789abcdef0123456789abcde", "0123456789abcdef0123456789abcdef");
+    let named = |server: &str, admin: &str, listen: &str, admin_listen: &str| {
+        let mut flags = vec![("server.token", server), ("admin.token", admin), ("server.listen", listen)];
+        flags.extend((!admin_listen.is_empty()).then_some(("admin.listen", admin_listen)));
+        load("", &[], &flags).unwrap().weak_tokens().collect::<Vec<_>>()
+    };
+    let (here, everywhere) = ("[::1]:1", "0.0.0.0:1");
+    assert_eq!(named(weak, weak, everywhere, ""), ["server.token", "admin.token"]);
+    assert_eq!(named(weak, weak, here, everywhere), ["admin.token"]);
+    // It lists orders, too.
+    assert_eq!(named(strong, weak, everywhere, here), ["admin.token"]);
+    assert_eq!(named(weak, weak, here, ""), [""; 0]);
+    assert_eq!(named(strong, strong, everywhere, everywhere), [""; 0]);
+    assert_eq!(named("", "", everywhere, everywhere), [""; 0], "what is not there cannot be guessed");
+}
+
+#[test]
+fn orders_are_listed_by_anybody_only_where_nobody_comes_from_elsewhere() {
+    let is_open = |listen, token| {
+        load("", &[], &[("server.listen", listen), ("server.token", token)]).unwrap().server.is_open()
+    };
+    for listen in ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        assert!(is_open(listen, "") && !is_open(listen, "t"), "{listen}");
+    }
+    for listen in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:192.0.2.1]:1", "10.0.0.1:1"] {
+        assert!(!is_open(listen, ""), "{listen}");
+    }
+}
+
+#[test]
+fn a_burst_is_a_seconds_worth_unless_it_is_said() {
+    let rate = |file| load(file, &[], &[]).unwrap().server.rate();
+    assert_eq!(rate(""), None);
+    assert_eq!(rate("[server]\nrate_limit = 5"), Some((5, 5)));
+    assert_eq!(rate("[server]\nrate_limit = 5\nrate_burst = 50"), Some((5, 50)));
 }
 
 #[test]

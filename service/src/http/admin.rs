@@ -9,8 +9,9 @@ use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::Admin;
 use super::docs::{AdminProblems, AuditProblems, SkuPath};
-use super::extract::{Admin, Json, KeyHeader, Segment};
+use super::extract::{Json, KeyHeader, Segment};
 use super::problem::Failure;
 use super::{AppState, replayed};
 use crate::api::{
@@ -63,7 +64,7 @@ async fn put_product(
     Json(body): Json<PutProduct>,
 ) -> Result<impl IntoResponse, Failure> {
     let product = ProductRequest::parse(&sku, body, key).map_err(Failure::validation)?;
-    let put = shared.checkout.put(product, shared.admin.allow_reset).await?;
+    let put = shared.checkout.put(product, shared.info.allow_reset).await?;
     let (status, product) = match put.value {
         Put::Created(product) => (StatusCode::CREATED, product),
         Put::Reset(product) => (StatusCode::OK, product),

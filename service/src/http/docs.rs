@@ -28,7 +28,8 @@ use crate::api::{Problem, StockRead};
     tags(
         (name = "orders", description = "Place, pay, read and cancel orders"),
         (name = "products", description = "Read products and their stock"),
-        (name = "admin", description = "Change products; with the bearer token of `admin.token`"),
+        (name = "admin", description = "Change products; with the bearer token of `admin.token`, at \
+            `admin.listen` where that is configured"),
         (name = "operation", description = "Health, metrics and what a replica is"),
     ),
 )]
@@ -38,9 +39,11 @@ struct BearerToken;
 
 impl Modify for BearerToken {
     fn modify(&self, document: &mut Document) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let components = document.components.get_or_insert_default();
-        components.add_security_scheme("admin", SecurityScheme::Http(scheme));
+        for (name, key) in [("admin", "admin.token"), ("server", "server.token")] {
+            let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(key)).build();
+            components.add_security_scheme(name, SecurityScheme::Http(scheme));
+        }
     }
 }
 
@@ -73,7 +76,10 @@ pub(super) struct SkuPath {
 
 /// The problems that any request may meet, and those in `STATUSES`.
 fn problems(statuses: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
-    let always = [("400", "The request cannot be read: `malformed`")];
+    let always = [
+        ("400", "The request cannot be read: `malformed`"),
+        ("429", "There are too many requests from this address (`server.rate_limit`): `rate-limited`"),
+    ];
     let response = |(status, description): &(&str, &str)| {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
         let response = ResponseBuilder::new().description(*description).content(PROBLEM_JSON, content);
@@ -109,6 +115,11 @@ const ADMIN: [(&str, &str); 2] = [
     ("403", "`admin-disabled` where no token is configured, `reset-not-allowed` where a reset is not"),
 ];
 
+const DESK: [(&str, &str); 2] = [
+    ("401", "The bearer token is missing or wrong: `unauthorized`"),
+    ("403", "`order-desk-disabled` where no token is configured and one is needed"),
+];
+
 /// What an order may meet.
 pub(super) struct OrderProblems;
 
@@ -139,7 +150,7 @@ pub(super) struct CancelProblems;
 impl IntoResponses for CancelProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let conflict = ("409", "The order has ended already: `not-cancellable`; or `idempotency-in-flight`");
-        problems(&[&CHANGE[..], &[conflict, KEY]].concat())
+        problems(&[&CHANGE[..], &DESK, &[conflict, KEY]].concat())
     }
 }
 
@@ -165,8 +176,26 @@ impl IntoResponses for AuditProblems {
 const READ: [(&str, &str); 3] = [
     ("404", "`no-such-product` or `no-such-order`"),
     ("422", "Parameters are wrong: `validation`, which names every one"),
-    ("503", "`dependency-down` or `lock-timeout`"),
+    ("503", "`dependency-down`, `lock-timeout`, or `overloaded` by too many reads under a lock"),
 ];
+
+/// What a list of orders may meet.
+pub(super) struct ListProblems;
+
+impl IntoResponses for ListProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[&READ[..], &DESK].concat())
+    }
+}
+
+/// What a call may meet that can fail in no other way.
+pub(super) struct RateProblems;
+
+impl IntoResponses for RateProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[])
+    }
+}
 
 /// What a read may meet.
 pub(super) struct ReadProblems;

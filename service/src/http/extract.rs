@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use subtle::ConstantTimeEq as _;
 use tokio::time::timeout;
 
 use super::AppState;
@@ -171,32 +170,5 @@ impl<S: Send + Sync> FromRequestParts<S> for KeyHeader {
         let key = keys.next().map(|value| IdempotencyKey::parse(value.as_bytes()));
         let twice = || Err("must be sent once".into());
         Ok(Self(if keys.next().is_some() { Some(twice()) } else { key }))
-    }
-}
-
-/// The right to change products.
-pub struct Admin;
-
-impl FromRequestParts<Arc<AppState>> for Admin {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, shared: &Arc<AppState>) -> Result<Self, Failure> {
-        let token = shared.admin.token.reveal();
-        if token.is_empty() {
-            let title = "Admin calls are forbidden";
-            let detail = "this replica has no admin.token";
-            return Err(Failure::new(StatusCode::FORBIDDEN, "admin-disabled", title, detail));
-        }
-        let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = authorization.and_then(|value| value.split_once(' '));
-        match given {
-            Some((scheme, given))
-                if scheme.eq_ignore_ascii_case("bearer")
-                    && bool::from(given.trim().as_bytes().ct_eq(token.as_bytes())) =>
-            {
-                Ok(Self)
-            }
-            _ => Err(Failure::unauthorized()),
-        }
     }
 }

@@ -10,16 +10,21 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
+use super::docs::RateProblems;
 use super::problem::Failure;
 use crate::api::{Health, Info, Problem};
 use crate::change::ChangeError;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
-    OpenApiRouter::new()
-        .routes(routes!(livez))
-        .routes(routes!(readyz))
-        .routes(routes!(metrics))
-        .routes(routes!(info))
+    OpenApiRouter::new().routes(routes!(livez)).routes(routes!(readyz))
+}
+
+pub(super) fn metrics_routes() -> OpenApiRouter<Arc<AppState>> {
+    OpenApiRouter::new().routes(routes!(metrics))
+}
+
+pub(super) fn info_routes() -> OpenApiRouter<Arc<AppState>> {
+    OpenApiRouter::new().routes(routes!(info))
 }
 
 /// Whether the process lives.
@@ -49,7 +54,7 @@ async fn readyz(State(shared): State<Arc<AppState>>) -> Result<Json<Health>, Fai
     Ok(Json(Health { status: "ok".into() }))
 }
 
-/// Show the metrics, for Prometheus.
+/// Show the metrics, for Prometheus; at `admin.listen` where that is configured.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "getMetrics", tag = "operation",
     responses(
@@ -65,7 +70,7 @@ async fn metrics(State(shared): State<Arc<AppState>>) -> impl IntoResponse {
 /// Say what this replica is.
 #[utoipa::path(
     get, path = "/v1/info", operation_id = "getInfo", tag = "operation",
-    responses((status = 200, body = Info, description = "What this replica is")),
+    responses((status = 200, body = Info, description = "What this replica is"), RateProblems),
 )]
 async fn info(State(shared): State<Arc<AppState>>) -> Json<Info> {
     // A lease is what the backend grants, and may be another after it was away.

@@ -11,16 +11,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::AppState;
-use super::docs::{CancelProblems, OrderProblems, PayProblems, ReadProblems};
+use super::access::OrderDesk;
+use super::docs::{CancelProblems, ListProblems, OrderProblems, PayProblems, ReadProblems};
 use super::extract::{Json, KeyHeader, Params, Segment};
+use super::page::{self, Parameters};
 use super::problem::Failure;
-use super::replayed;
-use crate::api::{FieldError, NewOrder, Order, OrderPage, OrderQuery};
+use super::{AppState, replayed};
+use crate::api::{NewOrder, Order, OrderPage, OrderQuery};
 use crate::order::{OrderRequest, Sku};
-
-const DEFAULT_LIMIT: u32 = 100;
-const MAX_LIMIT: u32 = 1000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
@@ -71,26 +69,34 @@ async fn place(
 
 /// List orders, oldest first.
 ///
+/// These are everybody's orders, so it needs the bearer token of `server.token`, or the admin token. Where
+/// neither is configured and the service listens on a loopback address, it is open.
+///
 /// While orders are being placed, one that a replica with a slow clock writes may sort before a page that was
 /// read already; when they have come to rest, the pages are complete.
 #[utoipa::path(
     get, path = "/v1/orders", operation_id = "listOrders", tag = "orders", params(OrderQuery),
-    responses((status = 200, body = OrderPage, description = "A page of orders"), ReadProblems),
+    security(("server" = []), ("admin" = [])),
+    responses((status = 200, body = OrderPage, description = "A page of orders"), ListProblems),
 )]
 async fn list(
+    _: OrderDesk,
     State(shared): State<Arc<AppState>>,
     Params(query): Params<OrderQuery>,
 ) -> Result<Body<OrderPage>, Failure> {
-    let page = Page::parse(&query).map_err(Failure::validation)?;
-    // One more than asked for says whether there is a next page.
-    let mut orders = shared.store.orders(page.sku.as_ref(), page.after, page.limit + 1).await?;
-    let more = orders.len() > page.limit as usize;
-    orders.truncate(page.limit as usize);
-    let next_cursor = orders.last().filter(|_| more).map(|order| order.id.to_string());
+    let mut parameters = Parameters::default();
+    let sku = parameters.parse("sku", query.sku.as_deref(), Sku::parse);
+    let after = parameters.cursor(query.cursor.as_deref(), Uuid::try_parse);
+    let limit = parameters.limit(query.limit.as_deref());
+    parameters.finish().map_err(Failure::validation)?;
+    let found = shared.store.orders(sku.as_ref(), after, limit + 1).await?;
+    let (orders, next_cursor) = page::cut(found, limit, |order| order.id.to_string());
     Ok(Body(OrderPage { orders, next_cursor }))
 }
 
 /// Show an order.
+///
+/// Whoever knows its id may see it, and pay it: 74 bits of it are random.
 #[utoipa::path(
     get, path = "/v1/orders/{id}", operation_id = "getOrder", tag = "orders",
     params(("id" = Uuid, Path, description = "The order")),
@@ -133,9 +139,12 @@ async fn pay(
 /// Cancel an order.
 ///
 /// Its units are back in stock. A second time, it is answered with `not-cancellable`, unless the
-/// `Idempotency-Key` is the same: then as the first time.
+/// `Idempotency-Key` is the same: then as the first time. It may be anybody's order, so it needs the bearer
+/// token of `server.token`, or the admin token. Where neither is configured and the service listens on a
+/// loopback address, it is open.
 #[utoipa::path(
     post, path = "/v1/orders/{id}/cancel", operation_id = "cancelOrder", tag = "orders",
+    security(("server" = []), ("admin" = [])),
     params(
         ("id" = Uuid, Path, description = "The order"),
         ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
@@ -147,6 +156,7 @@ async fn pay(
     )), CancelProblems),
 )]
 async fn cancel(
+    _: OrderDesk,
     State(shared): State<Arc<AppState>>,
     Segment(id): Segment,
     KeyHeader(key): KeyHeader,
@@ -158,37 +168,4 @@ async fn cancel(
 
 fn order_id(text: &str) -> Result<Uuid, Failure> {
     Uuid::try_parse(text).map_err(|_| Failure::malformed("id must be a UUID"))
-}
-
-/// Which orders to list.
-struct Page {
-    sku: Option<Sku>,
-    after: Option<Uuid>,
-    limit: u32,
-}
-
-impl Page {
-    fn parse(query: &OrderQuery) -> Result<Self, Vec<FieldError>> {
-        let mut errors = Vec::new();
-        let mut wrong = |field: &str, detail: String| errors.push(FieldError { field: field.into(), detail });
-        let sku = query.sku.as_deref().map(Sku::parse).transpose();
-        let sku = sku.unwrap_or_else(|detail| {
-            wrong("sku", detail);
-            None
-        });
-        let after = query.cursor.as_deref().map(Uuid::try_parse).transpose();
-        let after = after.unwrap_or_else(|_| {
-            wrong("cursor", "must be the next_cursor of a page".into());
-            None
-        });
-        let limit = match query.limit.as_deref().map(str::parse) {
-            None => DEFAULT_LIMIT,
-            Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
-            Some(_) => {
-                wrong("limit", format!("must be from 1 to {MAX_LIMIT}"));
-                DEFAULT_LIMIT
-            }
-        };
-        if errors.is_empty() { Ok(Self { sku, after, limit }) } else { Err(errors) }
-    }
 }

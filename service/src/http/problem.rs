@@ -63,12 +63,19 @@ impl Failure {
         Self::validation(vec![FieldError { field: field.into(), detail: detail.into() }])
     }
 
-    /// The credentials are missing or wrong.
-    pub fn unauthorized() -> Self {
+    /// The credentials are missing or wrong: the token of this key.
+    pub fn unauthorized(token: &str) -> Self {
         let title = "The bearer token is missing or wrong";
-        let detail = "send the header Authorization: Bearer <admin.token>";
+        let detail = format!("send the header Authorization: Bearer <{token}>");
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", title, detail)
             .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// The client sends too much; it may come again after `wait`.
+    pub fn rate_limited(wait: Duration) -> Self {
+        let title = "There are too many requests from this address";
+        let detail = "this replica takes so many per second from one address: server.rate_limit";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", title, detail).retry_after(wait)
     }
 
     /// There is no such product.

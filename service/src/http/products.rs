@@ -12,8 +12,10 @@ use utoipa_axum::routes;
 use super::AppState;
 use super::docs::{ReadProblems, SkuPath};
 use super::extract::{Params, Segment};
+use super::page::{self, Parameters};
 use super::problem::Failure;
-use crate::api::{Product, ProductList, Stock, StockQuery, StockRead};
+use crate::api::{Product, ProductPage, ProductQuery, Stock, StockQuery, StockRead};
+use crate::change::ChangeError;
 use crate::lock::Mode;
 use crate::order::Sku;
 
@@ -21,13 +23,22 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(stock))
 }
 
-/// List the products.
+/// List the products, by SKU.
 #[utoipa::path(
-    get, path = "/v1/products", operation_id = "listProducts", tag = "products",
-    responses((status = 200, body = ProductList, description = "All products, by SKU"), ReadProblems),
+    get, path = "/v1/products", operation_id = "listProducts", tag = "products", params(ProductQuery),
+    responses((status = 200, body = ProductPage, description = "A page of products"), ReadProblems),
 )]
-async fn list(State(shared): State<Arc<AppState>>) -> Result<Body<ProductList>, Failure> {
-    Ok(Body(ProductList { products: shared.store.products().await? }))
+async fn list(
+    State(shared): State<Arc<AppState>>,
+    Params(query): Params<ProductQuery>,
+) -> Result<Body<ProductPage>, Failure> {
+    let mut parameters = Parameters::default();
+    let after = parameters.cursor(query.cursor.as_deref(), Sku::parse);
+    let limit = parameters.limit(query.limit.as_deref());
+    parameters.finish().map_err(Failure::validation)?;
+    let found = shared.store.products(after.as_ref(), limit + 1).await?;
+    let (products, next_cursor) = page::cut(found, limit, |product| product.sku.clone());
+    Ok(Body(ProductPage { products, next_cursor }))
 }
 
 /// Show a product.
@@ -43,8 +54,9 @@ async fn show(State(shared): State<Arc<AppState>>, Segment(sku): Segment) -> Res
 /// Read a product's stock.
 ///
 /// `latest` is the last committed value. `locked` waits until it has the product's lock in shared mode:
-/// concurrently with other readers, never with a writer. Under the strategies none, row and optimistic there
-/// is no lock to take.
+/// concurrently with other readers, never with a writer; for `lock.wait` or `server.request_timeout` at the
+/// most, and with `server.locked_reads` others at the most. Under the strategies none, row and optimistic
+/// there is no lock to take.
 #[utoipa::path(
     get, path = "/v1/products/{sku}/stock", operation_id = "getStock", tag = "products",
     params(SkuPath, StockQuery),
@@ -64,7 +76,10 @@ async fn stock(
     let mut as_of = Timestamp::now();
     let mut product = find(&shared, &sku).await?;
     if read == StockRead::Locked {
-        let deadline = Instant::now() + shared.lock_wait;
+        let _permit = shared.locked_reads.try_acquire().map_err(|_| {
+            ChangeError::overloaded("too many reads under the lock are under way (server.locked_reads)")
+        })?;
+        let deadline = Instant::now() + shared.lock_wait.min(shared.request_timeout);
         let lease = shared.lock.acquire(&product.sku, Mode::Shared, deadline).await?;
         as_of = Timestamp::now();
         product = find(&shared, &sku).await?;

@@ -15,10 +15,12 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::activity::Activity;
 use self::stream::ClientStream;
+use super::rate_limit::RateLimit;
 
 /// What connections may take.
 #[derive(Debug, Clone, Copy)]
@@ -45,14 +47,19 @@ const IDLE: Duration = Duration::from_millis(250);
 /// How often it is looked for one, while another waits.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Accepts connections until `stop`, and answers what they send through `router`. Returns what has to be
-/// [shut down](GracefulShutdown::shutdown) to let the requests in flight be finished.
+/// Paths that are asked again and again by those who watch over the service, and are not limited.
+const UNLIMITED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
+/// Accepts connections until `stop`, and answers what they send through `router`, which is told of what
+/// exceeds the `rate`. Returns what has to be [shut down](GracefulShutdown::shutdown) to let the requests in
+/// flight be finished.
 ///
 /// When there are as many as there may be, the one that has been idle for the longest is closed for the next.
 pub async fn accept(
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
+    rate: Option<Arc<RateLimit>>,
     stop: CancellationToken,
 ) -> GracefulShutdown {
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -65,8 +72,8 @@ pub async fn accept(
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => return connections,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, client) = match accepted {
+            Ok((stream, client)) => (stream, client.ip()),
             Err(error) => {
                 // Out of file handles, most likely: it passes when connections end.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -83,8 +90,15 @@ pub async fn accept(
         let entry = Entry::new(Arc::clone(&open), Arc::clone(&activity), place);
         let router = TowerToHyperService::new(router.clone());
         let stream = ClientStream::new(stream, Arc::clone(&activity), limits);
-        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let rate = rate.clone();
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             let answering = activity.answer(request.version());
+            if let Some(rate) = &rate
+                && !UNLIMITED.contains(&request.uri().path())
+                && let Err(throttled) = rate.admit(client, Instant::now())
+            {
+                request.extensions_mut().insert(throttled);
+            }
             let response = router.call(request);
             async move {
                 let response = response.await;

@@ -160,8 +160,11 @@ impl Store for PostgresStore {
         Ok(self.pool.fetch(query).await?.first().map(rows::product).transpose()?)
     }
 
-    async fn products(&self) -> Result<Vec<Product>, StoreError> {
-        let rows = self.pool.fetch(sqlx::query(concat!(products!(), " order by sku"))).await?;
+    async fn products(&self, after: Option<&Sku>, limit: u32) -> Result<Vec<Product>, StoreError> {
+        let query = sqlx::query(concat!(products!(), " where sku > $1 order by sku limit $2"))
+            .bind(after.map_or_else(String::new, |sku| sku.as_str().to_owned()))
+            .bind(i64::from(limit));
+        let rows = self.pool.fetch(query).await?;
         Ok(rows.iter().map(rows::product).collect::<Result<_, _>>()?)
     }
 

@@ -210,9 +210,11 @@ impl Store for SqliteStore {
         Ok(row.fetch_optional(&mut *self.reading().await?).await?.as_ref().map(rows::product).transpose()?)
     }
 
-    async fn products(&self) -> Result<Vec<Product>, StoreError> {
-        let rows =
-            sqlx::query(concat!(products!(), " order by sku")).fetch_all(&mut *self.reading().await?).await?;
+    async fn products(&self, after: Option<&Sku>, limit: u32) -> Result<Vec<Product>, StoreError> {
+        let query = sqlx::query(concat!(products!(), " where sku > ?1 order by sku limit ?2"))
+            .bind(after.map_or_else(String::new, |sku| sku.as_str().to_owned()))
+            .bind(limit);
+        let rows = query.fetch_all(&mut *self.reading().await?).await?;
         Ok(rows.iter().map(rows::product).collect::<Result<_, _>>()?)
     }
 

@@ -57,6 +57,8 @@ enum Store {
 /// A replica inside this process, on a port of its own.
 pub struct Replica {
     pub url: String,
+    /// Where the admin's calls are.
+    pub admin_url: String,
     pub http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
@@ -131,12 +133,14 @@ impl Shop {
         let config = Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration");
         let app = App::build(&config).await.expect("the replica starts");
         let url = format!("http://{}", app.address());
+        let admin_url =
+            app.admin_address().map_or_else(|| url.clone(), |address| format!("http://{address}"));
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async { drop(stopped.await) }));
         // The client can do TLS, and asks for it although no test does.
         rustls::crypto::ring::default_provider().install_default().ok();
         let http = reqwest::Client::new();
-        self.replicas.push(Replica { url, http, stop: Some(stop), running });
+        self.replicas.push(Replica { url, admin_url, http, stop: Some(stop), running });
     }
 
     /// The store, as the replicas open it.
@@ -251,7 +255,7 @@ impl Replica {
         body: Option<Value>,
         key: Option<&str>,
     ) -> Response {
-        let url = format!("{}/v1/admin/products/{SKU}{path}", self.url);
+        let url = format!("{}/v1/admin/products/{SKU}{path}", self.admin_url);
         let mut request = self.http.request(method, url).bearer_auth(TOKEN);
         if let Some(body) = body {
             request = request.json(&body);
