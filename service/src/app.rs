@@ -15,10 +15,11 @@ use crate::api::Info;
 use crate::checkout::Checkout;
 use crate::config::{Config, ConfigError};
 use crate::http::server::ConnectionLimits;
-use crate::http::{self, AppState};
+use crate::http::{self, AccessLog, AppState};
 use crate::lock::{self, Generation, TokenGenerations};
 use crate::store::{self, CommitError, OpenError, Store};
 use crate::telemetry::Metrics;
+use crate::telemetry::otlp::{Exporter, Origin};
 
 /// How long the releases of locks may take at the end.
 const LOCK_SHUTDOWN: Duration = Duration::from_secs(2);
@@ -26,11 +27,15 @@ const LOCK_SHUTDOWN: Duration = Duration::from_secs(2);
 /// How long the store's connections may take at the end.
 const STORE_SHUTDOWN: Duration = Duration::from_secs(2);
 
+/// How long the export of the last traces may take at the end.
+const EXPORT_SHUTDOWN: Duration = Duration::from_secs(2);
+
 /// A replica of the service that listens and has not begun to answer.
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
     shared: Arc<AppState>,
+    exporter: Option<Exporter>,
     limits: ConnectionLimits,
     /// How long a stop waits for the requests in flight.
     request_timeout: Duration,
@@ -82,6 +87,8 @@ impl App {
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
+        let origin = Origin { replica: config.replica(), strategy: config.lock.strategy.as_str() };
+        let exporter = Exporter::start(&config.telemetry, origin, &metrics.spans);
         let shared = AppState {
             info: info(config, store.kind()),
             lock: Arc::clone(&lock),
@@ -91,11 +98,14 @@ impl App {
             request_timeout: config.server.request_timeout,
             admin: config.admin.clone(),
             metrics,
+            tracer: exporter.as_ref().map(|exporter| Arc::clone(exporter.tracer())),
+            access_log: AccessLog::new(&config.log),
             stopping: CancellationToken::new(),
         };
         let (request_timeout, drain) = (config.server.request_timeout, config.server.drain);
         let limits = connection_limits(config);
-        Ok(Self { listener, address, shared: Arc::new(shared), limits, request_timeout, drain })
+        let shared = Arc::new(shared);
+        Ok(Self { listener, address, shared, exporter, limits, request_timeout, drain })
     }
 
     /// The address that it listens on.
@@ -139,6 +149,9 @@ impl App {
         }
         if timeout(STORE_SHUTDOWN, self.shared.store.close()).await.is_err() {
             tracing::warn!("the store did not close in time");
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.close(EXPORT_SHUTDOWN).await;
         }
     }
 }

@@ -7,6 +7,7 @@
 mod checkout;
 mod keys;
 mod lock;
+mod log;
 mod redis;
 mod secrets;
 mod strategy;
@@ -26,6 +27,7 @@ use crate::order::ProductRequest;
 pub use checkout::{CheckoutSection, DecideBy, Guard, PaymentRule};
 pub use keys::{ConfigKey, keys, reference};
 pub use lock::{DatabaseSection, EtcdSection, LeaseTime, LockConfig, LockSection, Watch, ZookeeperSection};
+pub use log::{LogFormat, LogSection, TelemetrySection};
 pub use redis::{RedisSection, RedisUrls};
 pub(crate) use secrets::{address_of, is_ambiguous};
 pub use strategy::{GuardRule, LockServer, Scope, StrategyName};
@@ -50,6 +52,10 @@ pub struct Config {
     pub checkout: CheckoutSection,
     /// Who may change products.
     pub admin: AdminSection,
+    /// What is logged, and how.
+    pub log: LogSection,
+    /// Where traces go.
+    pub telemetry: TelemetrySection,
     /// Faults on purpose, for experiments and tests.
     pub failpoints: FailpointsSection,
     /// Products that are created at start when they are absent (only in the file: `[[catalog]]`).
@@ -286,6 +292,7 @@ impl Config {
             ("checkout.max_hold", self.checkout.max_hold, ms(0)),
             ("checkout.linger", self.checkout.linger, ms(0)),
             ("checkout.think_time", self.checkout.think_time, ms(0)),
+            ("log.slow", self.log.slow, ms(0)),
         ];
         for (key, duration, least) in durations.into_iter().chain(leases) {
             if !(least..=LONGEST).contains(&duration) {
@@ -313,6 +320,7 @@ impl Config {
             return refuse("checkout.holds_kept", "must be from 0 to 1000000");
         }
         self.checkout.check_payment()?;
+        self.telemetry.check()?;
         let strategy = self.lock.strategy;
         match (strategy.guard_rule(), self.checkout.guard) {
             (GuardRule::Without, Some(Guard::Version)) => {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
@@ -15,6 +16,7 @@ use super::AppState;
 use super::problem::Failure;
 use crate::api::{Health, Info, Problem};
 use crate::change::ChangeError;
+use crate::telemetry::Exposition;
 
 /// How long the dependencies have to answer.
 const READY_WITHIN: Duration = Duration::from_secs(1);
@@ -46,6 +48,12 @@ async fn livez() -> Json<Health> {
     ),
 )]
 async fn readyz(State(shared): State<Arc<AppState>>) -> Result<Json<Health>, Failure> {
+    let ready = can_take_orders(&shared).await;
+    shared.metrics.operation.ready.set(ready.is_ok().into());
+    ready.map(|()| Json(Health { status: "ok".into() }))
+}
+
+async fn can_take_orders(shared: &AppState) -> Result<(), Failure> {
     if shared.stopping.is_cancelled() {
         return Err(ChangeError::ShuttingDown.into());
     }
@@ -54,20 +62,24 @@ async fn readyz(State(shared): State<Arc<AppState>>) -> Result<Json<Health>, Fai
         tokio::join!(timeout(READY_WITHIN, shared.store.ping()), timeout(READY_WITHIN, shared.lock.ping()));
     store.map_err(|_| no_answer("store"))??;
     lock.map_err(|_| no_answer("lock"))??;
-    Ok(Json(Health { status: "ok".into() }))
+    Ok(())
 }
 
-/// Show the metrics, for Prometheus.
+/// Show the metrics, for Prometheus: in its text format, or in OpenMetrics where that is asked for.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "getMetrics", tag = "operation",
     responses(
-        (status = 200, body = String, content_type = "application/openmetrics-text",
-            description = "The metrics"),
+        (status = 200, description = "The metrics", content(
+            (String = "text/plain"),
+            (String = "application/openmetrics-text"),
+        )),
     ),
 )]
-async fn metrics(State(shared): State<Arc<AppState>>) -> impl IntoResponse {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, content_type)], shared.metrics.encode())
+async fn metrics(State(shared): State<Arc<AppState>>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let format = Exposition::accepted(accept.unwrap_or_default());
+    shared.checkout.measure(&shared.metrics.checkout);
+    ([(CONTENT_TYPE, format.content_type())], shared.metrics.encode(format))
 }
 
 /// Say what this replica is.
