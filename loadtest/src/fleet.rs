@@ -272,8 +272,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Stops a replica as an operator would, by SIGTERM, and starts it again at the same address. Fails when it
-    /// does not end well.
+    /// Stops a replica as an operator would, by SIGTERM, and starts it again at the same address. Fails when
+    /// it does not end well.
     pub async fn roll(&mut self, index: usize) -> anyhow::Result<()> {
         let replica = self.replicas.remove(index);
         let name = replica.name().to_owned();

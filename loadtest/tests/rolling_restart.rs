@@ -1,5 +1,6 @@
-//! A rolling restart under load: three replicas stop and start again, one after the other, behind a balancer that
-//! asks for their readiness. No order fails, but for those that are told to go to another replica, and do.
+//! A rolling restart under load: three replicas stop and start again, one after the other, behind a balancer
+//! that asks for their readiness. No order fails, but for those that are told to go to another replica, and
+//! do.
 
 mod support;
 
@@ -17,8 +18,7 @@ use tokio::time::{sleep, timeout};
 
 const SKU: &str = "comb";
 
-/// How often the balancer asks, and how many wrong answers turn it away: as in docker-compose.yml, ten times as
-/// fast.
+/// How often the balancer asks: ten times as often as the one in docker-compose.yml.
 const ASK: Duration = Duration::from_millis(100);
 
 /// How long a replica goes on after it says that it stops: long enough for the balancer to have asked.

@@ -245,8 +245,8 @@ impl<'s> OpenSection<'s> {
         self.lease.is_contended()
     }
 
-    /// From when to when the changes that were executed last were committed; `None` where there was nothing to
-    /// write.
+    /// From when to when the changes that were executed last were committed; `None` where there was nothing
+    /// to write.
     pub(crate) fn last_commit(&self) -> Option<(Instant, Instant)> {
         self.last_commit
     }

@@ -65,7 +65,9 @@ async fn can_take_orders(shared: &AppState) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Show the metrics, for Prometheus: in its text format, or in OpenMetrics where that is asked for.
+/// Show the metrics, for Prometheus.
+///
+/// In its text format 0.0.4, or in OpenMetrics where `Accept` names it.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "getMetrics", tag = "operation",
     responses(

@@ -73,9 +73,11 @@ mod tests {
 
     #[test]
     fn a_family_has_the_name_of_its_samples() {
-        let open_metrics = "# HELP shop_orders Orders.\n# TYPE shop_orders counter\nshop_orders_total{a=\"b\"} 1\n\
+        let open_metrics = "# HELP shop_orders Orders.\n# TYPE shop_orders counter\n\
+            shop_orders_total{a=\"b\"} 1\n\
             # HELP shop_build Build.\n# TYPE shop_build info\nshop_build_info{version=\"1\"} 1\n\
-            # HELP wait_seconds Wait.\n# TYPE wait_seconds gauge\n# UNIT wait_seconds seconds\nwait_seconds 2\n\
+            # HELP wait_seconds Wait.\n# TYPE wait_seconds gauge\n\
+            # UNIT wait_seconds seconds\nwait_seconds 2\n\
             # EOF\n";
         let text = "# HELP shop_orders_total Orders.\n# TYPE shop_orders_total counter\n\
             shop_orders_total{a=\"b\"} 1\n\

@@ -1,5 +1,5 @@
-//! The export of spans to an OpenTelemetry collector: OTLP 1 over HTTP, in JSON, which every receiver of OTLP over
-//! HTTP has to take.
+//! The export of spans to an OpenTelemetry collector: OTLP 1 over HTTP, in JSON, which every receiver of OTLP
+//! over HTTP has to take.
 
 use std::sync::Arc;
 use std::time::Duration;

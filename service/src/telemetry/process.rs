@@ -45,7 +45,7 @@ mod system {
     use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
     use nix::sys::time::TimeValLike as _;
 
-    /// The clock ticks of /proc in a second: the same on every architecture that Rust's standard library runs on.
+    /// The clock ticks of /proc in a second: the same on all architectures of ours.
     const TICKS: f64 = 100.0;
 
     pub fn cpu_seconds() -> Option<f64> {

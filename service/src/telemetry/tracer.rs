@@ -1,7 +1,7 @@
 //! Traces of requests: spans with a beginning and an end, handed over to be [exported](super::otlp).
 //!
-//! A request that is traced has an [`ActiveSpan`], which is found by [`current`] in its task. Where nothing is
-//! traced, that is a look at an empty place.
+//! A request that is traced has an [`ActiveSpan`], which is found by [`current`] in its task. Where nothing
+//! is traced, that is a look at an empty place.
 
 use std::sync::Arc;
 use std::time::SystemTime;
