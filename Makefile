@@ -2,9 +2,15 @@
 
 SCHEMATHESIS := 4.32.5
 CHECK_JSONSCHEMA := 0.39.0
+KUBERNETES_VALIDATE := 1.37.0
+CARGO_DENY := 0.20.2
+CARGO_CYCLONEDX := 0.5.9
 OHA := 1.16.0
 VENV := target/venv
-PYTHON_TOOLS := $(VENV)/schemathesis-$(SCHEMATHESIS)-check-jsonschema-$(CHECK_JSONSCHEMA)
+PYTHON_TOOLS := $(VENV)/schemathesis-$(SCHEMATHESIS)-check-jsonschema-$(CHECK_JSONSCHEMA)-kubernetes-validate-$(KUBERNETES_VALIDATE)
+CARGO_TOOLS := target/tools
+DENY := $(CARGO_TOOLS)/cargo-deny-$(CARGO_DENY)
+CYCLONEDX := $(CARGO_TOOLS)/cargo-cyclonedx-$(CARGO_CYCLONEDX)
 PEERS := target/peers/oha-$(OHA)/bin
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
@@ -21,9 +27,10 @@ test: tools lint ## Install what the tests need, check the form, and run every t
 	cargo test --workspace --locked
 
 .PHONY: lint
-lint: $(PYTHON_TOOLS) ## Check the form: formatting, clippy and the documentation with warnings denied, docker-compose.yml
+lint: $(PYTHON_TOOLS) ## Check the form: formatting, clippy and the documentation with warnings denied, the files to deploy with
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(VENV)/bin/check-jsonschema --schemafile loadtest/docs/shop.schema.json loadtest/examples/*/shop.toml
+	$(VENV)/bin/kubernetes-validate --quiet --strict deploy/kubernetes/*.yaml
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
@@ -44,6 +51,8 @@ servers:
 	@command -v wrk >/dev/null || $(MAKE) --no-print-directory install PACKAGE=wrk
 	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || $(MAKE) --no-print-directory install PACKAGE=libfaketime
 	@command -v chromedriver >/dev/null || $(MAKE) --no-print-directory install PACKAGE=chromium-driver
+	@command -v promtool >/dev/null || $(MAKE) --no-print-directory install PACKAGE=prometheus
+	@command -v systemd-analyze >/dev/null || $(MAKE) --no-print-directory install PACKAGE=systemd
 	@command -v setpriv >/dev/null && command -v prlimit >/dev/null || { echo 'install util-linux'; exit 1; }
 
 # RUNLEVEL=1 and the file keep the packages from starting their servers.
@@ -56,6 +65,31 @@ install:
 	$(SUDO) apt-get update -qq
 	$(SUDO) env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 		-o Dpkg::Options::=--force-confold $(PACKAGE)
+
+# What we depend on: licences, sources, and versions that come twice, by deny.toml.
+.PHONY: deny
+deny: $(DENY)/bin/cargo-deny ## Check the dependencies: their licences, where they come from, which come twice
+	PATH="$(CURDIR)/$(DENY)/bin:$$PATH" cargo deny --locked check bans licenses sources
+
+# The database of advisories is a repository that has to be reached, so it is not among the checks above.
+.PHONY: advisories
+advisories: $(DENY)/bin/cargo-deny ## Check the dependencies for known vulnerabilities; fetches the database of advisories
+	PATH="$(CURDIR)/$(DENY)/bin:$$PATH" cargo deny --locked check advisories
+
+# The lint knows since when each function of the standard library is there, and the dependencies say themselves what they
+# need; rust-version is the measure of both.
+.PHONY: msrv
+msrv: ## Check that no more than the Rust of rust-version is used
+	cargo clippy --workspace --all-targets --locked -- -D clippy::incompatible_msrv
+	cargo test --locked -p order-service --test operation dependencies
+
+# One file for each program: target/sbom/NAME.cdx.json, in CycloneDX.
+.PHONY: sbom
+sbom: $(CYCLONEDX)/bin/cargo-cyclonedx ## List all that the programs are made of, as CycloneDX has it
+	PATH="$(CURDIR)/$(CYCLONEDX)/bin:$$PATH" cargo cyclonedx --format json --spec-version 1.5 --no-build-deps
+	mkdir -p target/sbom
+	mv service/order-service.cdx.json loadtest/loadtest.cdx.json target/sbom/
+	rm loadtest/lab/stocklock-lab.cdx.json
 
 # BENCH is for arguments such as '--only hot --rounds 5 --markdown bench.md'.
 .PHONY: bench
@@ -102,5 +136,12 @@ $(PYTHON_TOOLS):
 		$(MAKE) --no-print-directory install PACKAGE='python3 python3-venv'; }
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check \
-		schemathesis==$(SCHEMATHESIS) check-jsonschema==$(CHECK_JSONSCHEMA)
+		schemathesis==$(SCHEMATHESIS) check-jsonschema==$(CHECK_JSONSCHEMA) \
+		kubernetes-validate==$(KUBERNETES_VALIDATE)
 	touch $@
+
+$(DENY)/bin/cargo-deny:
+	cargo install cargo-deny --version $(CARGO_DENY) --locked --root $(DENY)
+
+$(CYCLONEDX)/bin/cargo-cyclonedx:
+	cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX) --locked --root $(CYCLONEDX)

@@ -272,6 +272,19 @@ impl Fleet {
         Ok(())
     }
 
+    /// Stops a replica as an operator would, by SIGTERM, and starts it again at the same address. Fails when
+    /// it does not end well.
+    pub async fn roll(&mut self, index: usize) -> anyhow::Result<()> {
+        let replica = self.replicas.remove(index);
+        let name = replica.name().to_owned();
+        let status = replica.stop(TIMEOUT).await?;
+        anyhow::ensure!(status.success(), "{name} was asked to stop and ended with {status}");
+        let listen = self.clients[index].base().trim_start_matches("http://").to_owned();
+        let (process, _) = self.spawn(index, &listen).await?;
+        self.replicas.insert(index, process);
+        Ok(())
+    }
+
     /// The replicas' processes.
     pub fn processes(&self) -> &Processes {
         &self.processes

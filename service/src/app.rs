@@ -17,11 +17,12 @@ use crate::api::Info;
 use crate::checkout::Checkout;
 use crate::config::{Config, ConfigError};
 use crate::http::server::ConnectionLimits;
-use crate::http::{self, Access, AppState, Listener, RateLimit};
+use crate::http::{self, Access, AccessLog, AppState, Listener, RateLimit};
 use crate::lock::{self, Generation, TokenGenerations};
 use crate::readiness::{NotReady, Readiness};
 use crate::store::{self, CommitError, OpenError, Store};
 use crate::telemetry::Metrics;
+use crate::telemetry::otlp::{Exporter, Origin};
 
 /// How long a write and a lock may take at the start.
 const FIRST: Duration = Duration::from_secs(5);
@@ -32,6 +33,9 @@ const LOCK_SHUTDOWN: Duration = Duration::from_secs(2);
 /// How long the store's connections may take at the end.
 const STORE_SHUTDOWN: Duration = Duration::from_secs(2);
 
+/// How long the export of the last traces may take at the end.
+const EXPORT_SHUTDOWN: Duration = Duration::from_secs(2);
+
 /// A replica of the service that listens and has not begun to answer.
 pub struct App {
     listener: TcpListener,
@@ -39,6 +43,7 @@ pub struct App {
     /// Where the admin's calls are, if they have an address of their own.
     admin: Option<(TcpListener, SocketAddr)>,
     shared: Arc<AppState>,
+    exporter: Option<Exporter>,
     limits: ConnectionLimits,
     rate: Option<Arc<RateLimit>>,
     /// How long a stop waits for the requests in flight.
@@ -108,6 +113,8 @@ impl App {
         let readiness =
             Readiness::new(Arc::clone(&store), Arc::clone(&lock), metrics.checkout.commits.clone());
         readiness.try_out(Instant::now() + FIRST).await.map_err(StartError::NotReady)?;
+        let origin = Origin { replica: config.replica(), strategy: config.lock.strategy.as_str() };
+        let exporter = Exporter::start(&config.telemetry, origin, &metrics.spans);
         let shared = AppState {
             readiness,
             info: info(config, store.kind()),
@@ -119,13 +126,15 @@ impl App {
             access: Access::new(config),
             locked_reads: Semaphore::new(config.server.locked_reads),
             metrics,
+            tracer: exporter.as_ref().map(|exporter| Arc::clone(exporter.tracer())),
+            access_log: AccessLog::new(&config.log),
             stopping: CancellationToken::new(),
         };
         let (request_timeout, drain) = (config.server.request_timeout, config.server.drain);
         let limits = connection_limits(config);
         let rate = config.server.rate().map(|(rate, burst)| Arc::new(RateLimit::new(rate, burst)));
         let shared = Arc::new(shared);
-        Ok(Self { listener, address, admin, shared, limits, rate, request_timeout, drain })
+        Ok(Self { listener, address, admin, shared, exporter, limits, rate, request_timeout, drain })
     }
 
     /// The address that it listens on.
@@ -181,6 +190,9 @@ impl App {
         }
         if timeout(STORE_SHUTDOWN, self.shared.store.close()).await.is_err() {
             tracing::warn!("the store did not close in time");
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.close(EXPORT_SHUTDOWN).await;
         }
     }
 }

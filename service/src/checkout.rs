@@ -4,9 +4,11 @@
 //! time is over. All that happens under a lock is in the [critical section](crate::critical_section).
 
 mod expiry;
+mod hold_trace;
 mod pace;
 mod queue;
 mod queues;
+mod tally;
 mod ticket;
 mod worker;
 
@@ -17,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use self::queues::Queues;
+use self::tally::Tally;
 use self::ticket::Ticket;
 use crate::api::{Adjustment, Order, OrderStatus, Product};
 use crate::change::{self, Change, ChangeError, ChangeResult, Made, Outcome};
@@ -26,7 +29,7 @@ use crate::holds::Holds;
 use crate::lock::Lock;
 use crate::order::{IdempotencyKey, OrderRequest, ProductRequest, RestockRequest, Sku};
 use crate::store::{CommitError, Creation, Store, StoreError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{CheckoutMetrics, Metrics, OrderMetrics};
 
 /// How many statuses an order goes through, at the most.
 const STATUSES: usize = 3;
@@ -35,6 +38,7 @@ const STATUSES: usize = 3;
 pub struct Checkout {
     store: Arc<dyn Store>,
     queues: Queues,
+    orders: OrderMetrics,
     replica: String,
     payment_window: Option<Duration>,
     request_timeout: Duration,
@@ -69,6 +73,7 @@ impl Checkout {
         Self {
             store,
             queues,
+            orders: metrics.orders.clone(),
             replica: config.replica(),
             payment_window: config.checkout.payment_window,
             request_timeout: config.server.request_timeout,
@@ -205,6 +210,14 @@ impl Checkout {
         self.queues.section().holds()
     }
 
+    /// Notes how many changes wait.
+    pub fn measure(&self, metrics: &CheckoutMetrics) {
+        let (all, most) = self.queues.waiting();
+        let of = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        metrics.waiting.set(of(all));
+        metrics.longest_queue.set(of(most));
+    }
+
     /// Takes no further changes, and returns when those that wait are made or refused, or at `deadline`.
     pub async fn close(&self, deadline: Instant) {
         self.queues.close(deadline).await;
@@ -214,23 +227,43 @@ impl Checkout {
 
     async fn submit(&self, sku: &Sku, change: Change) -> ChangeResult {
         let due = Instant::now() + self.request_timeout;
+        let tally = Tally::begin(&self.orders, &change);
+        match self.find(sku).await {
+            Ok(()) => self.join_until(sku, change, due, tally).await,
+            Err(error) => tally.end(Err(error)),
+        }
+    }
+
+    /// Sees to it that there is such a product.
+    async fn find(&self, sku: &Sku) -> Result<(), ChangeError> {
         if !self.queues.has(sku) && self.in_time(self.store.product(sku)).await?.is_none() {
             return Err(ChangeError::NoSuchProduct(sku.clone()));
         }
-        self.join_until(sku, change, due).await
+        Ok(())
     }
 
-    async fn join_until(&self, sku: &Sku, change: Change, due: Instant) -> ChangeResult {
-        let (mut ticket, is_attached) = self.queues.join(sku, change, due)?;
-        match timeout_at(due, ticket.result()).await {
+    async fn join_until(
+        &self,
+        sku: &Sku,
+        change: Change,
+        due: Instant,
+        mut tally: Tally<'_>,
+    ) -> ChangeResult {
+        let (ticket, is_attached) = match self.queues.join(sku, change, due) {
+            Ok(joined) => joined,
+            Err(error) => return tally.end(Err(error)),
+        };
+        let ticket = tally.ticket(ticket);
+        let result = match timeout_at(due, ticket.result()).await {
             Ok(result) => result,
             // Nothing is known of the request that it is attached to.
             Err(_) if ticket.withdraw() => {
                 Err(if is_attached { ChangeError::KeyInFlight } else { ChangeError::LockTimeout })
             }
             // Its batch has begun: the result is on its way.
-            Err(_) => self.late(&mut ticket).await,
-        }
+            Err(_) => self.late(ticket).await,
+        };
+        tally.end(result)
     }
 
     async fn in_time<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, ChangeError> {

@@ -8,6 +8,7 @@ mod admin;
 mod checkout;
 mod keys;
 mod lock;
+mod log;
 mod redis;
 mod secrets;
 mod server;
@@ -29,6 +30,7 @@ pub use admin::AdminSection;
 pub use checkout::{CheckoutSection, DecideBy, Guard, PaymentRule};
 pub use keys::{ConfigKey, keys, reference};
 pub use lock::{DatabaseSection, EtcdSection, LeaseTime, LockConfig, LockSection, Watch, ZookeeperSection};
+pub use log::{LogFormat, LogSection, TelemetrySection};
 pub use redis::{RedisSection, RedisUrls};
 pub use secrets::Secret;
 pub(crate) use secrets::{address_of, is_ambiguous};
@@ -56,6 +58,10 @@ pub struct Config {
     pub checkout: CheckoutSection,
     /// Who may change products.
     pub admin: AdminSection,
+    /// What is logged, and how.
+    pub log: LogSection,
+    /// Where traces go.
+    pub telemetry: TelemetrySection,
     /// Faults on purpose, for experiments and tests.
     pub failpoints: FailpointsSection,
     /// Products that are created at start when they are absent (only in the file: `[[catalog]]`).
@@ -198,6 +204,7 @@ impl Config {
             ("checkout.max_hold", self.checkout.max_hold, ms(0)),
             ("checkout.linger", self.checkout.linger, ms(0)),
             ("checkout.think_time", self.checkout.think_time, ms(0)),
+            ("log.slow", self.log.slow, ms(0)),
         ];
         for (key, duration, least) in durations.into_iter().chain(leases) {
             if !(least..=LONGEST).contains(&duration) {
@@ -219,6 +226,7 @@ impl Config {
         }
         self.store.check()?;
         self.checkout.check_payment()?;
+        self.telemetry.check()?;
         let strategy = self.lock.strategy;
         match (strategy.guard_rule(), self.checkout.guard) {
             (GuardRule::Without, Some(Guard::Version)) => {

@@ -74,6 +74,8 @@ pub(crate) struct OpenSection<'a> {
     recording: Recording<'a>,
     /// What the product's row says unless the guard finds otherwise.
     known: Option<StockLevel>,
+    /// From when to when the last changes were committed.
+    last_commit: Option<(Instant, Instant)>,
 }
 
 impl CriticalSection {
@@ -131,7 +133,7 @@ impl CriticalSection {
         let recording = self.holds.begin(sku, entry.asked_ns, &lease);
         self.failpoints.after_lock.hit().await;
         let known = self.known(memory, &lease);
-        OpenSection { shared: self, sku, lease, recording, known }
+        OpenSection { shared: self, sku, lease, recording, known, last_commit: None }
     }
 
     /// What is known of a product without reading it. It must be so still, since no other holder had the lock
@@ -193,6 +195,7 @@ impl<'s> OpenSection<'s> {
     /// had changed by then: nothing was written, and the lock has to be taken again. When the future is
     /// dropped, a commit that is in flight goes on.
     pub(crate) async fn execute(&mut self, changes: &[&Change]) -> Vec<Option<ChangeResult>> {
+        self.last_commit = None;
         let mut results: Vec<Option<ChangeResult>> = vec![None; changes.len()];
         if matches!(self.rounds(changes, &mut results).await, Round::Over | Round::Stale) {
             return results;
@@ -240,6 +243,12 @@ impl<'s> OpenSection<'s> {
     /// Whether others are known to want the lock.
     pub(crate) fn is_contended(&self) -> bool {
         self.lease.is_contended()
+    }
+
+    /// From when to when the changes that were executed last were committed; `None` where there was nothing
+    /// to write.
+    pub(crate) fn last_commit(&self) -> Option<(Instant, Instant)> {
+        self.last_commit
     }
 
     /// Whether the lease is still good.
@@ -345,10 +354,12 @@ impl<'s> OpenSection<'s> {
         self.known = None;
         self.shared.failpoints.before_commit.hit().await;
         let batch = plan.take_batch();
+        let begun = Instant::now();
         let committed = match row {
             Some(row) => row.commit(batch, &self.lease).await,
             None => self.shared.committer.commit(batch, &self.lease).await,
         };
+        self.last_commit = Some((begun, Instant::now()));
         plan.batch = committed?;
         self.shared.metrics.commits.inc();
         self.recording.wrote(first, last);

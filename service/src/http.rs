@@ -1,6 +1,7 @@
 //! HTTP: the router and what all resources share.
 
 mod access;
+mod access_log;
 mod admin;
 mod docs;
 mod extract;
@@ -12,12 +13,13 @@ mod products;
 mod rate_limit;
 mod security;
 pub mod server;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
@@ -29,14 +31,17 @@ use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, 
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
+use self::access_log::{Answered, RequestHead};
 use crate::api::{self, Info};
 use crate::checkout::Checkout;
 use crate::lock::Lock;
 use crate::readiness::Readiness;
 use crate::store::Store;
-use crate::telemetry::{Metrics, RequestLabels};
+use crate::telemetry::Metrics;
+use crate::telemetry::tracer::Tracer;
 
 pub use access::Access;
+pub use access_log::AccessLog;
 pub use docs::openapi_yaml;
 pub use rate_limit::RateLimit;
 use rate_limit::Throttled;
@@ -63,6 +68,10 @@ pub struct AppState {
     pub info: Info,
     /// What this replica counts, for `/metrics`.
     pub metrics: Metrics,
+    /// Where requests are logged.
+    pub access_log: AccessLog,
+    /// Who traces requests, where they are traced.
+    pub tracer: Option<Arc<Tracer>>,
     /// Whether it is about to stop.
     pub stopping: CancellationToken,
 }
@@ -136,24 +145,32 @@ fn replayed(is_replayed: bool) -> HeaderMap {
     headers
 }
 
-/// Counts and times every request, and sees to it that every error is a problem document, and that browsers
-/// take every answer for what it is.
+/// Counts, times and logs every request, and sees to it that every error is a problem document, and that
+/// browsers take every answer for what it is.
 async fn observe(State(shared): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = known(request.method());
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let id = request.extensions().get::<RequestId>().cloned();
-    let is_page = security::is_page(request.uri().path());
-    let response = match refusal(&request) {
-        Some(refusal) => refusal.into_response(),
-        None => bounded(&shared, method, request, next).await,
+    let head = RequestHead::of(method, &request);
+    let is_page = security::is_page(head.path());
+    let trace = shared.tracer.as_ref().and_then(|tracer| trace::begin(tracer, &head));
+    let response = match (refusal(&request), &trace) {
+        (Some(refusal), _) => refusal.into_response(),
+        (None, Some(trace)) => trace.within(bounded(&shared, method, request, next)).await,
+        (None, None) => bounded(&shared, method, request, next).await,
     };
-    let mut response = problem::finish(response, method, id.as_ref());
+    let (mut response, problem) = problem::finish(response, method, head.id.as_ref());
     security::protect(response.headers_mut(), is_page);
-    let http = &shared.metrics.http;
-    http.request_seconds.observe(begun.elapsed().as_secs_f64());
-    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
-    http.requests.get_or_create(&RequestLabels { method, route, status: response.status().as_u16() }).inc();
+    let answered = Answered {
+        status: response.status(),
+        took: begun.elapsed(),
+        trace: trace.as_ref().map(|trace| trace.trace()),
+        problem: problem.as_deref(),
+    };
+    if let Some(trace) = &trace {
+        trace::end(trace, &head, &answered);
+    }
+    shared.metrics.http.answered(method, head.route(), answered.status.as_u16(), answered.took);
+    shared.access_log.note(&head, &answered);
     response
 }
 

@@ -21,8 +21,8 @@ pub fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     if arguments.die_with_parent {
         lab::die_with_parent();
     }
-    telemetry::start_logging();
     let config = Config::load(&arguments.sources)?;
+    telemetry::start_logging(&config.log);
     app::runtime(&config)?.block_on(async {
         let app = App::build(&config).await?;
         let stop = stop_signal();

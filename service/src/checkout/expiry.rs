@@ -15,6 +15,7 @@ use rand::RngExt as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::Checkout;
+use super::tally::Tally;
 use crate::api::Order;
 use crate::change::{Change, ChangeError};
 use crate::order::Sku;
@@ -98,7 +99,11 @@ impl Checkout {
     /// Ends orders of one product; where that fails, waits before it may be tried again.
     async fn expire_all(&self, sku: Sku, orders: Vec<Order>) -> (Sku, Result<(), ChangeError>) {
         let due = Instant::now() + self.request_timeout;
-        let expire = |order| self.join_until(&sku, Change::Expiry(order), due);
+        let expire = |order| {
+            let change = Change::Expiry(order);
+            let tally = Tally::begin(&self.orders, &change);
+            self.join_until(&sku, change, due, tally)
+        };
         let ended = join_all(orders.into_iter().map(expire)).await;
         let failed = ended.into_iter().filter_map(Result::err).find(|error| !is_over(error));
         if failed.is_some() {

@@ -271,6 +271,11 @@ impl Queue {
         orphans.into_iter().for_each(|copy| copy.answer(Err(ChangeError::OutcomeUnknown)));
     }
 
+    /// How many changes wait.
+    pub(super) fn length(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     /// Whether nothing has happened for so long.
     pub(super) fn is_idle_for(&self, time: Duration) -> bool {
         let state = self.lock();

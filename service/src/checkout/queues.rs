@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::hold_trace::HoldTrace;
 use super::queue::{Joined, Queue, QueueLimits};
 use super::ticket::{self, QueuedChange, Ticket};
 use super::worker::{self, WorkerContext};
@@ -68,6 +69,8 @@ impl Queues {
             out_of_time: CancellationToken::new(),
             workers: TaskTracker::new(),
         };
+        let limit = i64::try_from(config.checkout.queue).unwrap_or(i64::MAX);
+        queues.shared.metrics.queue_limit.set(limit);
         let (all, metrics, closed) =
             (Arc::clone(&queues.queues), queues.shared.metrics.clone(), queues.closed.clone());
         queues.workers.spawn(async move { closed.run_until_cancelled(sweep(all, metrics)).await });
@@ -77,6 +80,16 @@ impl Queues {
     /// Whether the product is known to exist: it has been ordered lately.
     pub(super) fn has(&self, sku: &Sku) -> bool {
         lock(&self.queues).contains_key(sku)
+    }
+
+    /// How many changes wait, and in the longest queue. Without combining, all that run are in one.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        if !self.combines {
+            let running = self.shared.limits.queue - self.places.available_permits();
+            return (running, running);
+        }
+        let lengths = lock(&self.queues).values().map(|queue| queue.length()).collect::<Vec<_>>();
+        (lengths.iter().sum(), lengths.into_iter().max().unwrap_or_default())
     }
 
     /// The critical section in which batches are executed.
@@ -161,16 +174,21 @@ impl Queues {
 
 /// Executes one change on its own.
 async fn alone(sku: &Sku, shared: &WorkerContext, waiting: QueuedChange) {
+    let asked = Instant::now();
     let mut entry = shared.section.begin(sku);
     let lease = match entry.wait(Instant::now() + shared.limits.lock_wait).await {
         Entered::Granted(lease) => lease,
         Entered::Pending(error) | Entered::Failed(error) => return waiting.answer(Err(error)),
     };
+    let mut trace = HoldTrace::granted(asked);
     let mut section = shared.section.enter(sku, entry, lease, None).await;
+    let taken = Instant::now();
     let result = section.execute(&[&waiting.change]).await.pop().flatten();
+    trace.served(std::slice::from_ref(&waiting), taken, section.last_commit());
     waiting.answer(
         result.unwrap_or_else(|| Err(ChangeError::overloaded("the stock changed at the same moment"))),
     );
+    drop(trace);
     section.leave().1.await;
 }
 

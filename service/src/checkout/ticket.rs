@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::change::{Change, ChangeError, ChangeResult};
+use crate::telemetry::tracer::{self, ActiveSpan};
 
 const WAITING: u8 = 0;
 const BEGUN: u8 = 1;
@@ -26,6 +27,8 @@ pub(super) struct QueuedChange {
     pub(super) due: Instant,
     /// How often it was decided on a stock that had changed when it came to be written.
     pub(super) retries: u32,
+    /// The request that asks for it, if that is traced.
+    pub(super) trace: Option<Arc<ActiveSpan>>,
     state: Arc<AtomicU8>,
     result: oneshot::Sender<ChangeResult>,
 }
@@ -42,7 +45,9 @@ pub(super) fn pair(change: Change, due: Instant) -> (QueuedChange, Ticket) {
     let state = Arc::new(AtomicU8::new(WAITING));
     let (sender, receiver) = oneshot::channel();
     let since = Instant::now();
-    let waiting = QueuedChange { change, since, due, retries: 0, state: Arc::clone(&state), result: sender };
+    let trace = tracer::current();
+    let waiting =
+        QueuedChange { change, since, due, retries: 0, trace, state: Arc::clone(&state), result: sender };
     (waiting, Ticket { state, result: receiver })
 }
 

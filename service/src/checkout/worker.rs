@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 use tokio::time::Instant;
 
+use super::hold_trace::HoldTrace;
 use super::queue::{Queue, QueueLimits};
 use crate::change::{Change, ChangeError};
 use crate::critical_section::{CriticalSection, Entered, Entry, OpenSection};
@@ -33,11 +34,12 @@ pub(super) async fn work(queue: Arc<Queue>, shared: Arc<WorkerContext>) {
     let mut last_release = Duration::ZERO;
     let mut entered = acquire(&queue, &shared).await;
     loop {
-        if let Some((entry, lease)) = entered.take() {
+        if let Some((entry, lease, mut trace)) = entered.take() {
             let memory = queue.memory();
             let mut section = shared.section.enter(queue.sku(), entry, lease, memory).await;
-            let served = serve(&queue, &shared, &mut section, last_release).await;
+            let served = serve(&queue, &shared, &mut section, last_release, &mut trace).await;
             let (memory, release) = section.leave();
+            drop(trace);
             queue.note(memory, begun.elapsed(), served.batches);
             begun = Instant::now();
             let release = async {
@@ -67,12 +69,12 @@ pub(super) async fn work(queue: Arc<Queue>, shared: Arc<WorkerContext>) {
 
 /// Waits for the lock for as long as a change waits, and refuses meanwhile those that have waited for too
 /// long: the place in the lock's queue is kept for the others.
-async fn acquire(queue: &Queue, shared: &WorkerContext) -> Option<(Entry, Lease)> {
+async fn acquire(queue: &Queue, shared: &WorkerContext) -> Option<(Entry, Lease, HoldTrace)> {
     let lock_wait = shared.limits.lock_wait;
     let (mut begun, mut entry) = (Instant::now(), shared.section.begin(queue.sku()));
     while let Some(deadline) = queue.next_overdue(lock_wait) {
         match entry.wait(deadline).await {
-            Entered::Granted(lease) => return Some((entry, lease)),
+            Entered::Granted(lease) => return Some((entry, lease, HoldTrace::granted(begun))),
             Entered::Pending(error) => queue.refuse_overdue(lock_wait, &error),
             Entered::Failed(error) => {
                 // A lease that came too late to be of use says nothing against the next one.
@@ -101,6 +103,7 @@ async fn serve(
     shared: &WorkerContext,
     section: &mut OpenSection<'_>,
     last_release: Duration,
+    trace: &mut HoldTrace,
 ) -> Served {
     let hold_until = Instant::now() + shared.max_hold;
     let is_textbook = shared.limits.max_batch == 1;
@@ -121,7 +124,9 @@ async fn serve(
         }
         shared.metrics.batch_size.observe(batch.len() as f64);
         let changes: Vec<&Change> = batch.iter().map(|waiting| &waiting.change).collect();
+        let taken = Instant::now();
         let results = section.execute(&changes).await;
+        trace.served(&batch, taken, section.last_commit());
         if let Some(retries) = queue.settle(batch, results) {
             // Jitter that grows with every loss, so that replicas do not meet again at the same moment.
             served.pause = Some(micros_up_to(500 << retries.min(4)));

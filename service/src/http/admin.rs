@@ -117,7 +117,14 @@ async fn audit(
     Segment(sku): Segment,
 ) -> Result<Body<Audit>, Failure> {
     let sku = parse(&sku)?;
-    shared.store.audit(&sku).await?.map(Body).ok_or_else(|| Failure::no_such_product(sku.as_str()))
+    let audit = shared.store.audit(&sku).await?.ok_or_else(|| Failure::no_such_product(sku.as_str()))?;
+    let is_right = audit.balanced && audit.oversold_units == 0;
+    shared.metrics.operation.audited(is_right);
+    if !is_right {
+        let (sku, stock, supply, sold) = (sku.as_str(), audit.stock, audit.supply, audit.units_sold);
+        tracing::warn!(sku, stock, supply, sold, "the audit does not balance");
+    }
+    Ok(Body(audit))
 }
 
 /// List a product's restocks and cancellations.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -14,6 +15,7 @@ use super::docs::RateProblems;
 use super::problem::Failure;
 use crate::api::{Health, Info, Problem};
 use crate::change::ChangeError;
+use crate::telemetry::Exposition;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(livez)).routes(routes!(readyz))
@@ -47,24 +49,35 @@ async fn livez() -> Json<Health> {
     ),
 )]
 async fn readyz(State(shared): State<Arc<AppState>>) -> Result<Json<Health>, Failure> {
+    let ready = can_take_orders(&shared).await;
+    shared.metrics.operation.ready.set(ready.is_ok().into());
+    ready.map(|()| Json(Health { status: "ok".into() }))
+}
+
+async fn can_take_orders(shared: &AppState) -> Result<(), Failure> {
     if shared.stopping.is_cancelled() {
         return Err(ChangeError::ShuttingDown.into());
     }
-    shared.readiness.check().await.map_err(|why| Failure::unavailable(why.to_string()))?;
-    Ok(Json(Health { status: "ok".into() }))
+    shared.readiness.check().await.map_err(|why| Failure::unavailable(why.to_string()))
 }
 
 /// Show the metrics, for Prometheus; at `admin.listen` where that is configured.
+///
+/// In its text format 0.0.4, or in OpenMetrics where `Accept` names it.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "getMetrics", tag = "operation",
     responses(
-        (status = 200, body = String, content_type = "application/openmetrics-text",
-            description = "The metrics"),
+        (status = 200, description = "The metrics", content(
+            (String = "text/plain"),
+            (String = "application/openmetrics-text"),
+        )),
     ),
 )]
-async fn metrics(State(shared): State<Arc<AppState>>) -> impl IntoResponse {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, content_type)], shared.metrics.encode())
+async fn metrics(State(shared): State<Arc<AppState>>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let format = Exposition::accepted(accept.unwrap_or_default());
+    shared.checkout.measure(&shared.metrics.checkout);
+    ([(CONTENT_TYPE, format.content_type())], shared.metrics.encode(format))
 }
 
 /// Say what this replica is.

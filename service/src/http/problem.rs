@@ -203,11 +203,16 @@ pub fn is_change(method: &str) -> bool {
     matches!(method, "POST" | "PUT" | "PATCH" | "DELETE")
 }
 
-/// Writes the document of every answer that is an error, also of those that no handler made.
-pub fn finish(mut response: Response, method: &str, id: Option<&RequestId>) -> Response {
+/// Writes the document of every answer that is an error, also of those that no handler made. Returns what it
+/// says, too.
+pub fn finish(
+    mut response: Response,
+    method: &str,
+    id: Option<&RequestId>,
+) -> (Response, Option<Box<Problem>>) {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
-        return response;
+        return (response, None);
     }
     let failure = response.extensions_mut().remove::<Failure>();
     let mut problem = failure.unwrap_or_else(|| unexpected(status)).problem;
@@ -221,7 +226,7 @@ pub fn finish(mut response: Response, method: &str, id: Option<&RequestId>) -> R
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(axum::http::header::CONTENT_LENGTH);
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-    Response::from_parts(parts, Body::from(body))
+    (Response::from_parts(parts, Body::from(body)), Some(problem))
 }
 
 /// An error that comes from a layer: a panic, most likely.

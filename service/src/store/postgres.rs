@@ -30,7 +30,7 @@ const CONNECTIONS: usize = 24;
 
 /// Why sessions have to be a connection's own.
 const SHARED: &str = "its sessions are shared between connections, as by PgBouncer in transaction mode, \
-    where what is set and prepared in them is lost: use PgBouncer's pool_mode = session, or the server itself";
+    where what is set and prepared in them is lost: use PgBouncer's pool_mode = session, or the server";
 
 /// Products and orders in PostgreSQL, at READ COMMITTED: the lock and the guard are what orders rely on.
 pub struct PostgresStore {

@@ -1,0 +1,27 @@
+//! What the dependencies say of themselves.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// A version of Rust, to compare by.
+fn number(text: &str) -> Vec<u32> {
+    text.split('.').map(|part| part.parse().expect("a number")).collect()
+}
+
+#[test]
+fn none_needs_a_later_rust_than_ours() {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .output()
+        .expect("cargo can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let ours = number(env!("CARGO_PKG_RUST_VERSION"));
+    let needs_later =
+        |package: &&Value| package["rust_version"].as_str().is_some_and(|needed| number(needed) > ours);
+    let later: Vec<_> = packages.iter().filter(needs_later).map(|package| &package["id"]).collect();
+    assert!(packages.len() > 100 && later.is_empty(), "{later:?}");
+}
