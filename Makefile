@@ -134,7 +134,7 @@ $(PEERS)/oha:
 $(PYTHON_TOOLS):
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
 		$(MAKE) --no-print-directory install PACKAGE='python3 python3-venv'; }
-	python3 -m venv $(VENV)
+	python3 -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check \
 		schemathesis==$(SCHEMATHESIS) check-jsonschema==$(CHECK_JSONSCHEMA) \
 		kubernetes-validate==$(KUBERNETES_VALIDATE)

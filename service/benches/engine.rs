@@ -138,7 +138,7 @@ impl Store for FakeStore {
         Ok(Generation { number: 0, is_new: false })
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
+    async fn try_commit(&self) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -119,7 +119,7 @@ impl Store for PostgresStore {
         let mut connection = self.pool.get().await?;
         // A little less than whoever reads will wait; the connection is closed then.
         let rows = timeout(self.timeout * 9 / 10, rows::levels(skus).fetch_all(&mut *connection)).await;
-        let Ok(rows) = rows else { return Err(connection.is_dead().into()) };
+        let Ok(rows) = rows else { return Err(connection.abandon().into()) };
         let mut levels = vec![None; skus.len()];
         for row in connection.finish(rows)? {
             let (number, level) = rows::level(&row)?;
@@ -139,7 +139,7 @@ impl Store for PostgresStore {
     async fn create_product(&self, product: &ProductRequest) -> Result<Creation, CommitError> {
         let mut connection = self.pool.get().await.map_err(not_written)?;
         let Ok(created) = timeout(self.pool.reply(), create(&mut connection, product)).await else {
-            return Err(CommitError::Unknown(connection.is_dead().into()));
+            return Err(CommitError::Unknown(connection.abandon().into()));
         };
         // With anything but a result, the connection is closed.
         connection.finish(Ok(created?)).map_err(not_written)

@@ -121,7 +121,7 @@ impl Pool {
         let mut connection = self.get().await?;
         match timeout(self.reply, query.fetch_all(&mut *connection)).await {
             Ok(rows) => connection.finish(rows),
-            Err(_) => Err(connection.is_dead()),
+            Err(_) => Err(connection.abandon()),
         }
     }
 
@@ -141,7 +141,7 @@ impl Connection {
     pub(crate) fn finish<T>(mut self, result: Result<T, Error>) -> Result<T, Error> {
         if result.as_ref().is_err_and(is_read_only) {
             // So are the others, to a server that is the primary no more.
-            self.is_dead();
+            self.abandon();
             return result;
         }
         if result.as_ref().map_or_else(|error| is_definite(error) && !is_outdated(error), |_| true)
@@ -154,7 +154,7 @@ impl Connection {
 
     /// Closes the connection, whose server has not answered in time, and says so. Those that were idle
     /// meanwhile are not relied on any more: what has come over one may have come over all.
-    pub(crate) fn is_dead(self) -> Error {
+    pub(crate) fn abandon(self) -> Error {
         if let Some(pool) = self.0.as_ref().and_then(Object::pool) {
             pool.manager().is_dead();
         }

@@ -100,7 +100,7 @@ impl PostgresTable {
         let mut connection = self.pool.get().await?;
         match timeout(self.statement_timeout + REPLY, statements(&mut connection)).await {
             Ok(result) => connection.finish(result),
-            Err(_) => Err(connection.is_dead()),
+            Err(_) => Err(connection.abandon()),
         }
     }
 }

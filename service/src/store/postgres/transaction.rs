@@ -148,7 +148,7 @@ impl Transaction for PostgresTransaction {
         // The server ends a statement at the time-out. One that has not answered after it is out of reach,
         // and must not keep the lock from those who do reach it.
         let Ok(results) = timeout(self.pool.reply(), writing).await else {
-            return Err(CommitError::Unknown(connection.is_dead().into()));
+            return Err(CommitError::Unknown(connection.abandon().into()));
         };
         // With anything but results, the connection is closed.
         connection.finish(Ok(results?)).map_err(not_written)
