@@ -12,6 +12,22 @@ fn openapi_yaml_is_what_the_service_says_of_itself() {
     );
 }
 
+#[test]
+fn each_environment_that_the_readme_names_has_the_test_that_it_names() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let readme = std::fs::read_to_string(format!("{root}/README.md")).expect("the README");
+    let section = readme.split("## ").find(|section| section.starts_with("Where it runs")).expect("the section");
+    let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let (_, link) = row.rsplit_once("](").expect(row);
+        let (file, test) = link.split_once(')').expect(row);
+        let test = test.trim_matches([' ', '|', '`']);
+        let source = std::fs::read_to_string(format!("{root}/{file}")).expect(row);
+        assert!(source.contains(&format!("async fn {test}()")), "{file} has no test {test}");
+    }
+}
+
 #[tokio::test]
 async fn the_description_and_its_page_are_served() {
     let shop = Shop::open("database", 3).await;
