@@ -247,6 +247,7 @@ async fn in_laboratory(
         is_breakable: plan.faults.needs_breakable_servers(),
         is_ensemble: plan.faults.needs_ensemble(),
         is_linked: plan.faults.needs_ensemble(),
+        takes_over: plan.faults.fail_overs(),
         redis_servers: plan.redis_servers,
     };
     let mut fleet = tokio::select! {

@@ -32,6 +32,8 @@ pub enum What {
     Pause(Span),
     /// A server is killed and started again.
     Restart(ServerKind),
+    /// A server is killed, another takes over, and it comes back as that one's second.
+    FailOver(ServerKind),
     /// A replica and a server do not hear of each other for so long.
     Partition(ServerKind, Span),
     /// What all replicas and a server send each other takes so much longer, until the end of the run.
@@ -139,6 +141,7 @@ impl Schedule {
             | What::Split(span)
             | What::NoHandles(span) => span.with_lease(lease),
             What::Kill | What::Restart(_) => RESTART,
+            What::FailOver(_) => FAIL_OVER,
             What::Latency(..) | What::SlowClients | What::Clock(..) | What::Flush | What::Terminate => {
                 Duration::ZERO
             }
@@ -162,6 +165,32 @@ impl Schedule {
         self.faults.iter().any(|fault| matches!(fault.what, What::Split(_)))
     }
 
+    /// The servers that need another that takes over from them, by their kind's number.
+    pub fn fail_overs(&self) -> [bool; 4] {
+        ServerKind::ALL.map(|kind| self.faults.iter().any(|fault| fault.what == What::FailOver(kind)))
+    }
+
+    /// Refuses what has no meaning for servers of which one takes over from the other.
+    fn check(&self) -> Result<(), String> {
+        let needs_one = |fault: &&Fault, kind| match fault.what {
+            What::Clock(of, _) | What::Partition(of, _) | What::Latency(of, _) => of == kind,
+            What::Flush => kind == ServerKind::Redis,
+            What::Terminate | What::FullDisk(_) => kind == ServerKind::Postgres,
+            _ => false,
+        };
+        for kind in ServerKind::ALL.into_iter().filter(|kind| self.fail_overs()[kind.number()]) {
+            // ZooKeeper's servers are an ensemble in any case.
+            let other = self.faults.iter().find(|fault| needs_one(fault, kind));
+            let other = other.filter(|_| kind != ServerKind::Zookeeper).map(ToString::to_string);
+            if let Some(other) = other.or_else(|| self.random.then(|| "random".to_owned())) {
+                return Err(format!(
+                    "{other} is for one server alone, and failover:{kind} for two: not both"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The schedule of all these texts together.
     pub fn parse(texts: &[String]) -> Result<Self, String> {
         let mut schedule = Self::default();
@@ -172,10 +201,14 @@ impl Schedule {
                 schedule.faults.push(text.parse()?);
             }
         }
+        schedule.check()?;
         schedule.faults.sort_by_key(|fault| fault.at);
         Ok(schedule)
     }
 }
+
+/// How long it takes until another server has taken over, about.
+const FAIL_OVER: Duration = Duration::from_secs(3);
 
 /// How long a replica or a server is away that is killed and started again.
 const RESTART: Duration = Duration::from_secs(1);
@@ -184,7 +217,7 @@ const RESTART: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(24 * 3600);
 
 /// What a fault may look like.
-pub const FORMS: &str = "kill@3s, pause:2xlease@1s, pause:800ms@1s, restart:redis@2s, \
+pub const FORMS: &str = "kill@3s, pause:2xlease@1s, pause:800ms@1s, restart:redis@2s, failover:postgres@2s, \
                          partition:zookeeper@1s, partition:redis:500ms@1s, latency:postgres:50ms@1s, \
                          pause:postgres:500ms@1s, clock:redis:+3s@1s, flush:redis@1s, terminate:postgres@1s, \
                          disk-full:postgres:1s@1s, split:zookeeper:2xlease@1s, no-handles:1s@1s, \
@@ -231,6 +264,10 @@ impl FromStr for Fault {
             ["pause"] => What::Pause(Span::Leases(200)),
             ["pause", span] => What::Pause(span.parse().map_err(|()| refuse())?),
             ["restart", server] => What::Restart(kind(server)?),
+            ["failover", "etcd"] => {
+                return Err(format!("{text:?} is no fault: there is one etcd, and none to take over"));
+            }
+            ["failover", server] => What::FailOver(kind(server)?),
             ["partition", server] => What::Partition(kind(server)?, Span::Leases(200)),
             ["partition", server, span] => {
                 What::Partition(kind(server)?, span.parse().map_err(|()| refuse())?)
@@ -279,6 +316,7 @@ mod tests {
             ("pause:0.29xlease", What::Pause(Span::Leases(29)), 0),
             ("pause:800ms@1s", What::Pause(Span::For(ms(800))), 1_000),
             ("restart:redis@2s", What::Restart(ServerKind::Redis), 2_000),
+            ("failover:redis@2s", What::FailOver(ServerKind::Redis), 2_000),
             ("partition:zookeeper@1s", What::Partition(ServerKind::Zookeeper, Span::Leases(200)), 1_000),
             ("latency:postgres:50ms@10ms", What::Latency(ServerKind::Postgres, ms(50)), 10),
             ("slow-clients", What::SlowClients, 0),
@@ -298,6 +336,8 @@ mod tests {
             "pause:0xlease",
             "restart",
             "restart:mysql@1s",
+            "failover@1s",
+            "failover:etcd@1s",
             "latency:redis@1s",
             "clock:redis:3s",
             "clock:zookeeper:+3s",
@@ -314,5 +354,11 @@ mod tests {
         let schedule = Schedule::parse(&["kill@3s,pause@1s".into(), "random".into()]).unwrap();
         assert_eq!(schedule.faults.iter().map(|fault| fault.at).collect::<Vec<_>>(), [ms(1_000), ms(3_000)]);
         assert!(schedule.random && schedule.needs_proxies());
+        for beside in ["flush:redis", "clock:redis:+3s", "latency:redis:1ms", "partition:redis", "random"] {
+            let texts = ["failover:redis@1s".into(), format!("{beside}@2s")];
+            let refused = Schedule::parse(&texts.map(|text| text.replace("random@2s", "random")));
+            assert!(refused.is_err_and(|error| error.contains("failover:redis")), "{beside}");
+        }
+        Schedule::parse(&["failover:redis@1s,terminate:postgres@2s,pause:redis:1s@3s".into()]).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lab::{Lab, Process, Proxy, Server, ServerKind, Servers, Setup};
+use lab::{Lab, Process, Proxy, RedisSentinels, Server, ServerKind, Servers, Setup};
 use order_service::config::{Config, Sources, StoreSection, StrategyName};
 use order_service::lock::DatabaseLock;
 use tokio::process::Command;
@@ -229,6 +229,8 @@ impl Fleet {
             ("lock.strategy", self.plan.strategy.to_string()),
         ];
         keys.extend(self.servers.iter().map(|server| (key_of(server.kind()), links.url(server))));
+        let sentinels = self.servers.find::<RedisSentinels>();
+        keys.extend(sentinels.map(|sentinels| ("lock.redis.sentinel", sentinels.name().to_owned())));
         let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value));
         // The last value of a key counts.
         let mut last = Vec::<(String, String)>::new();

@@ -144,9 +144,10 @@ fn faults_strike_while_orders_are_sold_and_the_report_says_what_they_cost() {
     let over = run.faults.iter().filter_map(|fault| fault.until_ms).fold(0.0, f64::max);
     assert!(sold_after(over), "{printed}");
     assert!(run.supply > Some(run.stock), "there were always some to sell: {printed}");
-    // The replica that is stopped has the lock, until its lease of two seconds ends.
+    // The replica that is stopped has the lock, until its lease of two seconds ends; or, where it has just
+    // given it back, a place in the queue, for a second.
     let after = run.availability.after(0).expect("what came after the pause");
-    assert!(after.without_sale_ms > 1_000.0 && !after.is_final, "{after:?}");
+    assert!(after.without_sale_ms > 500.0 && !after.is_final, "{after:?}");
     assert!(run.availability.longest_gap.ms >= after.without_sale_ms, "{:?}", run.availability);
     let line = printed.lines().find(|line| line.contains("is stopped")).expect("the fault is listed");
     assert!(line.contains("no sale for"), "{line}");
@@ -293,7 +294,9 @@ async fn a_load_that_is_interrupted_is_judged_by_what_was_done() {
 /// How many orders a replica has answered.
 async fn orders_at(client: &loadtest::client::Client) -> u64 {
     let metrics = client.metrics().await.expect("metrics");
-    let counts = metrics.lines().filter(|line| line.contains("route=\"/v1/orders\""));
+    let counted =
+        |line: &&str| line.starts_with("stocklock_http_requests") && line.contains("route=\"/v1/orders\"");
+    let counts = metrics.lines().filter(counted);
     counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 

@@ -47,7 +47,7 @@ pub use launch::ServerError;
 pub use mariadb::Mariadb;
 pub use parent::die_with_parent;
 pub use pgbouncer::Pgbouncer;
-pub use postgres::{Postgres, PostgresTls};
+pub use postgres::{Postgres, PostgresPair, PostgresTls};
 pub use process::{Process, ProcessError};
 pub use proxy::{Direction, Proxy};
 pub use redis::{Redis, RedisCluster, RedisSentinels, RedisServers, RedisTls, TlsFiles};

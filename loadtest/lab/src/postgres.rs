@@ -1,5 +1,6 @@
 //! A private PostgreSQL server, a standby of it, and one that insists on TLS.
 
+mod pair;
 mod tls;
 
 use std::io;
@@ -18,6 +19,7 @@ use crate::process::until_gone;
 use crate::user::as_user;
 use crate::{Lab, Process, ProcessError, Server, ServerKind};
 
+pub use pair::PostgresPair;
 pub use tls::PostgresTls;
 
 /// How long the server may take to start.
@@ -88,6 +90,11 @@ impl Postgres {
 
     /// Makes a standby that follows this server by streaming replication, and waits until it can be read.
     pub async fn standby(&self) -> Result<Self, ServerError> {
+        self.standby_at(None).await
+    }
+
+    /// The same on a port, if one is given.
+    async fn standby_at(&self, port: Option<u16>) -> Result<Self, ServerError> {
         let missing = ServerError::NotInstalled { program: "postgres", install: INSTALL_POSTGRES };
         let binaries = binaries().ok_or(missing)?;
         let lab = directory()?;
@@ -95,7 +102,10 @@ impl Postgres {
         copy.arg("--pgdata").arg(lab.file("data")).args(["--write-recovery-conf", "--checkpoint=fast"]);
         copy.args(["--host=127.0.0.1", "--username=stocklock", &format!("--port={}", self.port)]);
         run(copy.current_dir(lab.path()), "pg_basebackup").await?;
-        Self::serve_fresh(lab, None).await
+        match port {
+            Some(port) => Ok(Self { process: serve(&lab, port, None).await?, port, clock: None, lab }),
+            None => Self::serve_fresh(lab, None).await,
+        }
     }
 
     /// Makes a standby the primary, and waits until it is.

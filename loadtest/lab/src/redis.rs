@@ -116,6 +116,11 @@ impl Redis {
         self.process.resume()
     }
 
+    /// Makes the server a replica of the one on `port` when it starts again.
+    fn follow(&mut self, port: u16) {
+        self.primary = Some(port);
+    }
+
     /// Starts the server again that was killed, empty, on the same port. One that was started as a replica is
     /// a replica again, whether it was promoted or not; its primary need not be there.
     pub async fn restart(&mut self) -> Result<(), ServerError> {

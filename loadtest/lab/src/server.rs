@@ -72,6 +72,13 @@ pub enum ServerKind {
     Etcd,
 }
 
+impl ServerKind {
+    /// Its place among all of them.
+    pub fn number(self) -> usize {
+        self as usize
+    }
+}
+
 /// How a server is set up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Setup {
@@ -83,6 +90,8 @@ pub struct Setup {
     /// Whether the network between those can be broken. They then wait longer for each other, and take longer
     /// to replace one that leads.
     pub is_linked: bool,
+    /// Which servers have another that takes over from them, by their kind's [number](ServerKind::number).
+    pub takes_over: [bool; 4],
     /// How many Redis servers there are that know nothing of each other; one where it is less than that.
     pub redis_servers: usize,
 }

@@ -6,11 +6,16 @@ use std::pin::Pin;
 use std::str::FromStr;
 
 use crate::server::{Server, ServerKind, Setup};
-use crate::{Ensemble, Etcd, Postgres, Redis, RedisServers, ServerError, Zookeeper};
+use crate::{
+    Ensemble, Etcd, Postgres, PostgresPair, Redis, RedisSentinels, RedisServers, ServerError, Zookeeper,
+};
 use crate::{etcd, postgres, redis, zookeeper};
 
 /// How many processes an ensemble has: the fewest that survive the loss of one.
 const ENSEMBLE: usize = 3;
+
+/// What sentinels call the primary.
+const PRIMARY: &str = "stocklock";
 
 /// A start that is under way.
 type Starting = Pin<Box<dyn Future<Output = Result<Box<dyn Server>, ServerError>> + Send>>;
@@ -39,9 +44,10 @@ impl ServerKind {
                 title: "PostgreSQL",
                 install: postgres::INSTALL_POSTGRES,
                 is_installed: Postgres::is_installed,
-                start: |setup| match setup.is_breakable {
-                    true => started(Postgres::start_breakable()),
-                    false => started(Postgres::start()),
+                start: |setup| match (setup.takes_over[Self::Postgres.number()], setup.is_breakable) {
+                    (true, _) => started(PostgresPair::start()),
+                    (false, true) => started(Postgres::start_breakable()),
+                    (false, false) => started(Postgres::start()),
                 },
             },
             Self::Redis => Row {
@@ -50,6 +56,7 @@ impl ServerKind {
                 install: redis::INSTALL_REDIS,
                 is_installed: Redis::is_installed,
                 start: |setup| match (setup.redis_servers, setup.is_breakable) {
+                    _ if setup.takes_over[Self::Redis.number()] => started(RedisSentinels::start(PRIMARY)),
                     (0 | 1, true) => started(Redis::start_breakable()),
                     (0 | 1, false) => started(Redis::start()),
                     (several, true) => started(RedisServers::start_breakable(several)),
@@ -61,10 +68,13 @@ impl ServerKind {
                 title: "ZooKeeper",
                 install: zookeeper::INSTALL_ZOOKEEPER,
                 is_installed: Zookeeper::is_installed,
-                start: |setup| match (setup.is_ensemble, setup.is_linked) {
-                    (true, true) => started(Ensemble::start_linked(ENSEMBLE)),
-                    (true, false) => started(Ensemble::start(ENSEMBLE)),
-                    (false, _) => started(Zookeeper::start()),
+                start: |setup| {
+                    let is_ensemble = setup.is_ensemble || setup.takes_over[Self::Zookeeper.number()];
+                    match (is_ensemble, setup.is_linked) {
+                        (true, true) => started(Ensemble::start_linked(ENSEMBLE)),
+                        (true, false) => started(Ensemble::start(ENSEMBLE)),
+                        (false, _) => started(Zookeeper::start()),
+                    }
                 },
             },
             Self::Etcd => Row {

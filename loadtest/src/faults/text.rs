@@ -21,6 +21,7 @@ impl fmt::Display for Fault {
             What::Kill => f.write_str("kill")?,
             What::Pause(span) => write!(f, "pause:{span}")?,
             What::Restart(server) => write!(f, "restart:{server}")?,
+            What::FailOver(server) => write!(f, "failover:{server}")?,
             What::Partition(server, span) => write!(f, "partition:{server}:{span}")?,
             What::Latency(server, delay) => write!(f, "latency:{server}:{}", time(delay))?,
             What::SlowClients => f.write_str("slow-clients")?,
@@ -62,5 +63,7 @@ mod tests {
         let schedule = Schedule::parse(&[text.into()]).unwrap();
         assert_eq!(schedule.to_string(), text);
         assert_eq!(Schedule::parse(&[schedule.to_string()]), Ok(schedule));
+        let text = "failover:postgres@1s,failover:zookeeper@2s";
+        assert_eq!(Schedule::parse(&[text.into()]).unwrap().to_string(), text);
     }
 }

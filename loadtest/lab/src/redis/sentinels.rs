@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::process::Command;
+use tokio::time::{Instant, sleep};
 
 use super::{INSTALL_REDIS, Redis, START_TIMEOUT, program, resp};
 use crate::launch::{ServerError, free_port, on_fresh_ports};
-use crate::{Lab, Process, ProcessError};
+use crate::{Lab, Process, ProcessError, Server, ServerKind};
 
 /// How many sentinels there are, of which a majority decides.
 const SENTINELS: usize = 3;
@@ -45,9 +47,38 @@ impl RedisSentinels {
 
     /// What its clients are configured with: the addresses of the sentinels.
     pub fn url(&self) -> String {
-        let urls: Vec<_> =
-            self.sentinels.iter().map(|(port, _)| format!("redis://127.0.0.1:{port}")).collect();
-        urls.join(",")
+        Server::url(self)
+    }
+
+    /// What the sentinels call the primary.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Which of the servers a majority of the sentinels takes for the primary, if they agree and it takes
+    /// writes.
+    async fn primary(&self) -> Option<usize> {
+        let mut votes = [0; 2];
+        for (port, _) in &self.sentinels {
+            let named = resp::call(*port, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.name]).await.ok()?;
+            let port = named.lines().nth(1)?.parse::<u16>().ok()?;
+            votes[self.servers.iter().position(|server| server.port == port)?] += 1;
+        }
+        let primary = votes.iter().position(|votes| *votes > SENTINELS / 2)?;
+        let role = self.servers[primary].command(&["ROLE"]).await.ok()?;
+        (role.lines().next() == Some("master")).then_some(primary)
+    }
+
+    /// Waits until there is a primary other than `before`.
+    async fn until_led(&self, before: Option<usize>) -> Result<usize, ServerError> {
+        let give_up = Instant::now() + START_TIMEOUT;
+        loop {
+            match self.primary().await.filter(|primary| Some(*primary) != before) {
+                Some(primary) => return Ok(primary),
+                None if Instant::now() < give_up => sleep(Duration::from_millis(20)).await,
+                None => return Err(self.sentinels[0].1.not_ready("names no primary".into()).into()),
+            }
+        }
     }
 
     /// The servers: the first is the primary at the start, the second its replica.
@@ -66,7 +97,7 @@ impl RedisSentinels {
     }
 
     async fn until_found(&self) -> Result<(), ServerError> {
-        let give_up = tokio::time::Instant::now() + START_TIMEOUT;
+        let give_up = Instant::now() + START_TIMEOUT;
         for number in 0..SENTINELS {
             let (port, process) = &self.sentinels[number];
             loop {
@@ -76,13 +107,66 @@ impl RedisSentinels {
                 if has("num-slaves", "1") && has("num-other-sentinels", "2") {
                     break;
                 }
-                if tokio::time::Instant::now() >= give_up {
+                if Instant::now() >= give_up {
                     return Err(process.not_ready(format!("has not found the others: {known}")).into());
                 }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                sleep(Duration::from_millis(50)).await;
             }
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Server for RedisSentinels {
+    fn kind(&self) -> ServerKind {
+        ServerKind::Redis
+    }
+
+    /// Those of the sentinels, which know where the servers are.
+    fn addresses(&self) -> Vec<String> {
+        self.sentinels.iter().map(|(port, _)| format!("127.0.0.1:{port}")).collect()
+    }
+
+    fn url_at(&self, addresses: &[String]) -> String {
+        let urls: Vec<_> = addresses.iter().map(|address| format!("redis://{address}")).collect();
+        urls.join(",")
+    }
+
+    fn struck(&self) -> String {
+        "the primary of redis".into()
+    }
+
+    /// Kills the primary, and waits until the sentinels have made the replica one.
+    async fn kill(&mut self) -> Result<(), ServerError> {
+        let primary = self.until_led(None).await?;
+        self.servers[primary].kill().await?;
+        self.until_led(Some(primary)).await.map(drop)
+    }
+
+    /// Starts what does not run; the sentinels make it a replica of the other.
+    async fn restart(&mut self) -> Result<(), ServerError> {
+        let primary = self.until_led(None).await?;
+        let other = 1 - primary;
+        if self.servers[other].process().exited().is_none() {
+            return Ok(());
+        }
+        let port = self.servers[primary].port;
+        self.servers[other].follow(port);
+        self.servers[other].restart().await
+    }
+
+    async fn pause(&self) -> Result<(), ServerError> {
+        let primary = self.until_led(None).await?;
+        Ok(self.servers[primary].pause()?)
+    }
+
+    fn resume(&self) -> Result<(), ServerError> {
+        self.servers.iter().try_for_each(|server| Ok(server.resume()?))
+    }
+
+    async fn is_led(&self) -> bool {
+        self.primary().await.is_some()
     }
 }
 

@@ -76,6 +76,15 @@ impl Injector<'_> {
                 self.mark(killed, None, format!("{struck} is killed and started again"));
                 Ok(Injected::Until(Instant::now(), Clearing::Elect(kind)))
             }
+            What::FailOver(kind) => {
+                let begin = ms(begun);
+                let Some(server) = self.fleet.servers_mut().get_mut(kind) else { return no_server() };
+                let struck = server.struck();
+                server.kill().await?;
+                server.restart().await?;
+                self.mark(begin, None, format!("{struck} is killed, and another takes over"));
+                Ok(Injected::Until(Instant::now(), Clearing::Elect(kind)))
+            }
             What::Stall(kind, span) => {
                 let Some(server) = self.fleet.servers().get(kind) else { return no_server() };
                 server.pause().await?;
