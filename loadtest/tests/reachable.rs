@@ -25,9 +25,15 @@ async fn replica(lab: &Lab) -> (Process, String, String) {
     let log = lab.file("replica.log");
     let started = Process::start("replica", command, log.clone(), "listening on ", Duration::from_secs(20));
     let (process, url) = started.await.expect("the replica starts");
-    let log = std::fs::read_to_string(log).expect("a log");
-    let admin = log.lines().find_map(|line| line.strip_prefix("admin calls at ")).expect("another address");
-    (process, url.replace("0.0.0.0", "127.0.0.1"), admin.to_owned())
+    // It is said before, and comes into the log a moment later.
+    for _ in 0..1_000 {
+        let said = std::fs::read_to_string(&log).expect("a log");
+        if let Some(admin) = said.lines().find_map(|line| line.strip_prefix("admin calls at ")) {
+            return (process, url.replace("0.0.0.0", "127.0.0.1"), admin.to_owned());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("there is no other address");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,8 +81,13 @@ pub trait Lock: Send + Sync {
 
     /// Takes a lock and gives it back: a shared one that is no product's, so that nobody is kept out.
     async fn try_out(&self, deadline: Instant) -> Result<(), LockError> {
+        self.try_out_at(NO_PRODUCT, deadline).await
+    }
+
+    /// The same with this key.
+    async fn try_out_at(&self, key: &str, deadline: Instant) -> Result<(), LockError> {
         loop {
-            match self.acquire(NO_PRODUCT, Mode::Shared, deadline).await {
+            match self.acquire(key, Mode::Shared, deadline).await {
                 Ok(lease) => {
                     lease.release().await;
                     return Ok(());

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use order_service::app::{self, App, StartError, stop_signal};
-use order_service::config::{Config, LeaseTime, Sources, reference};
-use order_service::lock::{DatabaseLock, FencingToken};
+use order_service::config::{Config, ConfigError, LeaseTime, Sources, reference};
+use order_service::lock::{ConnectError, DatabaseLock, FencingToken};
 use order_service::{http, store, telemetry};
 
 /// Sells the stock of a product under a locking strategy that is chosen in the configuration.
@@ -45,9 +45,25 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("order-service: {error:#}");
-            ExitCode::from(64)
+            ExitCode::from(if is_for_ever(&error) { REFUSED } else { UNAVAILABLE })
         }
     }
+}
+
+/// That the configuration is refused: the same would be refused again.
+const REFUSED: u8 = 64;
+
+/// That something is not available, which may be another time.
+const UNAVAILABLE: u8 = 69;
+
+/// Whether an error is of the configuration, or of what it was given with.
+fn is_for_ever(error: &anyhow::Error) -> bool {
+    let is_config = |error: &(dyn std::error::Error + 'static)| error.is::<ConfigError>();
+    error.chain().any(is_config)
+        || matches!(
+            error.downcast_ref(),
+            Some(StartError::Config(_) | StartError::Lock(ConnectError::Config(_)))
+        )
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {

@@ -77,7 +77,10 @@ impl Readiness {
         }
         match lock {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error @ LockError::Unavailable { .. })) => not_ready(error.to_string(), false),
+            // What is said at the deadline is that nothing had come until then.
+            Ok(Err(error @ LockError::Unavailable { .. })) => {
+                not_ready(error.to_string(), Instant::now() >= deadline)
+            }
             Ok(Err(LockError::Timeout)) | Err(_) => not_ready(no_answer("lock's backend"), true),
         }
     }

@@ -41,7 +41,8 @@ fn what_cannot_be_reached_is_named_at_once_and_once() {
     ] {
         let (output, took) = start(directory.path(), &arguments);
         let error = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(output.status.code(), Some(64), "{error}");
+        // It may be there another time.
+        assert_eq!(output.status.code(), Some(69), "{error}");
         assert_eq!(error.matches("onnection refused").count(), 1, "{error}");
         assert_eq!(error.matches(address).count(), 1, "{error}");
         assert!(!error.contains(PASSWORD), "{error}");
@@ -82,7 +83,8 @@ fn no_spelling_of_a_url_shows_its_password() {
             let arguments: Vec<&str> = arguments.iter().map(|argument: &String| argument.as_str()).collect();
             let (output, _) = start(directory.path(), &arguments);
             let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
-            assert_eq!(output.status.code(), Some(64), "{arguments:?}: {said}");
+            // It is refused, or nobody is there.
+            assert!(matches!(output.status.code(), Some(64 | 69)), "{arguments:?}: {said}");
             assert!(
                 said.contains("store.url") || said.contains("Redis") || said.contains("lock.redis.url"),
                 "{said}"

@@ -55,7 +55,7 @@ pub struct ServerSection {
     pub token_file: Option<PathBuf>,
     /// How many requests per second one client may send, by its address (of IPv6, its /64 network); what
     /// comes beyond is answered with 429. When unset, as many as it likes. Behind a proxy all requests have
-    /// the proxy's address, so set the limit there. /livez, /readyz and /metrics are not counted.
+    /// the proxy's address, so set the limit there. /livez and /readyz are not counted.
     pub rate_limit: Option<u32>,
     /// How many requests a client that was quiet may send at once, where there is a server.rate_limit; a
     /// second's worth when unset.

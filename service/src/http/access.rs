@@ -1,10 +1,11 @@
 //! Who may do what: the bearer tokens of those who run the shop.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use subtle::ConstantTimeEq as _;
 
 use super::AppState;
@@ -55,16 +56,31 @@ impl FromRequestParts<Arc<AppState>> for OrderDesk {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<AppState>) -> Result<Self, Failure> {
         let Access { admin, server, is_open } = &shared.access;
-        if *is_open || has(parts, server) || has(parts, admin) {
+        if (*is_open && is_from_here(&parts.headers)) || has(parts, server) || has(parts, admin) {
             return Ok(Self);
         }
         if server.is_empty() {
             let title = "Listing and cancelling orders is forbidden";
-            let detail = "this replica can be reached from elsewhere and has no server.token";
+            let detail = "this replica can be reached from elsewhere, or the request comes from another site \
+                          or through a proxy, and there is no server.token";
             return Err(Failure::new(StatusCode::FORBIDDEN, "order-desk-disabled", title, detail));
         }
         Err(Failure::unauthorized("server.token"))
     }
+}
+
+/// Whether a request was made to this machine by its own name, and by no page of another site: a browser here
+/// would send it what such a page likes, also to a name that its owner has pointed to this machine.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_loopback = |host: &str| {
+        let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+        let name = name.map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+        name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    let is_own = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| is_loopback(host));
+    text(header::HOST).is_some_and(is_loopback)
+        && headers.get(header::ORIGIN).is_none_or(|origin| origin.to_str().is_ok_and(is_own))
 }
 
 /// Whether a request has a token, which no request has that is empty. Takes as long for a wrong one as for

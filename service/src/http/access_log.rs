@@ -26,6 +26,9 @@ const LINES: u32 = 20;
 /// The longest request identity on a line, in bytes; a client may send any.
 const LONGEST_ID: usize = 128;
 
+/// The longest path on a line and in a span, in bytes; no route is as long.
+const LONGEST_PATH: usize = 256;
+
 /// The access log of one replica.
 pub struct AccessLog {
     /// Whether every request has a line.
@@ -70,9 +73,11 @@ impl RequestHead {
         }
     }
 
-    /// The path as it was sent.
+    /// The path as it was sent, or as much of it as is worth keeping.
     pub fn path(&self) -> &str {
-        self.uri.path()
+        let path = self.uri.path();
+        // It is ASCII, so every place is between two characters.
+        &path[..path.len().min(LONGEST_PATH)]
     }
 
     /// The route as declared, or `none`.

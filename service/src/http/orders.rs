@@ -96,7 +96,7 @@ async fn list(
 
 /// Show an order.
 ///
-/// Whoever knows its id may see it, and pay it: 74 bits of it are random.
+/// Whoever knows its id may see it, and pay it: it is hard to guess, and no secret.
 #[utoipa::path(
     get, path = "/v1/orders/{id}", operation_id = "getOrder", tag = "orders",
     params(("id" = Uuid, Path, description = "The order")),

@@ -48,7 +48,7 @@ const IDLE: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Paths that are asked again and again by those who watch over the service, and are not limited.
-const UNLIMITED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+const UNLIMITED: [&str; 2] = ["/livez", "/readyz"];
 
 /// Accepts connections until `stop`, and answers what they send through `router`, which is told of what
 /// exceeds the `rate`. Returns what has to be [shut down](GracefulShutdown::shutdown) to let the requests in

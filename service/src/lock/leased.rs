@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -29,7 +30,9 @@ use super::lease::valid_until;
 use super::pending_acquire::PendingAcquire;
 use super::pending_reply::PendingReply;
 use super::releaser::{PendingRelease, Releaser};
-use super::{Acquire, FencingToken, Hold, Lease, Lock, LockError, LockState, Mode, Note, Validity};
+use super::{
+    Acquire, FencingToken, Hold, Lease, Lock, LockError, LockState, Mode, NO_PRODUCT, Note, Validity,
+};
 use crate::config::LeaseTime;
 use crate::telemetry::LockMetrics;
 
@@ -42,6 +45,12 @@ pub(super) trait Backend: Send + Sync {
     /// Takes the lock if it is free and no other stands before the claim; otherwise sees to it that the claim
     /// has a place among those who wait, and keeps it.
     async fn attempt(self: Arc<Self>, claim: Arc<Claim>, step: Step) -> Result<Attempt, BackendError>;
+
+    /// Keys that no product has, with which the lock is tried out: one for each server that has locks of its
+    /// own.
+    fn trial_keys(&self) -> Vec<String> {
+        vec![NO_PRODUCT.into()]
+    }
 
     /// Extends the leases of these claims, or sees whether they are there, where they have no end. For each,
     /// `false` when it has none any more.
@@ -205,6 +214,9 @@ impl Inner {
     }
 }
 
+/// How much earlier than asked for it is said that one of several servers does not answer.
+const SPARE: Duration = Duration::from_millis(200);
+
 #[async_trait]
 impl Lock for LeasedLock {
     fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
@@ -221,6 +233,21 @@ impl Lock for LeasedLock {
 
     fn lease(&self) -> Option<Duration> {
         self.inner.lease.duration()
+    }
+
+    async fn try_out(&self, deadline: Instant) -> Result<(), LockError> {
+        let keys = self.inner.backend.trial_keys();
+        if let [key] = keys.as_slice() {
+            return self.try_out_at(key, deadline).await;
+        }
+        // Before whoever asks has given up: where one of several servers does not answer, that is no lack of
+        // time, whatever the others do.
+        let deadline = deadline - SPARE;
+        let trials = keys.iter().map(|key| self.try_out_at(key, deadline));
+        try_join_all(trials).await.map(drop).map_err(|error| match error {
+            LockError::Timeout => self.inner.unavailable("a server does not answer"),
+            error => error,
+        })
     }
 
     async fn state(&self, key: &str) -> Result<LockState, LockError> {

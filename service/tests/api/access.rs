@@ -61,6 +61,17 @@ async fn without_a_token_that_is_open_on_this_machine_and_forbidden_elsewhere() 
     assert_eq!(call(shop.replica(), None, None).await.status(), 200);
     assert_eq!(call(shop.replica(), Some(&id), None).await.status(), 200);
 
+    // A page of another site, and a name that another has pointed to this machine.
+    for (name, value) in [("origin", "http://evil.example"), ("origin", "null"), ("host", "evil.example")] {
+        let replica = shop.replica();
+        let asked = replica.http.get(format!("{}/v1/orders", replica.url)).header(name, value);
+        let refused = asked.send().await.expect("an answer");
+        assert_eq!(refused.status(), 403, "{name}: {value}");
+    }
+    let own = shop.replica().http.get(format!("{}/v1/orders", shop.replica().url));
+    let own = own.header("origin", &shop.replica().url).header("host", "localhost:1").send().await;
+    assert_eq!(own.expect("an answer").status(), 200);
+
     shop.add_replica("database", &[("server.listen", "0.0.0.0:0")]).await;
     let public = &shop.replicas[1];
     let id = place(public).await;

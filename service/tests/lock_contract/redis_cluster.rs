@@ -224,6 +224,9 @@ async fn a_node_that_is_gone_is_named_and_used_again_when_it_is_back() {
     assert!(matches!(error, LockError::Unavailable { .. }), "{error}");
     let address = cluster.nodes()[node].address();
     assert!(error.to_string().contains(&address), "{error}");
+    // Whatever key it is that lies there.
+    let unready = lock.try_out(after(4_000)).await.expect_err("its node is gone").to_string();
+    assert!(unready.contains(&address), "{unready}");
     cluster.nodes_mut()[node].restart().await.expect("it starts again");
     let give_up = after(20_000);
     // It has lost its count, as it has lost all.

@@ -13,7 +13,8 @@ use crate::{Server, ServerKind};
 /// How long the standby may take to follow the primary, and to take over.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A PostgreSQL server and its standby. A commit is on both before it is confirmed, as long as both are there.
+/// A PostgreSQL server and its standby. A commit is on both before it is confirmed, as long as both are
+/// there.
 #[derive(Debug)]
 pub struct PostgresPair {
     servers: [Postgres; 2],

@@ -8,7 +8,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::URL;
-use crate::config::{ConfigError, address_of};
+use crate::config::{ConfigError, address_of, is_ambiguous};
 
 /// The addresses of Redis servers, at least one. As a text they are separated by commas.
 #[derive(Clone, PartialEq, Eq, JsonSchema)]
@@ -23,8 +23,13 @@ impl RedisUrls {
 
     /// How to connect to each, as far as the addresses say.
     pub(super) fn connections(&self) -> Result<Vec<ConnectionInfo>, ConfigError> {
-        let parse =
-            |url: &str| url.into_connection_info().map_err(|error| ConfigError::new(URL, error.to_string()));
+        let parse = |url: &str| {
+            if is_ambiguous(url) {
+                let why = "a user or password with /, ? or # in it has to be percent-encoded";
+                return Err(ConfigError::new(URL, why));
+            }
+            url.into_connection_info().map_err(|error| ConfigError::new(URL, error.to_string()))
+        };
         self.iter().map(parse).collect()
     }
 }

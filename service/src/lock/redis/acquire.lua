@@ -2,11 +2,15 @@
 -- ARGV: owner, mode, lease ms, place ms, base of the tokens' generation, 1 if that is new, holder.
 -- Returns {1, token, the last holder's note} when the lock is acquired, {0, how many stand before it} when
 -- it is not, and {2} when the count of tokens is not of this generation: the server is new, or has lost its
--- data, or some of it.
+-- data, or some of it, or others have begun another generation since.
 local lock, readers, waiting, places, counter, note = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local owner, mode, lease, base = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 
 local count = redis.call('GET', counter)
+-- A generation is the upper half of a token, of 32 bits.
+if count and tonumber(count) >= tonumber(base) + 4294967296 then
+    return { 2, 0, false }
+end
 if not count or tonumber(count) < tonumber(base) then
     if ARGV[6] ~= '1' then
         return { 2, 0, false }

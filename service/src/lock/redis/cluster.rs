@@ -33,7 +33,7 @@ use super::requirements::{self, NAME, unavailable};
 use super::server::{Announcement, RedisServer};
 use crate::config::ConfigError;
 use crate::lock::leased::{Attempt, Backend, BackendError, Claim, Step, Wakeups};
-use crate::lock::{ConnectError, LockState, TokenGenerations};
+use crate::lock::{ConnectError, LockState, NO_PRODUCT, TokenGenerations};
 
 /// How long one request goes after a slot that is being moved, or that no node has.
 const MOVING: Duration = Duration::from_millis(1_500);
@@ -138,12 +138,14 @@ impl Cluster {
         let mut errors = Vec::new();
         for info in known.chain(self.seeds.iter().cloned()) {
             let error = match timeout(ANSWER, slots_by(&info)).await {
-                Ok(Ok(answer)) => {
-                    self.slots.take_over(&answer, &host_of(&info))?;
-                    *asked = Some(Instant::now());
-                    self.forget_nodes();
-                    return Ok(());
-                }
+                Ok(Ok(answer)) => match self.slots.take_over(&answer, &host_of(&info)) {
+                    Ok(()) => {
+                        *asked = Some(Instant::now());
+                        self.forget_nodes();
+                        return Ok(());
+                    }
+                    Err(error) => error.to_string(),
+                },
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no answer in time".into(),
             };
@@ -255,6 +257,9 @@ fn name_of((host, port): &Address) -> String {
     format!("{host}:{port}")
 }
 
+/// How many keys are looked at for one that a node has.
+const MOST_TRIALS: u32 = 10_000;
+
 #[async_trait]
 impl Backend for Cluster {
     async fn attempt(self: Arc<Self>, claim: Arc<Claim>, _: Step) -> Result<Attempt, BackendError> {
@@ -321,6 +326,17 @@ impl Backend for Cluster {
                 Err(error) => return Err(self.failed_at(slot, &error)),
             }
         }
+    }
+
+    fn trial_keys(&self) -> Vec<String> {
+        let nodes = self.slots.nodes();
+        let key_of = |node: &Arc<Address>| {
+            // With three nodes, a third of all keys are one's.
+            let keys = (0..MOST_TRIALS).map(|number| format!("{NO_PRODUCT}{number}"));
+            keys.into_iter().find(|key| self.slots.node_of(slot_of(key)).as_ref() == Some(node))
+        };
+        let keys: Vec<_> = nodes.iter().filter_map(key_of).collect();
+        if keys.is_empty() { vec![NO_PRODUCT.into()] } else { keys }
     }
 
     fn wakeups(&self) -> &Arc<Wakeups> {

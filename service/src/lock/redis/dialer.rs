@@ -8,7 +8,6 @@ use deadpool_redis::redis::{
     self, AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError,
     RedisResult,
 };
-use uuid::Uuid;
 
 use super::protocol::{CHANNEL, COMMAND, other};
 use super::sentinel::Sentinels;
@@ -142,11 +141,9 @@ impl Identity {
         match info {
             Ok(info) => Ok(Self::of(&info)),
             Err(error) if error.is_io_error() => Err(error),
-            // Who may not ask takes it for another each time.
-            Err(_) => {
-                let name = Uuid::new_v4().to_string().into();
-                Ok(Self { name, risk: None, is_of_cluster: None, is_sentinel: false, follows: None })
-            }
+            // Without, a server that has lost its count or has become a replica could not be told from
+            // another.
+            Err(error) => Err(other(format_args!("who it is cannot be asked, by INFO: {error}"))),
         }
     }
 

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use rand::RngExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::dialer::{Dialed, Dialer};
 use super::protocol::{COMMAND, key_of, other};
@@ -171,10 +171,16 @@ async fn keep_connected(
         states.send_replace(State::Connected(Arc::clone(&session)));
         // What was announced before is missed.
         announced(Announcement::Interrupted);
+        let connected = Instant::now();
         until_lost(&session, &dialer).await;
         session.pool.close();
         states.send_replace(State::Connecting);
         announced(Announcement::Interrupted);
+        // One that is lost at once may be lost again and again.
+        if connected.elapsed() < Duration::from_secs(1) {
+            let pause = rand::rng().random_range(PAUSE_MS);
+            sleep(Duration::from_millis(pause)).await;
+        }
     }
 }
 

@@ -88,19 +88,23 @@ impl Session {
         Request(Arc::clone(self))
     }
 
+    /// Notes that the answer to a request that was sent at this time is not waited for any more. A server
+    /// that has not answered for long is left.
+    pub(super) fn unheard(&self, sent: Instant) {
+        let mut since = self.silent_since.lock().expect("nothing panics while it holds this");
+        let since = *since.get_or_insert(sent);
+        self.is_silent.store(true, Ordering::Release);
+        // It may be busy, or gone without a word, with a kernel that takes whatever is sent.
+        if since.elapsed() >= COMMAND * 2 {
+            self.loss.notice();
+        }
+    }
+
     /// Notes what came of a request that was sent at this time.
     fn heard<'a>(&self, sent: Instant, error: Option<&RedisError>, values: impl Iterator<Item = &'a Value>) {
         match error {
             Some(error) if error.is_unrecoverable_error() => self.loss.notice(),
-            // The server may be busy, or gone without a word, with a kernel that takes whatever is sent.
-            Some(error) if error.is_timeout() => {
-                let mut since = self.silent_since.lock().expect("nothing panics while it holds this");
-                let since = *since.get_or_insert(sent);
-                self.is_silent.store(true, Ordering::Release);
-                if since.elapsed() >= COMMAND * 2 {
-                    self.loss.notice();
-                }
-            }
+            Some(error) if error.is_timeout() => self.unheard(sent),
             Some(_) => {}
             None => {
                 if self.is_silent.swap(false, Ordering::AcqRel) {

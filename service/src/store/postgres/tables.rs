@@ -30,7 +30,7 @@ pub(super) async fn migrate(session: SessionSettings, may: bool) -> Result<usize
     let run = async {
         let mut connection =
             session.with([("statement_timeout", "0")]).connect().await.map_err(|error| error.to_string())?;
-        let needed = needed(&mut connection).await.map_err(|error| error.to_string())?;
+        let needed = needed(&mut connection).await.map_err(|error| explained(&error))?;
         if needed > 0 && !may {
             return Err(has_to_migrate(needed));
         }
@@ -63,7 +63,10 @@ fn explained(error: &MigrateError) -> String {
     if !is_denied {
         return error.to_string();
     }
-    format!("{error}: migrations have to be run; \"order-service migrate\" does it as a role that may")
+    format!(
+        "{error}: where migrations have to be run, \"order-service migrate\" does it as a role that may; to \
+         see that none has, a role needs select on _sqlx_migrations"
+    )
 }
 
 /// Refuses a role that may not do what orders need.

@@ -6,6 +6,8 @@ use std::sync::{Arc, RwLock};
 
 use deadpool_redis::redis::{FromRedisValue as _, RedisResult, Value};
 
+use crate::lock::redis::protocol::other;
+
 /// How many slots a cluster has.
 const SLOTS: usize = 16_384;
 
@@ -43,6 +45,9 @@ impl Slots {
             let node = Arc::new(node);
             let range = slots.iter_mut().take(usize::from(last) + 1).skip(usize::from(first));
             range.for_each(|slot| *slot = Some(Arc::clone(&node)));
+        }
+        if slots.iter().all(Option::is_none) {
+            return Err(other("it knows of no node that has slots"));
         }
         *self.0.write().expect("nothing panics while it holds this") = slots;
         Ok(())

@@ -10,12 +10,13 @@ use prometheus_client::metrics::counter::Counter;
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::NO_ANSWER;
 use super::tally::Vote;
 use crate::lock::FencingToken;
 use crate::lock::leased::{Claim, PLACE_TTL};
 use crate::lock::redis::dialer::Dialer;
 use crate::lock::redis::lock_server::renewal_of;
-use crate::lock::redis::protocol::{CHANNEL, is_of_the_connection, millis};
+use crate::lock::redis::protocol::{CHANNEL, is_of_the_connection, millis, other};
 use crate::lock::redis::script::Script;
 use crate::lock::redis::server::{Announcement, RedisServer};
 use crate::lock::redis::session::Session;
@@ -110,7 +111,7 @@ impl Node {
                 sleep(Duration::from_millis(pause)).await;
                 // None: the lock is gone.
                 let Some(node) = node.upgrade() else { return };
-                if let Ok(Ok(())) = timeout(limit, node.hear()).await {
+                if let Ok(Ok(())) = timeout(limit * 2, node.hear()).await {
                     node.known().heard = Instant::now();
                     node.answers.store(true, Ordering::Release);
                     tracing::info!(server = node.address, "a Redis server answers again");
@@ -122,7 +123,15 @@ impl Node {
 
     /// Whether it answers over the lock's own connection.
     async fn hear(&self) -> RedisResult<()> {
-        redis::cmd("PING").query_async(&mut self.server.session().await?.request()).await
+        let session = timeout(self.limit, self.server.session()).await.map_err(|_| other(NO_ANSWER))??;
+        let (mut request, sent) = (session.request(), Instant::now());
+        match timeout(self.limit, redis::cmd("PING").query_async(&mut request)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                session.unheard(sent);
+                Err(other(NO_ANSWER))
+            }
+        }
     }
 
     /// Takes the lock there, or a place among those who wait: the one of its ticket, if it has one.
