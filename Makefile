@@ -30,7 +30,7 @@ test: tools lint ## Install what the tests need, check the form, and run every t
 lint: $(PYTHON_TOOLS) ## Check the form: formatting, clippy and the documentation with warnings denied, the files to deploy with
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(VENV)/bin/check-jsonschema --schemafile loadtest/docs/shop.schema.json loadtest/examples/*/shop.toml
-	$(VENV)/bin/kubernetes-validate --quiet --strict deploy/kubernetes/*.yaml deploy/kubernetes/secret.yaml.example
+	$(VENV)/bin/kubernetes-validate --quiet --strict service/deploy/kubernetes/*.yaml service/deploy/kubernetes/secret.yaml.example
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked

@@ -12,7 +12,7 @@ const RUNBOOK: &str = include_str!("../../docs/runbook.md");
 
 /// A file of the folder `deploy`.
 pub fn deploy(path: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy")).join(path)
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy")).join(path)
 }
 
 pub fn read(path: &str) -> String {

@@ -46,7 +46,7 @@ fn keys_in(text: &str) -> Vec<String> {
 #[test]
 fn every_key_that_the_files_set_exists() {
     let known: Vec<_> = keys().into_iter().map(|key| key.path).collect();
-    let compose = std::fs::read_to_string(deploy("../docker-compose.yml")).expect("a file");
+    let compose = std::fs::read_to_string(deploy("../../docker-compose.yml")).expect("a file");
     let kubernetes = ["order-service.yaml", "secret.yaml.example", "network-policy.yaml"];
     let mut texts: Vec<_> = kubernetes.map(|file| read(&format!("kubernetes/{file}"))).to_vec();
     texts.extend([compose, read("systemd/order-service.service")]);
