@@ -75,11 +75,10 @@ impl Tracer {
         Self { sample_ratio, spans, dropped, epoch }
     }
 
-    /// Begins the span of a request, if it is to be traced: as its sender has decided, or else by the ratio;
-    /// none where that is zero.
+    /// Begins the span of a request, if it is to be traced: as its sender has decided, or else by the ratio.
     pub fn begin(self: &Arc<Self>, parent: Option<TraceParent>) -> Option<Arc<ActiveSpan>> {
         let is_sampled = match parent {
-            Some(parent) => parent.is_sampled && self.sample_ratio > 0.0,
+            Some(parent) => parent.is_sampled,
             None => rand::random::<f64>() < self.sample_ratio,
         };
         is_sampled.then(|| {
