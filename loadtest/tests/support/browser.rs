@@ -135,6 +135,17 @@ impl Browser {
         self.press(Key::Enter).await;
     }
 
+    /// Presses the arrow to the right.
+    pub async fn press_right(&self) {
+        self.press(Key::Right).await;
+    }
+
+    /// Moves the pointer to a place in the window.
+    pub async fn point_at(&self, x: f64, y: f64) {
+        let place = json!({ "type": "mouseMoved", "x": x, "y": y });
+        self.devtools("Input.dispatchMouseEvent", place).await;
+    }
+
     async fn press(&self, key: Key) {
         let keys = self.driver.action_chain().send_keys(key);
         keys.perform().await.expect("a key is pressed");
