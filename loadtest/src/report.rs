@@ -170,6 +170,7 @@ mod tests {
     use super::*;
     use crate::availability::Availability;
     use crate::metrics::{Latencies, LockFigures, Percentiles};
+    use crate::series::Series;
     use crate::verdict::{Check, CheckName, Status};
 
     fn run(strategy: StrategyName, replicas: usize, verdict: Verdict) -> RunReport {
@@ -234,6 +235,24 @@ mod tests {
             "1 of 3 violated: row; 1 of 3 inconclusive: redis"
         );
         assert_eq!(summary(&[database.clone(), database, control]), "1 of 1 correct");
+    }
+
+    #[test]
+    fn what_was_violated_is_said_where_nothing_was_oversold() {
+        let mut lost = run(StrategyName::None, 3, Verdict::Violated);
+        lost.oversold_units = Some(0);
+        lost.series = Some(Series { lost_updates: 384, ..Series::default() });
+        let report = Report::new(vec![lost.clone(), run(StrategyName::Row, 3, Verdict::Correct)], Vec::new());
+        assert_eq!(report.summary(), "1 of 2 lost updates: none");
+        let page = html::page(&report);
+        for words in ["VIOLATED: 384 updates lost", "<b>none</b> 384 updates lost", "</svg>384 updates lost"]
+        {
+            assert!(page.contains(words), "{words}");
+        }
+        // It had something to sell for no time at all.
+        assert!(page.contains("too short to compare speeds"));
+        lost.availability.selling_ms = 2_500.0;
+        assert!(!html::page(&Report::new(vec![lost], Vec::new())).contains("too short"));
     }
 
     #[test]

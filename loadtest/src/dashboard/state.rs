@@ -1,8 +1,10 @@
 //! What goes on, and what has come of it. Pages only show it.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
+use maud::Markup;
 use order_service::config::StrategyName;
 use order_service::holds::now_ns;
 use tokio::sync::watch;
@@ -120,6 +122,8 @@ pub(super) struct Live {
     pub(super) series: Series,
     /// What is broken meanwhile.
     pub(super) faults: FaultJournal,
+    /// The charts as they were drawn last, and of which length of the run.
+    pub(super) drawn: RefCell<Option<(f64, Markup)>>,
     /// Who has the lock; `None` before the replicas are there, and where there is no lock.
     pub(super) followed: Option<Followed>,
     /// All answers so far.
@@ -169,7 +173,8 @@ impl Live {
         let series = Series { interval_ms: SAMPLED_MS as f64, ..Series::default() };
         let supply = scenario.stock;
         let (faults, followed, total) = (FaultJournal::default(), None, Interval::default());
-        Self { strategy, scenario, progress, series, faults, followed, total, supply }
+        let drawn = RefCell::default();
+        Self { strategy, scenario, progress, series, faults, drawn, followed, total, supply }
     }
 
     /// Follows what is broken, and who has the lock, where there is one.

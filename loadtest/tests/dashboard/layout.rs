@@ -37,16 +37,6 @@ async fn the_rows_of_the_comparison_are_cards_on_a_phone() {
     .await;
 }
 
-/// Where the middle of an element is in the window.
-async fn middle(browser: &Browser, selector: &str) -> (f64, f64) {
-    let script = format!(
-        "const element = document.querySelector('{selector}'); element.scrollIntoView({{ block: 'center' }});
-         const box = element.getBoundingClientRect();
-         return [box.left + box.width / 2, box.top + box.height / 2]"
-    );
-    serde_json::from_value(browser.evaluate(&script).await).expect("a place")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn one_cursor_shows_a_moment_in_all_charts_and_who_had_the_lock() {
     let lab = Lab::new().unwrap();
@@ -61,8 +51,7 @@ async fn one_cursor_shows_a_moment_in_all_charts_and_who_had_the_lock() {
         browser.window(1100, 900).await;
         assert_eq!(says(browser, side_by_side).await, "false");
         browser.window(1280, 1000).await;
-        let (x, y) = middle(browser, "#stock .plot").await;
-        browser.point_at(x, y).await;
+        browser.point_at_middle("#stock .plot").await;
         let read = browser.until(".readout output", |text| text.contains("stock ")).await;
         for figure in [" s", "by the orders", "accepted/s", "p99", "fencing token"] {
             assert!(read.contains(figure), "{figure} of {read:?}");

@@ -133,11 +133,11 @@ async fn a_page_whose_program_is_gone_says_so_and_comes_back() {
         browser.click("#start").await;
         browser.until("#verdict .headline", |text| text.contains("so far no violation")).await;
         drop(dashboard);
-        browser.until("#connection", |text| text.contains("does not answer")).await;
-        let again = Dashboard::start_at(&lab, &listen).await;
-        browser.until("#restarted", |text| text.contains("was started again")).await;
+        browser.until("#connection:not([hidden])", |text| text.contains("does not answer")).await;
+        let _again = Dashboard::start_at(&lab, &listen).await;
+        browser.until("#restarted:not([hidden])", |text| text.contains("was started again")).await;
         browser.until("#verdict .headline", |text| text.contains("Is anything oversold?")).await;
-        assert_eq!(browser.text("#connection").await, "");
+        assert_eq!(browser.text("#connection:not([hidden])").await, "");
         // What was chosen is still there, and can be run.
         browser.click("#start").await;
         browser.until("#verdict .headline", |text| text.contains("so far no violation")).await;

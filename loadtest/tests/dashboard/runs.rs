@@ -165,6 +165,14 @@ async fn the_frozen_page_needs_nothing_and_says_what_the_terminal_says() {
         let banner = browser.text("#run-0 .headline").await;
         assert!(banner.starts_with("OVERSOLD by"), "{banner}");
         assert!(browser.text("#run-1 .headline").await.starts_with("CORRECT"));
+        // All strategies are in one chart, and the cursor is in all charts, without any server.
+        browser.point_at_middle("#overlay-rate .plot").await;
+        let read = browser.until("#overlay .readout output", |text| text.contains("none ")).await;
+        assert!(read.contains("database ") && read.contains(" left"), "{read}");
+        assert_eq!(
+            browser.evaluate("return document.querySelectorAll('#overlay .plot.pointed').length").await,
+            2
+        );
         assert_flawless(browser, "the report").await;
         let requests = browser.requests().await;
         assert!(requests.iter().all(|request| request.starts_with("file://")), "{requests:?}");

@@ -14,6 +14,9 @@ use crate::series::LiveLocks;
 const CHARTS: [(&str, &str); 3] =
     [("stock", "Stock"), ("throughput", "Answers per second"), ("latency", "Latency in ms")];
 
+/// How much longer a run is when its charts are drawn again, in milliseconds. Much shorter ones are not seen.
+const DRAWN_EVERY_MS: f64 = 190.0;
+
 /// A run that goes on: what is known of it, and what is not known yet.
 pub(super) fn shown(live: &Live) -> Shown {
     Shown {
@@ -64,14 +67,28 @@ fn tiles_of(live: &Live) -> [Tile; 4] {
     Tile::four("", sold, (per_second, answered), (latest.map(|latency| latency.p99), median))
 }
 
+/// The charts, which take longer to draw than all the rest: not each time.
 fn charts_of(live: &Live) -> Markup {
+    let span_ms = live.series.span_ms();
+    let mut drawn = live.drawn.borrow_mut();
+    match &*drawn {
+        Some((of, markup)) if span_ms - of < DRAWN_EVERY_MS => markup.clone(),
+        _ => {
+            let markup = draw_charts(live);
+            *drawn = Some((span_ms, markup.clone()));
+            markup
+        }
+    }
+}
+
+fn draw_charts(live: &Live) -> Markup {
     html! {
         @if live.series.span_ms() > 0.0 {
             (charts::all(&live.series, &live.faults.marks(), &Default::default(), ""))
         } @else {
             @for (name, title) in CHARTS {
                 figure.card id=(name) tabindex="-1" {
-                    h2 { (title) } p.note { "Not known yet: the first order was not sent." }
+                    h2 { (title) } p.note { "Not known yet: no order was sent." }
                 }
             }
         }

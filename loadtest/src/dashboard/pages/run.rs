@@ -34,7 +34,7 @@ pub(in crate::dashboard) fn page(
     let events = show.map_or_else(|| "/events".into(), |show| format!("/events?show={show}"));
     let body = html! {
         // What is pressed stays where it is, whatever a run brings to the page.
-        div.bar { (part("short")) (part("jumps")) (part("buttons")) }
+        div.bar { (part("jumps")) (part("short")) (part("buttons")) }
         div.part aria-live="polite" aria-atomic="true" { (part("verdict")) }
         p.message #connection hidden {
             "The dashboard does not answer: its program has ended, or is stopped. What is shown here is the \
@@ -44,11 +44,12 @@ pub(in crate::dashboard) fn page(
             "The dashboard was started again. What was running then is gone; runs that had ended are among \
              the past runs."
         }
+        @if let Some(mistakes) = &mistakes { (refused(mistakes)) }
         (part("tiles"))
         form.card.controls #controls method="post" action="/run" aria-label="Controls"
             data-command="/command" {
             details #choices open[is_unfolded(inner, form, mistakes.as_ref())] {
-                summary { "What is run: " (in_words(form)) }
+                summary { "What is run" span.in-words { ": " (in_words(form)) } }
                 div.controls {
                     (controls::fields(form, mistakes.as_ref()))
                     (controls::command_line(form))
@@ -62,6 +63,19 @@ pub(in crate::dashboard) fn page(
         (part("files"))
     };
     layout::served("Load test", "/", &body)
+}
+
+/// Why a run cannot start. The fields say the same.
+fn refused(mistakes: &Mistakes) -> Markup {
+    html! {
+        div.message role="alert" {
+            "This cannot be run: "
+            @for (number, (name, mistake)) in mistakes.iter().enumerate() {
+                @if number > 0 { "; " }
+                (name) ": " (mistake)
+            }
+        }
+    }
 }
 
 /// Whether the form is shown at once: not beside a run that was made by it.
@@ -110,8 +124,8 @@ pub(in crate::dashboard) fn parts(inner: &Inner, show: Option<usize>) -> Vec<Par
     let table = comparison::section(&report.runs, &report.not_run, running);
     let [charts, lanes, more] = shown.evidence;
     vec![
-        Part::new("short", short(&shown.banner)),
         Part::new("jumps", bar::links(&shown.jumps)),
+        Part::new("short", short(&shown.banner)),
         Part::new("buttons", controls::buttons(inner)),
         Part::new("verdict", html! { (banner(&shown.banner, 1)) (shown.under) (stage) (tabs) }),
         Part::new("tiles", shown.tiles),

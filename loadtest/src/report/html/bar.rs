@@ -10,7 +10,7 @@ pub type Jump = (String, String);
 
 /// The bar of a page that is frozen.
 pub fn of(banner: &Banner, jumps: &[Jump]) -> Markup {
-    html! { div.bar { (short(banner)) (links(jumps)) } }
+    html! { div.bar { (links(jumps)) (short(banner)) } }
 }
 
 /// Links to parts of the page.

@@ -52,7 +52,11 @@ fn per_second(series: &Series, interval: &Interval, count: u64) -> f64 {
 
 fn stock(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
     let (stock, expected) = series.intervals.last().map_or((0, 0), |last| (last.stock, last.expected));
-    let parted = if stock == expected { "They agree." } else { "They diverge: updates were lost." };
+    let parted = match (stock == expected, series.lost_updates) {
+        (true, _) => "They agree.",
+        (false, 0) => "They differ by what is not answered.",
+        (false, _) => "They diverge: updates were lost.",
+    };
     let plot = Plot {
         class: "plot-stock",
         description: format!(

@@ -56,6 +56,7 @@
     const words = [SHOWN_MS(at), ...figures(moments, at), holder(group, at, span)].filter(Boolean);
     const readout = group.querySelector('.readout');
     const [slider, output] = [readout.querySelector('input'), readout.querySelector('output')];
+    readout.classList.add('shows');
     output.textContent = words.join(' · ');
     slider.setAttribute('aria-valuetext', words.join(', '));
     if (document.activeElement !== slider) slider.value = Math.round((at / span) * 1000);
@@ -64,8 +65,10 @@
   const hide = (group) => {
     shown.delete(group);
     place(group, null);
-    const output = group.querySelector('.readout output');
-    if (output) output.textContent = output.dataset.hint;
+    const readout = group.querySelector('.readout');
+    readout.classList.remove('shows');
+    const output = readout.querySelector('output');
+    output.textContent = output.dataset.hint;
   };
 
   // After charts were exchanged, too.

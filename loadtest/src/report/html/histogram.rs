@@ -7,6 +7,9 @@ use super::figures::{ms, whole};
 use crate::metrics::LatencyBucket;
 use crate::report::RunReport;
 
+/// How high the highest bar is, in pixels.
+const HEIGHT: u32 = 150;
+
 /// The latency histogram of a run, if it has one.
 pub fn section(run: &RunReport, prefix: &str) -> Markup {
     let buckets = &run.latencies.accepted_buckets;
@@ -30,22 +33,23 @@ pub fn section(run: &RunReport, prefix: &str) -> Markup {
 fn bars(buckets: &[LatencyBucket], most: u64, description: &str) -> Markup {
     let width = 100.0 / buckets.len() as f64;
     let percent = |value: f64| format!("{value:.2}%");
-    // As many labels as there is room for on a phone.
-    let labelled = buckets.len().div_ceil(6);
+    // As many labels as there is room for on a phone, and none that would end outside.
+    let labelled = buckets.len().div_ceil(4);
     html! {
         div.histogram role="img" aria-label=(description) {
-            svg.bars width="100%" height="150" {
+            svg.bars width="100%" height=(HEIGHT + 24) {
                 @for (number, bucket) in buckets.iter().enumerate() {
-                    @let height = bucket.attempts as f64 / most as f64 * 100.0;
-                    @let left = number as f64 * width + width * 0.06;
-                    rect.bucket x=(percent(left)) width=(percent(width * 0.88))
-                        y=(percent(100.0 - height)) height=(percent(height)) {
+                    @let height = (bucket.attempts * u64::from(HEIGHT)).div_ceil(most);
+                    @let left = number as f64 * width;
+                    rect.bucket x=(percent(left + width * 0.06)) width=(percent(width * 0.88))
+                        y=(u64::from(HEIGHT) - height) height=(height) {
                         title { (whole(bucket.attempts)) " up to " (ms(bucket.until_ms)) " ms" }
                     }
+                    @if number % labelled == 0 && left < 82.0 {
+                        text x=(percent(left)) y=(HEIGHT + 18) { (ms(bucket.until_ms)) " ms" }
+                    }
                 }
-            }
-            p.ends.note {
-                @for bucket in buckets.iter().step_by(labelled) { span { "≤ " (ms(bucket.until_ms)) " ms" } }
+                line.base x1="0" x2="100%" y1=(HEIGHT) y2=(HEIGHT) {}
             }
         }
     }

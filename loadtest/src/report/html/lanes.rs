@@ -15,7 +15,7 @@ use crate::series::{Encounter, Heard, HoldSpan, LiveLocks, Locks, ReplicaLane, S
 const HEIGHT: u32 = 22;
 
 /// After how long without an answer it is said that a replica's lock is not known, in milliseconds.
-const SILENT_MS: f64 = 400.0;
+const SILENT_MS: f64 = 500.0;
 
 /// The lock timeline of a run.
 pub fn section(strategy: &Strategy, series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {

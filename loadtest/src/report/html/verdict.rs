@@ -252,17 +252,20 @@ impl Tile {
         };
         let known = |units: Option<i64>| units.map_or_else(|| "unknown".into(), whole);
         let of_stock = format!("of {} in stock", whole(stock));
-        let lost_note = format!("{} updates lost", whole(lost));
+        let lost_tile = |alarming| match (oversold, lost) {
+            // What is wrong is what is said large.
+            (Some(0), 1..) => {
+                tile("Lost updates", whole(lost), "no unit oversold".into(), "counterexample", true)
+            }
+            _ => {
+                let note = format!("{} updates lost", whole(lost));
+                tile("Oversold units", known(oversold), note, "counterexample", alarming)
+            }
+        };
         let p99 = p99.map_or_else(|| "–".into(), |p99| format!("{} ms", ms(p99)));
         [
             tile("Sold", known(sold), of_stock, "stock", sold > Some(stock)),
-            tile(
-                "Oversold units",
-                known(oversold),
-                lost_note,
-                "counterexample",
-                oversold > Some(0) || lost > 0,
-            ),
+            lost_tile(oversold > Some(0)),
             tile("Accepted orders/s", rate(per_second), over, "throughput", false),
             tile("p99", p99, median, "latency", false),
         ]
