@@ -195,6 +195,11 @@ impl Client {
         self.get(&format!("/v1/admin/products/{sku}/holds")).await
     }
 
+    /// The same without the holds that were released before `after_ns`, the `now_ns` of an earlier record.
+    pub async fn holds_after(&self, sku: &str, after_ns: u64) -> Result<HoldRecord, CallError> {
+        self.get(&format!("/v1/admin/products/{sku}/holds?after_ns={after_ns}")).await
+    }
+
     /// The restocks and cancellations of a product.
     pub async fn adjustments(&self, sku: &str) -> Result<Vec<Adjustment>, CallError> {
         let list: AdjustmentList = self.get(&format!("/v1/admin/products/{sku}/adjustments")).await?;

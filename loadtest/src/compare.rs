@@ -11,7 +11,8 @@ use lab::Setup;
 use order_service::config::StrategyName;
 use tokio_util::sync::CancellationToken;
 
-use crate::faults::{Injector, Schedule};
+use crate::client::Client;
+use crate::faults::{FaultJournal, Injector, Schedule};
 use crate::fleet::{self, Fleet, FleetPlan, StoreKind};
 use crate::progress::Progress;
 use crate::report::{NotRun, Report, RunReport};
@@ -53,6 +54,8 @@ pub struct Plan {
 pub trait Watcher {
     /// A run begins; `progress` tells how far it has come.
     fn begins(&self, strategy: StrategyName, scenario: &Scenario, progress: &Arc<Progress>);
+    /// Its replicas are there, and its first order comes soon. `faults` tells what is broken meanwhile.
+    fn fires(&self, clients: &[Client], faults: &FaultJournal);
     /// A run has ended. What only the suite can say of it is not known yet.
     fn ends(&self, run: &RunReport);
 }
@@ -60,6 +63,7 @@ pub trait Watcher {
 /// Without a watcher.
 impl Watcher for () {
     fn begins(&self, _: StrategyName, _: &Scenario, _: &Arc<Progress>) {}
+    fn fires(&self, _: &[Client], _: &FaultJournal) {}
     fn ends(&self, _: &RunReport) {}
 }
 
@@ -172,7 +176,7 @@ impl Suite<'_> {
             return Ok(None);
         }
         self.watcher.begins(strategy, scenario, progress);
-        let run = in_laboratory(strategy, plan, scenario, progress).await;
+        let run = in_laboratory(strategy, plan, scenario, progress, self.watcher).await;
         run.with_context(|| format!("the run under {strategy} broke off, with seed {}", scenario.seed))
     }
 }
@@ -238,6 +242,7 @@ async fn in_laboratory(
     plan: &Plan,
     scenario: &Scenario,
     progress: &Arc<Progress>,
+    watcher: &dyn Watcher,
 ) -> anyhow::Result<Option<RunReport>> {
     let mut fleet_plan = FleetPlan::new(strategy, plan.replicas)?;
     fleet_plan.store = plan.store;
@@ -257,9 +262,11 @@ async fn in_laboratory(
     let clients = fleet.clients().to_vec();
     let sampler = Sampler::start(fleet.processes());
     let mut run = if plan.faults.is_empty() {
+        watcher.fires(&clients, &FaultJournal::default());
         fire(&clients, scenario, progress, FaultSource::None).await
     } else {
         let mut injector = Injector::new(&mut fleet, &plan.faults, scenario.seed);
+        watcher.fires(&clients, injector.journal());
         fire(&clients, scenario, progress, FaultSource::Injected(&mut injector)).await
     };
     if let Ok(run) = &mut run {

@@ -11,6 +11,7 @@
 //! | [`events`] | brings what changes to open pages |
 //! | [`pages`] | the pages |
 //! | [`job`] | carries one plan or experiment out at a time |
+//! | [`follow`] | asks who has the lock while a run goes on |
 //! | [`state`] | what goes on, and what has come of it |
 //! | [`archive`] | keeps past runs |
 //! | [`form`] | what a person can choose, and the plan it makes |
@@ -18,6 +19,7 @@
 
 mod archive;
 mod events;
+mod follow;
 mod form;
 mod guard;
 mod job;

@@ -31,11 +31,23 @@ pub struct OutcomeLatency {
     pub service: Percentiles,
 }
 
+/// The attempts that took up to so long, and longer than those of the bucket before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyBucket {
+    /// The end of the bucket, in milliseconds.
+    pub until_ms: f64,
+    /// How many attempts are in it.
+    pub attempts: u64,
+}
+
 /// The latencies of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latencies {
     /// By outcome; one that no attempt had is absent.
     pub by_outcome: BTreeMap<OutcomeGroup, OutcomeLatency>,
+    /// How many confirmed orders took how long to be answered, from the intended start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted_buckets: Vec<LatencyBucket>,
     /// How much later than it could have been an attempt was sent, 99 of 100: the generator's own delay.
     pub schedule_lag_p99_ms: f64,
 }
@@ -52,6 +64,8 @@ impl Latencies {
             service.saturating_record(attempt.received - attempt.sent);
             lag.saturating_record(attempt.sent.saturating_sub(attempt.free));
         }
+        let accepted = by_outcome.get(&OutcomeGroup::Accepted);
+        let accepted_buckets = accepted.map(|(response, _)| buckets_of(response)).unwrap_or_default();
         let latency = |(response, service): (Histogram<u64>, Histogram<u64>)| OutcomeLatency {
             attempts: response.len(),
             response: percentiles(&response),
@@ -59,6 +73,7 @@ impl Latencies {
         };
         Self {
             by_outcome: by_outcome.into_iter().map(|(group, both)| (group, latency(both))).collect(),
+            accepted_buckets,
             schedule_lag_p99_ms: percentiles(&lag).p99,
         }
     }
@@ -72,6 +87,29 @@ impl Latencies {
 /// From a microsecond to an hour, in nanoseconds, to three digits.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 3_600_000_000_000, 3).expect("the bounds are in order")
+}
+
+/// How many buckets a decade has: each is a third longer than the one before.
+const BUCKETS_OF_DECADE: i32 = 8;
+
+/// The buckets of a histogram of nanoseconds, without a gap from the first that has any to the last.
+fn buckets_of(histogram: &Histogram<u64>) -> Vec<LatencyBucket> {
+    // From a hundredth of a millisecond to an hour.
+    let ends = (-2 * BUCKETS_OF_DECADE..=7 * BUCKETS_OF_DECADE)
+        .map(|number| 10_f64.powf(f64::from(number) / f64::from(BUCKETS_OF_DECADE)));
+    let mut below = 0;
+    let mut buckets: Vec<_> = ends
+        .map(|until_ms| {
+            let all = histogram.count_between(0, (until_ms * 1e6) as u64);
+            let attempts = all - std::mem::replace(&mut below, all);
+            LatencyBucket { until_ms, attempts }
+        })
+        .skip_while(|bucket| bucket.attempts == 0)
+        .collect();
+    while buckets.last().is_some_and(|bucket| bucket.attempts == 0) {
+        buckets.pop();
+    }
+    buckets
 }
 
 pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Percentiles {

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -13,16 +13,26 @@ use tokio_util::sync::CancellationToken;
 use crate::attempt::Attempt;
 use crate::lost_updates::Readers;
 use crate::metrics;
-use crate::series::{Interval, IntervalLatency, Ledger};
+use crate::series::{Counterexample, FirstLost, Interval, IntervalLatency, Ledger};
 
 /// The counters of a run, and how to end it early.
 #[derive(Debug)]
 pub struct Progress {
     stop: CancellationToken,
+    beginning: OnceLock<Beginning>,
     sent: AtomicU64,
     done: AtomicU64,
     sold: AtomicU64,
     recent: Mutex<Recent>,
+}
+
+/// What is sold in a run, and since when.
+#[derive(Debug, Clone)]
+pub struct Beginning {
+    /// The product.
+    pub sku: String,
+    /// When the first order could be sent, by this host's monotonic clock.
+    pub begun_ns: u64,
 }
 
 /// What was answered since the last sample, and what it adds up to.
@@ -33,6 +43,7 @@ struct Recent {
     ledger: Ledger,
     /// The updates by what they read: one that reads the same as another overwrites it.
     reads: Readers<()>,
+    first_lost: FirstLost,
     /// Units that were there or were put in stock.
     supply: i64,
 }
@@ -44,6 +55,8 @@ pub struct Sample {
     pub interval: Interval,
     /// Updates of the stock that another one has overwritten so far.
     pub lost_updates: u64,
+    /// The first of them that was seen.
+    pub counterexample: Option<Counterexample>,
     /// Units that were there or were put in stock so far.
     pub supply: i64,
 }
@@ -68,10 +81,12 @@ impl Progress {
             latencies: metrics::histogram(),
             ledger: Ledger::new(stock),
             reads: Readers::default(),
+            first_lost: FirstLost::default(),
             supply: stock,
         };
         Self {
             stop,
+            beginning: OnceLock::new(),
             sent: AtomicU64::new(0),
             done: AtomicU64::new(0),
             sold: AtomicU64::new(0),
@@ -82,6 +97,16 @@ impl Progress {
     /// Cancelled to end the run early.
     pub fn stop(&self) -> &CancellationToken {
         &self.stop
+    }
+
+    /// What is sold, and since when; `None` before the run begins.
+    pub fn beginning(&self) -> Option<&Beginning> {
+        self.beginning.get()
+    }
+
+    /// Notes the begin of the run. Of several, the first stands.
+    pub(crate) fn begin(&self, sku: &str, begun_ns: u64) {
+        self.beginning.get_or_init(|| Beginning { sku: sku.into(), begun_ns });
     }
 
     /// Attempts that were sent.
@@ -106,7 +131,9 @@ impl Progress {
         recent.latencies.reset();
         let (stock, expected) = (recent.ledger.stock, recent.ledger.expected);
         let interval = Interval { latency_ms, stock, expected, ..std::mem::take(&mut recent.interval) };
-        Sample { interval, lost_updates: recent.reads.lost_updates(), supply: recent.supply }
+        let lost_updates = recent.reads.lost_updates();
+        let counterexample = recent.first_lost.found().cloned();
+        Sample { interval, lost_updates, counterexample, supply: recent.supply }
     }
 
     /// Units in stock, by the latest answer.
@@ -139,6 +166,7 @@ impl Progress {
             self.sold.fetch_add(1, Ordering::Relaxed);
             recent.latencies.saturating_record(attempt.received.saturating_sub(attempt.intended));
             recent.reads.add(sale.version, sale.stock_before, ());
+            recent.first_lost.add(attempt, sale);
         }
     }
 

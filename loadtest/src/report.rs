@@ -99,9 +99,16 @@ impl Report {
         self.runs.iter().filter(|run| !run.is_control)
     }
 
+    /// The run that tells most of several: the first that went wrong, or else the last.
+    pub fn telling(&self) -> Option<&RunReport> {
+        let first = |verdict| self.asked_for().find(|run| run.verdict == verdict);
+        let wrong = first(Verdict::Violated).or_else(|| first(Verdict::Inconclusive));
+        wrong.or_else(|| self.asked_for().last())
+    }
+
     /// How many of several strategies have oversold, or have gone wrong otherwise, and which.
     pub fn summary(&self) -> String {
-        let of = |is_it: fn(&RunReport) -> bool| {
+        let of = |is_it: &dyn Fn(&RunReport) -> bool| {
             let mut names: Vec<_> = Vec::new();
             for run in self.asked_for().filter(|run| is_it(run)) {
                 if !names.contains(&&run.strategy) {
@@ -110,15 +117,17 @@ impl Report {
             }
             names
         };
-        let all = of(|_| true).len();
+        let is_violated = |run: &RunReport| run.oversold() == 0 && run.verdict == Verdict::Violated;
+        let all = of(&|_| true).len();
         let counted = |strategies: Vec<&Strategy>, word: &str| {
             let names: Vec<_> = strategies.iter().map(ToString::to_string).collect();
             (!names.is_empty()).then(|| format!("{} of {all} {word}: {}", names.len(), names.join(", ")))
         };
         let parts = [
-            counted(of(|run| run.oversold() > 0), "oversold"),
-            counted(of(|run| run.oversold() == 0 && run.verdict == Verdict::Violated), "violated"),
-            counted(of(|run| run.verdict == Verdict::Inconclusive), "inconclusive"),
+            counted(of(&|run| run.oversold() > 0), "oversold"),
+            counted(of(&|run| is_violated(run) && run.lost_updates() > 0), "lost updates"),
+            counted(of(&|run| is_violated(run) && run.lost_updates() == 0), "violated"),
+            counted(of(&|run| run.verdict == Verdict::Inconclusive), "inconclusive"),
         ];
         let words: Vec<_> = parts.into_iter().flatten().collect();
         if words.is_empty() { format!("{all} of {all} correct") } else { words.join("; ") }
@@ -161,6 +170,7 @@ mod tests {
     use super::*;
     use crate::availability::Availability;
     use crate::metrics::{Latencies, LockFigures, Percentiles};
+    use crate::series::Series;
     use crate::verdict::{Check, CheckName, Status};
 
     fn run(strategy: StrategyName, replicas: usize, verdict: Verdict) -> RunReport {
@@ -225,6 +235,24 @@ mod tests {
             "1 of 3 violated: row; 1 of 3 inconclusive: redis"
         );
         assert_eq!(summary(&[database.clone(), database, control]), "1 of 1 correct");
+    }
+
+    #[test]
+    fn what_was_violated_is_said_where_nothing_was_oversold() {
+        let mut lost = run(StrategyName::None, 3, Verdict::Violated);
+        lost.oversold_units = Some(0);
+        lost.series = Some(Series { lost_updates: 384, ..Series::default() });
+        let report = Report::new(vec![lost.clone(), run(StrategyName::Row, 3, Verdict::Correct)], Vec::new());
+        assert_eq!(report.summary(), "1 of 2 lost updates: none");
+        let page = html::page(&report);
+        for words in ["VIOLATED: 384 updates lost", "<b>none</b> 384 updates lost", "</svg>384 updates lost"]
+        {
+            assert!(page.contains(words), "{words}");
+        }
+        // It had something to sell for no time at all.
+        assert!(page.contains("too short to compare speeds"));
+        lost.availability.selling_ms = 2_500.0;
+        assert!(!html::page(&Report::new(vec![lost], Vec::new())).contains("too short"));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub async fn fire(
         }
         FaultSource::Injected(injector) => {
             let record = injector.during(&sku, lease, firing).await?;
-            marks = injector.marks().to_vec();
+            marks = injector.marks();
             broken = FaultEvidence::Known {
                 broken: marks.iter().map(FaultMark::broken).collect(),
                 // What a stopped run has not come to is not held against it.

@@ -31,6 +31,7 @@ const TURN: Duration = Duration::from_millis(10);
 pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &Arc<Progress>) -> Record {
     warm_up(clients).await;
     let begun_ns = order_service::holds::now_ns();
+    progress.begin(sku, begun_ns);
     let run = Arc::new(Run {
         clients: clients.to_vec(),
         sku: sku.into(),

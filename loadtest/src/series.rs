@@ -1,6 +1,7 @@
 //! A run along its time: what charts are drawn from. Its size does not grow with the run's.
 
 mod lanes;
+mod live;
 mod lost;
 
 use std::collections::HashMap;
@@ -13,6 +14,8 @@ use crate::metrics::{self, Percentiles};
 use crate::side_operation::{SideAction, SideOperation};
 
 pub use lanes::{HoldSpan, Locks, ReplicaLane};
+pub use live::{Encounter, Heard, LiveLocks};
+pub(crate) use lost::FirstLost;
 pub use lost::{Counterexample, Reader};
 
 /// The most intervals that a series has.

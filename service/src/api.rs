@@ -272,6 +272,17 @@ pub struct LockHolder {
     pub expired: bool,
 }
 
+/// The query of `GET /v1/admin/products/{sku}/holds`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HoldQuery {
+    /// The `now_ns` of an earlier record: holds that were released before it are left out. Whoever asks again
+    /// and again gets each hold once, and meanwhile those that last.
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
+    pub after_ns: Option<String>,
+}
+
 /// What a replica remembers of its latest exclusive holds of a product's lock.
 ///
 /// The records of replicas on one host can be compared: where the clock is `host`, all times are of one

@@ -86,7 +86,14 @@ impl Holds {
 
     /// What is recorded of the holds of one product.
     pub fn of(&self, sku: &Sku) -> HoldRecord {
+        self.after(sku, 0)
+    }
+
+    /// The same without the holds that were released before `after_ns`, the `now_ns` of an earlier record.
+    pub fn after(&self, sku: &Sku, after_ns: u64) -> HoldRecord {
         let inner = self.lock();
+        // They are in the order in which they were released.
+        let known = inner.ended.partition_point(|hold| hold.released_ns < Some(after_ns));
         let now_ns = now_ns();
         HoldRecord {
             replica: self.replica.clone(),
@@ -98,7 +105,7 @@ impl Holds {
             // lasts.
             holds: inner
                 .ended
-                .iter()
+                .range(known..)
                 .chain(inner.lasting.values())
                 .filter(|hold| hold.sku == *sku)
                 .map(RecordedHold::to_api)
@@ -145,8 +152,9 @@ impl Drop for Recording<'_> {
     fn drop(&mut self) {
         let Some(number) = self.number else { return };
         let lost = self.lease.check().is_err();
-        let released_ns = now_ns();
         let mut inner = self.holds.lock();
+        // Read under the lock, so that holds are recorded in the order in which they were released.
+        let released_ns = now_ns();
         let Some(hold) = inner.lasting.remove(&number) else { return };
         if inner.ended.len() >= self.holds.kept
             && let Some(oldest) = inner.ended.pop_front()
@@ -256,6 +264,24 @@ mod tests {
         // The one that lasts stays, however many have ended meanwhile.
         assert_eq!(record.holds.len(), 1);
         lasting.end();
+    }
+
+    #[test]
+    fn whoever_asks_again_gets_each_hold_once_and_those_that_last() {
+        let holds = Holds::new("a".into(), 10);
+        let lease = Lease::unlimited(None);
+        one_hold(&holds, &hair_dryer());
+        let first = holds.after(&hair_dryer(), 0);
+        assert_eq!(first.holds.len(), 1);
+        let lasting = holds.begin(&hair_dryer(), now_ns(), &lease);
+        for _ in 0..2 {
+            let second = holds.after(&hair_dryer(), first.now_ns);
+            assert_eq!(second.holds.iter().map(|hold| hold.released_ns).collect::<Vec<_>>(), [None]);
+        }
+        lasting.end();
+        let third = holds.after(&hair_dryer(), first.now_ns);
+        assert_eq!(third.holds.len(), 1);
+        assert_eq!(holds.after(&hair_dryer(), third.now_ns).holds, []);
     }
 
     #[test]

@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::watch;
 
 use super::pages::part::Part;
 use super::pages::{experiments, run, shop};
 use super::state::Dashboard;
+
+/// When a page asks again that has lost the program.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// One open page.
 struct Page {
@@ -22,8 +26,8 @@ struct Page {
     has: HashMap<String, String>,
 }
 
-/// The parts that have changed, whenever there are any. A page that is slow misses what lies between, not the
-/// last.
+/// Which program this is, and the parts that have changed, whenever there are any. A page that is slow
+/// misses what lies between, not the last.
 pub(super) async fn stream(
     State(dashboard): State<Arc<Dashboard>>,
     RawQuery(query): RawQuery,
@@ -32,7 +36,9 @@ pub(super) async fn stream(
     // What has changed between the page and its first question.
     changed.mark_changed();
     let page = Page { dashboard, changed, query: query.unwrap_or_default(), has: HashMap::new() };
-    Sse::new(stream::unfold(page, next)).keep_alive(KeepAlive::default())
+    let hello = Event::default().event("program").retry(AGAIN).data(&page.dashboard.program);
+    let hello = stream::once(async { Ok(hello) });
+    Sse::new(hello.chain(stream::unfold(page, next))).keep_alive(KeepAlive::default())
 }
 
 async fn next(mut page: Page) -> Option<(Result<Event, Infallible>, Page)> {

@@ -13,15 +13,14 @@ use super::archive::Kept;
 use super::form::Form;
 use super::shop::ShopForm;
 use super::state::{Dashboard, Live, SAMPLED_MS, ShopJob, Stage, Stop, Suite};
+use crate::client::Client;
 use crate::compare::{Plan, Watcher, compare_watched};
 use crate::experiments::{self, Experiment};
+use crate::faults::FaultJournal;
 use crate::progress::Progress;
 use crate::report::{Report, RunReport};
 use crate::scenario::Scenario;
 use crate::shop::{self, Description, Load, ShopProgress, ShopReport};
-
-/// Pages look again after so many samples.
-const SAMPLES_PER_LOOK: u64 = 2;
 
 /// Something goes on already.
 #[derive(Debug)]
@@ -228,14 +227,12 @@ impl Drop for Over {
 async fn sample(dashboard: &Dashboard) {
     let mut ticks = interval(Duration::from_millis(SAMPLED_MS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    for number in 0_u64.. {
+    loop {
         ticks.tick().await;
         if let Some(live) = dashboard.lock().suite.as_mut().and_then(|suite| suite.live.as_mut()) {
             live.sample();
         }
-        if number % SAMPLES_PER_LOOK == 0 {
-            dashboard.notify();
-        }
+        dashboard.notify();
     }
 }
 
@@ -270,9 +267,15 @@ struct Watched(Arc<Dashboard>);
 impl Watcher for Watched {
     fn begins(&self, strategy: StrategyName, scenario: &Scenario, progress: &Arc<Progress>) {
         if let Some(suite) = &mut self.0.lock().suite {
-            suite.live = Some(Live::new(strategy.to_string(), scenario.clone(), Arc::clone(progress)));
+            suite.live = Some(Live::new(strategy, scenario.clone(), Arc::clone(progress)));
         }
         self.0.notify();
+    }
+
+    fn fires(&self, clients: &[Client], faults: &FaultJournal) {
+        if let Some(live) = self.0.lock().suite.as_mut().and_then(|suite| suite.live.as_mut()) {
+            live.follow(clients, faults);
+        }
     }
 
     fn ends(&self, run: &RunReport) {

@@ -6,4 +6,6 @@ pub(super) mod run;
 pub(super) mod shop;
 
 pub(super) mod controls;
+mod live;
 pub(super) mod part;
+mod shown;

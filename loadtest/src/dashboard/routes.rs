@@ -17,7 +17,7 @@ use super::shop::ShopForm;
 use super::state::Dashboard;
 use super::{events, guard, job};
 use crate::experiments as claims;
-use crate::report::html::{downloads, layout};
+use crate::report::html::{cursor, downloads, layout};
 
 type Shared = State<Arc<Dashboard>>;
 
@@ -39,6 +39,7 @@ pub(super) fn router(dashboard: Arc<Dashboard>) -> Router {
         .route("/runs/{file}", get(show_kept))
         .route("/style.css", get(|| async { file("text/css", layout::STYLE) }))
         .route("/page.js", get(|| async { file("text/javascript", include_str!("page.js")) }))
+        .route("/cursor.js", get(|| async { file("text/javascript", cursor::SCRIPT) }))
         .route("/icon.svg", get(icon))
         .layer(from_fn(guard::ours_only))
         .with_state(dashboard)

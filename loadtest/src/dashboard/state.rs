@@ -1,15 +1,22 @@
 //! What goes on, and what has come of it. Pages only show it.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
 
 use jiff::Timestamp;
+use maud::Markup;
+use order_service::config::StrategyName;
+use order_service::holds::now_ns;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::archive::Archive;
+use super::follow::Followed;
 use super::form::Form;
 use super::shop::ShopForm;
+use crate::client::Client;
+use crate::faults::FaultJournal;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::scenario::Scenario;
@@ -21,6 +28,8 @@ pub(super) const SAMPLED_MS: u64 = 100;
 
 /// The state of the dashboard.
 pub(super) struct Dashboard {
+    /// What tells this run of the program from any other.
+    pub(super) program: String,
     inner: Mutex<Inner>,
     changed: watch::Sender<u64>,
 }
@@ -104,15 +113,19 @@ pub(super) enum Stage {
 /// A run that goes on.
 pub(super) struct Live {
     /// Under which strategy.
-    pub(super) strategy: String,
+    pub(super) strategy: StrategyName,
     /// Under which load.
     pub(super) scenario: Scenario,
     /// What the run counts.
     pub(super) progress: Arc<Progress>,
     /// The run so far.
     pub(super) series: Series,
-    /// When its first order was sent.
-    pub(super) begun: Option<Instant>,
+    /// What is broken meanwhile.
+    pub(super) faults: FaultJournal,
+    /// The charts as they were drawn last, and of which length of the run.
+    pub(super) drawn: RefCell<Option<(f64, Markup)>>,
+    /// Who has the lock; `None` before the replicas are there, and where there is no lock.
+    pub(super) followed: Option<Followed>,
     /// All answers so far.
     pub(super) total: Interval,
     /// Units that were there or were put in stock so far.
@@ -123,7 +136,8 @@ impl Dashboard {
     pub(super) fn new(archive: Archive) -> Self {
         let inner =
             Inner { suite: None, shop: None, experiment: None, broken_experiment: None, stop: None, archive };
-        Self { inner: Mutex::new(inner), changed: watch::Sender::new(0) }
+        let program = Uuid::new_v4().to_string();
+        Self { program, inner: Mutex::new(inner), changed: watch::Sender::new(0) }
     }
 
     /// The state, to be looked at or changed. Not to be held across an await.
@@ -155,29 +169,37 @@ impl Inner {
 }
 
 impl Live {
-    pub(super) fn new(strategy: String, scenario: Scenario, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(strategy: StrategyName, scenario: Scenario, progress: Arc<Progress>) -> Self {
         let series = Series { interval_ms: SAMPLED_MS as f64, ..Series::default() };
         let supply = scenario.stock;
-        Self { strategy, scenario, progress, series, begun: None, total: Interval::default(), supply }
+        let (faults, followed, total) = (FaultJournal::default(), None, Interval::default());
+        let drawn = RefCell::default();
+        Self { strategy, scenario, progress, series, faults, drawn, followed, total, supply }
+    }
+
+    /// Follows what is broken, and who has the lock, where there is one.
+    pub(super) fn follow(&mut self, clients: &[Client], faults: &FaultJournal) {
+        self.faults = faults.clone();
+        self.followed = self.strategy.has_lock().then(|| Followed::start(clients, &self.progress));
+    }
+
+    /// How long orders have been sent, in milliseconds; `None` before the first.
+    pub(super) fn elapsed_ms(&self) -> Option<f64> {
+        let beginning = self.progress.beginning()?;
+        Some(now_ns().saturating_sub(beginning.begun_ns) as f64 / 1e6)
     }
 
     /// Adds what was answered since the last sample.
     pub(super) fn sample(&mut self) {
-        if self.progress.sent() == 0 {
-            return;
-        }
-        let Some(begun) = self.begun else {
-            self.begun = Some(Instant::now());
-            return;
-        };
+        let Some(until_ms) = self.elapsed_ms() else { return };
         let sample = self.progress.sample();
-        let until_ms = begun.elapsed().as_secs_f64() * 1e3;
         let interval = Interval { until_ms, ..sample.interval };
         self.total.accepted += interval.accepted;
         self.total.sold_out += interval.sold_out;
         self.total.failed += interval.failed;
         self.total.unknown += interval.unknown;
         self.series.lost_updates = sample.lost_updates;
+        self.series.counterexample = sample.counterexample;
         self.supply = sample.supply;
         self.series.push(interval);
     }

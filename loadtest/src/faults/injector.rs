@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::inject::Injected;
-use super::{Fault, FaultMark, Schedule, Span, What};
+use super::{Fault, FaultJournal, FaultMark, Schedule, Span, What};
 use crate::client::Client;
 use crate::fleet::Fleet;
 
@@ -37,7 +37,7 @@ pub struct Injector<'a> {
     schedule: Schedule,
     lease: Duration,
     random: StdRng,
-    marks: Vec<FaultMark>,
+    journal: FaultJournal,
     incarnations: Vec<Incarnation>,
     /// What has not been injected yet.
     to_come: Vec<Fault>,
@@ -119,7 +119,7 @@ impl<'a> Injector<'a> {
             schedule: schedule.clone(),
             lease: Duration::from_secs(1),
             random: StdRng::seed_from_u64(seed),
-            marks: Vec::new(),
+            journal: FaultJournal::default(),
             incarnations: Vec::new(),
             to_come: schedule.faults.clone(),
             impossible: Vec::new(),
@@ -132,9 +132,14 @@ impl<'a> Injector<'a> {
         }
     }
 
+    /// What was done so far, for whoever watches meanwhile.
+    pub fn journal(&self) -> &FaultJournal {
+        &self.journal
+    }
+
     /// What was done.
-    pub fn marks(&self) -> &[FaultMark] {
-        &self.marks
+    pub fn marks(&self) -> Vec<FaultMark> {
+        self.journal.marks()
     }
 
     /// What was asked for and not done, and why; of a run that was stopped, only what could not be done.
@@ -256,14 +261,14 @@ impl<'a> Injector<'a> {
                 Event::Clear { what, mark } => {
                     self.clear(what).await?;
                     if what == Clearing::MakeRoom && self.refusals() == self.refusals {
-                        self.marks[mark].what += ", and nothing had to grow";
+                        self.journal.change(mark, |mark| mark.what += ", and nothing had to grow");
                     }
                     self.until(mark, ms(begun));
                     Injected::Once
                 }
             };
             if let Injected::Until(when, what) = injected {
-                due.push((when, Event::Clear { what, mark: self.marks.len() - 1 }));
+                due.push((when, Event::Clear { what, mark: self.journal.last() }));
             }
         }
         Ok(())
@@ -292,12 +297,11 @@ impl<'a> Injector<'a> {
 
     /// Notes something that may cost leases, done to one replica or to a server.
     fn mark(&mut self, at_ms: f64, replica: Option<usize>, what: String) -> usize {
-        self.marks.push(FaultMark { at_ms, until_ms: None, what, replica, costs_leases: true });
-        self.marks.len() - 1
+        self.journal.add(FaultMark { at_ms, until_ms: None, what, replica, costs_leases: true })
     }
 
     fn until(&mut self, mark: usize, at_ms: f64) {
-        self.marks[mark].until_ms = Some(at_ms);
+        self.journal.change(mark, |mark| mark.until_ms = Some(at_ms));
     }
 }
 

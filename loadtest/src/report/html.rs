@@ -4,19 +4,27 @@
 //! |---|---|
 //! | [`layout`] | a document |
 //! | [`verdict`] | the banner and the tiles |
+//! | [`bar`] | what stays in sight: the verdict in short, and links to the parts |
 //! | [`charts`] | stock, throughput and latency along the time of the run, drawn by [`plot`] |
 //! | [`lanes`] | who had the lock when |
+//! | [`histogram`] | how many orders took how long |
+//! | [`cursor`] | one moment of all these at once |
 //! | [`comparison`] | the runs side by side |
+//! | [`overlay`] | the runs in one chart |
 //! | [`proof`] | the counterexample and the checks |
 //! | [`downloads`] | the report as JSON and CSV; the environment |
 //! | [`figures`] | numbers for people |
 
+pub mod bar;
 pub mod charts;
 pub mod comparison;
+pub mod cursor;
 pub mod downloads;
 pub mod figures;
+pub mod histogram;
 pub mod lanes;
 pub mod layout;
+pub mod overlay;
 mod plot;
 pub mod proof;
 pub mod verdict;
@@ -45,38 +53,78 @@ pub fn title(report: &Report) -> String {
 
 /// Everything that a report says of its runs.
 pub fn content(report: &Report) -> Markup {
-    let several = report.runs.len() > 1;
-    html! {
-        @if several {
-            (summary(report))
+    match &report.runs[..] {
+        [] => comparison::section(&[], &report.not_run, None),
+        [run] => html! {
+            (bar::of(&verdict::Banner::of(run), &bar::of_run(run, report.asked_for().count() > 1)))
+            (one(run, 0, "", 1))
             (comparison::section(&report.runs, &report.not_run, None))
+            (proof::sections(run, ""))
+        },
+        runs => html! {
+            (bar::of(&verdict::Banner::of_all(report), &bar::of_all(runs)))
+            (summary(report))
+            (comparison::section(runs, &report.not_run, None))
+            (overlay::section(runs, ""))
+            @let telling = report.telling();
+            @for (number, run) in runs.iter().enumerate() {
+                (several(run, number, telling.is_some_and(|telling| std::ptr::eq(telling, run))))
+            }
+        },
+    }
+}
+
+/// The verdict on a run and its evidence.
+fn one(run: &RunReport, number: usize, prefix: &str, level: u8) -> Markup {
+    html! {
+        section.run id={ "run-" (number) } aria-label={ "Run " (number + 1) ", " (run.strategy) } {
+            (verdict::banner(&verdict::Banner::of(run), level))
+            (verdict::tiles(&verdict::Tile::of(run, prefix)))
+            (verdict::brevity(run))
+            (evidence(run, prefix))
         }
-        @for (number, run) in report.runs.iter().enumerate() {
-            @let prefix = if several { format!("run-{number}-") } else { String::new() };
-            section.run id={ "run-" (number) } aria-label={ "Run " (number + 1) ", " (run.strategy) } {
-                (verdict::banner(&verdict::Banner::of(run), if several { 2 } else { 1 }))
-                (verdict::tiles(&verdict::Tile::of(run, &prefix)))
-                (evidence(run, &prefix))
-                @if !several { (comparison::section(&report.runs, &report.not_run, None)) }
-                (proof::sections(run, &prefix))
+    }
+}
+
+/// The same of one among several: its evidence is folded, except where it is the most telling.
+fn several(run: &RunReport, number: usize, open: bool) -> Markup {
+    let prefix = format!("run-{number}-");
+    html! {
+        section.run id={ "run-" (number) } aria-label={ "Run " (number + 1) ", " (run.strategy) } {
+            (verdict::banner(&verdict::Banner::of(run), 2))
+            (verdict::tiles(&verdict::Tile::of(run, &prefix)))
+            details.of-run id={ (prefix) "details" } open[open] {
+                summary { "Charts, lock and checks of " (run.strategy) }
+                div.run { (evidence(run, &prefix)) (proof::sections(run, &prefix)) }
             }
         }
-        @if report.runs.is_empty() { (comparison::section(&[], &report.not_run, None)) }
     }
 }
 
 /// The charts and the lock timeline of a run.
 pub fn evidence(run: &RunReport, prefix: &str) -> Markup {
-    let Some(series) = &run.series else {
-        return html! { p.note { "This run was recorded without its course." } };
-    };
+    let [drawn, lanes, more] = evidence_parts(run, prefix);
     html! {
-        @if let Some(payments) = &run.payments { p.note { "Payments: " (payments.in_words()) "." } }
-        div.evidence {
-            (charts::all(series, &run.faults, &run.availability, prefix))
-            (lanes::section(&run.strategy, series, &run.faults, prefix))
-        }
+        div.evidence id={ (prefix) "evidence" } { (cursor::readout()) (drawn) (lanes) (more) }
     }
+}
+
+/// The parts of the evidence: the charts, the lock timeline, and what else there is.
+pub fn evidence_parts(run: &RunReport, prefix: &str) -> [Markup; 3] {
+    let Some(series) = &run.series else {
+        return [html! { p.note { "This run was recorded without its course." } }, html! {}, html! {}];
+    };
+    [
+        charts::all(series, &run.faults, &run.availability, prefix),
+        lanes::section(&run.strategy, series, &run.faults, prefix),
+        html! {
+            (histogram::section(run, prefix))
+            @if !run.faults.is_empty() { (charts::faults(&run.faults, &run.availability, prefix)) }
+            @if let Some(payments) = &run.payments {
+                section.card { h2 { "Payments" } p.note { (payments.in_words()) "." } }
+            }
+        },
+    ]
 }
 
 /// All runs in one line each.

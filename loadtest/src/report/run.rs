@@ -108,6 +108,9 @@ pub struct RunReport {
 /// How late the generator may be, 99 of 100.
 const MAX_SCHEDULE_LAG_MS: f64 = 10.0;
 
+/// A run that sells for less time than this is too short to compare speeds.
+const SHORT_MS: f64 = 2_000.0;
+
 impl RunReport {
     /// Judges a run by its evidence. `seconds` is how long it took.
     pub fn new(
@@ -183,6 +186,30 @@ impl RunReport {
     /// Units sold that there never were, as far as is known.
     pub fn oversold(&self) -> i64 {
         self.oversold_units.unwrap_or_default()
+    }
+
+    /// Updates of the stock that another one overwrote, as far as is known.
+    pub fn lost_updates(&self) -> u64 {
+        self.series.as_ref().map_or(0, |series| series.lost_updates)
+    }
+
+    /// What was violated, in a few words: what was oversold, or else lost, or else which check failed.
+    pub fn violation(&self, whole: impl Fn(i64) -> String) -> Option<String> {
+        let lost = i64::try_from(self.lost_updates()).unwrap_or(i64::MAX);
+        match (self.verdict, self.oversold(), lost) {
+            (Verdict::Correct | Verdict::Inconclusive, ..) => None,
+            (Verdict::Violated, 1.., _) => Some(format!("oversold by {}", whole(self.oversold()))),
+            (Verdict::Violated, _, 1) => Some("1 update lost".into()),
+            (Verdict::Violated, _, 1..) => Some(format!("{} updates lost", whole(lost))),
+            (Verdict::Violated, ..) => Some(
+                self.reason().map_or_else(|| "violated".into(), |check| format!("{} failed", check.name)),
+            ),
+        }
+    }
+
+    /// Whether there was something to sell for so short a time that its speed says little.
+    pub fn is_short(&self) -> bool {
+        self.accepted > 0 && self.availability.selling_ms < SHORT_MS
     }
 
     /// What was sold of what there was, in words.

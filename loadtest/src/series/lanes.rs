@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::holds::{in_order, overlaps};
 
 /// The most holds that a lane keeps, and the most that a close-up keeps of each.
-const KEPT: usize = 150;
+pub(super) const KEPT: usize = 150;
 
 /// How many holds the busiest lane of a close-up has.
-const CLOSE: usize = 24;
+pub(super) const CLOSE: usize = 24;
 
 /// The lock timeline of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -94,7 +94,7 @@ impl Locks {
 }
 
 impl HoldSpan {
-    fn of(hold: &LockHold, begun_ns: u64, overlaps: bool) -> Self {
+    pub(super) fn of(hold: &LockHold, begun_ns: u64, overlaps: bool) -> Self {
         let ms = |ns: u64| (ns as f64 - begun_ns as f64) / 1e6;
         Self {
             asked_ms: ms(hold.asked_ns),
@@ -106,7 +106,7 @@ impl HoldSpan {
         }
     }
 
-    fn end(&self) -> f64 {
+    pub(super) fn end(&self) -> f64 {
         self.released_ms.unwrap_or(f64::INFINITY)
     }
 }
@@ -137,10 +137,15 @@ fn thinned(holds: &[HoldSpan]) -> Vec<HoldSpan> {
         return holds.to_vec();
     }
     let stretch = holds.len().div_ceil(KEPT);
+    holds.chunks(stretch).map(weightiest).cloned().collect()
+}
+
+/// Of some holds the one that tells most: one that overlaps another, or else the longest.
+pub(super) fn weightiest(holds: &[HoldSpan]) -> &HoldSpan {
     let weight = |hold: &HoldSpan| (hold.overlaps, hold.end() - hold.asked_ms);
     let worth =
         |a: &&HoldSpan, b: &&HoldSpan| weight(a).partial_cmp(&weight(b)).unwrap_or(std::cmp::Ordering::Equal);
-    holds.chunks(stretch).filter_map(|part| part.iter().max_by(worth)).cloned().collect()
+    holds.iter().max_by(worth).expect("there is a hold")
 }
 
 fn within(holds: &[HoldSpan], [from, to]: [f64; 2]) -> Vec<HoldSpan> {

@@ -1,5 +1,7 @@
 //! Lost updates: two orders that read the same stock at the same version.
 
+use std::collections::{HashMap, VecDeque};
+
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Sale};
@@ -50,6 +52,47 @@ pub(super) fn updates(attempts: &[Attempt]) -> (u64, Option<Counterexample>) {
         Counterexample { read: first.stock, version: first.version, readers }
     });
     (readers.lost_updates(), counterexample)
+}
+
+/// How many sales are remembered to find the one that another has overwritten: more than are answered within
+/// the longest time between the two answers.
+const REMEMBERED: usize = 4_096;
+
+/// Finds the first lost update while a run goes on.
+#[derive(Debug, Default)]
+pub(crate) struct FirstLost {
+    /// The latest sales, by the version that they made and the stock that they read.
+    latest: HashMap<(i64, i64), Reader>,
+    order: VecDeque<(i64, i64)>,
+    found: Option<Counterexample>,
+}
+
+impl FirstLost {
+    /// Adds a confirmed order.
+    pub(crate) fn add(&mut self, attempt: &Attempt, sale: &Sale) {
+        if self.found.is_some() {
+            return;
+        }
+        let key = (sale.version, sale.stock_before);
+        if let Some(first) = self.latest.remove(&key) {
+            let (readers, read) = ([first, reader((attempt, sale))], sale.stock_before);
+            *self = Self::default();
+            self.found = Some(Counterexample { read, version: sale.version, readers });
+            return;
+        }
+        self.latest.insert(key, reader((attempt, sale)));
+        self.order.push_back(key);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.latest.remove(&oldest);
+        }
+    }
+
+    /// Two orders that read the same, once there were any.
+    pub(crate) fn found(&self) -> Option<&Counterexample> {
+        self.found.as_ref()
+    }
 }
 
 fn reader((attempt, sale): (&Attempt, &Sale)) -> Reader {

@@ -135,6 +135,30 @@ impl Browser {
         self.press(Key::Enter).await;
     }
 
+    /// Presses the arrow to the right.
+    pub async fn press_right(&self) {
+        self.press(Key::Right).await;
+    }
+
+    /// Brings what `selector` names into the middle of the window, and points at it.
+    pub async fn point_at_middle(&self, selector: &str) {
+        let script = format!(
+            "const element = document.querySelector({});
+             element.scrollIntoView({{ block: 'center' }});
+             const box = element.getBoundingClientRect();
+             return [box.left + box.width / 2, box.top + box.height / 2]",
+            json!(selector)
+        );
+        let [x, y]: [f64; 2] = serde_json::from_value(self.evaluate(&script).await).expect("a place");
+        self.point_at(x, y).await;
+    }
+
+    /// Moves the pointer to a place in the window.
+    pub async fn point_at(&self, x: f64, y: f64) {
+        let place = json!({ "type": "mouseMoved", "x": x, "y": y });
+        self.devtools("Input.dispatchMouseEvent", place).await;
+    }
+
     async fn press(&self, key: Key) {
         let keys = self.driver.action_chain().send_keys(key);
         keys.perform().await.expect("a key is pressed");

@@ -11,11 +11,12 @@ use utoipa_axum::routes;
 
 use super::access::Admin;
 use super::docs::{AdminProblems, AuditProblems, SkuPath};
-use super::extract::{Json, KeyHeader, Segment};
+use super::extract::{Json, KeyHeader, Params, Segment};
 use super::problem::Failure;
 use super::{AppState, replayed};
 use crate::api::{
-    Adjustment, AdjustmentList, Audit, HoldRecord, LockHolder, LockStatus, Product, PutProduct, Restock,
+    Adjustment, AdjustmentList, Audit, HoldQuery, HoldRecord, LockHolder, LockStatus, Product, PutProduct,
+    Restock,
 };
 use crate::checkout::Put;
 use crate::order::{ProductRequest, RestockRequest, Sku};
@@ -178,16 +179,24 @@ async fn lock(
 #[utoipa::path(
     get, path = "/v1/admin/products/{sku}/holds", operation_id = "listHolds", tag = "admin",
     security(("admin" = [])),
-    params(SkuPath),
+    params(SkuPath, HoldQuery),
     responses((status = 200, body = HoldRecord, description = "The holds, oldest first"), AuditProblems),
 )]
 async fn holds(
     _: Admin,
     State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
+    Params(query): Params<HoldQuery>,
 ) -> Result<Body<HoldRecord>, Failure> {
-    let sku = find(&shared, &sku).await?;
-    Ok(Body(shared.checkout.holds().of(&sku)))
+    let after_ns = query.after_ns.map(|text| text.parse::<u64>()).transpose();
+    let after_ns = after_ns.map_err(|_| Failure::field("after_ns", "must be a whole number from 0"))?;
+    let sku = parse(&sku)?;
+    let record = shared.checkout.holds().after(&sku, after_ns.unwrap_or_default());
+    // A product whose lock is held exists. Whoever follows the holds takes nothing from the store.
+    if record.holds.is_empty() {
+        find(&shared, sku.as_str()).await?;
+    }
+    Ok(Body(record))
 }
 
 async fn find(shared: &AppState, sku: &str) -> Result<Sku, Failure> {

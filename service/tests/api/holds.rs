@@ -123,6 +123,23 @@ async fn a_sold_out_answer_is_a_hold_that_wrote_nothing() {
 }
 
 #[tokio::test]
+async fn a_record_can_be_followed_from_where_the_last_one_ended() {
+    let shop = Shop::open("database", 10).await;
+    let replica = shop.replica();
+    let after = async |ns: &str| replica.admin(Method::GET, &format!("/holds?after_ns={ns}"), None).await;
+    assert_eq!(replica.order("A", 1).await.status(), 201);
+    let first = final_record(replica).await;
+    assert_eq!(first.holds.len(), 1);
+    assert_eq!(replica.order("B", 1).await.status(), 201);
+    final_record(replica).await;
+    let second: HoldRecord = after(&first.now_ns.to_string()).await.json().await.expect("a record");
+    assert_eq!(second.holds.iter().map(|hold| &hold.written[..]).collect::<Vec<_>>(), [[[2, 2]]]);
+    let third: HoldRecord = after(&second.now_ns.to_string()).await.json().await.expect("a record");
+    assert_eq!(third.holds, []);
+    assert_eq!(problem(after("soon").await).await.0, 422);
+}
+
+#[tokio::test]
 async fn the_record_of_no_product_is_not_found_and_needs_the_token() {
     let shop = Shop::open("database", 1).await;
     let replica = shop.replica();

@@ -99,9 +99,10 @@ pub(in crate::dashboard) fn buttons(inner: &Inner) -> Markup {
     let busy = inner.is_busy();
     html! {
         div.buttons {
-            button.primary #start type="submit" disabled[busy] { "Run" }
-            button #start-all type="submit" name="all" value="1" disabled[busy] { "Run all" }
-            button #stop type="submit" formaction="/stop" formnovalidate disabled[!busy] {
+            button.primary #start type="submit" form="controls" disabled[busy] { "Run" }
+            button #start-all type="submit" form="controls" name="all" value="1" disabled[busy] { "Run all" }
+            button #stop type="submit" form="controls" formaction="/stop" formnovalidate
+                disabled[!busy] {
                 @if inner.is_stopping() { "Stop at once" } @else { "Stop" }
             }
             @if let Some(experiment) = inner.experiment {

@@ -3,14 +3,15 @@
 use maud::{Markup, html};
 
 use super::controls;
+use super::live;
 use super::part::Part;
+use super::shown::Shown;
 use crate::dashboard::form::{Form, Mistakes};
-use crate::dashboard::state::{Inner, Live, Stage, Suite};
-use crate::report::html::figures::{ms, whole};
-use crate::report::html::verdict::{Banner, Tile, Tone, banner, chip, tiles};
-use crate::report::html::{charts, comparison, downloads, evidence, layout, proof};
+use crate::dashboard::state::{Inner, Stage, Suite};
+use crate::report::html::bar;
+use crate::report::html::verdict::{Banner, Tile, Tone, banner, brevity, chip, short, tiles};
+use crate::report::html::{comparison, cursor, downloads, evidence_parts, layout, overlay, proof};
 use crate::report::{Report, RunReport};
-use crate::verdict::Verdict;
 
 /// The number of the run that a query asks for.
 pub(in crate::dashboard) fn shown(query: &str) -> Option<usize> {
@@ -32,22 +33,74 @@ pub(in crate::dashboard) fn page(
     };
     let events = show.map_or_else(|| "/events".into(), |show| format!("/events?show={show}"));
     let body = html! {
+        // What is pressed stays where it is, whatever a run brings to the page.
+        div.bar { (part("jumps")) (part("short")) (part("buttons")) }
         div.part aria-live="polite" aria-atomic="true" { (part("verdict")) }
-        p.message #connection hidden { "The dashboard does not answer. This is the last that is known." }
+        p.message #connection hidden {
+            "The dashboard does not answer: its program has ended, or is stopped. What is shown here is the \
+             last that is known. The page comes back by itself when the program does."
+        }
+        p.note #restarted hidden {
+            "The dashboard was started again. What was running then is gone; runs that had ended are among \
+             the past runs."
+        }
+        @if let Some(mistakes) = &mistakes { (refused(mistakes)) }
         (part("tiles"))
         form.card.controls #controls method="post" action="/run" aria-label="Controls"
             data-command="/command" {
-            (controls::fields(form, mistakes.as_ref()))
-            (part("buttons"))
-            (controls::command_line(form))
+            details #choices open[is_unfolded(inner, form, mistakes.as_ref())] {
+                summary { "What is run" span.in-words { ": " (in_words(form)) } }
+                div.controls {
+                    (controls::fields(form, mistakes.as_ref()))
+                    (controls::command_line(form))
+                }
+            }
         }
         div.live data-events=(events) hidden {}
-        (part("evidence"))
-        (part("strategies"))
+        div.evidence #evidence { (cursor::readout()) (part("charts")) (part("lanes")) (part("more")) }
         (part("proof"))
+        (part("strategies"))
         (part("files"))
     };
     layout::served("Load test", "/", &body)
+}
+
+/// Why a run cannot start. The fields say the same.
+fn refused(mistakes: &Mistakes) -> Markup {
+    html! {
+        div.message role="alert" {
+            "This cannot be run: "
+            @for (number, (name, mistake)) in mistakes.iter().enumerate() {
+                @if number > 0 { "; " }
+                (name) ": " (mistake)
+            }
+        }
+    }
+}
+
+/// Whether the form is shown at once: not beside a run that was made by it.
+fn is_unfolded(inner: &Inner, form: &Form, mistakes: Option<&Mistakes>) -> bool {
+    let is_of_run = inner.suite.as_ref().is_some_and(|suite| suite.form.query() == form.query());
+    mistakes.is_some() || !(is_of_run || inner.is_busy())
+}
+
+/// A form in a line.
+fn in_words(form: &Form) -> String {
+    let strategies: Vec<_> = form.strategies.iter().map(|strategy| strategy.as_str()).collect();
+    let mut words = vec![if strategies.is_empty() { "no strategy".into() } else { strategies.join(", ") }];
+    for (name, unit) in
+        [("stock", "in stock"), ("orders", "orders"), ("buyers", "buyers"), ("replicas", "replicas")]
+    {
+        if !form.value(name).is_empty() {
+            words.push(format!("{} {unit}", form.value(name)));
+        }
+    }
+    for (name, before) in [("duration", "for "), ("rate", "orders/s: "), ("faults", "faults: ")] {
+        if !form.value(name).is_empty() {
+            words.push(format!("{before}{}", form.value(name)));
+        }
+    }
+    words.join(" · ")
 }
 
 /// The parts of the page that change, in their order.
@@ -57,110 +110,54 @@ pub(in crate::dashboard) fn parts(inner: &Inner, show: Option<usize>) -> Vec<Par
     let report = suite.map_or(&nothing, |suite| &suite.report);
     let live = suite.and_then(|suite| suite.live.as_ref());
     let asked_for = show.and_then(|number| report.runs.get(number));
-    let run = asked_for.or_else(|| if live.is_some() { None } else { telling(report) });
+    let run = asked_for.or_else(|| if live.is_some() { None } else { report.telling() });
     let several = asked_for.is_none() && live.is_none() && report.asked_for().count() > 1;
-    let (headline, four, middle, end) = match (run, live) {
+    let shown = match (run, live) {
         (Some(run), _) if several => of_several(report, run),
-        (Some(run), _) => of_run(run),
-        (None, Some(live)) => of_live(live),
+        (Some(run), _) => of_run(run, report.runs.len() > 1),
+        (None, Some(live)) => live::shown(live),
         (None, None) => of_nothing(suite),
     };
     let tabs = suite.map_or_else(|| html! {}, |suite| tabs(suite, run));
     let stage = suite.map_or_else(|| html! {}, |suite| stage(&suite.stage, inner.is_stopping()));
     let running = live.map(|live| live.strategy.as_str());
     let table = comparison::section(&report.runs, &report.not_run, running);
+    let [charts, lanes, more] = shown.evidence;
     vec![
-        Part::new("verdict", html! { (headline) (stage) (tabs) }),
-        Part::new("tiles", four),
+        Part::new("jumps", bar::links(&shown.jumps)),
+        Part::new("short", short(&shown.banner)),
         Part::new("buttons", controls::buttons(inner)),
-        Part::new("evidence", middle),
-        Part::new("strategies", table),
-        Part::new("proof", end),
+        Part::new("verdict", html! { (banner(&shown.banner, 1)) (shown.under) (stage) (tabs) }),
+        Part::new("tiles", shown.tiles),
+        Part::new("charts", charts),
+        Part::new("lanes", lanes),
+        Part::new("more", more),
+        Part::new("proof", shown.proof),
+        Part::new("strategies", html! { (table) (overlay::section(&report.runs, "")) }),
         Part::new("files", html! { (files(suite)) (downloads::environment(report)) }),
     ]
 }
 
-type Shown = (Markup, Markup, Markup, Markup);
-
-fn of_run(run: &RunReport) -> Shown {
-    (banner(&Banner::of(run), 1), tiles(&Tile::of(run, "")), evidence(run, ""), proof::sections(run, ""))
-}
-
-/// The run that is shown of several where none was asked for: the first that went wrong, or else the last.
-fn telling(report: &Report) -> Option<&RunReport> {
-    let first = |verdict| report.asked_for().find(|run| run.verdict == verdict);
-    let wrong = first(Verdict::Violated).or_else(|| first(Verdict::Inconclusive));
-    wrong.or_else(|| report.asked_for().last())
+fn of_run(run: &RunReport, is_one_of_several: bool) -> Shown {
+    Shown {
+        tiles: html! { (tiles(&Tile::of(run, ""))) (brevity(run)) },
+        evidence: evidence_parts(run, ""),
+        proof: proof::sections(run, ""),
+        jumps: bar::of_run(run, is_one_of_several),
+        ..Shown::only(Banner::of(run))
+    }
 }
 
 /// The banner is of all runs, and the rest of one of them.
 fn of_several(report: &Report, run: &RunReport) -> Shown {
-    let any = |verdict| report.asked_for().any(|run| run.verdict == verdict);
-    let tone = match (any(Verdict::Violated), any(Verdict::Inconclusive)) {
-        (true, _) => Tone::Violated,
-        (_, true) => Tone::Inconclusive,
-        _ => Tone::Correct,
-    };
-    let summary = Banner {
-        tone,
-        word: report.summary(),
-        facts: Vec::new(),
-        meaning: format!("Below is the run under {}; the others are a click away.", run.strategy),
-    };
-    let (_, four, middle, end) = of_run(run);
-    (banner(&summary, 1), four, middle, end)
-}
-
-fn of_live(live: &Live) -> Shown {
-    let last = live.series.intervals.last().cloned().unwrap_or_default();
-    let (sold, stock) = (live.sold(), live.supply);
-    let oversold = (sold - stock).max(0);
-    let lost = live.series.lost_updates;
-    // No figures in these words: they are read out whenever they change.
-    let (tone, word, meaning) = if oversold > 0 {
-        (Tone::Violated, "OVERSOLD so far", "More is confirmed already than there ever was.")
-    } else if lost > 0 {
-        (Tone::Violated, "VIOLATED so far", "Updates of the stock were lost already.")
-    } else if live.begun.is_none() {
-        (Tone::Running, "Starting", "The replicas and what they need are being started.")
-    } else {
-        (Tone::Running, "Running", "The verdict comes from the database, at the end.")
-    };
-    let facts = match tone {
-        Tone::Running if live.begun.is_some() => vec![live.strategy.clone(), "so far no violation".into()],
-        _ => vec![live.strategy.clone()],
-    };
-    let shown = Banner { tone, word: word.into(), facts, meaning: meaning.into() };
-    let seconds = live.series.span_ms() / 1e3;
-    let per_second = if seconds > 0.0 { live.total.accepted as f64 / seconds } else { 0.0 };
-    let done = live.progress.done();
-    let of = live.scenario.orders().map_or_else(String::new, |orders| format!(" of {}", whole(orders)));
-    let answered = format!("{}{of} answered in {seconds:.1} s", whole(done));
-    let latest = live.series.intervals.iter().rev().find_map(|interval| interval.latency_ms);
-    let median =
-        latest.map_or_else(String::new, |latency| format!("just now; median {} ms", ms(latency.p50)));
-    let p99 = latest.map(|latency| latency.p99);
-    let four =
-        Tile::four("", (Some(sold), stock, Some(oversold), lost), (per_second, answered), (p99, median));
-    let middle = html! {
-        div.evidence {
-            @if last.until_ms > 0.0 { (charts::all(&live.series, &[], &Default::default(), "")) }
-            figure.card id="locks" { h2 { "Who had the lock when" } p.note { "The replicas are asked when \
-                the run is over." } }
-        }
-    };
-    let end = html! {
-        section.card id="counterexample" tabindex="-1" {
-            h2 { "Counterexample" }
-            p.note { "So far " (whole(lost)) " updates of the stock were lost. The first is shown when the \
-                run is over." }
-        }
-        section.card id="checks" { h2 { "Checks" } p.note { "The checks are made when the run is over." } }
-    };
-    (banner(&shown, 1), tiles(&four), middle, end)
+    let meaning = format!("Below is the run under {}; the others are a click away.", run.strategy);
+    Shown { banner: Banner { meaning, ..Banner::of_all(report) }, ..of_run(run, true) }
 }
 
 fn of_nothing(suite: Option<&Suite>) -> Shown {
+    if let Some(cannot) = suite.and_then(cannot_start) {
+        return cannot;
+    }
     let (tone, word, fact, meaning) = match suite.map(|suite| &suite.stage) {
         Some(Stage::Running) => (Tone::Running, "Starting", "", "The run begins."),
         Some(Stage::Stopped | Stage::Abandoned) => {
@@ -178,8 +175,27 @@ fn of_nothing(suite: Option<&Suite>) -> Shown {
         ),
     };
     let facts = if fact.is_empty() { Vec::new() } else { vec![fact.to_owned()] };
-    let shown = Banner { tone, word: word.into(), facts, meaning: meaning.into() };
-    (banner(&shown, 1), html! {}, html! {}, html! {})
+    Shown::only(Banner { tone, word: word.into(), facts, meaning: meaning.into() })
+}
+
+/// What is shown of a suite in which nothing could be run: what is missing, and how to install it.
+fn cannot_start(suite: &Suite) -> Option<Shown> {
+    let first = suite.report.not_run.first().filter(|_| suite.stage == Stage::Finished)?;
+    let strategies: Vec<_> =
+        suite.report.not_run.iter().map(|not_run| not_run.strategy.to_string()).collect();
+    let mut installs: Vec<_> =
+        suite.report.not_run.iter().filter_map(|not_run| not_run.install.as_deref()).collect();
+    installs.dedup();
+    let banner = Banner {
+        tone: Tone::Inconclusive,
+        word: "Cannot start".into(),
+        facts: vec![strategies.join(", "), first.reason.clone()],
+        meaning: "Nothing was run, so nothing is known. This installs what is missing:".into(),
+    };
+    let under = html! {
+        @for install in installs { pre.command tabindex="0" role="region" aria-label="Install" { (install) } }
+    };
+    Some(Shown { under, ..Shown::only(banner) })
 }
 
 fn stage(stage: &Stage, is_stopping: bool) -> Markup {
@@ -209,7 +225,7 @@ fn tabs(suite: &Suite, shown: Option<&RunReport>) -> Markup {
             @if let Some(live) = &suite.live {
                 li {
                     a.chip.running href="/" aria-current=[shown.is_none().then_some("true")] {
-                        b { (live.strategy) } " running"
+                        b { (live.strategy.as_str()) } " running"
                     }
                 }
             }

@@ -68,21 +68,19 @@ impl Injector<'_> {
                 Ok(Injected::Until(Instant::now() + span.with_lease(lease), Clearing::GiveHandles(victim)))
             }
             What::Restart(kind) => {
-                let killed = ms(begun);
+                let Some(server) = self.fleet.servers().get(kind) else { return no_server() };
+                self.mark(ms(begun), None, format!("{} is killed and started again", server.struck()));
                 let Some(server) = self.fleet.servers_mut().get_mut(kind) else { return no_server() };
-                let struck = server.struck();
                 server.kill().await?;
                 server.restart().await?;
-                self.mark(killed, None, format!("{struck} is killed and started again"));
                 Ok(Injected::Until(Instant::now(), Clearing::Elect(kind)))
             }
             What::FailOver(kind) => {
-                let begin = ms(begun);
+                let Some(server) = self.fleet.servers().get(kind) else { return no_server() };
+                self.mark(ms(begun), None, format!("{} is killed, and another takes over", server.struck()));
                 let Some(server) = self.fleet.servers_mut().get_mut(kind) else { return no_server() };
-                let struck = server.struck();
                 server.kill().await?;
                 server.restart().await?;
-                self.mark(begin, None, format!("{struck} is killed, and another takes over"));
                 Ok(Injected::Until(Instant::now(), Clearing::Elect(kind)))
             }
             What::Stall(kind, span) => {
@@ -131,7 +129,7 @@ impl Injector<'_> {
                 let what = format!("{server} answers {} ms later", delay.as_millis());
                 let mark = self.mark(ms(begun), None, what);
                 // Three renewals in a lease, each there and back.
-                self.marks[mark].costs_leases = delay * 6 >= lease;
+                self.journal.change(mark, |mark| mark.costs_leases = delay * 6 >= lease);
                 Ok(Injected::Once)
             }
             What::SlowClients => {
@@ -140,7 +138,7 @@ impl Injector<'_> {
                 }
                 let what = format!("{SLOW_CLIENTS} slow clients come to each replica");
                 let mark = self.mark(ms(begun), None, what);
-                self.marks[mark].costs_leases = false;
+                self.journal.change(mark, |mark| mark.costs_leases = false);
                 Ok(Injected::Once)
             }
             What::Clock(server, seconds) => self.step(server, seconds, begun),

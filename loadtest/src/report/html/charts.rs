@@ -3,34 +3,60 @@
 use maud::{Markup, html};
 use plotters::style::RGBColor;
 
+use super::cursor;
 use super::figures::{ms, rate, seconds, whole};
 use super::plot::{Line, Plot};
 use crate::availability::{Availability, Gap};
 use crate::faults::FaultMark;
 use crate::series::{Interval, Series};
 
-const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
-const VERMILION: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
-const GREEN: RGBColor = RGBColor(0x00, 0x8f, 0x68);
-const BROWN: RGBColor = RGBColor(0x8a, 0x6d, 0x00);
-const GREY: RGBColor = RGBColor(0x77, 0x7d, 0x86);
+pub(super) const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
+pub(super) const VERMILION: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
+pub(super) const GREEN: RGBColor = RGBColor(0x00, 0x8f, 0x68);
+pub(super) const BROWN: RGBColor = RGBColor(0x8a, 0x6d, 0x00);
+pub(super) const GREY: RGBColor = RGBColor(0x77, 0x7d, 0x86);
 
 /// A time without a sale that is long enough to be marked, in milliseconds.
 const LONG_GAP_MS: f64 = 100.0;
 
-/// Stock, throughput and latency, and what was broken meanwhile.
+/// Stock, throughput and latency, with the figures of every moment for the cursor.
 pub fn all(series: &Series, marks: &[FaultMark], availability: &Availability, prefix: &str) -> Markup {
     html! {
+        (moments(series))
         (stock(series, marks, prefix))
         (throughput(series, marks, availability.longest_gap, prefix))
         (latency(series, marks, prefix))
-        @if !marks.is_empty() { (faults(marks, availability)) }
     }
+}
+
+/// What the charts show at each moment.
+fn moments(series: &Series) -> Markup {
+    let of = |interval: &Interval| {
+        let latency = interval.latency_ms.map_or_else(
+            || "no latency".into(),
+            |latency| format!("p50 {} ms, p99 {} ms", ms(latency.p50), ms(latency.p99)),
+        );
+        let stock = format!("stock {}, by the orders {}", whole(interval.stock), whole(interval.expected));
+        let accepted = format!("{} accepted/s", rate(per_second(series, interval, interval.accepted)));
+        (interval.until_ms, vec![stock, accepted, latency])
+    };
+    cursor::moments(series.intervals.iter().map(of))
+}
+
+/// What was counted in an interval, as a rate.
+fn per_second(series: &Series, interval: &Interval, count: u64) -> f64 {
+    let number = series.intervals.partition_point(|other| other.until_ms < interval.until_ms);
+    let since = number.checked_sub(1).map_or(0.0, |before| series.intervals[before].until_ms);
+    count as f64 * 1e3 / (interval.until_ms - since).max(1e-3)
 }
 
 fn stock(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
     let (stock, expected) = series.intervals.last().map_or((0, 0), |last| (last.stock, last.expected));
-    let parted = if stock == expected { "They agree." } else { "They part: updates were lost." };
+    let parted = match (stock == expected, series.lost_updates) {
+        (true, _) => "They agree.",
+        (false, 0) => "They differ by what is not answered.",
+        (false, _) => "They diverge: updates were lost.",
+    };
     let plot = Plot {
         class: "plot-stock",
         description: format!(
@@ -42,7 +68,9 @@ fn stock(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
         seconds: axis(series),
         lines: vec![
             line(series, "recorded stock", BLUE, |interval| Some(interval.stock as f64)),
-            line(series, "supply − Σ orders", VERMILION, |interval| Some(interval.expected as f64)),
+            line(series, "stock according to the orders", VERMILION, |interval| {
+                Some(interval.expected as f64)
+            }),
         ],
         marks,
         gap: None,
@@ -51,7 +79,7 @@ fn stock(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
     let aim = if expected < 0 { "Below zero is sold and was never there." } else { "" };
     let row = |i: &Interval| vec![whole(i.stock), whole(i.expected), whole(i.stock - i.expected)];
     let caption =
-        format!("Stock: recorded {}, by the orders {}. {parted} {aim}", whole(stock), whole(expected));
+        format!("Recorded {}, according to the orders {}. {parted} {aim}", whole(stock), whole(expected));
     figure(
         prefix,
         "stock",
@@ -63,11 +91,7 @@ fn stock(series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
 }
 
 fn throughput(series: &Series, marks: &[FaultMark], gap: Gap, prefix: &str) -> Markup {
-    let per_second = |interval: &Interval, count: u64| {
-        let number = series.intervals.partition_point(|other| other.until_ms < interval.until_ms);
-        let since = number.checked_sub(1).map_or(0.0, |before| series.intervals[before].until_ms);
-        Some(count as f64 * 1e3 / (interval.until_ms - since).max(1e-3))
-    };
+    let per_second = |interval: &Interval, count: u64| Some(per_second(series, interval, count));
     let sum = |of: fn(&Interval) -> u64| whole(series.intervals.iter().map(of).sum::<u64>());
     let (accepted, sold_out) = (sum(|i| i.accepted), sum(|i| i.sold_out));
     let (failed, unknown) = (sum(|i| i.failed), sum(|i| i.unknown));
@@ -144,7 +168,7 @@ fn line(
     // Where nothing was answered there is a gap, not a line across it.
     let stretches = points.split(Option::is_none).filter(|stretch| !stretch.is_empty());
     Line {
-        name,
+        name: name.into(),
         colour,
         stretches: stretches.map(|stretch| stretch.iter().flatten().copied().collect()).collect(),
     }
@@ -166,7 +190,14 @@ pub(super) fn framed(prefix: &str, name: &str, title: &str, caption: &str, body:
     }
 }
 
-fn figure(prefix: &str, name: &str, title: &str, caption: &str, plot: &Plot<'_>, numbers: &Markup) -> Markup {
+pub(super) fn figure(
+    prefix: &str,
+    name: &str,
+    title: &str,
+    caption: &str,
+    plot: &Plot<'_>,
+    numbers: &Markup,
+) -> Markup {
     let body = html! { (plot.draw()) (unfolded(&format!("{prefix}{name}-numbers"), "The numbers", numbers)) };
     framed(prefix, name, title, caption, &body)
 }
@@ -200,9 +231,10 @@ fn table(series: &Series, columns: &[&str], row: impl Fn(&Interval) -> Vec<Strin
     }
 }
 
-fn faults(marks: &[FaultMark], availability: &Availability) -> Markup {
+/// What was broken, and what came of it.
+pub fn faults(marks: &[FaultMark], availability: &Availability, prefix: &str) -> Markup {
     html! {
-        section.card {
+        section.card id={ (prefix) "faults" } {
             h2 { "Faults" }
             ol.faults {
                 @for (number, mark) in marks.iter().enumerate() {

@@ -5,7 +5,6 @@ use maud::{Markup, html};
 use super::figures::{difference, ms, rate, whole};
 use super::verdict::{Tone, icon};
 use crate::report::{NotRun, RunReport};
-use crate::verdict::Verdict;
 
 /// What the columns are called.
 const COLUMNS: [&str; 12] = [
@@ -29,6 +28,7 @@ pub fn section(runs: &[RunReport], not_run: &[NotRun], running: Option<&str>) ->
         section.card id="comparison" aria-labelledby="comparison-title" {
             h2 #comparison-title { "Strategies side by side" }
             p.note { (baseline_words(runs)) }
+            @if let Some(brief) = brief(runs) { p.note { (brief) } }
             div.scroll tabindex="0" role="region" aria-label="Strategies side by side" {
                 table.comparison {
                     thead { tr { @for column in COLUMNS { th scope="col" { (column) } } } }
@@ -53,6 +53,14 @@ pub fn section(runs: &[RunReport], not_run: &[NotRun], running: Option<&str>) ->
     }
 }
 
+/// What is said of runs that are too short.
+fn brief(runs: &[RunReport]) -> Option<String> {
+    let brief: Vec<_> =
+        runs.iter().filter(|run| run.is_short()).map(|run| run.strategy.to_string()).collect();
+    let several = runs.len() > 1 && !brief.is_empty();
+    several.then(|| format!("Under two seconds, too short to compare speeds: {}.", brief.join(", ")))
+}
+
 fn baseline_words(runs: &[RunReport]) -> String {
     match runs {
         [] => "No run is over yet.".into(),
@@ -74,43 +82,31 @@ fn row(run: &RunReport, baseline: Option<&RunReport>) -> Markup {
     html! {
         tr {
             th scope="row" { (run.strategy) @if run.is_control { " " span.note { "control" } } }
-            td class={ "verdict " (tone_class(run.verdict)) } { (icon(Tone::from(run.verdict))) (word(run)) }
-            td data-figure="oversold" {
+            td class={ "verdict " (Tone::from(run.verdict).class()) } data-label=(COLUMNS[1]) {
+                (icon(Tone::from(run.verdict)))
+                (run.violation(whole).unwrap_or_else(|| run.verdict.to_string()))
+            }
+            td data-figure="oversold" data-label=(COLUMNS[2]) {
                 @if let Some(oversold) = run.oversold_units { (whole(oversold)) } @else { "unknown" }
             }
-            td data-figure="lost" { @if let Some(lost) = lost { (whole(lost)) } @else { "–" } }
-            td data-figure="stale" { (whole(run.lock.stale_writes_rejected)) }
-            td data-figure="rate" {
+            td data-figure="lost" data-label=(COLUMNS[3]) {
+                @if let Some(lost) = lost { (whole(lost)) } @else { "–" }
+            }
+            td data-figure="stale" data-label=(COLUMNS[4]) { (whole(run.lock.stale_writes_rejected)) }
+            td data-figure="rate" data-label=(COLUMNS[5]) {
                 (rate(run.accepted_per_second))
                 (compared(run.accepted_per_second, |run| run.accepted_per_second))
             }
-            td data-figure="p50" {
+            td data-figure="p50" data-label=(COLUMNS[6]) {
                 (ms(run.latency_ms.p50)) (compared(run.latency_ms.p50, |run| run.latency_ms.p50))
             }
-            td data-figure="p99" {
+            td data-figure="p99" data-label=(COLUMNS[7]) {
                 (ms(run.latency_ms.p99)) (compared(run.latency_ms.p99, |run| run.latency_ms.p99))
             }
-            td data-figure="wait" { (lock(run.lock.wait_ms.p99)) }
-            td data-figure="hold" { (lock(run.lock.hold_ms.p50)) }
-            td data-figure="batch" { (format!("{:.1}", run.lock.batch_mean)) }
-            td data-figure="gap" { (ms(run.availability.longest_gap.ms)) }
+            td data-figure="wait" data-label=(COLUMNS[8]) { (lock(run.lock.wait_ms.p99)) }
+            td data-figure="hold" data-label=(COLUMNS[9]) { (lock(run.lock.hold_ms.p50)) }
+            td data-figure="batch" data-label=(COLUMNS[10]) { (format!("{:.1}", run.lock.batch_mean)) }
+            td data-figure="gap" data-label=(COLUMNS[11]) { (ms(run.availability.longest_gap.ms)) }
         }
-    }
-}
-
-fn word(run: &RunReport) -> &'static str {
-    match run.verdict {
-        Verdict::Violated if run.oversold() > 0 => "OVERSOLD",
-        Verdict::Violated => "VIOLATED",
-        Verdict::Correct => "correct",
-        Verdict::Inconclusive => "inconclusive",
-    }
-}
-
-fn tone_class(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Violated => "violated",
-        Verdict::Correct => "correct",
-        Verdict::Inconclusive => "inconclusive",
     }
 }

@@ -2,15 +2,20 @@
 
 use maud::{Markup, html};
 use order_service::config::StrategyName;
+use serde_json::json;
 
 use super::charts::{axis, framed, unfolded};
-use super::figures::{ms, whole};
+use super::cursor::tenths;
+use super::figures::{ms, seconds, whole};
 use crate::faults::FaultMark;
 use crate::report::Strategy;
-use crate::series::{HoldSpan, Locks, ReplicaLane, Series};
+use crate::series::{Encounter, Heard, HoldSpan, LiveLocks, Locks, ReplicaLane, Series};
 
 /// Where a lane's parts are from top to bottom, in pixels.
 const HEIGHT: u32 = 22;
+
+/// After how long without an answer it is said that a replica's lock is not known, in milliseconds.
+const SILENT_MS: f64 = 500.0;
 
 /// The lock timeline of a run.
 pub fn section(strategy: &Strategy, series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
@@ -18,21 +23,7 @@ pub fn section(strategy: &Strategy, series: &Series, marks: &[FaultMark], prefix
         return without(prefix, "Who had the lock when is not known: the replicas run on another host.");
     };
     if locks.lanes.iter().all(|lane| lane.total == 0) {
-        return without(
-            prefix,
-            &match strategy {
-                Strategy::Known(StrategyName::None) => {
-                    "There are no holds and no waiting: under none there is no lock.".into()
-                }
-                Strategy::Known(StrategyName::Row) => {
-                    "Under row the database locks the product's row itself; there is no other lock.".into()
-                }
-                Strategy::Known(StrategyName::Optimistic) => {
-                    "Under optimistic there is no holder: a stale write is refused.".into()
-                }
-                _ => format!("The replicas have recorded no hold of the lock {strategy}."),
-            },
-        );
+        return without(prefix, &no_holds(strategy));
     }
     let overlaps = match locks.overlapping {
         0 => "No two replicas had the lock at the same time.".into(),
@@ -47,18 +38,118 @@ pub fn section(strategy: &Strategy, series: &Series, marks: &[FaultMark], prefix
     };
     let [from, to] = locks.close_up_ms;
     let caption = format!("{overlaps}{forgotten}");
+    let until = [0.0, axis(series) * 1e3];
     let body = html! {
+        (legend(false))
+        (lanes(&locks.lanes, until, &Beside { marks, ..Beside::default() }, &overlaps))
+        h3 { "Close up: " (ms(from)) " to " (ms(to)) " ms" }
+        (lanes(&locks.close_up, [from, to], &Beside::default(), CLOSE_UP))
+        (unfolded(&format!("{prefix}locks-numbers"), "The holds of the close-up", &numbers(locks)))
+    };
+    framed(prefix, "locks", "Who had the lock when", &caption, &body)
+}
+
+/// The same while the run goes on: `live` is what the replicas have said so far, of which nothing is known
+/// before they have answered.
+pub fn live(
+    strategy: StrategyName,
+    live: Option<&LiveLocks>,
+    elapsed_ms: f64,
+    marks: &[FaultMark],
+) -> Markup {
+    if !strategy.has_lock() {
+        return without("", &no_holds(&strategy.into()));
+    }
+    let Some(live) = live.filter(|live| live.heard().iter().any(|heard| heard.at_ms.is_some())) else {
+        return without("", "Not known yet: the replicas have not said so far who has the lock.");
+    };
+    let (locks, heard) = (live.locks(), live.heard());
+    let silent = |heard: &&Heard| elapsed_ms - heard.at_ms.unwrap_or_default() > SILENT_MS;
+    let unknown: Vec<_> =
+        heard.iter().map(|one| silent(&one).then(|| one.at_ms.unwrap_or_default())).collect();
+    let until = [0.0, elapsed_ms.max(100.0)];
+    let [from, to] = locks.close_up_ms;
+    let overlaps = match live.encounter() {
+        None => "So far no two replicas were seen to have the lock at the same time.".into(),
+        Some(encounter) => {
+            format!("{} holds overlapped another so far. {}", whole(locks.overlapping as u64), met(encounter))
+        }
+    };
+    let body = html! {
+        p.now { (now(&heard, &unknown)) }
+        (legend(true))
+        (lanes(&locks.lanes, until, &Beside { marks, unknown: &unknown }, &overlaps))
+        h3 { "The latest holds: " (ms(from)) " to " (ms(to)) " ms" }
+        (lanes(&locks.close_up, [from, to], &Beside::default(), CLOSE_UP))
+    };
+    framed("", "locks", "Who has the lock", &overlaps, &body)
+}
+
+/// Who has the lock now, as far as is known.
+fn now(heard: &[Heard], unknown: &[Option<f64>]) -> Markup {
+    let replica =
+        |number: usize| heard[number].replica.clone().unwrap_or_else(|| format!("replica-{}", number + 1));
+    let is_known = |number: &usize| unknown[*number].is_none();
+    let holding = (0..heard.len())
+        .filter(is_known)
+        .filter_map(|number| Some((number, heard[number].holding.as_ref()?)));
+    let holding: Vec<_> =
+        holding.map(|(number, hold)| format!("{}{}", replica(number), token(hold))).collect();
+    let silent: Vec<_> = (0..heard.len()).filter(|number| !is_known(number)).collect();
+    html! {
+        b { "Now: " }
+        @match &holding[..] {
+            [] if silent.is_empty() => "nobody had the lock when the replicas were asked last.",
+            [] => "no replica that answers has the lock.",
+            [one] => { (one) " has the lock." }
+            several => { strong.alarm { (several.join(" and ")) " have the lock at once." } }
+        }
+        @for number in silent {
+            " " span.unknown-words {
+                (replica(number)) ": not known since " (seconds(unknown[number].unwrap_or_default())) " s, "
+                (heard[number].trouble.as_deref().unwrap_or("it has not answered")) "."
+            }
+        }
+    }
+}
+
+fn met(Encounter { at_ms, holders: [(a, first), (b, second)] }: &Encounter) -> String {
+    format!(
+        "The first: {a}{} still had it at {} s, when {b}{} got it.",
+        token(first),
+        seconds(*at_ms),
+        token(second)
+    )
+}
+
+fn token(hold: &HoldSpan) -> String {
+    hold.token.map_or_else(String::new, |token| format!(" (fencing token {token})"))
+}
+
+fn no_holds(strategy: &Strategy) -> String {
+    match strategy {
+        Strategy::Known(StrategyName::None) => {
+            "There are no holds and no waiting: under none there is no lock, so nobody has it.".into()
+        }
+        Strategy::Known(StrategyName::Row) => {
+            "Under row the database locks the product's row itself; there is no other lock.".into()
+        }
+        Strategy::Known(StrategyName::Optimistic) => {
+            "Under optimistic there is no holder: a stale write is refused.".into()
+        }
+        _ => format!("The replicas have recorded no hold of the lock {strategy}."),
+    }
+}
+
+fn legend(live: bool) -> Markup {
+    html! {
         ul.legend aria-hidden="true" {
             li { (swatch("waiting")) "waiting" }
             li { (swatch("holding")) "holding" }
             li { (swatch("overlap")) "two at once" }
+            @if live { li { (swatch("unknown")) "not known" } }
         }
-        (lanes(&locks.lanes, [0.0, axis(series) * 1e3], marks, &overlaps))
-        h3 { "Close up: " (ms(from)) " to " (ms(to)) " ms" }
-        (lanes(&locks.close_up, [from, to], &[], "The same, of one moment, with every hold of it."))
-        (unfolded(&format!("{prefix}locks-numbers"), "The holds of the close-up", &numbers(locks)))
-    };
-    framed(prefix, "locks", "Who had the lock when", &caption, &body)
+    }
 }
 
 fn without(prefix: &str, why: &str) -> Markup {
@@ -69,11 +160,26 @@ fn swatch(class: &str) -> Markup {
     html! { svg.swatch viewBox="0 0 32 12" { (rectangle(class, 1.0, 98.0, 1, 10)) } }
 }
 
-fn lanes(lanes: &[ReplicaLane], [from, to]: [f64; 2], marks: &[FaultMark], description: &str) -> Markup {
+/// What a close-up is.
+const CLOSE_UP: &str = "The same, of one moment, with every hold of it.";
+
+/// What is drawn beside the holds.
+#[derive(Default)]
+struct Beside<'a> {
+    marks: &'a [FaultMark],
+    /// From when on each lane is not known, where it is not.
+    unknown: &'a [Option<f64>],
+}
+
+fn lanes(lanes: &[ReplicaLane], [from, to]: [f64; 2], beside: &Beside<'_>, description: &str) -> Markup {
     let at = |ms: f64| ((ms - from) / (to - from)).clamp(0.0, 1.0) * 100.0;
+    let unknown = |number: usize| beside.unknown.get(number).copied().flatten();
+    let known: Vec<_> =
+        lanes.iter().enumerate().map(|(number, lane)| of_cursor(lane, unknown(number))).collect();
     html! {
-        div.lanes role="img" aria-label={ "Lock timeline. " (description) } {
-            @for lane in lanes {
+        div.lanes role="img" aria-label={ "Lock timeline. " (description) } data-from=(tenths(from))
+            data-to=(tenths(to)) data-holds=(json!(known)) {
+            @for (number, lane) in lanes.iter().enumerate() {
                 p.lane-name {
                     b { (lane.replica) } " "
                     span.note {
@@ -81,17 +187,29 @@ fn lanes(lanes: &[ReplicaLane], [from, to]: [f64; 2], marks: &[FaultMark], descr
                     }
                 }
                 svg.lane width="100%" height=(HEIGHT + 2) {
-                    @for mark in marks.iter().filter(|mark| mark.affects(&lane.replica)) {
+                    @for mark in beside.marks.iter().filter(|mark| mark.affects(&lane.replica)) {
                         @let (start, end) = (at(mark.at_ms), at(mark.until_ms.unwrap_or(mark.at_ms)));
                         (rectangle("fault", start, (end - start).max(0.1), 0, HEIGHT + 2))
                     }
                     line.base x1="0" x2="100%" y1=(HEIGHT) y2=(HEIGHT) {}
                     @for hold in &lane.holds { (block(hold, at, to)) }
+                    @if let Some(since) = unknown(number) {
+                        (rectangle("unknown", at(since), 100.0 - at(since), 0, HEIGHT + 1))
+                    }
                 }
             }
             p.ends.note { span { (ms(from)) " ms" } span { (ms(to)) " ms" } }
         }
     }
+}
+
+/// The holds of a lane for the cursor: when each was acquired and released, and its token.
+fn of_cursor(lane: &ReplicaLane, until: Option<f64>) -> serde_json::Value {
+    let hundredths = |ms: f64| (ms * 100.0).round() / 100.0;
+    let span =
+        |hold: &HoldSpan| json!([hundredths(hold.acquired_ms), hold.released_ms.map(hundredths), hold.token]);
+    let holds: Vec<_> = lane.holds.iter().map(span).collect();
+    json!({ "replica": lane.replica, "whole": lane.total == holds.len(), "until": until, "holds": holds })
 }
 
 fn block(hold: &HoldSpan, at: impl Fn(f64) -> f64, end: f64) -> Markup {
@@ -176,7 +294,8 @@ mod tests {
             costs_leases: true,
         };
         let shaded = |mark: FaultMark| {
-            let drawn = lanes(&[lane(1), lane(2), lane(3)], [0.0, 100.0], &[mark], "").into_string();
+            let beside = Beside { marks: &[mark], ..Beside::default() };
+            let drawn = lanes(&[lane(1), lane(2), lane(3)], [0.0, 100.0], &beside, "").into_string();
             let lanes: Vec<_> = drawn.split("lane-name").skip(1).collect();
             lanes.iter().map(|lane| lane.contains("class=\"fault\"")).collect::<Vec<_>>()
         };

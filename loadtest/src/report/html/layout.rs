@@ -2,18 +2,27 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::cursor;
+
 /// How everything looks.
 pub const STYLE: &str = concat!(
     include_str!("style/base.css"),
     include_str!("style/verdict.css"),
+    include_str!("style/bar.css"),
     include_str!("style/charts.css"),
+    include_str!("style/comparison.css"),
     include_str!("style/form.css"),
     include_str!("style/shop.css")
 );
 
-/// What a frozen page may do: nothing but show itself.
-const NOTHING_ELSE: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+/// What a frozen page may do: nothing but show itself, with the one script that it has.
+fn nothing_else() -> String {
+    let script = cursor::SCRIPT_DIGEST;
+    format!(
+        "default-src 'none'; style-src 'unsafe-inline'; script-src '{script}'; base-uri 'none'; \
+         form-action 'none'"
+    )
+}
 
 /// The pages of the dashboard.
 pub const PAGES: [(&str, &str); 4] =
@@ -21,10 +30,12 @@ pub const PAGES: [(&str, &str); 4] =
 
 /// A page in one file.
 pub fn frozen(title: &str, body: &Markup) -> Markup {
+    // At its end, when there is something to point at.
+    let body = &html! { (body) script { (PreEscaped(cursor::SCRIPT)) } };
     document(
         title,
         &html! {
-            meta http-equiv="Content-Security-Policy" content=(NOTHING_ELSE);
+            meta http-equiv="Content-Security-Policy" content=(nothing_else());
             // The style sheet is this program's own.
             style { (PreEscaped(STYLE)) }
         },
@@ -41,6 +52,7 @@ pub fn served(title: &str, here: &str, body: &Markup) -> Markup {
             link rel="icon" href="/icon.svg" type="image/svg+xml";
             link rel="stylesheet" href="/style.css";
             script src="/page.js" defer {}
+            script src="/cursor.js" defer {}
         },
         &html! {
             nav aria-label="Pages" {
@@ -77,11 +89,16 @@ fn document(title: &str, head: &Markup, header: &Markup, body: &Markup) -> Marku
     }
 }
 
-/// The hatching of overlaps, which all drawings of a page share.
+/// The hatchings of overlaps and of what is not known, which all drawings of a page share.
 fn patterns() -> Markup {
     html! {
         svg.patterns width="0" height="0" aria-hidden="true" focusable="false" {
             defs {
+                pattern #unknown width="8" height="8" patternUnits="userSpaceOnUse"
+                    patternTransform="rotate(-45)" {
+                    rect.hatch-ground width="8" height="8" {}
+                    rect.unknown-line width="2" height="8" {}
+                }
                 pattern #hatch width="6" height="6" patternUnits="userSpaceOnUse"
                     patternTransform="rotate(45)" {
                     rect.hatch-ground width="6" height="6" {}

@@ -3,6 +3,7 @@
 //! Colours are written into the drawing as they are on light paper; the style sheet exchanges them on dark
 //! paper and makes dashes of them, by the colour and the class of the chart.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use maud::{Markup, PreEscaped, html};
@@ -27,10 +28,10 @@ struct Size {
     ticks: usize,
 }
 
-/// The style sheet knows which is seen when, and these left margins: 5%, 9% and 16% of the width.
+/// The style sheet knows which is seen when, and these left margins: 6%, 9% and 16% of the width.
 const SIZES: [Size; 3] = [
-    Size { class: "wide", width: 2_000, height: 440, left: 100, letters: 27, ticks: 10 },
-    Size { class: "medium", width: 1_200, height: 400, left: 108, letters: 27, ticks: 6 },
+    Size { class: "wide", width: 2_000, height: 560, left: 120, letters: 34, ticks: 10 },
+    Size { class: "medium", width: 1_200, height: 400, left: 108, letters: 28, ticks: 6 },
     Size { class: "narrow", width: 750, height: 480, left: 120, letters: 36, ticks: 4 },
 ];
 
@@ -39,7 +40,7 @@ const RIGHT_PERCENT: u32 = 1;
 
 /// A line.
 pub(super) struct Line {
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     pub(super) colour: RGBColor,
     /// Seconds and values, without a gap.
     pub(super) stretches: Vec<Vec<(f64, f64)>>,
@@ -64,7 +65,8 @@ impl Plot<'_> {
     /// All drawings; one is seen at a time.
     pub(super) fn draw(&self) -> Markup {
         html! {
-            div class={ "plot " (self.class) } role="img" aria-label=(self.description) {
+            div class={ "plot " (self.class) } role="img" aria-label=(self.description)
+                data-from="0" data-to=(format!("{:.1}", self.seconds * 1e3)) {
                 @for size in &SIZES {
                     div class=(size.class) aria-hidden="true" {
                         // The library escapes the little text there is.

@@ -14,16 +14,48 @@ const COLUMNS: [&str; 8] =
 
 /// The counterexample and the checks of a run.
 pub fn sections(run: &RunReport, prefix: &str) -> Markup {
-    let lost = run.series.as_ref().map_or(0, |series| series.lost_updates);
+    let lost = run.lost_updates();
     html! {
         section.card id={ (prefix) "counterexample" } tabindex="-1" {
             h2 { "Counterexample" }
             @match run.series.as_ref().and_then(|series| series.counterexample.as_ref()) {
-                Some(counterexample) => (words(counterexample, lost)),
+                Some(counterexample) => (words(counterexample, lost, "")),
                 None => (otherwise(run)),
             }
         }
         (checks(&run.checks, "Checks", prefix))
+    }
+}
+
+/// What can be seen while a run goes on: the first lost update, and what of the checks is known already.
+/// `found` are the figures that are known, each with whether it is bad.
+pub fn so_far(lost: u64, first: Option<&Counterexample>, found: &[(bool, &str, String)]) -> Markup {
+    html! {
+        section.card id="counterexample" tabindex="-1" {
+            h2 { "Counterexample" }
+            @match first {
+                Some(first) => (words(first, lost, " so far")),
+                None => p.note {
+                    "None so far: every order that was answered read what the one before it wrote."
+                },
+            }
+        }
+        section.card id="checks" {
+            h2 { "Checks" }
+            ul.checks {
+                @for (is_bad, name, detail) in found {
+                    @let (tone, word) = match is_bad {
+                        true => (Tone::Violated, "FAIL"),
+                        false => (Tone::Running, "so far"),
+                    };
+                    li { (icon(tone)) span.status { (word) } b { (name) } span.detail { (detail) } }
+                }
+                li {
+                    (icon(Tone::Idle)) span.status { "not known" } b { "all other checks" }
+                    span.detail { "They are made from the database, when the run is over." }
+                }
+            }
+        }
     }
 }
 
@@ -56,7 +88,7 @@ fn status(status: Status) -> (Tone, &'static str) {
     }
 }
 
-fn words(counterexample: &Counterexample, lost: u64) -> Markup {
+fn words(counterexample: &Counterexample, lost: u64, so_far: &str) -> Markup {
     let Counterexample { read, version, readers: [a, b] } = counterexample;
     let wrote = if a.wrote == b.wrote {
         format!("both wrote {}", whole(a.wrote))
@@ -80,7 +112,7 @@ fn words(counterexample: &Counterexample, lost: u64) -> Markup {
     html! {
         p.story {
             b { (a.buyer) } " and " b { (b.buyer) } " both read " (whole(*read)) " and " (wrote)
-            ": of two sales the stock remembers one."
+            ": the same units were sold twice, and of two sales the stock remembers one."
         }
         div.scroll tabindex="0" role="region" aria-label="The two orders" {
             table {
@@ -94,7 +126,7 @@ fn words(counterexample: &Counterexample, lost: u64) -> Markup {
         }
         p.note {
             "Version " (whole(*version)) " of the product. It is the first of " (whole(lost))
-            " lost updates."
+            " lost updates" (so_far) "."
         }
     }
 }

@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 
 use super::figures::{ms, rate, whole};
-use crate::report::RunReport;
+use crate::report::{Report, RunReport};
+use crate::series::Counterexample;
 use crate::verdict::Verdict;
 
 /// What a banner is about.
@@ -58,6 +59,17 @@ pub struct Banner {
 }
 
 impl Banner {
+    /// The banner of several runs that are over.
+    pub fn of_all(report: &Report) -> Self {
+        let any = |verdict| report.asked_for().any(|run| run.verdict == verdict);
+        let tone = match (any(Verdict::Violated), any(Verdict::Inconclusive)) {
+            (true, _) => Tone::Violated,
+            (_, true) => Tone::Inconclusive,
+            _ => Tone::Correct,
+        };
+        Self { tone, word: report.summary(), facts: Vec::new(), meaning: String::new() }
+    }
+
     /// The banner of a run that is over.
     pub fn of(run: &RunReport) -> Self {
         let sold = run.sold_in_words(whole);
@@ -65,11 +77,21 @@ impl Banner {
         let reason = run.reason();
         let why = reason.map(|check| check.name.to_string());
         let detail = reason.map_or_else(String::new, |check| format!("{}: {}", check.name, check.detail));
+        let lost = match run.lost_updates() {
+            0 => None,
+            lost => Some(format!("{} updates lost", whole(lost))),
+        };
+        let first = run.series.as_ref().and_then(|series| series.counterexample.as_ref());
         let (word, facts, meaning) = match run.verdict {
             Verdict::Violated if run.oversold() > 0 => (
                 format!("OVERSOLD by {}", whole(run.oversold())),
+                [strategy, sold].into_iter().chain(lost).collect(),
+                with_first("The orders in the database add up to more than there ever was.", first),
+            ),
+            Verdict::Violated if run.lost_updates() > 0 => (
+                format!("VIOLATED: {}", run.violation(whole).unwrap_or_default()),
                 vec![strategy, sold],
-                "The orders in the database add up to more than there ever was.".into(),
+                with_first("Orders overwrote each other: the stock is not what the orders leave.", first),
             ),
             Verdict::Violated => {
                 ("VIOLATED".into(), [strategy].into_iter().chain(why).chain([sold]).collect(), detail)
@@ -99,10 +121,28 @@ impl Banner {
     }
 }
 
+/// What something means, and the first two orders that show it.
+pub fn with_first(meaning: &str, first: Option<&Counterexample>) -> String {
+    let first = first.map(|Counterexample { read, readers: [a, b], .. }| {
+        format!(" The first: {} and {} both read {}.", a.buyer, b.buyer, whole(*read))
+    });
+    format!("{meaning}{}", first.unwrap_or_default())
+}
+
 /// A run in one line, as the banner says it.
 pub fn headline(run: &RunReport) -> String {
     let banner = Banner::of(run);
     std::iter::once(banner.word).chain(banner.facts).collect::<Vec<_>>().join(" · ")
+}
+
+/// A banner in one short line, for a bar that is seen when the banner is not.
+pub fn short(banner: &Banner) -> Markup {
+    html! {
+        p class={ "short " (banner.tone.class()) } aria-hidden="true" {
+            (icon(banner.tone)) strong { (banner.word) }
+            @if let Some(fact) = banner.facts.first() { span.dot { " · " } span { (fact) } }
+        }
+    }
 }
 
 /// Draws a banner: an icon, words and a colour, each of which says it alone. Its words are a heading of
@@ -125,10 +165,7 @@ pub fn banner(banner: &Banner, level: u8) -> Markup {
 /// A run in a few letters that lead to it.
 pub fn chip(run: &RunReport, href: &str, current: bool) -> Markup {
     let tone = Tone::from(run.verdict);
-    let word = match run.verdict {
-        Verdict::Violated if run.oversold() > 0 => format!("oversold by {}", whole(run.oversold())),
-        verdict => verdict.to_string(),
-    };
+    let word = run.violation(whole).unwrap_or_else(|| run.verdict.to_string());
     html! {
         a class={ "chip " (tone.class()) } href=(href) aria-current=[current.then_some("true")] {
             (icon(tone)) b { (run.strategy) } " " (word) @if run.is_control { " (control)" }
@@ -181,7 +218,7 @@ pub struct Tile {
 impl Tile {
     /// The tiles of a run that is over; `prefix` is that of its evidence's names.
     pub fn of(run: &RunReport, prefix: &str) -> [Self; 4] {
-        let lost = run.series.as_ref().map_or(0, |series| series.lost_updates);
+        let lost = run.lost_updates();
         let sold = (run.units_sold, run.supply.unwrap_or(run.stock), run.oversold_units, lost);
         let late = if run.generator_kept_up { "" } else { "; the generator was late" };
         Self::four(
@@ -215,14 +252,37 @@ impl Tile {
         };
         let known = |units: Option<i64>| units.map_or_else(|| "unknown".into(), whole);
         let of_stock = format!("of {} in stock", whole(stock));
-        let lost_note = format!("{} updates lost", whole(lost));
+        let lost_tile = |alarming| match (oversold, lost) {
+            // What is wrong is what is said large.
+            (Some(0), 1..) => {
+                tile("Lost updates", whole(lost), "no unit oversold".into(), "counterexample", true)
+            }
+            _ => {
+                let note = format!("{} updates lost", whole(lost));
+                tile("Oversold units", known(oversold), note, "counterexample", alarming)
+            }
+        };
         let p99 = p99.map_or_else(|| "–".into(), |p99| format!("{} ms", ms(p99)));
         [
             tile("Sold", known(sold), of_stock, "stock", sold > Some(stock)),
-            tile("Oversold units", known(oversold), lost_note, "counterexample", oversold > Some(0)),
+            lost_tile(oversold > Some(0)),
             tile("Accepted orders/s", rate(per_second), over, "throughput", false),
             tile("p99", p99, median, "latency", false),
         ]
+    }
+}
+
+/// A warning where a run was too short for its speed to say much.
+pub fn brevity(run: &RunReport) -> Markup {
+    html! {
+        @if run.is_short() {
+            p.brief.inconclusive {
+                (icon(Tone::Inconclusive)) " There was something to sell for "
+                (format!("{:.2}", run.availability.selling_ms / 1e3))
+                " s only: too short to compare speeds. The verdict stands. More stock, or a duration, \
+                 makes it longer."
+            }
+        }
     }
 }
 

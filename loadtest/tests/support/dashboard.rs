@@ -1,0 +1,86 @@
+//! A dashboard, and what a person does on its pages.
+
+use std::time::Duration;
+
+use lab::{Lab, Process};
+
+use crate::browser::{Browser, mortal};
+
+/// A dashboard on a free port. It ends when the value is dropped.
+pub struct Dashboard {
+    process: Process,
+    /// Where it is: `http://127.0.0.1:PORT`.
+    pub address: String,
+}
+
+impl Dashboard {
+    /// Starts one whose data are in the laboratory.
+    pub async fn start(lab: &Lab) -> Self {
+        Self::start_at(lab, "127.0.0.1:0").await
+    }
+
+    /// Starts one at this address.
+    pub async fn start_at(lab: &Lab, listen: &str) -> Self {
+        // The client can do TLS, and asks for it although no test does.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let mut command = mortal(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(["dashboard", "--listen", listen, "--data"]).arg(lab.file("data"));
+        let (log, timeout) = (lab.file("dashboard.log"), Duration::from_secs(20));
+        let started = Process::start("dashboard", command, log, "dashboard on ", timeout).await;
+        let (process, address) = started.expect("the dashboard starts");
+        Self { process, address }
+    }
+
+    /// The address of a page, with choices that make a short run.
+    pub fn with(&self, choices: &str) -> String {
+        format!("{}/?stock=100&orders=300&buyers=32&replicas=2&{choices}", self.address)
+    }
+
+    /// Its children: replicas and servers.
+    pub fn children(&self) -> usize {
+        let tasks = format!("/proc/{}/task", self.process.id());
+        let tasks = std::fs::read_dir(tasks).expect("the dashboard runs");
+        let children =
+            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+        children.map(|children| children.split_whitespace().count()).sum()
+    }
+
+    /// The answer to a request for a page.
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        reqwest::get(format!("{}{path}", self.address)).await.expect("an answer")
+    }
+}
+
+/// Presses Run and waits for the verdict.
+pub async fn run(browser: &Browser) -> String {
+    browser.click("#start").await;
+    let over = |text: &str| {
+        [
+            "OVERSOLD by",
+            "VIOLATED: ",
+            "VIOLATED ·",
+            "CORRECT",
+            "INCONCLUSIVE",
+            " oversold: ",
+            " lost updates: ",
+            " correct",
+        ]
+        .iter()
+        .any(|w| text.contains(w))
+    };
+    browser.until("#verdict .headline", over).await
+}
+
+/// Nothing keeps anybody from using the page, at any width, light or dark.
+pub async fn assert_flawless(browser: &Browser, place: &str) {
+    assert_eq!(browser.complaints().await, Vec::<String>::new(), "{place}: the console");
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme).await;
+        for width in [400, 1280, 3840] {
+            browser.window(width, 1000).await;
+            assert_eq!(browser.barriers().await, Vec::<String>::new(), "{place}, {scheme}, {width} pixels");
+        }
+    }
+    browser.prefer("light").await;
+    browser.window(1280, 1000).await;
+}
