@@ -2,6 +2,7 @@
 
 mod draw;
 mod injector;
+mod menu;
 mod text;
 
 use std::str::FromStr;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::Broken;
 
 pub use injector::{Incarnation, Injector, send_slowly};
+pub use menu::Size;
 
 /// A fault, and when it is injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,10 @@ pub(super) mod experiments;
 pub(super) mod past;
 pub(super) mod run;
 pub(super) mod shop;
+pub(super) mod stories;
 
+pub(super) mod comparison;
 pub(super) mod controls;
+mod fault_menu;
+mod field;
 pub(super) mod part;

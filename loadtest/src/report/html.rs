@@ -5,6 +5,7 @@
 //! | [`layout`] | a document |
 //! | [`verdict`] | the banner and the tiles |
 //! | [`charts`] | stock, throughput and latency along the time of the run, drawn by [`plot`] |
+//! | [`courses`] | the courses of several runs in one chart |
 //! | [`lanes`] | who had the lock when |
 //! | [`comparison`] | the runs side by side |
 //! | [`proof`] | the counterexample and the checks |
@@ -13,6 +14,7 @@
 
 pub mod charts;
 pub mod comparison;
+pub mod courses;
 pub mod downloads;
 pub mod figures;
 pub mod lanes;

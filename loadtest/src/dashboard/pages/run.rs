@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::controls;
 use super::part::Part;
+use super::stories;
 use crate::dashboard::form::{Form, Mistakes};
 use crate::dashboard::state::{Inner, Live, Stage, Suite};
 use crate::report::html::figures::{ms, whole};
@@ -34,6 +35,7 @@ pub(in crate::dashboard) fn page(
     let body = html! {
         div.part aria-live="polite" aria-atomic="true" { (part("verdict")) }
         p.message #connection hidden { "The dashboard does not answer. This is the last that is known." }
+        (part("story"))
         (part("tiles"))
         form.card.controls #controls method="post" action="/run" aria-label="Controls"
             data-command="/command" {
@@ -47,7 +49,7 @@ pub(in crate::dashboard) fn page(
         (part("proof"))
         (part("files"))
     };
-    layout::served("Load test", "/", &body)
+    layout::served("Load test", "/run", &body)
 }
 
 /// The parts of the page that change, in their order.
@@ -71,6 +73,7 @@ pub(in crate::dashboard) fn parts(inner: &Inner, show: Option<usize>) -> Vec<Par
     let table = comparison::section(&report.runs, &report.not_run, running);
     vec![
         Part::new("verdict", html! { (headline) (stage) (tabs) }),
+        Part::new("story", stories::beside(inner)),
         Part::new("tiles", four),
         Part::new("buttons", controls::buttons(inner)),
         Part::new("evidence", middle),
@@ -204,11 +207,11 @@ fn tabs(suite: &Suite, shown: Option<&RunReport>) -> Markup {
         ul.chips {
             @for (number, run) in runs.iter().enumerate() {
                 @let current = shown.is_some_and(|shown| std::ptr::eq(shown, run));
-                li { (chip(run, &format!("/?show={number}"), current)) }
+                li { (chip(run, &format!("/run?show={number}"), current)) }
             }
             @if let Some(live) = &suite.live {
                 li {
-                    a.chip.running href="/" aria-current=[shown.is_none().then_some("true")] {
+                    a.chip.running href="/run" aria-current=[shown.is_none().then_some("true")] {
                         b { (live.strategy) } " running"
                     }
                 }

@@ -144,7 +144,7 @@ fn line(
     // Where nothing was answered there is a gap, not a line across it.
     let stretches = points.split(Option::is_none).filter(|stretch| !stretch.is_empty());
     Line {
-        name,
+        name: name.into(),
         colour,
         stretches: stretches.map(|stretch| stretch.iter().flatten().copied().collect()).collect(),
     }

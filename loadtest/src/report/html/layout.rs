@@ -8,7 +8,9 @@ pub const STYLE: &str = concat!(
     include_str!("style/verdict.css"),
     include_str!("style/charts.css"),
     include_str!("style/form.css"),
-    include_str!("style/shop.css")
+    include_str!("style/shop.css"),
+    include_str!("style/stories.css"),
+    include_str!("style/past.css")
 );
 
 /// What a frozen page may do: nothing but show itself.
@@ -16,8 +18,13 @@ const NOTHING_ELSE: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// The pages of the dashboard.
-pub const PAGES: [(&str, &str); 4] =
-    [("/", "Run"), ("/shop", "Your shop"), ("/experiments", "Experiments"), ("/runs", "Past runs")];
+pub const PAGES: [(&str, &str); 5] = [
+    ("/start", "Start"),
+    ("/run", "Run"),
+    ("/shop", "Your shop"),
+    ("/experiments", "Experiments"),
+    ("/runs", "Past runs"),
+];
 
 /// A page in one file.
 pub fn frozen(title: &str, body: &Markup) -> Markup {
@@ -41,6 +48,7 @@ pub fn served(title: &str, here: &str, body: &Markup) -> Markup {
             link rel="icon" href="/icon.svg" type="image/svg+xml";
             link rel="stylesheet" href="/style.css";
             script src="/page.js" defer {}
+            script src="/form.js" defer {}
         },
         &html! {
             nav aria-label="Pages" {

@@ -3,6 +3,7 @@
 //! Colours are written into the drawing as they are on light paper; the style sheet exchanges them on dark
 //! paper and makes dashes of them, by the colour and the class of the chart.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use maud::{Markup, PreEscaped, html};
@@ -39,7 +40,7 @@ const RIGHT_PERCENT: u32 = 1;
 
 /// A line.
 pub(super) struct Line {
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     pub(super) colour: RGBColor,
     /// Seconds and values, without a gap.
     pub(super) stretches: Vec<Vec<(f64, f64)>>,
