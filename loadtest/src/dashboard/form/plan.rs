@@ -1,9 +1,11 @@
 //! The plan that a form makes, or what is wrong with which field.
 
+use std::time::Duration;
+
 use lab::ServerKind;
 use order_service::config::GuardRule;
 
-use super::values::{duration, number, odd, optional, quantity, rate, share, time, top_up};
+use super::values::{self, number, odd, optional, quantity, rate, share, time, top_up};
 use super::{Form, Mistakes};
 use crate::compare::{Length, Plan, setting};
 use crate::faults::Schedule;
@@ -88,7 +90,7 @@ impl<'a> Reader<'a> {
 
     fn scenario(&mut self, faults: &Schedule, overrides: &[(String, String)]) -> Scenario {
         let orders = self.read("orders", None, |text| optional(text, |text| number(text, 1..=10_000_000)));
-        let duration = self.read("duration", None, |text| optional(text, duration));
+        let duration = self.read("duration", None, |text| optional(text, values::duration));
         if orders.is_some() && duration.is_some() {
             self.mistakes.insert("duration", "either orders or a duration: empty one of them".into());
         }
@@ -106,10 +108,10 @@ impl<'a> Reader<'a> {
             twins: self.read("twins", 0.0, share),
             cancels: self.read("cancels", 0.0, share),
             payers: self.read("payers", 0.0, share),
-            pay_within: self.read("pay-within", std::time::Duration::ZERO, time),
+            pay_within: self.read("pay-within", Duration::ZERO, time),
             restocks: self.read("restocks", 0.0, share),
             reads: self.read("reads", 0.0, share),
-            timeout: self.read("timeout", std::time::Duration::ZERO, duration),
+            timeout: self.read("timeout", Duration::ZERO, values::duration),
             seed: self.read("seed", 1, |text| number(text, 0..=u64::MAX)),
         }
     }

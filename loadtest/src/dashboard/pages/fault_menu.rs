@@ -3,7 +3,7 @@
 use lab::ServerKind;
 use maud::{Markup, html};
 
-use crate::faults::{Fault, Size, What};
+use crate::faults::{Size, What};
 
 /// The units of a size: its value, and the word for it.
 const UNITS: [(&str, &str); 3] = [("xlease", "× the lease"), ("s", "s"), ("ms", "ms")];
@@ -66,10 +66,4 @@ fn option(what: What) -> Markup {
     };
     let server = what.server().map_or("", ServerKind::title);
     html! { option value=(what) { (server) @if !server.is_empty() { " " } (what.words()) (usual) } }
-}
-
-/// A fault in a sentence.
-pub(super) fn in_words(fault: &Fault) -> String {
-    let server = fault.what.server().map(|server| format!("{} ", server.title())).unwrap_or_default();
-    format!("after {:.1} s {server}{}", fault.at.as_secs_f64(), fault.what.words())
 }

@@ -54,7 +54,7 @@ pub(in crate::dashboard) fn page(archive: &Archive, query: &str) -> Markup {
     // At first, the last two.
     let ticked: Vec<_> = match compared.is_empty() {
         true => shown.iter().take(2).map(|(id, _)| (*id).clone()).collect(),
-        false => asked,
+        false => asked.clone(),
     };
     let heading = if compared.is_empty() { 1 } else { 2 };
     let body = html! {
