@@ -2,6 +2,7 @@
 
 mod command;
 mod length;
+mod setting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::scenario::{Amount, Scenario};
 use crate::verdict::{Control, Verdict, sensitive};
 
 pub use length::{Length, ORDERS};
+pub use setting::setting;
 
 /// How long a run goes on, at the most, that only shows whether the load breaks a shop without a lock.
 const LONGEST_CONTROL: Duration = Duration::from_secs(10);

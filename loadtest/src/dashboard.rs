@@ -13,11 +13,15 @@
 //! | [`job`] | carries one plan or experiment out at a time |
 //! | [`follow`] | asks who has the lock while a run goes on |
 //! | [`state`] | what goes on, and what has come of it |
+//! | [`compared`] | past runs put beside each other, and how far apart they are ([`change`]) |
 //! | [`archive`] | keeps past runs |
+//! | [`stories`] | what a newcomer can click on |
 //! | [`form`] | what a person can choose, and the plan it makes |
 //! | [`shop`] | the same for shops that are not ours |
 
 mod archive;
+mod change;
+mod compared;
 mod events;
 mod follow;
 mod form;
@@ -27,6 +31,7 @@ mod pages;
 mod routes;
 mod shop;
 mod state;
+mod stories;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 mod draw;
 mod injector;
 mod journal;
+mod menu;
 mod text;
 
 use std::str::FromStr;
@@ -15,6 +16,7 @@ use crate::evidence::Broken;
 
 pub use injector::{Incarnation, Injector, send_slowly};
 pub use journal::FaultJournal;
+pub use menu::Size;
 
 /// A fault, and when it is injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use loadtest::bench;
+use loadtest::compare;
 use loadtest::faults::Schedule;
 
 pub(super) fn target(text: &str) -> Result<String, String> {
@@ -63,19 +64,5 @@ pub(super) fn fault(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
-    let ours = [
-        "lock.strategy",
-        "server.listen",
-        "server.replica",
-        "store.url",
-        "admin.token",
-        "admin.token_file",
-        "admin.listen",
-    ];
-    if ours.contains(&key) {
-        return Err(format!("{key} is set by the laboratory"));
-    }
-    let known = order_service::config::keys().into_iter().any(|known| known.path == key);
-    if known { Ok((key.into(), value.into())) } else { Err(format!("there is no key {key:?}")) }
+    compare::setting(text)
 }

@@ -61,7 +61,9 @@ impl Plan {
         if self.repeat != 1 {
             words.push(format!("--repeat {}", self.repeat));
         }
-        words.extend(self.overrides.iter().map(|(key, value)| format!("--set {key}={value}")));
+        words.extend(
+            self.overrides.iter().map(|(key, value)| format!("--set {}", quoted(&format!("{key}={value}")))),
+        );
         if !self.faults.is_empty() {
             words.push(format!("--fault {}", self.faults));
         }
@@ -71,6 +73,12 @@ impl Plan {
         words.push(format!("--seed {seed}"));
         words.join(" ")
     }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "=._-:/,+@%".contains(c);
+    if word.chars().all(is_plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// A time as the command line reads it.

@@ -11,10 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::experiments::ExperimentReport;
 use crate::report::{Report, RunReport};
+use crate::series::Series;
 use crate::shop::ShopReport;
 
 /// How many past runs are kept; the oldest go first.
 const KEPT: usize = 200;
+
+/// The file of the names.
+const NAMES: &str = "names.json";
 
 /// Past runs and experiments.
 #[derive(Debug)]
@@ -23,6 +27,10 @@ pub(super) struct Archive {
     experiments: PathBuf,
     shops: PathBuf,
     index: BTreeMap<String, Entry>,
+    /// What people have called suites.
+    names: BTreeMap<String, String>,
+    /// Where these are kept: a suite is not written again to be called otherwise.
+    names_in: PathBuf,
     /// The headlines of loads on shops.
     shop_index: BTreeMap<String, String>,
 }
@@ -45,7 +53,7 @@ pub(super) struct Entry {
     pub(super) at: Timestamp,
     /// The form that it was started with.
     pub(super) form: String,
-    /// Its runs without their course.
+    /// Its runs without their course; of that, there is only how many updates were lost.
     pub(super) runs: Vec<RunReport>,
 }
 
@@ -65,7 +73,9 @@ impl Archive {
         }
         let index = all_in::<Kept>(&runs)?.map(|(id, kept)| (id, Entry::of(&kept))).collect();
         let shop_index = all_in::<ShopReport>(&shops)?.map(|(id, report)| (id, report.headline)).collect();
-        Ok(Self { runs, experiments, shops, index, shop_index })
+        let names = read(&directory.join(NAMES)).unwrap_or_default();
+        let names_in = directory.to_owned();
+        Ok(Self { runs, experiments, shops, index, names, names_in, shop_index })
     }
 
     /// Keeps a load on a shop under `id`.
@@ -98,6 +108,34 @@ impl Archive {
             && let Some((oldest, _)) = self.index.pop_first()
         {
             std::fs::remove_file(self.runs.join(format!("{oldest}.json"))).ok();
+            self.names.remove(&oldest);
+        }
+        Ok(())
+    }
+
+    /// What somebody has called a suite; empty where nobody has.
+    pub(super) fn name(&self, id: &str) -> &str {
+        self.names.get(id).map_or("", String::as_str)
+    }
+
+    /// Calls a suite in the list something; nothing, where the name is empty.
+    pub(super) fn rename(&mut self, id: &str, name: &str) -> anyhow::Result<()> {
+        if self.index.contains_key(id) {
+            self.names.insert(id.into(), name.into());
+            self.names.retain(|_, name| !name.is_empty());
+            write(&self.names_in, NAMES, &self.names)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a suite in the list for good.
+    pub(super) fn delete(&mut self, id: &str) -> anyhow::Result<()> {
+        if self.index.contains_key(id) {
+            let name = format!("{id}.json");
+            std::fs::remove_file(self.runs.join(&name)).with_context(|| format!("cannot delete {name}"))?;
+            self.index.remove(id);
+            self.names.remove(id);
+            write(&self.names_in, NAMES, &self.names)?;
         }
         Ok(())
     }
@@ -130,7 +168,9 @@ impl Archive {
 
 impl Entry {
     fn of(kept: &Kept) -> Self {
-        let without_course = |run: &RunReport| RunReport { series: None, ..run.clone() };
+        let counts = |series: &Series| Series { lost_updates: series.lost_updates, ..Series::default() };
+        let without_course =
+            |run: &RunReport| RunReport { series: run.series.as_ref().map(counts), ..run.clone() };
         let runs = kept.report.runs.iter().map(without_course).collect();
         Self { at: kept.at, form: kept.form.clone(), runs }
     }
@@ -178,5 +218,25 @@ mod tests {
         assert_eq!((ids.len(), ids[0].as_str()), (KEPT, "0202"));
         assert_eq!(again.load("0202").map(|kept| kept.form), Some("stock=1".into()));
         assert!(again.load("0000").is_none() && again.load("../runs/0202").is_none());
+    }
+
+    #[test]
+    fn suites_have_names_and_can_be_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let report = Report::new(Vec::new(), Vec::new());
+        let kept = Kept { at: Timestamp::UNIX_EPOCH, form: String::new(), report };
+        let mut archive = Archive::open(directory.path()).unwrap();
+        for id in ["1", "2", "3"] {
+            archive.keep(id, &kept).unwrap();
+            archive.rename(id, &format!("number {id}")).unwrap();
+        }
+        archive.rename("2", "").unwrap();
+        archive.rename("../1", "nobody").unwrap();
+        archive.delete("3").unwrap();
+        archive.delete("../runs/1").unwrap();
+        let again = Archive::open(directory.path()).unwrap();
+        assert_eq!(again.all().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["2", "1"]);
+        assert_eq!(["1", "2", "3", "../1"].map(|id| again.name(id)), ["number 1", "", "", ""]);
+        assert!(again.load("1").is_some() && again.load("3").is_none());
     }
 }

@@ -1,37 +1,42 @@
 //! What a person can choose, and the plan that it makes.
 
+mod fault;
+mod plan;
+mod values;
+
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
-use std::time::Duration;
 
-use lab::ServerKind;
-use order_service::config::{GuardRule, StrategyName};
-use order_service::order::MAX_QUANTITY;
+use order_service::config::StrategyName;
 
-use crate::compare::{Length, Plan};
-use crate::faults::Schedule;
-use crate::fleet::{LEASE, StoreKind};
-use crate::scenario::Scenario;
-
-/// How long a run may be that a page starts.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(super) use fault::FaultMenu;
 
 /// The fields of the form, strategies left out, with what they are at first.
-const FIELDS: [(&str, &str); 13] = [
+const FIELDS: [(&str, &str); 25] = [
     ("store", "sqlite"),
     ("replicas", "3"),
     ("stock", "2000"),
     ("buyers", "64"),
     ("orders", ""),
     ("duration", ""),
+    ("repeat", "1"),
     ("rate", ""),
     ("quantity", "1"),
+    ("cancels", "0"),
+    ("restocks", "0"),
+    ("reads", "1"),
+    ("replays", "2"),
+    ("twins", "1"),
+    ("payers", "100"),
+    ("pay-within", "0s"),
+    ("top-up", ""),
+    ("timeout", "10s"),
+    ("seed", "1"),
+    ("faults", ""),
     ("batch", ""),
     ("guard", ""),
     ("control", ""),
-    ("faults", ""),
-    ("seed", "1"),
+    ("redis-servers", "1"),
+    ("set", ""),
 ];
 
 /// The form as it was filled in, well or badly.
@@ -62,7 +67,7 @@ impl Form {
             if name == "strategy" {
                 strategies.extend(value.parse::<StrategyName>().ok());
             } else if let Some(kept) = form.values.get_mut(name.as_ref()) {
-                *kept = value.trim().to_owned();
+                *kept = value.trim().replace('\r', "");
             }
         }
         if !strategies.is_empty() || text.contains("stock=") {
@@ -74,6 +79,17 @@ impl Form {
     /// What is in a field.
     pub(super) fn value(&self, name: &str) -> &str {
         self.values.get(name).map_or("", String::as_str)
+    }
+
+    /// Whether a field is as at first.
+    pub(super) fn is_usual(&self, name: &str) -> bool {
+        FIELDS.iter().any(|(known, usual)| *known == name && *usual == self.value(name))
+    }
+
+    /// The fields, strategies left out, in which two forms differ.
+    pub(super) fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let names = FIELDS.iter().map(|(name, _)| *name);
+        names.filter(|name| self.value(name) != other.value(name)).collect()
     }
 
     /// The form as an address's query.
@@ -94,132 +110,21 @@ impl Form {
         self
     }
 
-    /// The plan that the form makes.
-    pub(super) fn plan(&self) -> Result<Plan, Mistakes> {
-        let mut reader = Reader { form: self, mistakes: Mistakes::new() };
-        let store = reader.read("store", StoreKind::Sqlite, |text| {
-            let named = StoreKind::ALL.into_iter().find(|store| store.as_str() == text);
-            let store = named
-                .ok_or_else(|| format!("must be {}", StoreKind::ALL.map(StoreKind::as_str).join(" or ")))?;
-            match store.server().and_then(ServerKind::missing) {
-                Some(missing) => Err(missing),
-                None => Ok(store),
-            }
-        });
-        let faults = reader.read("faults", Schedule::default(), |text| {
-            Ok(optional(text, |text| Schedule::parse(&[text.into()]))?.unwrap_or_default())
-        });
-        let orders = reader.read("orders", None, |text| optional(text, |text| number(text, 1..=10_000_000)));
-        let duration = reader.read("duration", None, |text| optional(text, duration));
-        // A time is instead of orders.
-        let orders = orders.filter(|_| duration.is_none());
-        let length = Length { orders, duration, stock_is_given: true, ..Length::default() };
-        let (amount, topped_up) = length.with(&faults, LEASE);
-        let scenario = Scenario {
-            buyers: reader.read("buyers", 1, |text| number(text, 1..=10_000)),
-            amount,
-            topped_up,
-            rate: reader.read("rate", None, |text| optional(text, rate)),
-            stock: reader.read("stock", 0, |text| number(text, 0..=1_000_000_000)),
-            quantity: reader.read("quantity", 1..=1, quantity),
-            seed: reader.read("seed", 1, |text| number(text, 0..=u64::MAX)),
-            ..Scenario::default()
-        };
-        let replicas = reader.read("replicas", 1, |text| number(text, 1..=64));
-        let mut overrides = Vec::new();
-        let batch = reader.read("batch", None, |text| optional(text, |text| number(text, 1..=10_000)));
-        overrides.extend(batch.map(|batch: u64| ("checkout.max_batch".to_owned(), batch.to_string())));
-        let guard = reader.read("guard", "", |text| self.guard(text));
-        if !guard.is_empty() {
-            overrides.push(("checkout.guard".into(), guard.into()));
+    /// The form with one more fault at the end of its faults.
+    pub(super) fn with_fault(mut self, fault: &str) -> Self {
+        let faults = self.values.entry("faults").or_default();
+        if !faults.is_empty() {
+            faults.push(',');
         }
-        let control = reader.read("control", true, |text| match text {
-            "" => Ok(true),
-            "off" => Ok(false),
-            _ => Err("must be off, or empty".into()),
-        });
-        if self.strategies.is_empty() {
-            reader.mistakes.insert("strategy", "choose at least one".into());
-        }
-        let Reader { mistakes, .. } = reader;
-        let strategies = self.strategies.clone();
-        let (redis_servers, repeat) = (1, 1);
-        let plan =
-            Plan { strategies, store, replicas, redis_servers, repeat, scenario, overrides, faults, control };
-        if mistakes.is_empty() { Ok(plan) } else { Err(mistakes) }
-    }
-
-    fn guard(&self, text: &str) -> Result<&'static str, String> {
-        let bound = |rule| self.strategies.iter().find(|strategy| strategy.guard_rule() == rule);
-        match text {
-            "" => Ok(""),
-            "version" => match bound(GuardRule::Without) {
-                Some(strategy) => Err(format!("{strategy} is always without a guard")),
-                None => Ok("version"),
-            },
-            "off" => match bound(GuardRule::Always) {
-                Some(strategy) => Err(format!("{strategy} is the guard")),
-                None => Ok("off"),
-            },
-            _ => Err("must be version or off".into()),
-        }
-    }
-}
-
-/// Reads fields and notes what is wrong with them.
-struct Reader<'a> {
-    form: &'a Form,
-    mistakes: Mistakes,
-}
-
-impl<'a> Reader<'a> {
-    fn read<T>(
-        &mut self,
-        name: &'static str,
-        otherwise: T,
-        parse: impl Fn(&'a str) -> Result<T, String>,
-    ) -> T {
-        parse(self.form.value(name)).unwrap_or_else(|mistake| {
-            self.mistakes.insert(name, mistake);
-            otherwise
-        })
-    }
-}
-
-fn number<T: FromStr + PartialOrd + ToString>(text: &str, range: RangeInclusive<T>) -> Result<T, String> {
-    let (least, most) = (range.start().to_string(), range.end().to_string());
-    let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
-}
-
-fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
-    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if !time.is_zero() && time <= LONGEST => Ok(time),
-        _ => Err("must be a time such as 10s, of an hour at most".into()),
-    }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if (0.001..=1e9).contains(&rate) => Ok(rate),
-        _ => Err("must be a number of orders per second".into()),
-    }
-}
-
-fn quantity(text: &str) -> Result<RangeInclusive<i64>, String> {
-    let (least, most) = text.split_once("..").unwrap_or((text, text));
-    match (least.parse(), most.trim_start_matches('=').parse()) {
-        (Ok(least), Ok(most)) if 1 <= least && least <= most && most <= MAX_QUANTITY => Ok(least..=most),
-        _ => Err(format!("must be a number such as 1, or a range such as 1..3, up to {MAX_QUANTITY}")),
+        faults.push_str(fault);
+        self
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -234,11 +139,15 @@ mod tests {
         let command = form.plan().unwrap().command_line();
         assert!(command.contains("--strategies none,row"), "{command}");
         assert!(command.contains("--quantity 1..3") && command.contains("--fault kill@1s"), "{command}");
+        assert_eq!(form.with_fault("kill@2s").value("faults"), "kill@1s,kill@2s");
+    }
+
+    fn command(text: &str) -> String {
+        Form::parse(text).plan().unwrap_or_else(|mistakes| panic!("{text}: {mistakes:?}")).command_line()
     }
 
     #[test]
     fn a_command_is_of_the_same_load() {
-        let command = |text: &str| Form::parse(text).plan().unwrap().command_line();
         let with_faults = command("strategy=row&faults=kill%401s");
         assert!(
             with_faults.contains("--duration 9s") && with_faults.contains("--top-up 4s"),
@@ -251,14 +160,72 @@ mod tests {
     }
 
     #[test]
+    fn every_field_is_in_the_command() {
+        let fields = [
+            ("store=postgres", "--store postgres"),
+            ("replicas=5", "--replicas 5"),
+            ("stock=7", "--stock 7"),
+            ("buyers=9", "--buyers 9"),
+            ("orders=11", "--orders 11"),
+            ("duration=12", "--duration 12s"),
+            ("repeat=4", "--repeat 4"),
+            ("rate=2.5", "--rate 2.5"),
+            ("quantity=1..3", "--quantity 1..3"),
+            ("cancels=5", "--cancels 0.05"),
+            ("restocks=6", "--restocks 0.06"),
+            ("reads=7", "--reads 0.07"),
+            ("replays=8", "--replays 0.08"),
+            ("twins=9", "--twins 0.09"),
+            ("payers=50", "--payers 0.5"),
+            ("pay-within=500ms", "--pay-within 500ms"),
+            ("top-up=always", "--top-up always"),
+            ("timeout=3", "--timeout 3s"),
+            ("seed=3", "--seed 3"),
+            ("faults=kill%401s", "--fault kill@1s"),
+            ("batch=1", "--set checkout.max_batch=1"),
+            ("guard=off", "--set checkout.guard=off"),
+            ("control=off", "--no-control"),
+            ("redis-servers=3", "--redis-servers 3"),
+            ("set=failpoints.after_read%3D5%25%20abort", "--set 'failpoints.after_read=5% abort'"),
+        ];
+        let named = |pair: &str| pair.split_once('=').map(|(name, _)| name.to_owned());
+        let shown: BTreeSet<_> = fields.iter().filter_map(|(pair, _)| named(pair)).collect();
+        assert_eq!(shown, FIELDS.iter().map(|(name, _)| (*name).to_owned()).collect());
+        for (pair, words) in fields {
+            let command = command(&format!("strategy=redis&{pair}"));
+            assert!(command.contains(words), "{pair}: {command}");
+        }
+        let several = command("strategy=row&set=checkout.think_time%3D5ms%0D%0A%0D%0Alock.wait%3D1s");
+        assert!(several.contains("--set checkout.think_time=5ms --set lock.wait=1s"), "{several}");
+    }
+
+    #[test]
     fn every_mistake_is_named_at_its_field() {
         let mistakes = Form::parse(
             "strategy=none&store=x&replicas=0&stock=-1&buyers=many&orders=0&duration=soon&rate=-1\
-             &quantity=3..1&batch=0&guard=version&control=maybe&faults=flood&seed=-1",
+             &quantity=3..1&batch=0&guard=version&control=maybe&faults=flood&seed=-1&repeat=0&cancels=-1\
+             &restocks=x&reads=101&replays=x&twins=x&payers=x&pay-within=x&top-up=x&timeout=0\
+             &redis-servers=2&set=lock.strategy%3Drow",
         )
         .plan()
         .expect_err("mistakes");
         assert_eq!(mistakes.len(), FIELDS.len(), "{mistakes:?}");
         assert!(Form::parse("stock=1").plan().expect_err("no strategy").contains_key("strategy"));
+    }
+
+    #[test]
+    fn a_run_has_a_number_of_orders_or_a_duration() {
+        Form::parse("strategy=none&orders=&duration=10s").plan().expect("a duration alone");
+        Form::parse("strategy=none&orders=10&duration=").plan().expect("orders alone");
+        Form::parse("strategy=none&orders=&duration=").plan().expect("the usual length");
+        let both = Form::parse("strategy=none&orders=10&duration=10s").plan().expect_err("both");
+        assert_eq!(both.keys().collect::<Vec<_>>(), [&"duration"]);
+    }
+
+    #[test]
+    fn two_forms_differ_where_they_say_different_things() {
+        let (a, b) = (Form::parse("strategy=none&seed=2"), Form::parse("strategy=row&faults=kill"));
+        assert_eq!(a.differences(&b), ["seed", "faults"]);
+        assert!(a.is_usual("stock") && !a.is_usual("seed"));
     }
 }

@@ -74,20 +74,4 @@
     addEventListener('pagehide', () => events.close());
     addEventListener('pageshow', (event) => { if (event.persisted) location.reload(); });
   }
-
-  // The form is kept in the address, and the command line follows it.
-  const form = document.getElementById('controls');
-  if (form) {
-    let latest = 0;
-    form.addEventListener('input', async () => {
-      const query = new URLSearchParams(new FormData(form));
-      history.replaceState(null, '', `?${query}`);
-      const mine = ++latest;
-      try {
-        const answer = await fetch(`${form.dataset.command}?${query}`);
-        const text = await answer.text();
-        if (mine === latest && answer.ok) document.getElementById('command').textContent = text;
-      } catch { /* The line about the connection says it. */ }
-    });
-  }
 })();

@@ -17,23 +17,28 @@ impl fmt::Display for Schedule {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.what {
-            What::Kill => f.write_str("kill")?,
-            What::Pause(span) => write!(f, "pause:{span}")?,
-            What::Restart(server) => write!(f, "restart:{server}")?,
-            What::FailOver(server) => write!(f, "failover:{server}")?,
-            What::Partition(server, span) => write!(f, "partition:{server}:{span}")?,
-            What::Latency(server, delay) => write!(f, "latency:{server}:{}", time(delay))?,
-            What::SlowClients => f.write_str("slow-clients")?,
-            What::Stall(server, span) => write!(f, "pause:{server}:{span}")?,
-            What::Clock(server, seconds) => write!(f, "clock:{server}:{seconds:+}s")?,
-            What::Flush => f.write_str("flush:redis")?,
-            What::Terminate => f.write_str("terminate:postgres")?,
-            What::FullDisk(span) => write!(f, "disk-full:postgres:{span}")?,
-            What::Split(span) => write!(f, "split:zookeeper:{span}")?,
-            What::NoHandles(span) => write!(f, "no-handles:{span}")?,
+        write!(f, "{}@{}", self.what, time(self.at))
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Kill => f.write_str("kill"),
+            Self::Pause(span) => write!(f, "pause:{span}"),
+            Self::Restart(server) => write!(f, "restart:{server}"),
+            Self::FailOver(server) => write!(f, "failover:{server}"),
+            Self::Partition(server, span) => write!(f, "partition:{server}:{span}"),
+            Self::Latency(server, delay) => write!(f, "latency:{server}:{}", time(delay)),
+            Self::SlowClients => f.write_str("slow-clients"),
+            Self::Stall(server, span) => write!(f, "pause:{server}:{span}"),
+            Self::Clock(server, seconds) => write!(f, "clock:{server}:{seconds:+}s"),
+            Self::Flush => f.write_str("flush:redis"),
+            Self::Terminate => f.write_str("terminate:postgres"),
+            Self::FullDisk(span) => write!(f, "disk-full:postgres:{span}"),
+            Self::Split(span) => write!(f, "split:zookeeper:{span}"),
+            Self::NoHandles(span) => write!(f, "no-handles:{span}"),
         }
-        write!(f, "@{}", time(self.at))
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`verdict`] | the banner and the tiles |
 //! | [`bar`] | what stays in sight: the verdict in short, and links to the parts |
 //! | [`charts`] | stock, throughput and latency along the time of the run, drawn by [`plot`] |
+//! | [`courses`] | the courses of several runs in one chart |
 //! | [`lanes`] | who had the lock when |
 //! | [`histogram`] | how many orders took how long |
 //! | [`cursor`] | one moment of all these at once |
@@ -18,6 +19,7 @@
 pub mod bar;
 pub mod charts;
 pub mod comparison;
+pub mod courses;
 pub mod cursor;
 pub mod downloads;
 pub mod figures;

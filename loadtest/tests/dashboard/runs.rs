@@ -204,7 +204,7 @@ async fn past_runs_survive_a_restart_and_are_compared() {
         browser.open(&format!("{}/runs", dashboard.address)).await;
         assert_flawless(browser, "past runs").await;
         browser.click("button.primary").await;
-        let compared = browser.until("section.card", |text| text.contains("stale writes refused")).await;
+        let compared = browser.until("#compared", |text| text.contains("2 compared")).await;
         assert!(compared.contains("row") && compared.contains("correct"), "{compared}");
         let again: Report = dashboard.get(&link).await.json().await.unwrap();
         assert_eq!(again, report);

@@ -1,14 +1,18 @@
-//! A dashboard, and what a person does on its pages.
+//! A dashboard, and what people do on its pages.
+
+// Not every test file uses all of it.
+#![allow(dead_code)]
 
 use std::time::Duration;
 
 use lab::{Lab, Process};
 
 use crate::browser::{Browser, mortal};
+use crate::support;
 
 /// A dashboard on a free port. It ends when the value is dropped.
 pub struct Dashboard {
-    process: Process,
+    pub process: Process,
     /// Where it is: `http://127.0.0.1:PORT`.
     pub address: String,
 }
@@ -16,14 +20,24 @@ pub struct Dashboard {
 impl Dashboard {
     /// Starts one whose data are in the laboratory.
     pub async fn start(lab: &Lab) -> Self {
-        Self::start_at(lab, "127.0.0.1:0").await
+        Self::start_as(lab, "127.0.0.1:0", &[]).await
     }
 
     /// Starts one at this address.
     pub async fn start_at(lab: &Lab, listen: &str) -> Self {
+        Self::start_as(lab, listen, &[]).await
+    }
+
+    /// Starts one whose environment has these settings besides.
+    pub async fn start_with(lab: &Lab, environment: &[&str]) -> Self {
+        Self::start_as(lab, "127.0.0.1:0", environment).await
+    }
+
+    async fn start_as(lab: &Lab, listen: &str, environment: &[&str]) -> Self {
         // The client can do TLS, and asks for it although no test does.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let mut command = mortal(env!("CARGO_BIN_EXE_loadtest"));
+        let mut command = mortal("/usr/bin/env");
+        command.args(environment).arg(support::program());
         command.args(["dashboard", "--listen", listen, "--data"]).arg(lab.file("data"));
         let (log, timeout) = (lab.file("dashboard.log"), Duration::from_secs(20));
         let started = Process::start("dashboard", command, log, "dashboard on ", timeout).await;
@@ -51,9 +65,8 @@ impl Dashboard {
     }
 }
 
-/// Presses Run and waits for the verdict.
-pub async fn run(browser: &Browser) -> String {
-    browser.click("#start").await;
+/// Waits for the verdict of what goes on.
+pub async fn verdict(browser: &Browser) -> String {
     let over = |text: &str| {
         [
             "OVERSOLD by",
@@ -71,6 +84,12 @@ pub async fn run(browser: &Browser) -> String {
     browser.until("#verdict .headline", over).await
 }
 
+/// Presses Run and waits for the verdict.
+pub async fn run(browser: &Browser) -> String {
+    browser.click("#start").await;
+    verdict(browser).await
+}
+
 /// Nothing keeps anybody from using the page, at any width, light or dark.
 pub async fn assert_flawless(browser: &Browser, place: &str) {
     assert_eq!(browser.complaints().await, Vec::<String>::new(), "{place}: the console");
@@ -80,6 +99,25 @@ pub async fn assert_flawless(browser: &Browser, place: &str) {
             browser.window(width, 1000).await;
             assert_eq!(browser.barriers().await, Vec::<String>::new(), "{place}, {scheme}, {width} pixels");
         }
+    }
+    browser.prefer("light").await;
+    browser.window(1280, 1000).await;
+}
+
+/// Pictures of a whole page at every width, when somebody asks for them (`STOCKLOCK_SCREENSHOTS`).
+pub async fn keep_whole_pages(browser: &Browser, name: &str) {
+    let Some(directory) = std::env::var_os("STOCKLOCK_SCREENSHOTS").map(std::path::PathBuf::from) else {
+        return;
+    };
+    for (scheme, width) in
+        [("light", 400), ("dark", 400), ("light", 1280), ("dark", 1280), ("light", 3840), ("dark", 3840)]
+    {
+        browser.prefer(scheme).await;
+        browser.window(width, 1000).await;
+        let height = browser.evaluate("return document.documentElement.scrollHeight").await;
+        browser.window(width, height.as_u64().map_or(1000, |height| height.min(6_000) as u32)).await;
+        let file = directory.join(format!("{name}-{scheme}-{width}.png"));
+        std::fs::write(file, browser.screenshot().await).expect("the picture is written");
     }
     browser.prefer("light").await;
     browser.window(1280, 1000).await;

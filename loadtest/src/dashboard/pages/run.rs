@@ -6,6 +6,7 @@ use super::controls;
 use super::live;
 use super::part::Part;
 use super::shown::Shown;
+use super::stories;
 use crate::dashboard::form::{Form, Mistakes};
 use crate::dashboard::state::{Inner, Stage, Suite};
 use crate::report::html::bar;
@@ -45,6 +46,7 @@ pub(in crate::dashboard) fn page(
              the past runs."
         }
         @if let Some(mistakes) = &mistakes { (refused(mistakes)) }
+        (part("story"))
         (part("tiles"))
         form.card.controls #controls method="post" action="/run" aria-label="Controls"
             data-command="/command" {
@@ -62,7 +64,7 @@ pub(in crate::dashboard) fn page(
         (part("strategies"))
         (part("files"))
     };
-    layout::served("Load test", "/", &body)
+    layout::served("Load test", "/run", &body)
 }
 
 /// Why a run cannot start. The fields say the same.
@@ -128,6 +130,7 @@ pub(in crate::dashboard) fn parts(inner: &Inner, show: Option<usize>) -> Vec<Par
         Part::new("short", short(&shown.banner)),
         Part::new("buttons", controls::buttons(inner)),
         Part::new("verdict", html! { (banner(&shown.banner, 1)) (shown.under) (stage) (tabs) }),
+        Part::new("story", stories::beside(inner)),
         Part::new("tiles", shown.tiles),
         Part::new("charts", charts),
         Part::new("lanes", lanes),
@@ -220,11 +223,11 @@ fn tabs(suite: &Suite, shown: Option<&RunReport>) -> Markup {
         ul.chips {
             @for (number, run) in runs.iter().enumerate() {
                 @let current = shown.is_some_and(|shown| std::ptr::eq(shown, run));
-                li { (chip(run, &format!("/?show={number}"), current)) }
+                li { (chip(run, &format!("/run?show={number}"), current)) }
             }
             @if let Some(live) = &suite.live {
                 li {
-                    a.chip.running href="/" aria-current=[shown.is_none().then_some("true")] {
+                    a.chip.running href="/run" aria-current=[shown.is_none().then_some("true")] {
                         b { (live.strategy.as_str()) } " running"
                     }
                 }

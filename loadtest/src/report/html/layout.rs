@@ -12,7 +12,9 @@ pub const STYLE: &str = concat!(
     include_str!("style/charts.css"),
     include_str!("style/comparison.css"),
     include_str!("style/form.css"),
-    include_str!("style/shop.css")
+    include_str!("style/shop.css"),
+    include_str!("style/stories.css"),
+    include_str!("style/past.css")
 );
 
 /// What a frozen page may do: nothing but show itself, with the one script that it has.
@@ -25,8 +27,13 @@ fn nothing_else() -> String {
 }
 
 /// The pages of the dashboard.
-pub const PAGES: [(&str, &str); 4] =
-    [("/", "Run"), ("/shop", "Your shop"), ("/experiments", "Experiments"), ("/runs", "Past runs")];
+pub const PAGES: [(&str, &str); 5] = [
+    ("/start", "Start"),
+    ("/run", "Run"),
+    ("/shop", "Your shop"),
+    ("/experiments", "Experiments"),
+    ("/runs", "Past runs"),
+];
 
 /// A page in one file.
 pub fn frozen(title: &str, body: &Markup) -> Markup {
@@ -53,6 +60,7 @@ pub fn served(title: &str, here: &str, body: &Markup) -> Markup {
             link rel="stylesheet" href="/style.css";
             script src="/page.js" defer {}
             script src="/cursor.js" defer {}
+            script src="/form.js" defer {}
         },
         &html! {
             nav aria-label="Pages" {

@@ -1,0 +1,66 @@
+//! How far the figures of runs are from those of others, and whether that is more than they vary by
+//! themselves.
+
+use crate::report::RunReport;
+use crate::spread::Spread;
+use crate::verdict::Verdict;
+
+/// A figure of a run.
+pub(super) type Figure = fn(&RunReport) -> f64;
+
+/// The change of a figure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Change {
+    /// A share of the figure that it is compared with: 0.1 is a tenth more.
+    By(f64, Noise),
+    /// One of the two is broken: how fast a shop sells what is not there means nothing.
+    Broken,
+    /// There is nothing to compare with.
+    Unknown,
+}
+
+/// How a change stands to the spread of repetitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noise {
+    /// One of the two was run once: nobody knows how far it varies.
+    Unknown,
+    /// Their repetitions overlap.
+    Within,
+    /// All repetitions of the one lie on the same side of all of the other.
+    Beyond,
+}
+
+/// What the repetitions of a run say of a figure; `None` without a run.
+pub(super) fn spread(runs: &[&RunReport], of: Figure) -> Option<Spread> {
+    (!runs.is_empty()).then(|| Spread::of(runs.iter().map(|run| of(run)).collect()))
+}
+
+/// Whether any of the runs is broken.
+pub(super) fn is_broken(runs: &[&RunReport]) -> bool {
+    runs.iter().any(|run| run.verdict == Verdict::Violated)
+}
+
+/// The change of a figure from the repetitions of one run to those of another.
+pub(super) fn change(from: &[&RunReport], to: &[&RunReport], of: Figure) -> Change {
+    if is_broken(from) || is_broken(to) {
+        return Change::Broken;
+    }
+    match (spread(from, of), spread(to, of)) {
+        (Some(a), Some(b)) if a.median > 0.0 => {
+            let noise = match (from.len(), to.len()) {
+                (1, _) | (_, 1) => Noise::Unknown,
+                _ if a.least <= b.most && b.least <= a.most => Noise::Within,
+                _ => Noise::Beyond,
+            };
+            Change::By(b.median / a.median - 1.0, noise)
+        }
+        _ => Change::Unknown,
+    }
+}
+
+/// The repetition in the middle, by its orders per second: its curve stands for all.
+pub(super) fn middle<'a>(runs: &[&'a RunReport]) -> Option<&'a RunReport> {
+    let mut runs = runs.to_vec();
+    runs.sort_by(|a, b| a.accepted_per_second.total_cmp(&b.accepted_per_second));
+    runs.get(runs.len().saturating_sub(1) / 2).copied()
+}
