@@ -3,8 +3,30 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use lab::ServerKind;
 use loadtest::bench;
+use loadtest::experiments;
 use loadtest::faults::Schedule;
+use order_service::config::{StrategyName, did_you_mean};
+
+/// The name of a strategy. What is near to one is suggested, and shells complete it.
+pub(super) fn strategy() -> impl TypedValueParser<Value = StrategyName> {
+    let names = StrategyName::ALL.map(|name| PossibleValue::new(name.as_str()).help(name.summary()));
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<StrategyName>())
+}
+
+/// The name of a kind of server.
+pub(super) fn server() -> impl TypedValueParser<Value = ServerKind> {
+    PossibleValuesParser::new(ServerKind::ALL.map(ServerKind::as_str))
+        .try_map(|name| name.parse::<ServerKind>())
+}
+
+/// The name of an experiment, or one of the words that stand for several.
+pub(super) fn experiment() -> impl TypedValueParser<Value = String> {
+    let names = experiments::all().into_iter().map(|experiment| experiment.name);
+    PossibleValuesParser::new(["list", "all"].into_iter().chain(names))
+}
 
 pub(super) fn target(text: &str) -> Result<String, String> {
     let url: hyper::Uri = text.parse().map_err(|error| format!("{error}"))?;
@@ -76,6 +98,10 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     if ours.contains(&key) {
         return Err(format!("{key} is set by the laboratory"));
     }
-    let known = order_service::config::keys().into_iter().any(|known| known.path == key);
-    if known { Ok((key.into(), value.into())) } else { Err(format!("there is no key {key:?}")) }
+    let known = order_service::config::keys();
+    if known.iter().any(|known| known.path == key) {
+        return Ok((key.into(), value.into()));
+    }
+    let suggestion = did_you_mean(key, known.iter().map(|known| known.path.as_str()));
+    Err(format!("there is no key {key:?}{suggestion}"))
 }
