@@ -115,6 +115,21 @@ screenshots: servers ## Take the pictures of the dashboard anew
 	STOCKLOCK_SCREENSHOTS=$(CURDIR)/loadtest/screenshots \
 		cargo test --locked -p loadtest --test dashboard the_page_can_be_looked_at
 
+# PREFIX=/usr/local is for all users.
+PREFIX ?= $(HOME)/.local
+.PHONY: manual
+manual: ## Install manual pages, and completions for bash, zsh and fish, below PREFIX (~/.local)
+	cargo build --release --workspace --locked
+	mkdir -p $(PREFIX)/share/bash-completion/completions $(PREFIX)/share/zsh/site-functions \
+		$(PREFIX)/share/fish/vendor_completions.d
+	for program in loadtest order-service; do \
+		target/release/$$program man $(PREFIX)/share/man/man1 && \
+		target/release/$$program completions bash > $(PREFIX)/share/bash-completion/completions/$$program && \
+		target/release/$$program completions zsh > $(PREFIX)/share/zsh/site-functions/_$$program && \
+		target/release/$$program completions fish > $(PREFIX)/share/fish/vendor_completions.d/$$program.fish \
+			|| exit 1; \
+	done
+
 .PHONY: drawings
 drawings: ## Draw the modules in ARCHITECTURE.md anew
 	STOCKLOCK_DRAW=1 cargo test --locked -p loadtest --test architecture

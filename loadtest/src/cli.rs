@@ -1,13 +1,18 @@
 //! The command line: one file for each command.
 
 mod bench;
+mod clean;
 mod compare;
 mod dashboard;
 mod demo;
+mod destination;
 mod experiment;
+mod found;
 mod lab;
+mod live;
 mod load;
 mod output;
+mod report;
 mod run;
 mod serve;
 mod shop;
@@ -17,20 +22,26 @@ mod values;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use order_service::command_line::Documents;
 use tokio_util::sync::CancellationToken;
 
 pub use serve::run as serve;
 
+use destination::People;
+
 /// Fires concurrent purchases at an order service and proves whether any stock was oversold.
-///
-/// Exit codes: 0 every verdict is as expected; 1 something is violated; 2 inconclusive; 64 usage, or the run
-/// could not be made; 99 a threshold was missed; 130 ended at once by a second Ctrl-C.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = EXIT_CODES)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Option<Command>,
 }
+
+/// What the exit code says, of this program and of each command.
+const EXIT_CODES: &str = "Exit codes: 0 every verdict is as expected; 1 something is violated; 2 inconclusive; \
+    64 the command line, the configuration or a file is refused; 69 something is not available, or broke off, \
+    which may be otherwise another time; 74 what was found could not be written; 99 a threshold was missed; \
+    130 ended at once by a second Ctrl-C.";
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -38,6 +49,8 @@ pub enum Command {
     Demo(demo::Demo),
     /// One run against a deployment
     Run(run::Run),
+    /// Take away what runs against a deployment have left there
+    Clean(clean::Clean),
     /// Strategies side by side, in a laboratory
     Compare(compare::Compare),
     /// The claims of the course, tried
@@ -50,8 +63,12 @@ pub enum Command {
     Dashboard(dashboard::Dashboard),
     /// Real servers and replicas to play with, until Ctrl-C
     Lab(lab::Lab),
+    /// A report that was kept as JSON, shown again, or made into a page
+    Report(report::Kept),
     /// The JSON Schema of a described shop's file, for editors
     Schema,
+    #[command(flatten)]
+    Documents(Documents),
     /// One replica of the service: what the laboratory starts
     Serve(serve::Serve),
 }
@@ -80,6 +97,7 @@ pub async fn run(command: Command, stop: &CancellationToken) -> anyhow::Result<E
     match command {
         Command::Demo(demo) => demo::run(demo, stop).await,
         Command::Run(run) => run::run(run, stop).await,
+        Command::Clean(clean) => clean::run(clean).await,
         Command::Compare(compare) => compare::run(compare, stop).await,
         Command::Experiment(experiment) => experiment::run(experiment).await,
         Command::Soak(soak) => soak::run(soak, stop).await,
@@ -87,7 +105,12 @@ pub async fn run(command: Command, stop: &CancellationToken) -> anyhow::Result<E
         Command::Dashboard(dashboard) => dashboard::run(dashboard).await,
         Command::Lab(lab) => lab::run(lab, stop).await,
         Command::Schema => {
-            println!("{:#}", loadtest::shop::schema());
+            People::Stdout.say(format!("{:#}", loadtest::shop::schema()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Report(kept) => report::run(&kept),
+        Command::Documents(documents) => {
+            documents.run::<Arguments>()?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Serve(_) => unreachable!("a replica has a runtime of its own"),

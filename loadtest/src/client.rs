@@ -123,6 +123,14 @@ impl Client {
         self.expect(StatusCode::CREATED, answer)
     }
 
+    /// Takes a product's orders and its stock away. The replica has to allow it (`admin.allow_reset`).
+    pub async fn empty_product(&self, sku: &str, name: &str) -> Result<Product, CallError> {
+        let body = PutProduct { name: name.into(), stock: 0 };
+        let path = format!("/v1/admin/products/{sku}");
+        let answer = self.call(Method::PUT, &path, Some(&body), None, TIMEOUT).await?;
+        self.expect(StatusCode::OK, answer)
+    }
+
     /// Cancels an order; any number of times under one key is once.
     pub async fn cancel(&self, order: Uuid, key: &str, timeout: Duration) -> Result<(), CallError> {
         self.change_order(order, "cancel", key, timeout).await

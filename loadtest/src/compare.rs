@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use lab::Setup;
+use order_service::command_line::in_words;
 use order_service::config::StrategyName;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +75,8 @@ pub async fn compare(plan: &Plan) -> anyhow::Result<Report> {
     compare_watched(plan, &(), &CancellationToken::new()).await
 }
 
-/// Runs the plan and notifies `watcher`. When `stop` is cancelled, the run that goes on ends with the orders
+/// Runs the plan and notifies `watcher`. A strategy whose run breaks off is listed among those that were not
+/// run, unless no other was. When `stop` is cancelled, the run that goes on ends with the orders
 /// that are under way and is judged by what was done; others do not begin.
 pub async fn compare_watched(
     plan: &Plan,
@@ -96,27 +98,27 @@ pub async fn compare_watched(
         control = suite.control(plan).await?;
     }
     control.iter().for_each(|run| watcher.ends(run));
-    let mut runs = Vec::new();
+    let (mut runs, mut broken_off) = (Vec::new(), None);
     for repetition in 0..plan.repeat {
         let seed = plan.scenario.seed.wrapping_add(repetition as u64);
         let scenario = Scenario { seed, ..plan.scenario.clone() };
         let mut ended = Vec::new();
         for strategy in &strategies {
-            let Some(run) = suite.run(*strategy, plan, &scenario).await? else {
-                not_run.push(NotRun::stopped(*strategy));
-                continue;
+            let run = match suite.run(*strategy, plan, &scenario).await {
+                Ok(Some(run)) => run,
+                Ok(None) => {
+                    not_run.push(NotRun::stopped(*strategy));
+                    continue;
+                }
+                // What the others have shown, or will, stands.
+                Err(error) if strategies.len() > 1 => {
+                    not_run.push(NotRun::broken_off(*strategy, in_words(&error)));
+                    broken_off.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             watcher.ends(&run);
-            if plan.repeat > 1 {
-                eprintln!(
-                    "{} of {}: {strategy} {}, {} orders, {} faults",
-                    repetition + 1,
-                    plan.repeat,
-                    run.verdict,
-                    run.accepted,
-                    run.faults.len()
-                );
-            }
             ended.push(run);
         }
         judge_sensitivity(&mut ended, control.as_ref());
@@ -124,6 +126,9 @@ pub async fn compare_watched(
         if stop.is_cancelled() {
             break;
         }
+    }
+    if let Some(error) = broken_off.filter(|_| runs.is_empty()) {
+        return Err(error);
     }
     runs.extend(control);
     Ok(Report { command, stopped: stop.is_cancelled(), ..Report::new(runs, not_run) })
@@ -217,6 +222,7 @@ pub fn obstacle(strategy: StrategyName, store: StoreKind) -> Option<NotRun> {
         strategy,
         reason: format!("{} is not installed", missing.title()),
         install: Some(missing.install().into()),
+        broke_off: false,
     })
 }
 

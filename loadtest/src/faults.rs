@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use lab::ServerKind;
+use order_service::config::did_you_mean;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Broken;
@@ -227,11 +228,24 @@ pub const FORMS: &str = "kill@3s, pause:2xlease@1s, pause:800ms@1s, restart:redi
                          disk-full:postgres:1s@1s, split:zookeeper:2xlease@1s, no-handles:1s@1s, \
                          slow-clients or random";
 
+/// That a text is no fault, and what is: the forms of the fault that it names, or all, and the nearest name.
+fn refusal(text: &str) -> String {
+    let name_of = |text: &'static str| text.split([':', '@']).next().unwrap_or_default();
+    let forms = || FORMS.split(", ").flat_map(|form| form.split(" or ")).map(str::trim);
+    let name = text.split([':', '@']).next().unwrap_or_default();
+    let such: Vec<_> = forms().filter(|form| name_of(form) == name).collect();
+    if such.is_empty() {
+        let suggestion = did_you_mean(name, forms().map(name_of));
+        return format!("{text:?} is no fault; there are {FORMS}{suggestion}");
+    }
+    format!("{text:?} is no fault; write it as {}", such.join(" or "))
+}
+
 impl FromStr for Fault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = || format!("{text:?} is no fault; there are {FORMS}");
+        let refuse = || refusal(text);
         let time = |text: &str| humantime::parse_duration(text).map_err(|_| refuse());
         let (what, at) = text.split_once('@').unwrap_or((text, "0s"));
         let parts: Vec<_> = what.split(':').collect();
@@ -355,6 +369,10 @@ mod tests {
             let error = text.parse::<Fault>().expect_err(text);
             assert!(error.contains(&format!("{text:?}")), "{error}");
         }
+        let refused = |text: &str| text.parse::<Fault>().unwrap_err();
+        assert!(refused("kil@3s").ends_with("did you mean \"kill\"?"), "{}", refused("kil@3s"));
+        let forms = "\"pause\" is no fault; write it as pause:2xlease@1s or pause:800ms@1s or pause:postgres:500ms@1s";
+        assert_eq!(refused("pause:@1s").replace("pause:@1s", "pause"), forms);
         let schedule = Schedule::parse(&["kill@3s,pause@1s".into(), "random".into()]).unwrap();
         assert_eq!(schedule.faults.iter().map(|fault| fault.at).collect::<Vec<_>>(), [ms(1_000), ms(3_000)]);
         assert!(schedule.random && schedule.needs_proxies());

@@ -37,6 +37,7 @@
 //! | [`scenario`] | what is to be sent: buyers, orders, quantities, seed |
 //! | [`environment`] | the machine and the program that figures were measured with |
 //! | [`spread`] | what several measurements of the same say |
+//! | [`refusal`] | that something cannot be carried out, however often it is tried |
 
 pub mod dashboard;
 pub mod bench;
@@ -70,3 +71,4 @@ pub mod pacer;
 pub mod scenario;
 pub mod environment;
 pub mod spread;
+pub mod refusal;

@@ -5,14 +5,15 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use loadtest::client::CallError;
+use loadtest::refusal::Refused;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use order_service::app::stop_signal;
+use order_service::app::{self, stop_signal};
+use order_service::command_line::exit::{NOT_WRITTEN, REFUSED, UNAVAILABLE};
+use order_service::command_line::{NotWritten, in_words};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Arguments, Command};
-
-/// The exit code of a command line that cannot be carried out.
-const USAGE: u8 = 64;
 
 /// The exit code of what was ended at once.
 const INTERRUPTED: u8 = 130;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let asked_for = !error.use_stderr();
             error.print().ok();
-            return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
+            return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) };
         }
     };
     raise_file_limit();
@@ -37,9 +38,27 @@ fn main() -> ExitCode {
         command => run(command.unwrap_or_default()),
     };
     code.unwrap_or_else(|error| {
-        eprintln!("loadtest: {error:#}");
-        ExitCode::from(USAGE)
+        eprintln!("loadtest: {}", in_words(&error));
+        ExitCode::from(code_of(&error))
     })
+}
+
+/// The exit code that says what kind of error it is.
+fn code_of(error: &anyhow::Error) -> u8 {
+    let is_answer_of_no = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+        Some(CallError::Unexpected(_, status, _) | CallError::NotExecuted(_, status, _)) => {
+            status.is_client_error()
+        }
+        _ => false,
+    };
+    let any = |is_it: &dyn Fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(is_it);
+    if any(&|cause| cause.is::<NotWritten>()) {
+        NOT_WRITTEN
+    } else if any(&|cause| cause.is::<Refused>() || app::is_refusal(cause) || is_answer_of_no(cause)) {
+        REFUSED
+    } else {
+        UNAVAILABLE
+    }
 }
 
 /// Lets this process open as many files as its hard limit allows: each of thousands of buyers has a

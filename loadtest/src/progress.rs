@@ -1,13 +1,9 @@
 //! How far a run has come: counters that the runner writes and any thread may read.
 
-use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressStyle};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
@@ -177,41 +173,5 @@ impl Progress {
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().expect("nothing panics while it holds this")
-    }
-}
-
-/// A bar on a terminal, nothing elsewhere. Its drop removes it.
-pub struct TerminalBar {
-    bar: ProgressBar,
-    task: JoinHandle<()>,
-}
-
-impl TerminalBar {
-    /// Shows `progress` towards `orders`, if that is known.
-    pub fn show(name: &str, progress: &Arc<Progress>, orders: Option<u64>) -> Self {
-        let bar = if std::io::stderr().is_terminal() {
-            orders.map_or_else(ProgressBar::new_spinner, ProgressBar::new)
-        } else {
-            ProgressBar::hidden()
-        };
-        let template = "{prefix:12} {wide_bar} {pos} of {len} orders, {msg}";
-        bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
-        bar.set_prefix(name.to_owned());
-        let (shown, progress) = (bar.clone(), Arc::clone(progress));
-        let task = tokio::spawn(async move {
-            loop {
-                shown.set_position(progress.done());
-                shown.set_message(format!("{} sold", progress.sold()));
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        });
-        Self { bar, task }
-    }
-}
-
-impl Drop for TerminalBar {
-    fn drop(&mut self) {
-        self.task.abort();
-        self.bar.finish_and_clear();
     }
 }

@@ -1,7 +1,12 @@
 //! Reports of runs: the table for people, the JSON for programs, and the page.
 
+mod cases;
+mod details;
 pub mod html;
+mod junit;
+mod markdown;
 mod run;
+mod screen;
 mod strategy;
 mod table;
 
@@ -11,9 +16,14 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Environment;
 use crate::verdict::Verdict;
 
+pub use cases::{Case, CaseOutcome, Suite};
+pub use details::{details, headline};
+pub use junit::junit;
+pub use markdown::markdown;
 pub use run::RunReport;
+pub use screen::Screen;
 pub use strategy::Strategy;
-pub use table::{comparison, details};
+pub use table::{comparison, table};
 
 /// The report of a suite, as it is written to a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,12 +54,20 @@ pub struct NotRun {
     pub reason: String,
     /// The command that installs what is missing, where there is one.
     pub install: Option<String>,
+    /// Whether its run had begun, and broke off.
+    #[serde(default)]
+    pub broke_off: bool,
 }
 
 impl NotRun {
     /// One whose turn had not come when the suite was stopped.
     pub(crate) fn stopped(strategy: StrategyName) -> Self {
-        Self { strategy, reason: "stopped before its turn".into(), install: None }
+        Self { strategy, reason: "stopped before its turn".into(), install: None, broke_off: false }
+    }
+
+    /// One whose run broke off.
+    pub(crate) fn broken_off(strategy: StrategyName, why: String) -> Self {
+        Self { strategy, reason: why, install: None, broke_off: true }
     }
 }
 
@@ -83,6 +101,16 @@ impl Conclusion {
             Self::Violated => 1,
             Self::Inconclusive => 2,
             Self::ThresholdMissed => 99,
+        }
+    }
+
+    /// In a word or two.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::AsExpected => "as expected",
+            Self::Violated => "VIOLATED",
+            Self::Inconclusive => "INCONCLUSIVE",
+            Self::ThresholdMissed => "THRESHOLD MISSED",
         }
     }
 }
@@ -130,7 +158,21 @@ impl Report {
             counted(of(&|run| run.verdict == Verdict::Inconclusive), "inconclusive"),
         ];
         let words: Vec<_> = parts.into_iter().flatten().collect();
-        if words.is_empty() { format!("{all} of {all} correct") } else { words.join("; ") }
+        match words.is_empty() {
+            true if all == 0 => "nothing was run".into(),
+            true => format!("{all} of {all} correct"),
+            false => words.join("; "),
+        }
+    }
+
+    /// The verdict in one line.
+    pub fn line(&self, thresholds: &Thresholds) -> String {
+        let line = match &self.runs[..] {
+            [run] if self.not_run.is_empty() => headline(run),
+            _ => format!("{}: {}", self.conclude(thresholds).in_words(), self.summary()),
+        };
+        let missed = self.missed(thresholds).into_iter().map(|missed| format!(" · {missed}"));
+        std::iter::once(line).chain(missed).collect()
     }
 
     /// What the suite says as a whole.
@@ -140,7 +182,8 @@ impl Report {
             return Conclusion::Violated;
         }
         // What was stopped before its turn has shown nothing.
-        let is_cut_short = self.stopped && !self.not_run.is_empty();
+        let is_cut_short =
+            self.stopped && !self.not_run.is_empty() || self.not_run.iter().any(|not_run| not_run.broke_off);
         if any(Conclusion::Inconclusive) || self.asked_for().next().is_none() || is_cut_short {
             return Conclusion::Inconclusive;
         }
@@ -175,6 +218,7 @@ mod tests {
 
     fn run(strategy: StrategyName, replicas: usize, verdict: Verdict) -> RunReport {
         RunReport {
+            sku: "hair-dryer".into(),
             strategy: strategy.into(),
             store: "sqlite".into(),
             replicas,
@@ -264,7 +308,8 @@ mod tests {
             vec![check(CheckName::Exercised, Status::Pass), check(CheckName::Balanced, Status::Unknown)];
         unread.unknown = 21;
         let report = Report::new(vec![unread.clone()], Vec::new());
-        for text in [comparison(&report), details(&unread), html::page(&report)] {
+        let screen = Screen::default();
+        for text in [comparison(&report, screen), details(&unread, screen), html::page(&report)] {
             assert!(!text.contains("0 sold"), "{text}");
             assert!(text.contains("what was sold is not known"), "{text}");
             // The reason is what the verdict rests on.
@@ -295,6 +340,9 @@ mod tests {
         ] {
             let report = Report::new(runs, Vec::new());
             assert_eq!(report.conclude(thresholds).exit_code(), code, "{report:?}");
+            let suites = report.suites(thresholds);
+            let is_bad = suites.iter().flat_map(|suite| &suite.cases).any(Case::is_bad);
+            assert_eq!(is_bad, code != 0, "CI is told the same: {suites:?}");
         }
     }
 }

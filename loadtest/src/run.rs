@@ -13,12 +13,19 @@ use crate::collector::{self, Circumstances};
 use crate::evidence::{Broken, FaultEvidence};
 use crate::faults::{FaultMark, Injector, send_slowly};
 use crate::metrics::LockFigures;
-use crate::progress::{Progress, TerminalBar};
+use crate::progress::Progress;
+use crate::refusal::Refused;
 use crate::report::RunReport;
 use crate::runner;
 use crate::scenario::Scenario;
 use crate::series::Series;
 use crate::verdict::{Check, CheckName, Status};
+
+/// What the products' names begin with that are made for runs; a UUID follows.
+const OWN: &str = "hair-dryer-";
+
+/// What people call these products.
+const NAME: &str = "Hair dryer";
 
 /// Where the faults of a run come from.
 pub enum FaultSource<'a, 'f> {
@@ -42,11 +49,10 @@ pub async fn fire(
     faults: FaultSource<'_, '_>,
 ) -> anyhow::Result<RunReport> {
     let info = one_configuration(clients).await?;
-    let sku = format!("hair-dryer-{}", Uuid::new_v4());
+    let sku = format!("{OWN}{}", Uuid::new_v4());
     create_product(clients, &sku, scenario.stock).await?;
     let mut before = metrics(clients).await;
     let lease = info.lease_ms.map(Duration::from_millis);
-    let bar = TerminalBar::show(&info.strategy, progress, scenario.orders());
     let firing = runner::run(clients, &sku, scenario, progress);
     let (mut marks, mut spans, mut holds) = (Vec::new(), Vec::new(), Vec::new());
     let (mut killed_unread, mut crashed) = (0, None::<Vec<String>>);
@@ -84,11 +90,10 @@ pub async fn fire(
             record
         }
     };
-    drop(bar);
     let seconds = record.took.as_secs_f64();
     let generator_seconds = record.processor_time.as_secs_f64();
     let circumstances = Circumstances {
-        sku,
+        sku: sku.clone(),
         initial_stock: scenario.stock,
         timeout: scenario.timeout,
         lease,
@@ -101,6 +106,7 @@ pub async fn fire(
     spans.extend(before.into_iter().zip(metrics(clients).await));
     let lock = LockFigures::between(&spans);
     let mut report = RunReport::new(scenario, clients.len(), &info, &evidence, lock, seconds);
+    report.sku = sku;
     report.generator_seconds = generator_seconds;
     report.faults = marks;
     report.stopped = progress.stop().is_cancelled();
@@ -109,6 +115,26 @@ pub async fn fire(
         report.add(survived(&crashed));
     }
     Ok(report)
+}
+
+/// Takes the orders and the stock of a product away that was made for a run. The product itself stays, empty:
+/// the service forgets none. Refuses one of any other name.
+pub async fn clean(client: &Client, sku: &str) -> anyhow::Result<()> {
+    let is_own = sku.strip_prefix(OWN).is_some_and(|rest| Uuid::try_parse(rest).is_ok());
+    ensure!(is_own, Refused(format!("{sku} is no product that was made for a run ({OWN}UUID)")));
+    client.product(sku).await.with_context(|| format!("there is no product {sku} to clean"))?;
+    let emptied = client.empty_product(sku, NAME).await;
+    emptied.with_context(|| format!("cannot clean {sku}, which takes admin.allow_reset")).map(drop)
+}
+
+/// Refuses to promise that the products of runs are cleaned where the service does not allow it.
+pub async fn may_clean(client: &Client) -> anyhow::Result<()> {
+    let may_reset = client.info().await?.allow_reset;
+    ensure!(
+        may_reset,
+        Refused(format!("{} has admin.allow_reset = false: it takes no orders away", client.base()))
+    );
+    Ok(())
 }
 
 /// Whether all replicas lived, but for those that were killed, and stopped when they were asked to.
@@ -123,7 +149,7 @@ pub fn survived(crashed: &[String]) -> Check {
 /// Makes a product on the first replica, and sees to it that all the others sell the same one.
 async fn create_product(clients: &[Client], sku: &str, stock: i64) -> anyhow::Result<()> {
     clients[0]
-        .create_product(sku, "Hair dryer", stock)
+        .create_product(sku, NAME, stock)
         .await
         .context("cannot make a product to sell; the load generator needs the service's admin.token")?;
     for client in clients {
@@ -132,9 +158,11 @@ async fn create_product(clients: &[Client], sku: &str, stock: i64) -> anyhow::Re
         let what = seen.map_or_else(|error| error.to_string(), |product| format!("{product:?}"));
         ensure!(
             same,
-            "{} and {} do not share a store: what was made on the first is not on the second ({what})",
-            clients[0].base(),
-            client.base()
+            Refused(format!(
+                "{} and {} do not share a store: what was made on the first is not on the second ({what})",
+                clients[0].base(),
+                client.base()
+            ))
         );
     }
     Ok(())
@@ -160,9 +188,11 @@ async fn one_configuration(clients: &[Client]) -> anyhow::Result<Info> {
         let alike = Info { replica: first.replica.clone(), ..info.clone() };
         ensure!(
             alike == *first,
-            "{} and {} are not of one configuration: {first:?} and {info:?}",
-            clients[0].base(),
-            client.base()
+            Refused(format!(
+                "{} and {} are not of one configuration: {first:?} and {info:?}",
+                clients[0].base(),
+                client.base()
+            ))
         );
     }
     Ok(first.clone())

@@ -9,7 +9,8 @@
 //! | [`run`](mod@run) | the same purchases by one buyer after the other, and by more and more at once |
 //! | [`page`] | what was found, as a page |
 //! | [`progress`] | how far a load has come |
-//! | [`report`] | what was found, as a table and as JSON |
+//! | `text` | what was found, as a table |
+//! | [`report`] | what was found, as JSON and as test cases |
 //! | [`judge`] | the verdict: pure functions from what was answered and what the shop's record says |
 //! | [`load`] | what is bought, by how many, and what that asks of the shop |
 //! | [`truth`] | what the shop itself says of its stock |
@@ -25,6 +26,7 @@ mod rehearsal;
 mod run;
 pub mod page;
 mod progress;
+mod text;
 mod report;
 mod judge;
 mod load;

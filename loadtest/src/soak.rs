@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::minimise::{Case, minimise};
-use crate::compare::{Plan, compare_watched};
+use crate::compare::{Plan, Watcher, compare_watched};
 use crate::faults::Schedule;
 use crate::fleet::{LEASE, StoreKind, servers_of};
 use crate::report::{Conclusion, RunReport};
@@ -72,7 +72,7 @@ pub struct Soak {
 impl Soak {
     /// Runs rounds until there are enough orders and faults, tells of each, and judges all. When `stop` is
     /// cancelled, the round that goes on is the last.
-    pub async fn run(&self, stop: &CancellationToken) -> anyhow::Result<SoakReport> {
+    pub async fn run(&self, watcher: &dyn Watcher, stop: &CancellationToken) -> anyhow::Result<SoakReport> {
         let (length, least) = (self.length(), WARM_UP + AFTERMATH);
         anyhow::ensure!(
             length >= least,
@@ -91,17 +91,24 @@ impl Soak {
                 if stop.is_cancelled() || is_over || tally.broken_off.len() >= BREAKS {
                     break;
                 }
-                self.round(*strategy, round, &mut tally, stop).await;
+                self.round(*strategy, round, &mut tally, watcher, stop).await;
             }
             tallies.push(tally);
         }
         Ok(SoakReport::new(self, tallies, stop.is_cancelled()))
     }
 
-    async fn round(&self, strategy: StrategyName, round: u64, tally: &mut Tally, stop: &CancellationToken) {
+    async fn round(
+        &self,
+        strategy: StrategyName,
+        round: u64,
+        tally: &mut Tally,
+        watcher: &dyn Watcher,
+        stop: &CancellationToken,
+    ) {
         let plan = self.plan(strategy, round);
         let begun = Instant::now();
-        let report = match compare_watched(&plan, &(), stop).await {
+        let report = match compare_watched(&plan, watcher, stop).await {
             Ok(report) => report,
             Err(error) => {
                 eprintln!("{strategy}, round {}: broke off: {error:#}", round + 1);

@@ -83,6 +83,19 @@ impl From<OpenError> for StartError {
     }
 }
 
+/// Whether an error, one of a chain, is that of a configuration, or of what it was given with: it would be the
+/// same another time.
+pub fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let of_config = StartError::is_of_config;
+    error.is::<ConfigError>() || error.downcast_ref().is_some_and(of_config)
+}
+
+impl StartError {
+    fn is_of_config(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Lock(lock::ConnectError::Config(_)))
+    }
+}
+
 /// The runtime for a replica with this configuration. Fails when the system gives no threads.
 pub fn runtime(config: &Config) -> std::io::Result<Runtime> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);

@@ -9,7 +9,9 @@ mod checkout;
 mod keys;
 mod lock;
 mod log;
+mod nearest;
 mod redis;
+mod refusal;
 mod secrets;
 mod server;
 mod store;
@@ -31,6 +33,7 @@ pub use checkout::{CheckoutSection, DecideBy, Guard, PaymentRule};
 pub use keys::{ConfigKey, keys, reference};
 pub use lock::{DatabaseSection, EtcdSection, LeaseTime, LockConfig, LockSection, Watch, ZookeeperSection};
 pub use log::{LogFormat, LogSection, TelemetrySection};
+pub use nearest::{did_you_mean, nearest};
 pub use redis::{RedisSection, RedisUrls};
 pub use secrets::Secret;
 pub(crate) use secrets::{address_of, is_ambiguous};
@@ -121,8 +124,8 @@ impl CatalogEntry {
 }
 
 impl Config {
-    /// The strategy with all that it needs; an error names the section that is missing.
-    pub fn lock_config(&self) -> Result<LockConfig, ConfigError> {
+    /// The strategy with all that it needs.
+    pub fn lock_config(&self) -> LockConfig {
         self.lock.config()
     }
 
@@ -157,11 +160,20 @@ impl Config {
 
     /// Reads all layers and refuses what cannot work, naming the key.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let mut builder = config::Config::builder();
         let file = match &sources.file {
             Some(file) => Some(file.clone()),
             None => Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()),
         };
+        Self::merged(file, sources)
+    }
+
+    /// The defaults with these keys, and no other layer.
+    pub fn of(keys: &[(String, String)]) -> Result<Self, ConfigError> {
+        Self::merged(None, &Sources { overrides: keys.to_vec(), ..Sources::default() })
+    }
+
+    fn merged(file: Option<PathBuf>, sources: &Sources) -> Result<Self, ConfigError> {
+        let mut builder = config::Config::builder();
         if let Some(file) = file {
             builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
         }
@@ -178,11 +190,8 @@ impl Config {
         let layers = builder.build().map_err(|error| {
             ConfigError::new("configuration", secrets::without_quotation(&error.to_string()))
         })?;
-        let mut config: Self = serde_path_to_error::deserialize(layers).map_err(|error| {
-            let key = error.path().to_string();
-            let why = secrets::without_value(&key, &error.into_inner().to_string());
-            ConfigError::new(key, why)
-        })?;
+        let mut config: Self = serde_path_to_error::deserialize(layers)
+            .map_err(|error| refusal::refused(error.path().to_string(), &error.into_inner().to_string()))?;
         config.server.read_token()?;
         config.admin.read_token()?;
         config.check()?;
@@ -248,7 +257,6 @@ impl Config {
         if let Some(etcd) = &self.lock.etcd {
             etcd.check()?;
         }
-        self.lock_config()?;
         self.catalog.iter().try_for_each(|entry| entry.parse().map(drop))
     }
 }

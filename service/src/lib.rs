@@ -21,6 +21,7 @@
 //! | `combine` | what arrives during a flight goes together in the next: reads, commits, lock records |
 //! | `db` | pools, session settings and classes of errors, for the stores and the lock table |
 //! | [`telemetry`] | logs and metrics |
+//! | [`command_line`] | what the command lines of both programs have in common |
 //! | [`config`] | the configuration: defaults, file, environment, flags |
 //! | [`failpoint`] | faults on purpose at the edges of the critical section, for experiments and tests |
 //! | [`order`] | the values of an order that cannot be wrong: SKU, buyer, quantity, idempotency key |
@@ -42,6 +43,7 @@ pub mod token;
 mod combine;
 mod db;
 pub mod telemetry;
+pub mod command_line;
 pub mod config;
 pub mod failpoint;
 pub mod order;

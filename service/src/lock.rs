@@ -220,7 +220,7 @@ pub async fn connect(
     generations: Arc<dyn TokenGenerations>,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Lock>, ConnectError> {
-    let lock: Arc<dyn Lock> = match config.lock_config()? {
+    let lock: Arc<dyn Lock> = match config.lock_config() {
         LockConfig::None | LockConfig::Row | LockConfig::Optimistic => Arc::new(none::NoLock),
         LockConfig::Local => Arc::new(local::LocalLock::default()),
         LockConfig::Database { lease } => {

@@ -1,23 +1,29 @@
 //! The order service. `order-service --help` lists every key of the configuration.
 
-use std::io::Write as _;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use order_service::app::{self, App, StartError, stop_signal};
-use order_service::config::{Config, ConfigError, LeaseTime, Sources, reference};
-use order_service::lock::{ConnectError, DatabaseLock, FencingToken};
+use order_service::command_line::exit::{NOT_WRITTEN, REFUSED, UNAVAILABLE};
+use order_service::command_line::{Documents, NotWritten, in_words, print};
+use order_service::config::{Config, LeaseTime, Sources, reference};
+use order_service::lock::{DatabaseLock, FencingToken};
 use order_service::{http, store, telemetry};
 
 /// Sells the stock of a product under a locking strategy that is chosen in the configuration.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(flatten)]
     sources: Sources,
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 there is no such record (unlock); 64 the command line or the \
+    configuration is refused; 69 something is not available, which may be another time; 74 what was to be \
+    printed could not be written.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -34,6 +40,8 @@ enum Command {
         /// The record's fencing token, as `locks` lists it
         token: i64,
     },
+    #[command(flatten)]
+    Documents(Documents),
 }
 
 /// Requests and answers are many small values, made by one thread and freed by another.
@@ -41,29 +49,22 @@ enum Command {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(code) => code,
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
         Err(error) => {
-            eprintln!("order-service: {error:#}");
-            ExitCode::from(if is_for_ever(&error) { REFUSED } else { UNAVAILABLE })
+            let asked_for = !error.use_stderr();
+            error.print().ok();
+            return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) };
         }
-    }
-}
-
-/// That the configuration is refused: the same would be refused again.
-const REFUSED: u8 = 64;
-
-/// That something is not available, which may be another time.
-const UNAVAILABLE: u8 = 69;
-
-/// Whether an error is of the configuration, or of what it was given with.
-fn is_for_ever(error: &anyhow::Error) -> bool {
-    let is_config = |error: &(dyn std::error::Error + 'static)| error.is::<ConfigError>();
-    error.chain().any(is_config)
-        || matches!(
-            error.downcast_ref(),
-            Some(StartError::Config(_) | StartError::Lock(ConnectError::Config(_)))
-        )
+    };
+    run(arguments).unwrap_or_else(|error| {
+        eprintln!("order-service: {}", in_words(&error));
+        ExitCode::from(match error.downcast_ref::<NotWritten>() {
+            Some(_) => NOT_WRITTEN,
+            None if error.chain().any(app::is_refusal) => REFUSED,
+            None => UNAVAILABLE,
+        })
+    })
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -72,6 +73,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None => in_runtime(&config()?, serve)?,
         Some(Command::Openapi) => print(&http::openapi_yaml())?,
         Some(Command::Config) => print(&reference())?,
+        Some(Command::Documents(documents)) => documents.run::<Arguments>()?,
         Some(Command::Migrate) => in_runtime(&config()?, migrate)?,
         Some(Command::Locks) => in_runtime(&config()?, list_records)?,
         Some(Command::Unlock { token }) => {
@@ -101,12 +103,15 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn list_records(config: &Config) -> anyhow::Result<()> {
+    let mut list = String::new();
     for holder in lock_table(config).await?.holders().await? {
         let expired = if holder.expired { ", expired" } else { "" };
         let token = holder.token.map_or(0, |token| token.0);
         let replica = holder.replica.unwrap_or_default();
-        println!("{token}\t{}\t{:?}, held by {replica}{expired}", holder.key, holder.mode);
+        writeln!(list, "{token}\t{}\t{:?}, held by {replica}{expired}", holder.key, holder.mode)
+            .expect("a text takes all that is written to it");
     }
+    print(&list)?;
     Ok(())
 }
 
@@ -127,8 +132,4 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
 async fn lock_table(config: &Config) -> anyhow::Result<DatabaseLock> {
     store::connect(&config.store).await?.close().await;
     Ok(DatabaseLock::connect(&config.store, LeaseTime::Never, "operator").await?)
-}
-
-fn print(text: &str) -> std::io::Result<()> {
-    std::io::stdout().write_all(text.as_bytes())
 }

@@ -132,3 +132,72 @@ fn a_token_file_that_cannot_be_read_is_named_with_its_key() {
         assert!(error.contains(&format!("{key}: no/such/file: cannot be read")), "{error}");
     }
 }
+
+/// Runs the program with no more than these arguments.
+fn run(directory: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_order-service"));
+    let output = program.current_dir(directory).args(arguments).output().expect("it can be run");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_mistake_is_named_once_with_what_there_is_and_what_may_be_meant() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file =
+        |text: &str| std::fs::write(directory.path().join("order-service.toml"), text).expect("a file");
+    for (text, arguments, said) in [
+        ("", &["--lock.stratgy", "redis"][..], "'--lock.strategy'"),
+        ("", &["--lock.strategy", "redsi"], "'redis'"),
+        ("", &["migrat"], "'migrate'"),
+        ("", &["unlock"], "<TOKEN>"),
+        ("[lock]\nstrategy = \"redsi\"", &[], "row, optimistic, not \"redsi\"; did you mean \"redis\"?"),
+        ("[lock]\nstratgy = \"redis\"", &[], "there is no such key; did you mean \"lock.strategy\"?"),
+        ("[checkout]\nmax_batch = 0", &[], "checkout.max_batch: must be from 1"),
+    ] {
+        file(text);
+        let (code, printed, error) = run(directory.path(), arguments);
+        assert_eq!((code, printed.as_str()), (Some(64), ""), "{arguments:?} {text}: {error}");
+        assert_eq!(error.matches(said).count(), 1, "{arguments:?} {text}: {error}");
+        assert!(!error.contains("variant") && !error.contains("StrategyName"), "{error}");
+    }
+}
+
+#[test]
+fn a_strategy_alone_is_tried_at_the_address_that_the_help_shows() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_, help, _) = run(directory.path(), &["--help"]);
+    // Where such a server is, at that address, it is used; so the address is another one here.
+    assert!(help.contains("[default: redis://127.0.0.1:6379]"), "{help}");
+    let (code, _, error) =
+        run(directory.path(), &["--lock.strategy", "redis", "--lock.redis.url", "redis://127.0.0.1:1"]);
+    assert_eq!(code, Some(69), "{error}");
+    for code in ["0 done", "64 the command line", "69 something", "74 what"] {
+        assert!(help.contains(code), "{help}");
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_are_of_this_program() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (code, completions, _) = run(directory.path(), &["completions", "bash"]);
+    assert!(code == Some(0) && completions.contains("--lock.redis.url"), "{completions}");
+    let (code, page, _) = run(directory.path(), &["man"]);
+    assert!(code == Some(0) && page.contains(".TH order-service"), "{page}");
+    assert_eq!(run(directory.path(), &["man", "pages"]).0, Some(0));
+    for page in ["order-service.1", "order-service-unlock.1"] {
+        assert!(directory.path().join("pages").join(page).exists(), "{page}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_quietly() {
+    for arguments in [["config"], ["openapi"], ["man"]] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_order-service"));
+        program.args(arguments).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = program.spawn().expect("it can be run");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{arguments:?}: {output:?}");
+    }
+}

@@ -1,13 +1,12 @@
 //! `loadtest bench`: the speed of it all, beside other programs'.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use loadtest::bench;
 use loadtest::report::Conclusion;
 
-use super::output::{write, write_json};
+use super::destination::{Destination, People, check};
 use super::values::bench_row;
 
 #[derive(Args)]
@@ -21,16 +20,18 @@ pub struct Bench {
     /// Groups such as hot, or rows such as hot/redis, separated by commas
     #[arg(long, value_name = "ROW", value_delimiter = ',', value_parser = bench_row)]
     only: Vec<String>,
-    /// Write the report to a file
+    /// Write the report to a file as JSON; - is standard output
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    json: Option<Destination>,
     /// Write the table to a file as Markdown
     #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    markdown: Option<Destination>,
 }
 
 pub(super) async fn run(arguments: Bench) -> anyhow::Result<ExitCode> {
     let Bench { rounds, seconds, only, json, markdown } = arguments;
+    let files = || json.iter().chain(&markdown);
+    check(files())?;
     let plan = bench::Plan { rounds, seconds, only };
     let missing = plan.missing();
     if !missing.is_empty() {
@@ -38,12 +39,12 @@ pub(super) async fn run(arguments: Bench) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(Conclusion::Inconclusive.exit_code()));
     }
     let report = bench::run(&plan).await;
-    println!("{}", bench::terminal(&report));
+    People::beside(files()).say(bench::terminal(&report))?;
     if let Some(file) = &json {
-        write_json(file, &report)?;
+        file.write_json(&report)?;
     }
     if let Some(file) = &markdown {
-        write(file, &bench::markdown(&report))?;
+        file.write(&bench::markdown(&report))?;
     }
     Ok(ExitCode::from(report.conclude().exit_code()))
 }

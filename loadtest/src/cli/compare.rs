@@ -2,22 +2,24 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
 use loadtest::compare::{self, Plan};
 use loadtest::faults::{FORMS, Schedule};
 use loadtest::fleet::StoreKind;
-use loadtest::report::comparison;
-use order_service::config::StrategyName;
+use loadtest::refusal::Refused;
+use order_service::config::{Config, StrategyName};
 use tokio_util::sync::CancellationToken;
 
+use super::live::Live;
 use super::load::Load;
 use super::output::Output;
-use super::values::{fault, key_value, odd};
+use super::values::{fault, key_value, odd, strategy};
 
 #[derive(Args)]
 pub struct Compare {
     /// The strategies to compare, separated by commas
-    #[arg(long, value_delimiter = ',', default_values_t = StrategyName::ALL)]
+    #[arg(long, value_delimiter = ',', default_values_t = StrategyName::ALL, value_parser = strategy())]
     strategies: Vec<StrategyName>,
     /// The store: a file, or a PostgreSQL server of the laboratory's own
     #[arg(long, value_enum, default_value_t = StoreKind::Sqlite)]
@@ -56,7 +58,7 @@ pub struct Compare {
 }
 
 pub(super) async fn run(arguments: Compare, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
-    let faults = Schedule::parse(&arguments.faults).map_err(anyhow::Error::msg)?;
+    let faults = Schedule::parse(&arguments.faults).map_err(Refused)?;
     let lease = Plan::lease(&arguments.overrides);
     let plan = Plan {
         strategies: arguments.strategies,
@@ -69,7 +71,18 @@ pub(super) async fn run(arguments: Compare, stop: &CancellationToken) -> anyhow:
         faults,
         control: !arguments.no_control,
     };
+    check(&plan)?;
     finish(&plan, &arguments.output, stop).await
+}
+
+/// Refuses a configuration that no replica would start with.
+fn check(plan: &Plan) -> anyhow::Result<()> {
+    for strategy in &plan.strategies {
+        let mut keys = vec![("lock.strategy".to_owned(), strategy.to_string())];
+        keys.extend(plan.overrides.iter().cloned());
+        Config::of(&keys).with_context(|| format!("the run under {strategy} cannot be made"))?;
+    }
+    Ok(())
 }
 
 /// Runs the plan, and shows and judges what came of it.
@@ -78,7 +91,8 @@ pub(super) async fn finish(
     output: &Output,
     stop: &CancellationToken,
 ) -> anyhow::Result<ExitCode> {
-    let report = compare::compare_watched(plan, &(), stop).await?;
-    println!("{}", comparison(&report));
+    output.check()?;
+    let live = Live::new(output.quiet);
+    let report = compare::compare_watched(plan, &live, stop).await?;
     output.finish(&report)
 }

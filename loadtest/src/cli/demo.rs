@@ -25,6 +25,7 @@ pub struct Demo {
 }
 
 pub(super) async fn run(demo: Demo, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
+    demo.output.check()?;
     let plan = Plan {
         strategies: StrategyName::ALL.to_vec(),
         store: StoreKind::Sqlite,
@@ -36,9 +37,11 @@ pub(super) async fn run(demo: Demo, stop: &CancellationToken) -> anyhow::Result<
         faults: Schedule::default(),
         control: true,
     };
-    println!(
-        "{} buyers at once, {} replicas, {} hair dryers in stock: is any sold that is not there?\n",
-        plan.scenario.buyers, plan.replicas, plan.scenario.stock
-    );
+    if !demo.output.quiet {
+        demo.output.people().say(format!(
+            "{} buyers at once, {} replicas, {} hair dryers in stock: is any sold that is not there?\n",
+            plan.scenario.buyers, plan.replicas, plan.scenario.stock
+        ))?;
+    }
     finish(&plan, &demo.output, stop).await
 }

@@ -1,45 +1,58 @@
 //! `loadtest experiment`: the claims of the course, tried.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use loadtest::experiments;
 
-use super::output::{write, write_json};
+use super::destination::{Destination, People, check};
+use super::found::Found as _;
+use super::values::experiment;
 
 #[derive(Args)]
 pub struct Experiment {
     /// `list`, `all`, or names from the list
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", value_parser = experiment(), hide_possible_values = true)]
     names: Vec<String>,
-    /// Write what was observed to a file
+    /// Write what was observed to a file as JSON; - is standard output
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    json: Option<Destination>,
     /// Write it as a page for people
     #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    html: Option<Destination>,
+    /// Print nothing but what came of the claims, in one line
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 pub(super) async fn run(arguments: Experiment) -> anyhow::Result<ExitCode> {
-    if arguments.names == ["list"] {
-        for experiment in experiments::all() {
-            println!("{:20} {}", experiment.name, experiment.claim);
-        }
+    let Experiment { names, json, html, quiet } = arguments;
+    if names == ["list"] {
+        let line =
+            |experiment: &experiments::Experiment| format!("{:20} {}", experiment.name, experiment.claim);
+        let list: Vec<_> = experiments::all().iter().map(line).collect();
+        People::Stdout.say(list.join("\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let chosen = experiments::choose(&arguments.names)?;
+    let files = || json.iter().chain(&html);
+    check(files())?;
+    let people = People::beside(files());
     let mut reports = Vec::new();
-    for experiment in chosen {
+    for experiment in experiments::choose(&names)? {
         let report = experiments::run(experiment).await?;
-        println!("{report}\n");
+        if !quiet {
+            people.say(format!("{report}\n"))?;
+        }
         reports.push(report);
     }
-    if let Some(file) = &arguments.json {
-        write_json(file, &reports)?;
+    if quiet {
+        people.say(reports.line(&Default::default()))?;
     }
-    if let Some(file) = &arguments.html {
-        write(file, &experiments::page(&reports))?;
+    if let Some(file) = &json {
+        file.write_json(&reports)?;
+    }
+    if let Some(file) = &html {
+        file.write(&experiments::page(&reports))?;
     }
     Ok(ExitCode::from(experiments::conclude(&reports).exit_code()))
 }

@@ -15,12 +15,13 @@ use order_service::config::StrategyName;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use super::values::{key_value, odd};
+use super::destination::People;
+use super::values::{key_value, odd, server, strategy};
 
 #[derive(Args)]
 pub struct Lab {
     /// The locking strategy of the replicas
-    #[arg(long, default_value_t = StrategyName::Database)]
+    #[arg(long, default_value_t = StrategyName::Database, value_parser = strategy())]
     strategy: StrategyName,
     /// The store of the replicas
     #[arg(long, value_enum, default_value_t = StoreKind::Postgres)]
@@ -40,6 +41,8 @@ pub struct Lab {
         long,
         value_name = "SERVER,SERVER",
         value_delimiter = ',',
+        value_parser = server(),
+        hide_possible_values = true,
         conflicts_with_all = ["strategy", "store", "replicas", "overrides"]
     )]
     only: Vec<ServerKind>,
@@ -69,16 +72,15 @@ pub(super) async fn run(arguments: Lab, stop: &CancellationToken) -> anyhow::Res
         if !command.is_empty() {
             return with(&command, variables, stop).await;
         }
-        for (name, value) in variables {
-            println!("{name}={value}");
-        }
+        let lines: Vec<_> = variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        People::Stdout.say(lines.join("\n"))?;
         return std::future::pending().await;
     }
     let laboratory = Laboratory::open(strategy, store, replicas.into(), setup, &overrides).await?;
     if !command.is_empty() {
         return with(&command, laboratory.variables(), stop).await;
     }
-    println!("{laboratory}");
+    People::Stdout.say(&laboratory)?;
     std::future::pending().await
 }
 

@@ -9,10 +9,12 @@ use loadtest::client::Client;
 use loadtest::faults::Schedule;
 use loadtest::fleet::LEASE;
 use loadtest::progress::Progress;
-use loadtest::report::{Report, details};
+use loadtest::refusal::Refused;
+use loadtest::report::Report;
 use loadtest::run::{self, FaultSource};
 use tokio_util::sync::CancellationToken;
 
+use super::live::Live;
 use super::load::Load;
 use super::output::Output;
 use super::shop;
@@ -38,6 +40,10 @@ pub struct Run {
     /// What to burden the deployment with besides: slow-clients, which send their requests byte by byte
     #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
     faults: Vec<String>,
+    /// Take the orders and the stock of the product away that is made for the run, unless something is wrong;
+    /// the service has to allow it (admin.allow_reset). Otherwise they stay, as evidence, for `loadtest clean`
+    #[arg(long, conflicts_with = "target_file")]
+    cleanup: bool,
     #[command(flatten)]
     load: Load,
     #[command(flatten)]
@@ -47,11 +53,11 @@ pub struct Run {
 fn clients(arguments: &Run) -> anyhow::Result<Vec<Client>> {
     let Run { target, admin_target, token, server_token, .. } = arguments;
     if !admin_target.is_empty() && admin_target.len() != target.len() {
-        bail!(
+        bail!(Refused(format!(
             "--admin-target: there must be one for each of {} targets, not {}",
             target.len(),
             admin_target.len()
-        );
+        )));
     }
     let mut clients: Vec<_> = target.iter().map(|target| Client::new(target, token)).collect();
     if let Some(token) = server_token.as_ref().filter(|token| !token.is_empty()) {
@@ -68,21 +74,34 @@ pub(super) async fn run(arguments: Run, stop: &CancellationToken) -> anyhow::Res
     if let Some(file) = &arguments.shop.target_file {
         return shop::run(file, &arguments.shop, &arguments.load, &arguments.output, stop).await;
     }
+    arguments.output.check()?;
     let clients = clients(&arguments)?;
     // Slow clients come at once, and want no time of their own.
     let scenario = arguments.load.scenario(&Schedule::default(), LEASE);
-    let schedule = Schedule::parse(&arguments.faults).map_err(anyhow::Error::msg)?;
+    let schedule = Schedule::parse(&arguments.faults).map_err(Refused)?;
     let faults = match schedule {
         schedule if schedule.is_empty() => FaultSource::None,
         schedule if schedule.is_slow_clients() => FaultSource::SlowClients,
-        _ => bail!(
+        _ => bail!(Refused(
             "only a laboratory's replicas and servers can be broken (compare); a deployment can be given \
-                slow-clients"
-        ),
+             slow-clients"
+                .into()
+        )),
     };
     let progress = Arc::new(Progress::until(stop.clone(), scenario.stock));
+    if arguments.cleanup {
+        run::may_clean(&clients[0]).await?;
+    }
+    let live = Live::new(arguments.output.quiet);
+    live.show("run", &scenario, &progress);
     let run = run::fire(&clients, &scenario, &progress, faults).await?;
-    println!("{}", details(&run));
-    let stopped = run.stopped;
-    arguments.output.finish(&Report { stopped, ..Report::new(vec![run], Vec::new()) })
+    live.clear();
+    let (sku, stopped, is_wrong) = (run.sku.clone(), run.stopped, !run.is_as_expected());
+    let code = arguments.output.finish(&Report { stopped, ..Report::new(vec![run], Vec::new()) })?;
+    if arguments.cleanup && !is_wrong {
+        run::clean(&clients[0], &sku).await?;
+    } else if !arguments.output.quiet {
+        eprintln!("\nThe product {sku} and its orders stay there; loadtest clean takes them away.");
+    }
+    Ok(code)
 }

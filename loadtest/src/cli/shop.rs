@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
 use clap::Args;
+use loadtest::refusal::Refused;
 use loadtest::report::Conclusion;
 use loadtest::shop::{self, Description, LoadOptions, MAX_REQUESTS, RUNGS, ShopBar, ShopProgress};
 use tokio_util::sync::CancellationToken;
 
 use super::load::Load;
-use super::output::{Output, write, write_json};
+use super::output::Output;
 
 #[derive(Args)]
 #[command(next_help_heading = "For a shop that is not ours")]
@@ -59,12 +59,14 @@ pub(super) struct Shop {
 }
 
 impl Shop {
-    fn load(&self, load: &Load) -> anyhow::Result<shop::Load> {
+    fn load(&self, load: &Load) -> Result<shop::Load, Refused> {
         if let Some(name) = load.only_for_ours() {
-            bail!("{name}: not for a described shop");
+            return Err(Refused(format!("{name}: not for a described shop")));
         }
         let quantity = *load.quantity.start();
-        ensure!(quantity == *load.quantity.end(), "--quantity: every buyer of a described shop buys as much");
+        if quantity != *load.quantity.end() {
+            return Err(Refused("--quantity: every buyer of a described shop buys as much".into()));
+        }
         let options = LoadOptions {
             rungs: self.rungs.clone(),
             rate: load.rate,
@@ -80,7 +82,7 @@ impl Shop {
             settle: self.settle,
             owned_hosts: self.i_own_this_target.clone(),
         };
-        shop::Load::of(options)
+        shop::Load::of(options).map_err(Refused::by)
     }
 }
 
@@ -92,37 +94,27 @@ pub(super) async fn run(
     output: &Output,
     stop: &CancellationToken,
 ) -> anyhow::Result<ExitCode> {
-    let description = Description::read(file)?;
+    output.check()?;
+    let description = Description::read(file).map_err(Refused::by)?;
     let load = arguments.load(load)?;
-    load.check(&description, arguments.max_requests)?;
-    if !arguments.dry_run {
+    load.check(&description, arguments.max_requests).map_err(Refused::by)?;
+    if !arguments.dry_run && !output.quiet {
         eprintln!("{}\n", load.announcement(&description));
     }
     let rehearsal = shop::rehearse(&description, &load).await?;
-    if arguments.dry_run || !rehearsal.faults.is_empty() {
-        println!("{rehearsal}");
+    let fits = rehearsal.faults.is_empty();
+    if arguments.dry_run || !fits {
+        output.people().say(&rehearsal)?;
     }
-    if !rehearsal.faults.is_empty() {
+    if !fits {
         return Ok(ExitCode::from(Conclusion::Inconclusive.exit_code()));
     }
     if arguments.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
     let progress = Arc::new(ShopProgress::until(stop.clone()));
-    let bar = ShopBar::show(&progress);
+    let bar = (!output.quiet).then(|| ShopBar::show(&progress));
     let report = shop::run(&description, &load, &progress).await;
     drop(bar);
-    let report = report?;
-    println!("{report}");
-    if let Some(file) = &output.json {
-        write_json(file, &report)?;
-    }
-    if let Some(file) = &output.html {
-        write(file, &shop::page::frozen(&report))?;
-    }
-    let thresholds = output.thresholds();
-    for missed in report.missed(&thresholds) {
-        println!("threshold missed: {missed}");
-    }
-    Ok(ExitCode::from(report.conclude(&thresholds).exit_code()))
+    output.finish(&report?)
 }

@@ -1,21 +1,26 @@
 //! `loadtest soak`: a great many orders over a great many faults.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use loadtest::compare::Watcher;
+use loadtest::progress::Progress;
+use loadtest::report::RunReport;
+use loadtest::scenario::Scenario;
 use loadtest::soak;
 use order_service::config::StrategyName;
 use tokio_util::sync::CancellationToken;
 
-use super::output::{write, write_json};
-use super::values::{key_value, positive};
+use super::destination::{Destination, People, check};
+use super::live::Live;
+use super::values::{key_value, positive, strategy};
 
 #[derive(Args)]
 pub struct Soak {
     /// The strategies, separated by commas
-    #[arg(long, value_delimiter = ',', default_values_t = StrategyName::leased())]
+    #[arg(long, value_delimiter = ',', default_values_t = StrategyName::leased(), value_parser = strategy())]
     strategies: Vec<StrategyName>,
     /// Orders that have to be sent under each strategy, repetitions left out
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -44,17 +49,32 @@ pub struct Soak {
     /// How long a round that fails is made smaller
     #[arg(long, default_value = "15m", value_name = "TIME", value_parser = humantime::parse_duration)]
     minimise_for: Duration,
-    /// Write the report to a file
+    /// Write the report to a file as JSON; - is standard output
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    json: Option<Destination>,
     /// Write the table to a file as Markdown
     #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    markdown: Option<Destination>,
+}
+
+/// Shows a round while it goes on; the soak itself says what has come of it.
+struct Rounds(Live);
+
+impl Watcher for Rounds {
+    fn begins(&self, strategy: StrategyName, scenario: &Scenario, progress: &Arc<Progress>) {
+        self.0.show(strategy.as_str(), scenario, progress);
+    }
+
+    fn ends(&self, _: &RunReport) {
+        self.0.clear();
+    }
 }
 
 pub(super) async fn run(arguments: Soak, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
     let Soak { json, markdown, .. } = &arguments;
     let (json, markdown) = (json.clone(), markdown.clone());
+    let files = || json.iter().chain(&markdown);
+    check(files())?;
     let soak = soak::Soak {
         strategies: arguments.strategies,
         orders: arguments.orders,
@@ -67,13 +87,13 @@ pub(super) async fn run(arguments: Soak, stop: &CancellationToken) -> anyhow::Re
         seed: arguments.seed,
         minimise_for: arguments.minimise_for,
     };
-    let report = soak.run(stop).await?;
-    println!("{}", report.markdown());
+    let report = soak.run(&Rounds(Live::new(false)), stop).await?;
+    People::beside(files()).say(report.markdown())?;
     if let Some(file) = &json {
-        write_json(file, &report)?;
+        file.write_json(&report)?;
     }
     if let Some(file) = &markdown {
-        write(file, &report.markdown())?;
+        file.write(&report.markdown())?;
     }
     Ok(ExitCode::from(report.conclude().exit_code()))
 }

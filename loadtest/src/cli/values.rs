@@ -3,9 +3,31 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use lab::ServerKind;
 use loadtest::bench;
 use loadtest::compare;
+use loadtest::experiments;
 use loadtest::faults::Schedule;
+use order_service::config::StrategyName;
+
+/// The name of a strategy. What is near to one is suggested, and shells complete it.
+pub(super) fn strategy() -> impl TypedValueParser<Value = StrategyName> {
+    let names = StrategyName::ALL.map(|name| PossibleValue::new(name.as_str()).help(name.summary()));
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<StrategyName>())
+}
+
+/// The name of a kind of server.
+pub(super) fn server() -> impl TypedValueParser<Value = ServerKind> {
+    PossibleValuesParser::new(ServerKind::ALL.map(ServerKind::as_str))
+        .try_map(|name| name.parse::<ServerKind>())
+}
+
+/// The name of an experiment, or one of the words that stand for several.
+pub(super) fn experiment() -> impl TypedValueParser<Value = String> {
+    let names = experiments::all().into_iter().map(|experiment| experiment.name);
+    PossibleValuesParser::new(["list", "all"].into_iter().chain(names))
+}
 
 pub(super) fn target(text: &str) -> Result<String, String> {
     let url: hyper::Uri = text.parse().map_err(|error| format!("{error}"))?;

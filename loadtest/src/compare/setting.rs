@@ -1,5 +1,7 @@
 //! Keys of the service's configuration that a plan sets.
 
+use order_service::config::did_you_mean;
+
 /// What the laboratory says itself.
 const OURS: [&str; 7] = [
     "lock.strategy",
@@ -17,6 +19,10 @@ pub fn setting(text: &str) -> Result<(String, String), String> {
     if OURS.contains(&key) {
         return Err(format!("{key} is set by the laboratory"));
     }
-    let known = order_service::config::keys().into_iter().any(|known| known.path == key);
-    if known { Ok((key.into(), value.into())) } else { Err(format!("there is no key {key:?}")) }
+    let known = order_service::config::keys();
+    if known.iter().any(|known| known.path == key) {
+        return Ok((key.into(), value.into()));
+    }
+    let suggestion = did_you_mean(key, known.iter().map(|known| known.path.as_str()));
+    Err(format!("there is no key {key:?}{suggestion}"))
 }

@@ -20,6 +20,9 @@ use crate::verdict::{Check, CheckName, Status, Verdict, checks, verdict};
 /// The report of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
+    /// The product that was made for it and sold; empty in reports of earlier versions.
+    #[serde(default)]
+    pub sku: String,
     /// The locking strategy.
     pub strategy: Strategy,
     /// The kind of store: `sqlite` or `postgres`.
@@ -137,6 +140,7 @@ impl RunReport {
         let availability = Availability::of(evidence);
         let checks = checks(evidence);
         Self {
+            sku: String::new(),
             strategy: info.strategy.clone().into(),
             store: info.store.clone(),
             replicas,
@@ -181,6 +185,11 @@ impl RunReport {
     pub fn add(&mut self, check: Check) {
         self.checks.push(check);
         self.verdict = verdict(&self.checks);
+    }
+
+    /// What the run is called among others.
+    pub fn name(&self) -> String {
+        if self.is_control { format!("{} (control)", self.strategy) } else { self.strategy.to_string() }
     }
 
     /// Units sold that there never were, as far as is known.

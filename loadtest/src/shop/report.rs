@@ -1,14 +1,13 @@
 //! What was found in a shop, for people and for programs.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::buyer::Outcome;
 use super::judge::{Traces, Tried};
 use super::load::Arrival;
-use crate::report::{Conclusion, Thresholds};
+use crate::report::{Case, CaseOutcome, Conclusion, Suite, Thresholds};
 use crate::verdict::{Check, Status, Verdict};
 
 /// How many different unclear answers are shown.
@@ -275,93 +274,21 @@ pub fn words(verdict: Verdict) -> String {
     }
 }
 
-/// Milliseconds for people.
-fn ms(value: Option<f64>) -> String {
-    value.map_or_else(|| "–".into(), |value| format!("{value:.0}"))
-}
-
 impl ShopReport {
-    /// What was taken for a refusal, where that was more than one thing: a rule may match too much.
-    fn show_refusals(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(most) = self.runs.iter().max_by_key(|run| run.refusals.len()) else { return Ok(()) };
-        if most.refusals.len() < 2 {
-            return Ok(());
+    /// The report as test cases, a suite for each run.
+    pub fn suites(&self, thresholds: &Thresholds) -> Vec<Suite> {
+        let of_run = |run: &ShopRun| {
+            let seconds = run.bought as f64 / run.per_second.max(1e-9);
+            Suite::new(run.arrival.to_string(), seconds, run.checks.iter().map(Case::of).collect())
+        };
+        let mut suites: Vec<_> = self.runs.iter().map(of_run).collect();
+        if self.verdict != Verdict::Correct && !suites.iter().flat_map(|suite| &suite.cases).any(Case::is_bad)
+        {
+            let verdict = Case::new("verdict", CaseOutcome::Inconclusive, &self.headline);
+            suites.push(Suite::new("all", 0.0, vec![verdict]));
         }
-        writeln!(f, "\ntaken for refusals for want of stock, {}:", most.arrival)?;
-        for answers in &most.refusals {
-            writeln!(f, "  {} × {}", answers.purchases, answers.what)?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for ShopReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::ASCII_MARKDOWN).set_header([
-            "buyers",
-            "verdict",
-            "sold",
-            "oversold",
-            "confirmed",
-            "refused",
-            "unknown",
-            "p50 ms",
-            "p99 ms",
-        ]);
-        for run in &self.runs {
-            let sold = run.sold.map_or_else(|| "?".into(), |sold| sold.to_string());
-            table.add_row([
-                run.arrival.to_string(),
-                run.word(),
-                format!("{sold} of {}", run.stock),
-                run.oversold.to_string(),
-                run.bought.to_string(),
-                run.refused.to_string(),
-                run.unknown.to_string(),
-                ms(run.p50_ms),
-                ms(run.p99_ms),
-            ]);
-        }
-        for column in 3..9 {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(comfy_table::CellAlignment::Right);
-            }
-        }
-        writeln!(f, "{table}\n\n{}", self.headline)?;
-        self.show_refusals(f)?;
-        if let Some(why) = self.broke_off.as_ref().filter(|why| !self.headline.contains(*why)) {
-            writeln!(f, "{why}")?;
-        }
-        // What goes wrong in the same way is told once, of the first run in which it did.
-        let mut told = Vec::new();
-        for run in self.runs.iter().filter(|run| run.verdict != Verdict::Correct) {
-            let wrong =
-                run.checks.iter().filter(|check| matches!(check.status, Status::Fail | Status::Unknown));
-            let wrong: Vec<_> = wrong.collect();
-            let names: Vec<_> = wrong.iter().map(|check| (check.name, check.status)).collect();
-            if told.contains(&names) {
-                continue;
-            }
-            told.push(names);
-            writeln!(f, "\n{}:", run.arrival)?;
-            for check in wrong {
-                writeln!(f, "  {}: {}", check.name, check.detail)?;
-            }
-            if let Some(counterexample) = &run.counterexample {
-                writeln!(f, "  {counterexample}")?;
-            }
-            let told = |what: &str| run.checks.iter().any(|check| check.detail.contains(what));
-            for unclear in run.unclear.iter().filter(|unclear| !told(&unclear.what)) {
-                let times = if unclear.purchases == 1 {
-                    "once".into()
-                } else {
-                    format!("{} times", unclear.purchases)
-                };
-                writeln!(f, "  also unclear, {times}: {}", unclear.what)?;
-            }
-        }
-        Ok(())
+        suites.extend(Suite::of_limits(thresholds, &self.missed(thresholds)));
+        suites
     }
 }
 

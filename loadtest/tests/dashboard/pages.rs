@@ -33,7 +33,8 @@ async fn a_keyboard_is_enough() {
     with_browser(async |browser| {
         browser.open(&dashboard.with("strategy=row")).await;
         let (mut reached, mut unseen) = (Vec::new(), Vec::new());
-        while reached.last().is_none_or(|id| id != "field-seed") && reached.len() < 60 {
+        let needed = ["start", "strategy", "field-stock"];
+        while !needed.iter().all(|id| reached.contains(&id.to_string())) && reached.len() < 60 {
             browser.press_tab().await;
             let seen = "const e = document.activeElement, s = getComputedStyle(e.closest('.choice') ?? e);
                         return [e.id || e.name || e.className || e.innerText, s.outlineStyle]";

@@ -1,6 +1,7 @@
 //! The keys of the configuration with their help texts, taken from the doc comments of
 //! [`Config`]: as flags, and as a commented file.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
@@ -16,6 +17,8 @@ pub struct ConfigKey {
     pub help: String,
     /// The default, as it would stand in the file; `None` when unset.
     pub default: Option<String>,
+    /// The values that there are, where they have names.
+    pub choices: Vec<String>,
     /// Whether the whole section is absent unless it is given.
     pub optional_section: bool,
 }
@@ -48,11 +51,19 @@ fn collect(prefix: &str, schema: &Value, shown: &Value, defaults: Option<&Value>
             keys.push(ConfigKey {
                 path,
                 help: help.collect::<Vec<_>>().join(" "),
+                choices: choices(inner),
                 default: (!shown.is_null()).then(|| shown.to_string()),
                 optional_section: defaults.is_none(),
             });
         }
     }
+}
+
+/// The names of an enumeration's values; none for anything else.
+fn choices(schema: &Value) -> Vec<String> {
+    let described = schema["oneOf"].as_array().into_iter().flatten().map(|variant| &variant["const"]);
+    let plain = schema["enum"].as_array().into_iter().flatten();
+    described.chain(plain).filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// A file with every key, its help text and its default; what is unset by default is commented out.
@@ -92,11 +103,15 @@ impl Args for Sources {
                 Some(default) => format!("{} [default: {}]", key.help, default.trim_matches('"')),
                 None => key.help,
             };
-            Arg::new(key.path.clone())
+            let flag = Arg::new(key.path.clone())
                 .long(key.path)
                 .value_name("VALUE")
                 .help(help)
-                .help_heading("Configuration (also STOCKLOCK__SECTION__KEY in the environment)")
+                .help_heading("Configuration (also STOCKLOCK__SECTION__KEY in the environment)");
+            match key.choices.is_empty() {
+                true => flag,
+                false => flag.value_parser(PossibleValuesParser::new(key.choices)).hide_possible_values(true),
+            }
         });
         command.arg(file).args(flags)
     }

@@ -20,11 +20,11 @@ pub struct LockSection {
     pub wait: Duration,
     /// The lock table, for strategy "database".
     pub database: DatabaseSection,
-    /// Redis, for strategy "redis", which needs this section.
+    /// Redis, for strategy "redis".
     pub redis: Option<RedisSection>,
-    /// ZooKeeper, for strategy "zookeeper", which needs this section.
+    /// ZooKeeper, for strategy "zookeeper".
     pub zookeeper: Option<ZookeeperSection>,
-    /// etcd, for strategy "etcd", which needs this section.
+    /// etcd, for strategy "etcd".
     pub etcd: Option<EtcdSection>,
 }
 
@@ -66,25 +66,18 @@ impl LockSection {
         leases.into_iter().filter_map(|(key, lease)| Some((key, lease?))).collect()
     }
 
-    /// The strategy with all that it needs.
-    pub(super) fn config(&self) -> Result<LockConfig, ConfigError> {
-        let missing = |key: &str| {
-            ConfigError::new(key, format!("strategy {:?} needs this section", self.strategy.as_str()))
-        };
-        Ok(match self.strategy {
+    /// The strategy with all that it needs. A section that is not given has the defaults that the help shows.
+    pub(super) fn config(&self) -> LockConfig {
+        match self.strategy {
             StrategyName::None => LockConfig::None,
             StrategyName::Local => LockConfig::Local,
             StrategyName::Database => LockConfig::Database { lease: self.database.lease },
-            StrategyName::Redis => {
-                LockConfig::Redis(self.redis.clone().ok_or_else(|| missing("lock.redis"))?)
-            }
-            StrategyName::Zookeeper => {
-                LockConfig::Zookeeper(self.zookeeper.clone().ok_or_else(|| missing("lock.zookeeper"))?)
-            }
-            StrategyName::Etcd => LockConfig::Etcd(self.etcd.clone().ok_or_else(|| missing("lock.etcd"))?),
+            StrategyName::Redis => LockConfig::Redis(self.redis.clone().unwrap_or_default()),
+            StrategyName::Zookeeper => LockConfig::Zookeeper(self.zookeeper.clone().unwrap_or_default()),
+            StrategyName::Etcd => LockConfig::Etcd(self.etcd.clone().unwrap_or_default()),
             StrategyName::Row => LockConfig::Row,
             StrategyName::Optimistic => LockConfig::Optimistic,
-        })
+        }
     }
 }
 

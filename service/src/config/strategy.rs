@@ -7,7 +7,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Guard;
+use super::{Guard, did_you_mean};
 
 /// The names of the strategies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -246,10 +246,10 @@ impl FromStr for StrategyName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let all = Self::ALL.map(Self::as_str).join(", ");
-        Self::ALL
-            .into_iter()
-            .find(|name| name.as_str() == text)
-            .ok_or_else(|| format!("no strategy {text:?}; there are {all}"))
+        Self::ALL.into_iter().find(|name| name.as_str() == text).ok_or_else(|| {
+            let suggestion = did_you_mean(text, Self::ALL.map(Self::as_str));
+            format!("no strategy {text:?}; there are {all}{suggestion}")
+        })
     }
 }
 

@@ -43,8 +43,6 @@ fn what_cannot_work_is_refused_with_the_key_named() {
         ("[lock]\nstrategy = \"zebra\"", "lock.strategy"),
         ("[lock]\nwait = \"soon\"", "lock.wait"),
         ("[lock]\nwait = 5", "lock.wait"),
-        ("[lock]\nstrategy = \"redis\"", "lock.redis"),
-        ("[lock]\nstrategy = \"zookeeper\"", "lock.zookeeper"),
         // Of an even number, and of one that is counted twice, there is no majority.
         ("[lock.redis]\nurl = \"redis://a,redis://b\"", "lock.redis.url"),
         ("[lock.redis]\nurl = [\"redis://a\", \"redis://b\"]", "lock.redis.url"),
@@ -66,7 +64,6 @@ fn what_cannot_work_is_refused_with_the_key_named() {
         ("[lock.zookeeper]\nservers = \"a:2181, b:2181\"", "lock.zookeeper.servers"),
         ("[lock.zookeeper]\nservers = \"a:2181 b:2181\"", "lock.zookeeper.servers"),
         ("[lock.zookeeper]\nservers = \"/shop\"", "lock.zookeeper.servers"),
-        ("[lock]\nstrategy = \"etcd\"", "lock.etcd"),
         ("[lock.etcd]\nurl = \"https://a:2379\"", "lock.etcd.url"),
         ("[lock.etcd]\nurl = \"http://a:2379,b:2379\"", "lock.etcd.url"),
         ("[lock.etcd]\nurl = \"http://a:2379, http://b:2379\"", "lock.etcd.url"),
@@ -116,6 +113,54 @@ fn what_cannot_work_is_refused_with_the_key_named() {
         ("[[catalog]]\nsku = \"a b\"\nname = \"x\"\nstock = 1", "catalog (sku \"a b\")"),
     ] {
         assert_eq!(refused(file).key, key, "{file}: {}", refused(file));
+    }
+}
+
+#[test]
+fn a_strategy_alone_has_the_defaults_that_the_help_shows() {
+    for strategy in ["redis", "zookeeper", "etcd"] {
+        let defaults = LockSection::default().with_all_sections();
+        let expected = match load("", &[], &[("lock.strategy", strategy)]).unwrap().lock_config() {
+            LockConfig::Redis(section) => Some(section) == defaults.redis,
+            LockConfig::Zookeeper(section) => Some(section) == defaults.zookeeper,
+            LockConfig::Etcd(section) => Some(section) == defaults.etcd,
+            _ => false,
+        };
+        assert!(expected, "{strategy}");
+        // The generated file, with one word of it changed.
+        let edited = reference().replace("strategy = \"database\"", &format!("strategy = \"{strategy}\""));
+        assert_eq!(load(&edited, &[], &[]).unwrap().lock.strategy.as_str(), strategy);
+    }
+}
+
+#[test]
+fn an_error_lists_what_there_is_and_what_may_be_meant_without_words_of_the_program() {
+    for (key, value, why) in [
+        (
+            "lock.strategy",
+            "redsi",
+            "must be one of none, local, database, redis, zookeeper, etcd, row, optimistic, not \"redsi\"; did \
+             you mean \"redis\"?",
+        ),
+        (
+            "checkout.guard",
+            "versoin",
+            "must be one of version, off, not \"versoin\"; did you mean \"version\"?",
+        ),
+        ("log.format", "xml", "must be one of text, json, not \"xml\""),
+        ("lock.stratgy", "none", "there is no such key; did you mean \"lock.strategy\"?"),
+        ("colour", "red", "there is no such key"),
+    ] {
+        let flag = load("", &[], &[(key, value)]).unwrap_err();
+        assert_eq!((flag.key.as_str(), flag.why.as_str()), (key, why));
+        let variable = format!("STOCKLOCK__{}", key.replace('.', "__").to_uppercase());
+        assert_eq!(load("", &[(&variable, value)], &[]).unwrap_err(), flag);
+    }
+    for file in ["lock = 5", "[lock]\nredis = 5", "[lock]\nstrategy = 5", "[server]\nrate_limit = \"fast\""] {
+        let error = load(file, &[], &[]).unwrap_err().to_string();
+        for word in ["struct", "variant", "enum", "Section", "StrategyName", "u32", "deserialize"] {
+            assert!(!error.contains(word), "{file}: {error}");
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! The log: to standard error, as text or as JSON.
 
-use std::io::IsTerminal as _;
-
 use tracing_subscriber::EnvFilter;
 
+use crate::command_line::is_coloured;
 use crate::config::{LogFormat, LogSection};
 
 /// Sends logs to standard error; `RUST_LOG` chooses what, `info` unless it is set.
@@ -15,7 +14,7 @@ pub fn start_logging(section: &LogSection) {
         // Where a log cannot be written, that is no reason to stop selling.
         .log_internal_errors(false);
     match section.format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => log.with_ansi(is_coloured(&std::io::stderr())).init(),
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).init(),
     }
 }

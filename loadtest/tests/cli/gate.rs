@@ -1,0 +1,79 @@
+//! The page on how to gate a merge: its commands are run, and its exit codes are those of the program.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::program::{loadtest, printed};
+use crate::support;
+
+const PAGE: &str = include_str!("../../docs/gate-a-merge.md");
+
+const SHOP: &str = include_str!("../../examples/stocklock/shop.toml");
+
+/// The commands in the page's blocks, each on one line, without what explains them.
+fn commands() -> Vec<String> {
+    let mut commands = Vec::new();
+    for block in PAGE.split("```").skip(1).step_by(2) {
+        // What is folded in YAML goes on in the next line.
+        let joined = block.replace("run: >-\n          ", "").replace("\n          --", " --");
+        let words = joined.lines().map(|line| line.trim().trim_start_matches("- "));
+        let own = words.filter(|line| line.starts_with("loadtest "));
+        commands.extend(own.map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned()));
+    }
+    commands
+}
+
+/// Runs a command by a shell, beside two replicas of this project's service under a strategy.
+fn run(command: &str, strategy: &str, directory: &Path) -> Output {
+    let program = support::program();
+    let path =
+        format!("{}:{}", program.parent().expect("a folder").display(), std::env::var("PATH").unwrap());
+    let lab = ["lab", "--strategy", strategy, "--store", "sqlite", "--replicas", "2"];
+    // A shop that takes a moment, as others do: then the gate is strong enough.
+    let slow = ["--set", "checkout.think_time=2ms", "--", "sh", "-c", command];
+    Command::new(&program)
+        .args(lab)
+        .args(slow)
+        .current_dir(directory)
+        .env("PATH", path)
+        .env("GITHUB_STEP_SUMMARY", directory.join("summary.md"))
+        .output()
+        .expect("the program runs")
+}
+
+#[test]
+fn every_command_of_the_page_does_what_the_page_says() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["shop.toml", "broken.toml"] {
+        std::fs::write(directory.path().join(name), SHOP).unwrap();
+    }
+    let commands = commands();
+    assert!(commands.len() >= 9, "{commands:#?}");
+    for command in &commands {
+        let strategy = if command.contains("broken.toml") { "none" } else { "database" };
+        let output = run(command, strategy, directory.path());
+        assert_eq!(output.status.code(), Some(0), "{command}: {output:?}");
+    }
+    for file in ["oversell.json", "oversell.html", "oversell.xml", "summary.md", "locks.xml", "locks.md"] {
+        assert!(directory.path().join(file).metadata().is_ok_and(|file| file.len() > 0), "{file}");
+    }
+    // The same gate, and a shop that has lost its lock.
+    let gate = commands.iter().find(|command| command.contains("--junit oversell.xml")).unwrap();
+    let output = run(gate, "none", directory.path());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let summary = std::fs::read_to_string(directory.path().join("summary.md")).unwrap();
+    assert!(summary.contains("OVERSOLD by ") && summary.contains("not-oversold: "), "{summary}");
+    let xml = std::fs::read_to_string(directory.path().join("oversell.xml")).unwrap();
+    assert!(xml.contains("<failure message=") && xml.contains("type=\"violated\""), "{xml}");
+}
+
+#[test]
+fn the_page_has_the_exit_codes_of_the_help() {
+    let help = printed(&loadtest(&["--help"])).split_whitespace().collect::<Vec<_>>().join(" ");
+    let codes: Vec<_> = PAGE.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()).collect();
+    let codes: Vec<_> = codes.into_iter().filter(|code| code.parse::<u8>().is_ok()).collect();
+    assert_eq!(codes, ["0", "1", "2", "64", "69", "74", "99"]);
+    for code in codes {
+        assert!(help.contains(&format!("{code} ")), "{code}: {help}");
+    }
+}
