@@ -104,26 +104,12 @@ struct Taken {
     note: Option<Note>,
 }
 
-/// A record, with whether it has expired.
-#[derive(sqlx::FromRow)]
-struct HolderRow {
-    lock_key: String,
-    mode: String,
-    token: i64,
-    holder: Option<String>,
-    expired: bool,
-}
+/// A record: its key, mode, token and holder, and whether it has expired.
+type HolderRow = (String, String, i64, Option<String>, bool);
 
-impl From<HolderRow> for Holder {
-    fn from(row: HolderRow) -> Self {
-        Self {
-            key: row.lock_key,
-            mode: if row.mode == Mode::Shared.name() { Mode::Shared } else { Mode::Exclusive },
-            token: Some(FencingToken(row.token)),
-            replica: row.holder,
-            expired: row.expired,
-        }
-    }
+fn holder((key, mode, token, replica, expired): HolderRow) -> Holder {
+    let mode = if mode == Mode::Shared.name() { Mode::Shared } else { Mode::Exclusive };
+    Holder { key, mode, token: Some(FencingToken(token)), replica, expired }
 }
 
 /// Where a waiting claim stands.

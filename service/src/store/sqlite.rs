@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt as _;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqlitePool};
 use sqlx::{Connection as _, Row as _, SqliteConnection, Transaction};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::transaction::SqliteTransaction;
-use super::migrations::{has_to_migrate, pending};
+use super::migrations::{SQLITE as MIGRATIONS, has_to_migrate, pending};
 use super::{
     CommitError, Creation, OpenError, Store, StoreError, Totals, adjustments, audit, created_answer,
     kept_answers, orders, products, status,
@@ -139,8 +139,6 @@ async fn create(
 fn not_written(error: sqlx::Error) -> CommitError {
     CommitError::NotWritten(error.into())
 }
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 /// Brings the tables up to date, if it `may`, and returns how many migrations that took.
 async fn migrate(options: &SqliteConnectOptions, may: bool) -> Result<usize, String> {

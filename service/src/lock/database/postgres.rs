@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{HolderRow, LockTable, Taken, unavailable};
+use super::{HolderRow, LockTable, Taken, holder, unavailable};
 use crate::config::StoreSection;
 use crate::db::postgres::{Pool, SessionSettings, denied, is_definite};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
@@ -194,7 +194,7 @@ impl LockTable for PostgresTable {
              from locks order by token",
         );
         let rows = self.run(async |connection| holders.fetch_all(connection).await).await?;
-        Ok(rows.into_iter().map(Holder::from).collect())
+        Ok(rows.into_iter().map(holder).collect())
     }
 
     async fn delete_record(&self, token: FencingToken) -> Result<bool, Error> {

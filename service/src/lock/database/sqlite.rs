@@ -10,7 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqlitePool, SqliteSynchronous};
 use sqlx::{Connection as _, Error, SqliteExecutor};
 
-use super::{HolderRow, LockTable, Outlook, Taken, unavailable};
+use super::{HolderRow, LockTable, Outlook, Taken, holder, unavailable};
 use crate::config::StoreSection;
 use crate::db::sqlite::{DatabaseFile, options, pool};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
@@ -249,7 +249,7 @@ impl LockTable for SqliteTable {
         )
         .fetch_all(&mut *self.reading().await?)
         .await?;
-        Ok(rows.into_iter().map(Holder::from).collect())
+        Ok(rows.into_iter().map(holder).collect())
     }
 
     async fn delete_record(&self, token: FencingToken) -> Result<bool, Error> {

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
 use crate::db::postgres::{SessionSettings, denied};
-use crate::store::migrations::{has_to_migrate, pending};
+use crate::store::migrations::{POSTGRES as MIGRATIONS, has_to_migrate, pending};
 
 /// How long the migrations may take.
 const MIGRATION: Duration = Duration::from_secs(120);
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// What orders need. A reset also deletes.
 const NEEDED: [(&str, &[&str]); 5] = [
