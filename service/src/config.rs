@@ -6,6 +6,7 @@
 
 mod admin;
 mod checkout;
+mod etcd;
 mod keys;
 mod lock;
 mod log;
@@ -16,6 +17,8 @@ mod secrets;
 mod server;
 mod store;
 mod strategy;
+mod tls;
+mod zookeeper;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -30,8 +33,9 @@ use crate::order::ProductRequest;
 
 pub use admin::AdminSection;
 pub use checkout::{CheckoutSection, DecideBy, Guard, PaymentRule};
+pub use etcd::EtcdSection;
 pub use keys::{ConfigKey, keys, reference};
-pub use lock::{DatabaseSection, EtcdSection, LeaseTime, LockConfig, LockSection, Watch, ZookeeperSection};
+pub use lock::{DatabaseSection, LeaseTime, LockConfig, LockSection};
 pub use log::{LogFormat, LogSection, TelemetrySection};
 pub use nearest::{did_you_mean, nearest};
 pub use redis::{RedisSection, RedisUrls};
@@ -40,6 +44,8 @@ pub(crate) use secrets::{address_of, is_ambiguous};
 pub use server::ServerSection;
 pub use store::StoreSection;
 pub use strategy::{GuardRule, LockServer, Scope, StrategyName};
+pub(crate) use tls::TlsPem;
+pub use zookeeper::{Watch, ZookeeperSection};
 
 /// The file that is read when none is named and it exists.
 pub const DEFAULT_FILE: &str = "order-service.toml";

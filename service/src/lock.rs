@@ -12,6 +12,7 @@
 //! | `leased` | what these have in common: owners, waiting, renewal, release |
 //! | `zookeeper` | the lock in ZooKeeper, whose leases are those of one session |
 //! | `releaser` | the release of what an owner leaves behind, for `leased` and `zookeeper` |
+//! | `tls` | which key of the configuration may mend a connection over TLS |
 //! | `pending_acquire` | an acquisition that outlasts the deadlines of those who wait for it |
 //! | `pending_reply` | since when a backend has not replied |
 //! | `lease` | the lease, and for how long it is valid |
@@ -25,6 +26,7 @@ mod etcd;
 mod leased;
 mod zookeeper;
 mod releaser;
+mod tls;
 mod pending_acquire;
 mod pending_reply;
 mod lease;

@@ -4,6 +4,8 @@
 //! its own, which is this program again. Only `local`, which promises nothing between processes, is one lock
 //! shared by all.
 
+#[path = "lock_contract/authority.rs"]
+mod authority;
 #[path = "lock_contract/backend.rs"]
 mod backend;
 #[path = "lock_contract/broken.rs"]
@@ -12,6 +14,8 @@ mod broken;
 mod costs;
 #[path = "lock_contract/crashes.rs"]
 mod crashes;
+#[path = "lock_contract/etcd_tls.rs"]
+mod etcd_tls;
 #[path = "lock_contract/network.rs"]
 mod network;
 #[path = "lock_contract/only_on_etcd.rs"]
@@ -36,6 +40,9 @@ mod redis_failover;
 mod redis_tls;
 #[path = "lock_contract/zookeeper_faults.rs"]
 mod zookeeper_faults;
+#[cfg(feature = "zookeeper-tls")]
+#[path = "lock_contract/zookeeper_tls.rs"]
+mod zookeeper_tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -58,12 +65,21 @@ async fn add_one_slowly(counter: &AtomicU64) {
 
 /// 32 contenders, in 4 participants, who each count to 10.
 async fn count_together(backend: &Backend) -> (u64, Vec<Option<i64>>) {
+    count_with(backend, 4, 8).await
+}
+
+/// The same with so many participants, and contenders in each.
+async fn count_with(
+    backend: &Backend,
+    participants: u32,
+    contenders_in_each: u32,
+) -> (u64, Vec<Option<i64>>) {
     let counter = Arc::new(AtomicU64::new(0));
     let tokens = Arc::new(std::sync::Mutex::new(Vec::new()));
     let mut contenders = JoinSet::new();
-    for _ in 0..4 {
+    for _ in 0..participants {
         let lock = backend.participant().await;
-        for _ in 0..8 {
+        for _ in 0..contenders_in_each {
             let (lock, counter, tokens) = (Arc::clone(&lock), Arc::clone(&counter), Arc::clone(&tokens));
             contenders.spawn(async move {
                 for _ in 0..10 {

@@ -1,5 +1,7 @@
 //! A private etcd server.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -10,9 +12,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pub use tls::EtcdTls;
+
 use crate::launch::{ServerError, free_ports, on_fresh_ports};
 use crate::user::as_user;
-use crate::{Lab, Process, ProcessError, Server, ServerKind};
+use crate::{Lab, Process, ProcessError, Server, ServerKind, TlsFiles};
 
 /// How long the server may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -29,6 +33,8 @@ pub(crate) const INSTALL_ETCD: &str = "apt-get install etcd-server";
 pub struct Etcd {
     process: Process,
     ports: Ports,
+    /// What it speaks TLS with, where it does.
+    tls: Option<TlsFiles>,
     lab: Lab,
 }
 
@@ -37,6 +43,8 @@ pub struct Etcd {
 struct Ports {
     clients: u16,
     peers: u16,
+    /// For clients that speak TLS.
+    tls: u16,
 }
 
 impl Etcd {
@@ -47,14 +55,18 @@ impl Etcd {
 
     /// Makes a fresh server and waits until it answers.
     pub async fn start() -> Result<Self, ServerError> {
+        Self::start_with(None).await
+    }
+
+    async fn start_with(tls: Option<&TlsFiles>) -> Result<Self, ServerError> {
         let lab = Lab::new().map_err(ServerError::prepare("a directory"))?;
         let serve_on_free_ports = || async {
-            let free = free_ports(2)?;
-            let ports = Ports { clients: free[0], peers: free[1] };
-            Ok((serve(&lab, ports).await?, ports))
+            let free = free_ports(3)?;
+            let ports = Ports { clients: free[0], peers: free[1], tls: free[2] };
+            Ok((serve(&lab, ports, tls).await?, ports))
         };
         let (process, ports) = on_fresh_ports(serve_on_free_ports).await?;
-        Ok(Self { process, ports, lab })
+        Ok(Self { process, ports, tls: tls.cloned(), lab })
     }
 
     /// Where the server listens: host and port.
@@ -104,7 +116,7 @@ impl Etcd {
 
     /// Starts the server again that was killed, on the same data and ports.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.process = serve(&self.lab, self.ports).await?;
+        self.process = serve(&self.lab, self.ports, self.tls.as_ref()).await?;
         Ok(())
     }
 
@@ -153,7 +165,7 @@ fn data(lab: &Lab) -> PathBuf {
 }
 
 /// Starts the server and waits until it answers.
-async fn serve(lab: &Lab, ports: Ports) -> Result<Process, ServerError> {
+async fn serve(lab: &Lab, ports: Ports, tls: Option<&TlsFiles>) -> Result<Process, ServerError> {
     let missing = ServerError::NotInstalled { program: "etcd", install: INSTALL_ETCD };
     let mut server = as_user(None, &program().ok_or(missing)?);
     // What is set outside is for another server, and in conflict with what is said here.
@@ -167,7 +179,17 @@ async fn serve(lab: &Lab, ports: Ports) -> Result<Process, ServerError> {
     let (clients, peers) =
         (format!("http://127.0.0.1:{}", ports.clients), format!("http://127.0.0.1:{}", ports.peers));
     server.args(["--name", &name, "--initial-cluster", &format!("{name}={peers}")]);
-    server.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
+    let listens = match tls {
+        Some(_) => format!("{clients},https://127.0.0.1:{}", ports.tls),
+        None => clients.clone(),
+    };
+    server.args(["--listen-client-urls", &listens, "--advertise-client-urls", &clients]);
+    if let Some(files) = tls {
+        server.arg("--cert-file").arg(&files.cert).arg("--key-file").arg(&files.key);
+        if files.asks_clients {
+            server.arg("--client-cert-auth").arg("--trusted-ca-file").arg(&files.ca);
+        }
+    }
     server.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
     // The shortest lease is one and a half times as long as an election.
     server.args(["--heartbeat-interval", "20", "--election-timeout", "100"]);
@@ -217,7 +239,7 @@ mod tests {
         let another = Etcd::start().await.unwrap();
         let lab = Lab::new().unwrap();
         let peers = free_ports(1).unwrap()[0];
-        let error = serve(&lab, Ports { peers, ..another.ports }).await.unwrap_err();
+        let error = serve(&lab, Ports { peers, ..another.ports }, None).await.unwrap_err();
         assert!(error.is_address_in_use(), "{error}");
     }
 
@@ -225,7 +247,8 @@ mod tests {
     async fn a_taken_address_is_recognised_when_nobody_answers_there() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let (peers, clients) = (taken.local_addr().unwrap().port(), free_ports(1).unwrap()[0]);
-        let error = serve(&Lab::new().unwrap(), Ports { clients, peers }).await.unwrap_err();
+        let ports = Ports { clients, peers, tls: 0 };
+        let error = serve(&Lab::new().unwrap(), ports, None).await.unwrap_err();
         assert!(error.is_address_in_use(), "{error}");
     }
 }

@@ -17,6 +17,7 @@
 //! | `server` | a server, whichever it is |
 //! | `proxy` | a network that can be slow, broken or gone, in front of any of them |
 //! | `clock` | a server's own time of day |
+//! | `tls` | what a server with TLS is given |
 //! | `launch` | what the starts of all servers have in common |
 //! | `process` | a child process with a log, which can be killed, paused and resumed |
 //! | `limits` | a disk that is full, or a table of open files |
@@ -32,6 +33,7 @@ mod mariadb;
 mod server;
 mod proxy;
 mod clock;
+mod tls;
 mod launch;
 mod process;
 mod limits;
@@ -42,7 +44,7 @@ mod parent;
 use std::path::{Path, PathBuf};
 
 pub use clock::{INSTALL_FAKETIME, can_step_clocks};
-pub use etcd::Etcd;
+pub use etcd::{Etcd, EtcdTls};
 pub use launch::ServerError;
 pub use mariadb::Mariadb;
 pub use parent::die_with_parent;
@@ -50,10 +52,11 @@ pub use pgbouncer::Pgbouncer;
 pub use postgres::{Postgres, PostgresPair, PostgresTls};
 pub use process::{Process, ProcessError};
 pub use proxy::{Direction, Proxy};
-pub use redis::{Redis, RedisCluster, RedisSentinels, RedisServers, RedisTls, TlsFiles};
+pub use redis::{Redis, RedisCluster, RedisSentinels, RedisServers, RedisTls};
 pub use server::{Server, ServerKind, Setup};
 pub use servers::Servers;
-pub use zookeeper::{Ensemble, Zookeeper};
+pub use tls::TlsFiles;
+pub use zookeeper::{Ensemble, Zookeeper, ZookeeperTls};
 
 /// A temporary directory for the files and logs of an experiment.
 #[derive(Debug)]

@@ -15,11 +15,12 @@ use async_trait::async_trait;
 pub use cluster::RedisCluster;
 pub use sentinels::RedisSentinels;
 pub use several::RedisServers;
-pub use tls::{RedisTls, TlsFiles};
+pub use tls::RedisTls;
+use tls::tls_options;
 
 use crate::clock::{Clock, run_by};
-use crate::launch::{ServerError, free_port, on_fresh_ports};
-use crate::{Lab, Process, ProcessError, Server, ServerKind};
+use crate::launch::{ServerError, free_ports, on_fresh_ports};
+use crate::{Lab, Process, ProcessError, Server, ServerKind, TlsFiles};
 
 /// How long the server may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -35,6 +36,8 @@ pub(crate) const INSTALL_REDIS: &str = "apt-get install redis-server";
 pub struct Redis {
     process: Process,
     port: u16,
+    /// What it speaks TLS with, on a port of its own, where it does.
+    tls: Option<(TlsFiles, u16)>,
     /// The port of the primary that it was started as a replica of.
     primary: Option<u16>,
     /// More arguments, which it is started with each time.
@@ -51,32 +54,37 @@ impl Redis {
 
     /// Makes a fresh server and waits until it answers.
     pub async fn start() -> Result<Self, ServerError> {
-        Self::start_as(None, false, &[]).await
+        Self::start_as(None, false, &[], None).await
     }
 
     /// The same with a [clock of its own](Server::set_clock), where libfaketime is installed.
     pub async fn start_breakable() -> Result<Self, ServerError> {
-        Self::start_as(None, true, &[]).await
+        Self::start_as(None, true, &[], None).await
     }
 
     /// Makes a replica of `primary`, and waits until it has what the primary has and follows it.
     pub async fn start_replica_of(primary: &Redis) -> Result<Self, ServerError> {
-        Self::start_as(Some(primary.port), false, &[]).await
+        Self::start_as(Some(primary.port), false, &[], None).await
     }
 
     async fn start_as(
         primary: Option<u16>,
         has_clock: bool,
         options: &[String],
+        tls: Option<&TlsFiles>,
     ) -> Result<Self, ServerError> {
         let lab = Lab::new().map_err(ServerError::prepare("a directory"))?;
         let clock = if has_clock { Clock::new(&lab).map_err(ServerError::prepare("a clock"))? } else { None };
         let serve_on_free_port = || async {
-            let port = free_port()?;
-            Ok((serve(&lab, port, primary, options, clock.as_ref(), primary.map(|_| LINKED)).await?, port))
+            let ports = free_ports(2)?;
+            let tls = tls.map(|files| (files.clone(), ports[1]));
+            let options = [options, &tls_options(tls.as_ref())].concat();
+            let linked = primary.map(|_| LINKED);
+            let process = serve(&lab, ports[0], primary, &options, clock.as_ref(), linked).await?;
+            Ok((process, ports[0], tls, options))
         };
-        let (process, port) = on_fresh_ports(serve_on_free_port).await?;
-        Ok(Self { process, port, primary, options: options.to_vec(), clock, lab })
+        let (process, port, tls, options) = on_fresh_ports(serve_on_free_port).await?;
+        Ok(Self { process, port, tls, primary, options, clock, lab })
     }
 
     /// Where the server listens: host and port.
@@ -114,6 +122,17 @@ impl Redis {
     /// Lets it go on: SIGCONT.
     pub fn resume(&self) -> Result<(), ProcessError> {
         self.process.resume()
+    }
+
+    /// The port by which other servers know it, which speak TLS to it where it does.
+    fn known_port(&self) -> u16 {
+        self.tls.as_ref().map_or(self.port, |(_, port)| *port)
+    }
+
+    /// What clients are configured with that are to speak TLS where it does.
+    fn known_url(&self) -> String {
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://127.0.0.1:{}", self.known_port())
     }
 
     /// Makes the server a replica of the one on `port` when it starts again.

@@ -3,6 +3,7 @@
 mod ensemble;
 mod node;
 mod snapshot;
+mod tls;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use async_trait::async_trait;
 
 pub use ensemble::Ensemble;
 pub(crate) use node::INSTALL_ZOOKEEPER;
+pub use tls::ZookeeperTls;
 
 use crate::launch::{ServerError, free_port, on_fresh_ports};
 use crate::{Process, ProcessError, Server, ServerKind};
@@ -29,8 +31,12 @@ impl Zookeeper {
 
     /// Makes a fresh server and waits until it answers.
     pub async fn start() -> Result<Self, ServerError> {
-        let node = on_fresh_ports(|| async { Node::start(free_port()?, None, Until::Serves).await }).await?;
-        Ok(Self { node })
+        on_fresh_ports(|| Self::start_with("")).await
+    }
+
+    /// The same with further lines of configuration.
+    async fn start_with(more: &str) -> Result<Self, ServerError> {
+        Ok(Self { node: Node::start(free_port()?, None, more, Until::Serves).await? })
     }
 
     /// Where the server listens: host and port.

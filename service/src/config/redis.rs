@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::urls::RedisUrls;
+use super::tls::TlsFiles;
 use super::{ConfigError, Secret, address_of};
 
 /// The key of the addresses.
@@ -115,22 +116,16 @@ impl RedisSection {
             let why = "\"#insecure\" would trust anybody; lock.redis.ca_file says whom to trust";
             return Err(ConfigError::new(URL, why));
         }
-        for (key, file) in [
-            ("lock.redis.ca_file", &self.ca_file),
-            ("lock.redis.cert_file", &self.cert_file),
-            ("lock.redis.key_file", &self.key_file),
-        ] {
-            if file.is_some() && !servers.iter().all(is_tls) {
-                return Err(ConfigError::new(
-                    key,
-                    "is for rediss:// addresses, which lock.redis.url must have",
-                ));
-            }
-        }
-        match (&self.cert_file, &self.key_file) {
-            (Some(_), None) => Err(ConfigError::new("lock.redis.cert_file", "needs lock.redis.key_file")),
-            (None, Some(_)) => Err(ConfigError::new("lock.redis.key_file", "needs lock.redis.cert_file")),
-            _ => Ok(()),
+        let is_tls = servers.iter().all(is_tls);
+        self.tls_files().check(is_tls, "is for rediss:// addresses, which lock.redis.url must have")
+    }
+
+    fn tls_files(&self) -> TlsFiles<'_> {
+        TlsFiles {
+            section: "lock.redis",
+            ca: self.ca_file.as_deref(),
+            cert: self.cert_file.as_deref(),
+            key: self.key_file.as_deref(),
         }
     }
 

@@ -70,6 +70,18 @@ pub(super) fn read_token(key: &str, file: Option<&Path>, token: &mut Secret) -> 
     token.check(key).map_err(|error| refuse(error.why))
 }
 
+/// The password in a file, without the end of its line. `key` is the file's.
+pub(super) fn read_password(key: &str, file: &Path) -> Result<String, ConfigError> {
+    let refuse = |why: String| ConfigError::new(key, format!("{} {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let password = text.strip_suffix('\r').unwrap_or(text);
+    match password.is_empty() {
+        true => Err(refuse("is empty".into())),
+        false => Ok(password.to_owned()),
+    }
+}
+
 /// Whether it is not certain which part of a URL is the password: one with `/`, `?` or `#` has to be
 /// percent-encoded.
 pub(crate) fn is_ambiguous(url: &str) -> bool {

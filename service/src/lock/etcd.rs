@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use self::api::{Api, ApiError, Compare, Op, REQUEST, Range, Term, Txn};
+use self::api::{Access, Api, ApiError, Compare, Op, REQUEST, Range, Term, Txn};
 use self::data::{Data, KnownData};
 use self::queue::{Queue, Turn};
 use self::watch::Watches;
@@ -72,12 +72,16 @@ pub(super) async fn connect(
     generations: Arc<dyn TokenGenerations>,
     metrics: &LockMetrics,
 ) -> Result<LeasedLock, ConnectError> {
-    let authorities = config.authorities()?;
+    let (authorities, access) = (config.authorities()?, Arc::new(Access::of(config)?));
     let unavailable = |error: EtcdError| {
-        let reason = format!("{} (lock.etcd.url): {error}", authorities.join(", "));
+        let why = match &error {
+            EtcdError::Api(error) => access.explained(error),
+            error => error.to_string(),
+        };
+        let reason = format!("{} (lock.etcd.url): {why}", authorities.join(", "));
         LockError::Unavailable { dependency: NAME, reason }
     };
-    let backend = EtcdBackend::connect(config, &authorities, generations, metrics.clone()).await;
+    let backend = EtcdBackend::connect(config, &access, generations, metrics.clone()).await;
     let backend = backend.map_err(unavailable)?;
     let lease = LeaseTime::For(backend.lease);
     Ok(LeasedLock::new(Arc::new(backend), lease, true, holder, metrics))
@@ -130,16 +134,16 @@ impl EtcdError {
 impl EtcdBackend {
     async fn connect(
         config: &EtcdSection,
-        authorities: &[&str],
+        access: &Arc<Access>,
         generations: Arc<dyn TokenGenerations>,
         metrics: LockMetrics,
     ) -> Result<Self, EtcdError> {
         let seconds = config.lease.as_secs() + u64::from(config.lease.subsec_nanos() > 0);
-        let (api, aside) = (Api::new(authorities, REQUEST), Arc::new(Api::new(authorities, REQUEST)));
+        let (api, aside) = (Api::new(access, REQUEST), Arc::new(Api::new(access, REQUEST)));
         // It may grant more than is asked for.
         let probe = lease_of(Uuid::new_v4());
         let mut granted = api.grant(probe, seconds).await;
-        for _next in &authorities[1..] {
+        for _next in 1..access.servers() {
             if granted.is_err() {
                 granted = api.grant(probe, seconds).await;
             }
@@ -153,7 +157,7 @@ impl EtcdBackend {
             api,
             attempts: Semaphore::new(ATTEMPTS),
             // So that there is time for another server.
-            renewals: Api::new(authorities, REQUEST.min(lease / 2)),
+            renewals: Api::new(access, REQUEST.min(lease / 2)),
             aside,
             prefix: config.prefix.clone(),
             lease,

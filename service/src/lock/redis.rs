@@ -25,6 +25,7 @@
 mod cluster;
 mod counts;
 mod dialer;
+mod explained;
 mod lock_server;
 mod protocol;
 mod redlock;

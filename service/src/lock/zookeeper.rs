@@ -19,6 +19,8 @@ mod enqueue;
 mod node_release;
 mod node;
 mod session;
+mod reach;
+mod tls;
 mod attempt_status;
 mod error;
 
@@ -27,7 +29,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::net::TcpStream;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{sleep, timeout};
 use zookeeper_client::{Error, SessionState};
@@ -36,18 +37,19 @@ use self::attempt_status::AttemptStatus;
 use self::enqueue::{Enqueue, EnqueueError, FrontNode};
 use self::error::{is_end_of_session, is_transient};
 use self::node::{Contenders, NodeClaim, directory};
+use self::reach::{reachable, speaks_tls};
 use self::session::{HeldNodeGuard, Session};
+use self::tls::Tls;
 use super::pending_acquire::PendingAcquire;
 use super::releaser::Releaser;
-use super::{Acquire, FencingToken, Hold, Holder, Lease, Lock, LockError, LockState, Mode, Note};
+use super::{
+    Acquire, ConnectError, FencingToken, Hold, Holder, Lease, Lock, LockError, LockState, Mode, Note,
+};
 use crate::config::ZookeeperSection;
 use crate::telemetry::LockMetrics;
 
 /// What ZooKeeper is called in errors.
 const NAME: &str = "ZooKeeper";
-
-/// Where a server listens, unless it is said.
-const PORT: u16 = 2181;
 
 /// How long the end of the session may take.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -65,6 +67,7 @@ pub(super) struct ZookeeperLock {
 
 struct Inner {
     config: ZookeeperSection,
+    tls: Option<Tls>,
     root: String,
     holder: String,
     session: AsyncMutex<Option<Arc<Session>>>,
@@ -79,9 +82,10 @@ pub(super) async fn connect(
     config: &ZookeeperSection,
     holder: &str,
     metrics: LockMetrics,
-) -> Result<ZookeeperLock, LockError> {
+) -> Result<ZookeeperLock, ConnectError> {
     let inner = Inner {
         config: config.clone(),
+        tls: Tls::of(config)?,
         root: config.absolute_root(),
         holder: holder.into(),
         session: AsyncMutex::new(None),
@@ -89,26 +93,14 @@ pub(super) async fn connect(
         releaser: Releaser::start(),
         metrics,
     };
-    reachable(config.hosts()).await.map_err(unavailable)?;
-    let connected = timeout(config.session_timeout.max(CONNECTING), inner.session()).await;
-    connected.map_err(|_| unavailable("no answer in time"))?.map_err(unavailable)?;
-    Ok(ZookeeperLock { inner: Arc::new(inner) })
-}
-
-/// Whether one of the servers takes connections. The client would go on trying, and say no more than that it
-/// took too long.
-async fn reachable(hosts: &str) -> Result<(), String> {
-    let mut refused = Vec::new();
-    for host in hosts.split(',') {
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let address = if has_port { host.to_owned() } else { format!("{host}:{PORT}") };
-        match timeout(CONNECTING, TcpStream::connect(&address)).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => refused.push(format!("{address}: {error}")),
-            Err(_) => refused.push(format!("{address}: no answer in time")),
-        }
-    }
-    Err(refused.join("; "))
+    reachable(config, inner.tls.as_ref()).await.map_err(unavailable)?;
+    let error = match timeout(config.session_timeout.max(CONNECTING), inner.session()).await {
+        Ok(Ok(_)) => return Ok(ZookeeperLock { inner: Arc::new(inner) }),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    let reason = if config.tls { None } else { speaks_tls(config).await };
+    Err(unavailable(reason.unwrap_or(error)).into())
 }
 
 impl Inner {
@@ -118,7 +110,7 @@ impl Inner {
         if let Some(session) = current.as_ref().filter(|session| session.is_alive()) {
             return Ok(Arc::clone(session));
         }
-        let session = Arc::new(Session::connect(&self.config, &self.metrics).await?);
+        let session = Arc::new(Session::connect(&self.config, self.tls.as_ref(), &self.metrics).await?);
         let granted_ms = u64::try_from(session.timeout.as_millis()).unwrap_or(u64::MAX);
         self.granted_ms.store(granted_ms, Ordering::Relaxed);
         *current = Some(Arc::clone(&session));

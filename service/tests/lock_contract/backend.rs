@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lab::{Direction, Postgres, Proxy, Redis, Server, ServerKind, Servers, Setup};
-use order_service::app::token_generations;
-use order_service::config::{Config, Scope, Sources, StoreSection, StrategyName};
+use order_service::app::{App, token_generations};
+use order_service::config::{CatalogEntry, Config, Scope, Sources, StoreSection, StrategyName};
 use order_service::lock::{self, Lock, Mode};
 use order_service::store::{self, Store};
 use order_service::telemetry::Metrics;
@@ -77,13 +77,20 @@ impl Backend {
 
     /// The lock in a Redis that the laboratory does not start as a backend, with what it takes to reach it.
     pub async fn of_redis(name: &str, keys: &[(&str, &str)]) -> Self {
+        Self::elsewhere(StrategyName::Redis, name, keys).await
+    }
+
+    /// The lock of a strategy on a server that the laboratory does not start as a backend, with what it takes
+    /// to reach it.
+    pub async fn elsewhere(strategy: StrategyName, name: &str, keys: &[(&str, &str)]) -> Self {
         let mut backend = Self::new("none").await;
         let lease = format!("{}ms", LEASE.as_millis());
-        let strategy = [("lock.strategy", "redis"), ("lock.redis.lease", lease.as_str())];
-        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        backend.more_keys = strategy.iter().chain(keys).map(own).collect();
+        let lease = strategy.lease_key().map(|key| (key, lease.as_str()));
+        let own = [("lock.strategy", strategy.as_str())].into_iter().chain(lease);
+        let keys = own.chain(keys.iter().copied());
+        backend.more_keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         backend.name = name.to_owned();
-        backend.strategy = StrategyName::Redis;
+        backend.strategy = strategy;
         backend
     }
 
@@ -221,6 +228,25 @@ impl Backend {
         let server = self.servers.get_mut(kind).expect("it has one");
         server.kill().await.expect("it is killed");
         server.restart().await.expect("it starts again");
+    }
+
+    /// Sells one piece of `KEY` in a service with these keys.
+    pub async fn sell_one(&self) {
+        let mut overrides = self.keys();
+        overrides.push(("server.listen".into(), "127.0.0.1:0".into()));
+        let mut config = Config::load(&Sources { overrides, ..Sources::default() }).expect("a configuration");
+        config.catalog.push(CatalogEntry { sku: KEY.into(), name: "Hair dryer".into(), stock: 1 });
+        let app = App::build(&config).await.unwrap_or_else(|error| panic!("{}: {error:#}", self.name));
+        let url = format!("http://{}/v1/orders", app.address());
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+        // The client can do TLS, and asks for it although no test does.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let body = serde_json::json!({"sku": KEY, "quantity": 1, "buyer": "A"});
+        let answer = reqwest::Client::new().post(&url).json(&body).send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), 201, "{}: {:?}", self.name, answer.text().await);
+        drop(stop);
+        running.await.expect("it stops");
     }
 
     /// That nobody has or awaits the lock, as soon as what is under way in the background has ended.

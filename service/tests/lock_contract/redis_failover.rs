@@ -16,7 +16,7 @@ async fn take(lock: &dyn Lock) -> Result<Lease, LockError> {
 }
 
 /// Acquires as soon as it is possible, and returns the token.
-async fn until_healed(lock: &dyn Lock) -> i64 {
+pub async fn until_healed(lock: &dyn Lock) -> i64 {
     let give_up = Instant::now() + HEALED;
     loop {
         match take(lock).await {

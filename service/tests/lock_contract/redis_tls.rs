@@ -1,54 +1,11 @@
 //! Redis over TLS, with certificates that are made here.
 
-use std::path::PathBuf;
+use lab::{Redis, RedisCluster, RedisSentinels, RedisTls, Server as _};
+use order_service::lock::Mode;
 
-use lab::{Redis, RedisTls, Server as _, TlsFiles};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
-use tempfile::TempDir;
-
-use crate::backend::Backend;
-
-/// An authority, and the files that it has made.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    directory: TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        // Not the name of those whom it vouches for.
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "an authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"));
-        let authority = Self {
-            issuer: issuer.expect("a certificate"),
-            directory: tempfile::tempdir().expect("a directory"),
-        };
-        std::fs::write(authority.file("ca.pem"), authority.issuer.pem()).expect("a file");
-        authority
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.file(name).display().to_string()
-    }
-
-    /// Makes a certificate for a name, and returns the files of a server that has it.
-    fn certify(&self, name: &str, asks_clients: bool) -> TlsFiles {
-        let (key, params) =
-            (KeyPair::generate().expect("a key"), CertificateParams::new(vec![name.to_owned()]));
-        let certificate = params.expect("parameters").signed_by(&key, &self.issuer).expect("a certificate");
-        let (cert_file, key_file) = (self.file(&format!("{name}.pem")), self.file(&format!("{name}.key")));
-        std::fs::write(&cert_file, certificate.pem()).expect("a file");
-        std::fs::write(&key_file, key.serialize_pem()).expect("a file");
-        TlsFiles { cert: cert_file, key: key_file, ca: self.file("ca.pem"), asks_clients }
-    }
-}
+use crate::authority::Authority;
+use crate::backend::{Backend, after};
+use crate::redis_failover::until_healed;
 
 fn url_of(server: &RedisTls) -> String {
     format!("rediss://localhost:{}", server.port())
@@ -130,4 +87,46 @@ async fn a_server_that_asks_for_a_certificate_gets_it() {
     let with_certificate = [("lock.redis.cert_file", cert.as_str()), ("lock.redis.key_file", key.as_str())];
     let backend = Backend::of_redis("redis over TLS", &[reach, with_certificate].concat()).await;
     backend.assert_free(&*backend.participant().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_and_the_servers_that_they_name_are_all_spoken_to_over_tls() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let files = authority.certify("127.0.0.1", false);
+    let mut sentinels = RedisSentinels::start_with_tls("shop", &files).await.expect("they start");
+    let (url, ca) = (sentinels.url(), authority.path("ca.pem"));
+    let keys = [("lock.redis.url", &*url), ("lock.redis.sentinel", "shop"), ("lock.redis.ca_file", &*ca)];
+    let backend = Backend::of_redis("redis with sentinels over TLS", &keys).await;
+    let refused = backend.refused(&[("lock.redis.ca_file", &other.path("ca.pem"))]).await;
+    assert!(refused.contains("lock.redis.ca_file"), "{refused}");
+    let lock = backend.participant().await;
+    let last = until_healed(&*lock).await;
+    sentinels.servers()[0].kill().await.expect("it is killed");
+    let token = until_healed(&*lock).await;
+    assert!(token > last, "{token} after {last}");
+    backend.assert_free(&*lock).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_nodes_of_a_cluster_are_spoken_to_over_tls() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let files = authority.certify("127.0.0.1", false);
+    let cluster = RedisCluster::start_with_tls(&files).await.expect("it starts");
+    let (url, ca) = (cluster.url(), authority.path("ca.pem"));
+    // The others are found by the first.
+    let first = url.split(',').next().expect("a node");
+    let keys = [("lock.redis.url", first), ("lock.redis.cluster", "true"), ("lock.redis.ca_file", &*ca)];
+    let backend = Backend::of_redis("redis cluster over TLS", &keys).await;
+    let refused = backend.refused(&[("lock.redis.ca_file", &other.path("ca.pem"))]).await;
+    assert!(refused.contains("lock.redis.ca_file"), "{refused}");
+    let lock = backend.participant().await;
+    let mut nodes = [0; 3];
+    for number in 0..24 {
+        let key = format!("key-{number}");
+        let lease = lock.acquire(&key, Mode::Exclusive, after(10_000)).await.expect("a lease");
+        let slot = cluster.slot_of(&format!("stocklock:{{{key}}}:lock")).await.expect("a slot");
+        nodes[cluster.owner_of(slot).await.expect("a node")] += 1;
+        lease.release().await;
+    }
+    assert!(nodes.iter().all(|locks| *locks > 0), "{nodes:?}");
 }

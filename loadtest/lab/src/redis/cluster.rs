@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Redis, START_TIMEOUT};
-use crate::ServerError;
 use crate::launch::{free_port, on_fresh_ports};
+use crate::{ServerError, TlsFiles};
 
 /// The slots of each node: all that there are.
 const RANGES: [RangeInclusive<u16>; 3] = [0..=5_460, 5_461..=10_922, 10_923..=16_383];
@@ -23,10 +23,20 @@ pub struct RedisCluster {
 impl RedisCluster {
     /// Makes a fresh cluster, and waits until all nodes agree that it is complete.
     pub async fn start() -> Result<Self, ServerError> {
+        Self::start_with(None).await
+    }
+
+    /// The same with nodes that speak TLS, with each other, too, and say so to clients that do. Their
+    /// certificate is for 127.0.0.1.
+    pub async fn start_with_tls(files: &TlsFiles) -> Result<Self, ServerError> {
+        Self::start_with(Some(files)).await
+    }
+
+    async fn start_with(tls: Option<&TlsFiles>) -> Result<Self, ServerError> {
         let mut nodes = Vec::new();
         let mut buses = Vec::new();
         for _ in RANGES {
-            let (node, bus) = on_fresh_ports(start_node).await?;
+            let (node, bus) = on_fresh_ports(|| start_node(tls)).await?;
             nodes.push(node);
             buses.push(bus);
         }
@@ -37,7 +47,7 @@ impl RedisCluster {
 
     /// What its clients are configured with: the addresses of all nodes.
     pub fn url(&self) -> String {
-        let urls: Vec<_> = self.nodes.iter().map(|node| format!("redis://{}", node.address())).collect();
+        let urls: Vec<_> = self.nodes.iter().map(Redis::known_url).collect();
         urls.join(",")
     }
 
@@ -118,7 +128,8 @@ impl RedisCluster {
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await?;
         }
         for (node, bus) in self.nodes.iter().zip(buses).skip(1) {
-            let meet = ["CLUSTER", "MEET", "127.0.0.1", &node.port.to_string(), bus].map(str::to_owned);
+            let meet =
+                ["CLUSTER", "MEET", "127.0.0.1", &node.known_port().to_string(), bus].map(str::to_owned);
             self.nodes[0].command(&meet.each_ref().map(String::as_str)).await?;
         }
         let give_up = Instant::now() + START_TIMEOUT;
@@ -141,8 +152,13 @@ impl RedisCluster {
 }
 
 /// Starts a node that knows no other, and returns the port on which nodes speak to each other.
-async fn start_node() -> Result<(Redis, String), ServerError> {
+async fn start_node(tls: Option<&TlsFiles>) -> Result<(Redis, String), ServerError> {
     let bus = free_port()?.to_string();
-    let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", &bus];
-    Ok((Redis::start_as(None, false, &options.map(str::to_owned)).await?, bus))
+    let mut options =
+        vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", &bus];
+    if tls.is_some() {
+        options.extend(["--tls-cluster", "yes"]);
+    }
+    let options: Vec<_> = options.into_iter().map(str::to_owned).collect();
+    Ok((Redis::start_as(None, false, &options, tls).await?, bus))
 }

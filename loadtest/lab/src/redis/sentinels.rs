@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
+use super::tls::tls_lines;
 use super::{INSTALL_REDIS, Redis, START_TIMEOUT, program, resp};
-use crate::launch::{ServerError, free_port, on_fresh_ports};
-use crate::{Lab, Process, ProcessError, Server, ServerKind};
+use crate::launch::{ServerError, free_ports, on_fresh_ports};
+use crate::{Lab, Process, ProcessError, Server, ServerKind, TlsFiles};
 
 /// How many sentinels there are, of which a majority decides.
 const SENTINELS: usize = 3;
@@ -22,6 +23,8 @@ pub struct RedisSentinels {
     name: String,
     servers: [Redis; 2],
     sentinels: Vec<(u16, Process)>,
+    /// The port of each for clients that speak TLS, where they do.
+    tls_ports: Option<Vec<u16>>,
     _lab: Lab,
 }
 
@@ -29,25 +32,43 @@ impl RedisSentinels {
     /// Makes fresh servers, and waits until the sentinels, which know the primary by `name`, have found each
     /// other and the replica.
     pub async fn start(name: &str) -> Result<Self, ServerError> {
+        Self::start_with(name, None).await
+    }
+
+    /// The same with TLS between all of them, and for clients that speak it. The certificate is for
+    /// 127.0.0.1.
+    pub async fn start_with_tls(name: &str, files: &TlsFiles) -> Result<Self, ServerError> {
+        Self::start_with(name, Some(files)).await
+    }
+
+    async fn start_with(name: &str, tls: Option<&TlsFiles>) -> Result<Self, ServerError> {
         let lab = Lab::new().map_err(ServerError::prepare("a directory"))?;
-        let primary = Redis::start().await?;
-        let replica = Redis::start_replica_of(&primary).await?;
-        let mut sentinels = Vec::new();
+        let primary = Redis::start_as(None, false, &[], tls).await?;
+        let replica = Redis::start_as(Some(primary.known_port()), false, &[], tls).await?;
+        let (mut sentinels, mut tls_ports) = (Vec::new(), Vec::new());
         for number in 0..SENTINELS {
             let on_free_port = || async {
-                let port = free_port()?;
-                Ok((port, serve(&lab, number, port, name, &primary).await?))
+                let ports = free_ports(2)?;
+                let tls = tls.map(|files| (files.clone(), ports[1]));
+                let sentinel = serve(&lab, number, ports[0], tls.as_ref(), name, &primary).await?;
+                Ok(((ports[0], sentinel), ports[1]))
             };
-            sentinels.push(on_fresh_ports(on_free_port).await?);
+            let (sentinel, tls_port) = on_fresh_ports(on_free_port).await?;
+            sentinels.push(sentinel);
+            tls_ports.push(tls_port);
         }
-        let found = Self { name: name.to_owned(), servers: [primary, replica], sentinels, _lab: lab };
+        let tls_ports = tls.map(|_| tls_ports);
+        let servers = [primary, replica];
+        let found = Self { name: name.to_owned(), servers, sentinels, tls_ports, _lab: lab };
         found.until_found().await?;
         Ok(found)
     }
 
     /// What its clients are configured with: the addresses of the sentinels.
     pub fn url(&self) -> String {
-        Server::url(self)
+        let Some(ports) = &self.tls_ports else { return Server::url(self) };
+        let urls: Vec<_> = ports.iter().map(|port| format!("rediss://127.0.0.1:{port}")).collect();
+        urls.join(",")
     }
 
     /// What the sentinels call the primary.
@@ -62,7 +83,7 @@ impl RedisSentinels {
         for (port, _) in &self.sentinels {
             let named = resp::call(*port, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.name]).await.ok()?;
             let port = named.lines().nth(1)?.parse::<u16>().ok()?;
-            votes[self.servers.iter().position(|server| server.port == port)?] += 1;
+            votes[self.servers.iter().position(|server| server.known_port() == port)?] += 1;
         }
         let primary = votes.iter().position(|votes| *votes > SENTINELS / 2)?;
         let role = self.servers[primary].command(&["ROLE"]).await.ok()?;
@@ -151,7 +172,7 @@ impl Server for RedisSentinels {
         if self.servers[other].process().exited().is_none() {
             return Ok(());
         }
-        let port = self.servers[primary].port;
+        let port = self.servers[primary].known_port();
         self.servers[other].follow(port);
         self.servers[other].restart().await
     }
@@ -174,18 +195,20 @@ async fn serve(
     lab: &Lab,
     number: usize,
     port: u16,
+    tls: Option<&(TlsFiles, u16)>,
     name: &str,
     primary: &Redis,
 ) -> Result<Process, ServerError> {
     let missing = ServerError::NotInstalled { program: "redis-server", install: INSTALL_REDIS };
     let file = lab.file(&format!("sentinel-{number}.conf"));
     let config = format!(
-        "port {port}\nbind 127.0.0.1\ndir {directory}\n\
+        "port {port}\nbind 127.0.0.1\ndir {directory}\n{tls}\
          sentinel monitor {name} 127.0.0.1 {primary} 2\n\
          sentinel down-after-milliseconds {name} {down_after}\n\
          sentinel failover-timeout {name} 3000\n",
         directory = lab.path().display(),
-        primary = primary.port,
+        tls = tls_lines(tls),
+        primary = primary.known_port(),
         down_after = DOWN_AFTER.as_millis(),
     );
     std::fs::write(&file, config).map_err(ServerError::prepare("a sentinel's configuration"))?;

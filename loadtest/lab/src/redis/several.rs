@@ -31,7 +31,7 @@ impl RedisServers {
     async fn start_as(size: usize, has_clock: bool) -> Result<Self, ServerError> {
         let mut servers = Vec::new();
         for _ in 0..size {
-            servers.push(Redis::start_as(None, has_clock, &[]).await?);
+            servers.push(Redis::start_as(None, has_clock, &[], None).await?);
         }
         Ok(Self { servers, struck: AtomicUsize::new(0) })
     }

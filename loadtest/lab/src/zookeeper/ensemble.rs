@@ -81,7 +81,7 @@ impl Ensemble {
                 configuration.push_str(&format!("server.{}=127.0.0.1:{port}:{}\n", other + 1, theirs[2]));
             }
             let membership = Membership { id: server + 1, configuration };
-            nodes.push(Node::start(own[0], Some(&membership), Until::Runs).await?);
+            nodes.push(Node::start(own[0], Some(&membership), "", Until::Runs).await?);
         }
         let mut ensemble = Self { nodes, links };
         ensemble.until_complete().await?;

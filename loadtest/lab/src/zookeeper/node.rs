@@ -26,6 +26,10 @@ const JAVA: &str = "/usr/bin/java";
 /// What makes its log appear. It comes with the interface to it, without which the server does not run.
 const LOG: &str = "/usr/share/java/slf4j-simple.jar";
 
+/// What it has its clients with, over TLS or not, where it is configured so, beside what its package names.
+const NETTY: &str = "/usr/share/java/netty-codec.jar:/usr/share/java/netty-resolver.jar:\
+                     /usr/share/java/netty-transport-native-unix-common.jar";
+
 /// The command that installs the server.
 pub(crate) const INSTALL_ZOOKEEPER: &str = "apt-get install zookeeper";
 
@@ -58,10 +62,11 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Makes a fresh server that has its clients on `port`.
+    /// Makes a fresh server that has its clients on `port`, with further lines of configuration.
     pub async fn start(
         port: u16,
         membership: Option<&Membership>,
+        more: &str,
         until: Until,
     ) -> Result<Self, ServerError> {
         let lab = Lab::new().map_err(ServerError::prepare("a directory"))?;
@@ -69,7 +74,7 @@ impl Node {
         let mut configuration = format!(
             "tickTime=200\nminSessionTimeout=400\nmaxSessionTimeout=60000\ndataDir={}\nclientPort={port}\n\
              clientPortAddress=127.0.0.1\nadmin.enableServer=false\nmaxClientCnxns=0\n\
-             4lw.commands.whitelist=conf,mntr,ruok,srvr\n",
+             4lw.commands.whitelist=conf,mntr,ruok,srvr\n{more}",
             data.display()
         );
         if let Some(membership) = membership {
@@ -136,7 +141,7 @@ async fn serve(lab: &Lab, port: u16, until: Until) -> Result<Process, ServerErro
     }
     let mut server = as_user(None, Path::new(JAVA));
     server.args(["-Xmx256m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]);
-    server.args(["-cp", &format!("{SERVER}:{LOG}")]);
+    server.args(["-cp", &format!("{SERVER}:{LOG}:{NETTY}")]);
     server.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain").arg(lab.file("zoo.cfg"));
     server.current_dir(lab.path());
     // Another server that has the port has other data.
@@ -162,7 +167,7 @@ mod tests {
     async fn a_taken_address_is_recognised() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = Node::start(port, None, Until::Serves).await.unwrap_err();
+        let error = Node::start(port, None, "", Until::Serves).await.unwrap_err();
         assert!(error.is_address_in_use(), "{error}");
     }
 }

@@ -1,12 +1,11 @@
 //! What of a connection is kept in files: the password, and what TLS needs.
 
-use std::path::Path;
-
 use deadpool_redis::redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, TlsCertificates};
-use rustls::crypto::ring;
 
 use super::RedisSection;
 use crate::config::ConfigError;
+use crate::config::secrets::read_password;
+use crate::config::tls::{TlsPem, install_provider};
 
 /// Completes connections with what the files hold. Fails where one cannot be read, or does not hold what it
 /// should.
@@ -14,6 +13,7 @@ pub(super) fn complete(
     section: &RedisSection,
     connections: Vec<ConnectionInfo>,
 ) -> Result<Vec<ConnectionInfo>, ConfigError> {
+    let password = |file| read_password("lock.redis.password_file", file);
     let password = section.password_file.as_deref().map(password).transpose()?;
     let certificates = certificates(section)?;
     connections
@@ -32,8 +32,7 @@ pub(super) fn complete(
 }
 
 fn with_tls(info: ConnectionInfo, certificates: &TlsCertificates) -> Result<ConnectionInfo, ConfigError> {
-    // Whatever else is compiled in; a process that has chosen already keeps its choice.
-    ring::default_provider().install_default().ok();
+    install_provider();
     let client = |certificates| Client::build_with_tls(info.clone(), certificates);
     let refuse =
         |key: &str, error: deadpool_redis::redis::RedisError| ConfigError::new(key, error.to_string());
@@ -44,45 +43,18 @@ fn with_tls(info: ConnectionInfo, certificates: &TlsCertificates) -> Result<Conn
 }
 
 fn certificates(section: &RedisSection) -> Result<TlsCertificates, ConfigError> {
-    let pem = |key: &str, file: &Path, what: &str| {
-        let text = read(key, file)?;
-        let holds = |label: &str| text.contains(&format!("{label}-----"));
-        match text.contains("-----BEGIN ") && holds(what) {
-            true => Ok(text.into_bytes()),
-            false => Err(ConfigError::new(key, format!("{} holds no {what} in PEM", file.display()))),
-        }
-    };
-    let root_cert = section.ca_file.as_deref();
-    let root_cert = root_cert.map(|file| pem("lock.redis.ca_file", file, "CERTIFICATE")).transpose()?;
-    let client_tls = match (&section.cert_file, &section.key_file) {
-        (Some(cert), Some(key)) => Some(ClientTlsConfig {
-            client_cert: pem("lock.redis.cert_file", cert, "CERTIFICATE")?,
-            client_key: pem("lock.redis.key_file", key, "PRIVATE KEY")?,
-        }),
-        _ => None,
-    };
-    Ok(TlsCertificates { client_tls, root_cert })
-}
-
-/// The password in a file, without the end of its line.
-fn password(file: &Path) -> Result<String, ConfigError> {
-    const KEY: &str = "lock.redis.password_file";
-    let text = read(KEY, file)?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    let password = text.strip_suffix('\r').unwrap_or(text);
-    match password.is_empty() {
-        true => Err(ConfigError::new(KEY, format!("{} is empty", file.display()))),
-        false => Ok(password.to_owned()),
-    }
-}
-
-fn read(key: &str, file: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(file)
-        .map_err(|error| ConfigError::new(key, format!("{} cannot be read: {error}", file.display())))
+    let TlsPem { authorities, identity, .. } = section.tls_files().read()?;
+    let client_tls = identity.map(|identity| ClientTlsConfig {
+        client_cert: identity.certificate.into_bytes(),
+        client_key: identity.key.into_bytes(),
+    });
+    Ok(TlsCertificates { client_tls, root_cert: authorities.map(String::into_bytes) })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn refused(section: &RedisSection) -> ConfigError {

@@ -1,26 +1,28 @@
 //! A client of etcd's JSON interface, as far as the lock needs it.
 
+mod access;
 mod message;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::AUTHORIZATION;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+pub(super) use self::access::Access;
+use self::access::{HttpClient, Login};
 #[cfg(test)]
 pub(super) use self::message::Text;
+use self::message::{Authenticate, Grant, LeaseAnswer, LeaseId, RangeAnswer, Refusal, Streamed};
 pub(super) use self::message::{Compare, Header, KeyValue, Number, Op, Range, Term, Txn, Watch};
-use self::message::{Grant, LeaseAnswer, LeaseId, RangeAnswer, Refusal, Streamed, TxnAnswer, WatchAnswer};
+use self::message::{Token, TxnAnswer, WatchAnswer};
 
 /// How long one request may take at the most.
 pub(super) const REQUEST: Duration = Duration::from_secs(2);
@@ -28,17 +30,17 @@ pub(super) const REQUEST: Duration = Duration::from_secs(2);
 /// A request that is given up unanswered after so long says that its server does not answer.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// How long a connection may take to come about.
-const CONNECTING: Duration = Duration::from_secs(1);
-
-/// A connection that is silent for so long is asked whether it is there.
-const SILENT: Duration = Duration::from_secs(5);
-
 /// How many requests may be in flight, each on a connection of its own.
 const IN_FLIGHT: usize = 64;
 
+/// gRPC's code of what is wrong in the request, and never right.
+const INVALID_ARGUMENT: i32 = 3;
+
 /// gRPC's code of what is not there.
 const NOT_FOUND: i32 = 5;
+
+/// gRPC's code of what others may do.
+const PERMISSION_DENIED: i32 = 7;
 
 /// gRPC's code of what cannot be done as things are.
 const FAILED_PRECONDITION: i32 = 9;
@@ -46,13 +48,13 @@ const FAILED_PRECONDITION: i32 = 9;
 /// gRPC's code of what cannot be done just now, as without a leader.
 const UNAVAILABLE: i32 = 14;
 
-type HttpClient = Client<HttpConnector, Full<Bytes>>;
+/// gRPC's code of who is not known.
+const UNAUTHENTICATED: i32 = 16;
 
 /// A client of one server, or of the next one of its cluster when that does not answer, with a pool of
 /// connections.
 pub(super) struct Api {
-    /// What the URLs of each server's paths begin with.
-    bases: Vec<String>,
+    access: Arc<Access>,
     /// Which server it is.
     current: AtomicUsize,
     /// `None` when it is closed.
@@ -94,6 +96,16 @@ impl ApiError {
         self.is(NOT_FOUND, "lease not found")
     }
 
+    /// Whether the token is not good any more that was sent.
+    fn is_stale_token(&self) -> bool {
+        self.is(UNAUTHENTICATED, "") || self.is(INVALID_ARGUMENT, "revision of auth store is old")
+    }
+
+    /// Whether the user may not do that, or there is none.
+    fn is_denied(&self) -> bool {
+        self.is(PERMISSION_DENIED, "") || self.is(INVALID_ARGUMENT, "user name is empty")
+    }
+
     fn is(&self, number: i32, what: &str) -> bool {
         matches!(self, Self::Refused { code, message } if *code == number && message.contains(what))
     }
@@ -121,13 +133,12 @@ fn root_of(error: &dyn std::error::Error) -> String {
 }
 
 impl Api {
-    /// A client of the servers at these hosts and ports, each of whose requests may take so long. Nothing is
-    /// connected yet.
-    pub(super) fn new(authorities: &[&str], request: Duration) -> Self {
+    /// A client of these servers, each of whose requests may take so long. Nothing is connected yet.
+    pub(super) fn new(access: &Arc<Access>, request: Duration) -> Self {
         Self {
-            bases: authorities.iter().map(|authority| format!("http://{authority}/v3")).collect(),
+            access: Arc::clone(access),
             current: AtomicUsize::new(0),
-            client: Mutex::new(Some(http_client())),
+            client: Mutex::new(Some(access.client())),
             request,
             in_flight: Semaphore::new(IN_FLIGHT),
         }
@@ -222,7 +233,7 @@ impl Api {
 
     /// Has the next server asked from now on.
     fn turn_from(&self, server: usize) {
-        let next = (server + 1) % self.bases.len();
+        let next = (server + 1) % self.access.bases.len();
         // An error says that another has turned to the next one.
         self.current.compare_exchange(server, next, Ordering::Relaxed, Ordering::Relaxed).ok();
     }
@@ -232,8 +243,50 @@ impl Api {
     }
 
     async fn post(&self, server: usize, path: &str, body: Vec<u8>) -> Result<Response<Incoming>, ApiError> {
+        let body = Bytes::from(body);
+        let Some(login) = &self.access.login else { return self.send(server, path, body, None).await };
+        let token = self.token(server, login, None).await?;
+        match self.send(server, path, body.clone(), Some(&token)).await {
+            Err(error) if error.is_stale_token() => {
+                let token = self.token(server, login, Some(&token)).await?;
+                self.send(server, path, body, Some(&token)).await
+            }
+            sent => sent,
+        }
+    }
+
+    /// The token of the user, another one than the one that is stale; asks for it where there is none.
+    async fn token(
+        &self,
+        server: usize,
+        login: &Login,
+        stale: Option<&Arc<str>>,
+    ) -> Result<Arc<str>, ApiError> {
+        // Others wait here: the server takes its time over a password.
+        let mut current = login.token.lock().await;
+        if let Some(token) = current.as_ref().filter(|token| Some(*token) != stale) {
+            return Ok(Arc::clone(token));
+        }
+        *current = None;
+        let body = json(&Authenticate { name: &login.user, password: login.password.reveal() });
+        let answer = self.send(server, "auth/authenticate", body.into(), None).await?;
+        let Token { token } = serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?;
+        Ok(Arc::clone(current.insert(token.into())))
+    }
+
+    async fn send(
+        &self,
+        server: usize,
+        path: &str,
+        body: Bytes,
+        token: Option<&str>,
+    ) -> Result<Response<Incoming>, ApiError> {
         let client = self.client().clone().ok_or(ApiError::Closed)?;
-        let request = Request::post(format!("{}/{path}", self.bases[server])).body(Full::new(body.into()));
+        let mut request = Request::post(format!("{}/{path}", self.access.bases[server]));
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token);
+        }
+        let request = request.body(Full::new(body));
         let request = request.map_err(|error| ApiError::Connection(error.to_string()))?;
         let response = client.request(request).await;
         let response = response.map_err(|error| ApiError::Connection(root_of(&error)))?;
@@ -242,7 +295,10 @@ impl Api {
         }
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        let unknown = |_| Refusal { code: 0, message: status.to_string() };
+        let unknown = |_| {
+            let text = String::from_utf8_lossy(&body);
+            Refusal { code: 0, message: format!("{status}: {}", text.trim()) }
+        };
         Err(serde_json::from_slice(&body).unwrap_or_else(unknown).into())
     }
 }
@@ -263,20 +319,9 @@ impl Drop for Pending<'_> {
         self.api.turn_from(self.server);
         if let Some(client) = &mut *self.api.client() {
             // The others of its connections may be dead as well, each of which would cost a time-out.
-            *client = http_client();
+            *client = self.api.access.client();
         }
     }
-}
-
-/// A client with no connections yet.
-fn http_client() -> HttpClient {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(CONNECTING));
-    connector.set_keepalive(Some(SILENT));
-    connector.set_keepalive_interval(Some(SILENT / 5));
-    connector.set_keepalive_retries(Some(5));
-    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector)
 }
 
 /// What is asked can always be written.

@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::slots::{Address, Slots, slot_of};
 use super::dialer::{Dialer, at};
+use super::explained::explained;
 use super::lock_server::{AcquireError, LockServer, Scripts};
 use super::protocol::{COMMAND, is_of_a_demotion, is_of_the_connection, other};
 use super::requirements::{self, NAME, unavailable};
@@ -146,7 +147,7 @@ impl Cluster {
                     }
                     Err(error) => error.to_string(),
                 },
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => explained(error, info.addr()).to_string(),
                 Err(_) => "no answer in time".into(),
             };
             errors.push(format!("{}: {error}", info.addr()));

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use deadpool_redis::redis::aio::{AsyncPushSender, MultiplexedConnection};
 use deadpool_redis::redis::{
-    self, AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError,
-    RedisResult,
+    self, AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisResult,
 };
 
+use super::explained::explained;
 use super::protocol::{CHANNEL, COMMAND, other};
 use super::sentinel::Sentinels;
 
@@ -89,34 +89,6 @@ async fn connect(info: &ConnectionInfo, announced: impl AsyncPushSender) -> Redi
     identity.check_primary()?;
     connection.subscribe(CHANNEL).await?;
     Ok(Dialed { connection, info: info.clone(), identity })
-}
-
-/// An error with the way out, where it is known.
-fn explained(error: RedisError, address: &ConnectionAddr) -> RedisError {
-    let text = error.to_string();
-    let is_tls = matches!(address, ConnectionAddr::TcpTls { .. });
-    let has = |what: &str| text.contains(what);
-    let hint = match is_tls {
-        // The second is of an authority that has the name of one that is trusted.
-        true if has("UnknownIssuer") || has("BadSignature") => {
-            "its authority is not trusted; lock.redis.ca_file names one that is"
-        }
-        true if has("CertificateRequired") => "it asks for a certificate: lock.redis.cert_file",
-        true if ["UnknownCA", "BadCertificate", "DecryptError"].iter().any(|alert| has(alert)) => {
-            "it does not accept the certificate in lock.redis.cert_file"
-        }
-        true if has("InvalidContentType") || error.is_timeout() => {
-            "it may not speak TLS: redis:// instead of rediss://"
-        }
-        true if error.is_connection_dropped() && !error.is_connection_refusal() => {
-            "it may not speak TLS, or may ask for a certificate: lock.redis.cert_file"
-        }
-        false if error.is_connection_dropped() && !error.is_connection_refusal() => {
-            "it may insist on TLS: rediss:// instead of redis://"
-        }
-        _ => return error,
-    };
-    other(format_args!("{text} ({hint})"))
 }
 
 /// Who a server is: another name after a restart, and where another has become the primary.

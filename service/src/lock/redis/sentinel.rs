@@ -11,6 +11,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{self, AsyncConnectionConfig, Client, ConnectionInfo, RedisResult};
 use tokio::time::timeout;
 
+use super::explained::explained;
 use super::protocol::other;
 
 /// How long one sentinel has to answer.
@@ -42,7 +43,7 @@ impl Sentinels {
                     return Ok(primary);
                 }
                 Ok(Ok(None)) => format!("it knows no primary {:?}", self.name),
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => explained(error, sentinel.addr()).to_string(),
                 Err(_) => "no answer in time".into(),
             };
             errors.push(format!("{}: {error}", sentinel.addr()));

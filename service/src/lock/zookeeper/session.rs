@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 use zookeeper_client::{Acls, Client, CreateMode, Error, SessionState};
 
+use super::tls::{self, Tls};
 use crate::config::ZookeeperSection;
 use crate::lock::Validity;
 use crate::lock::lease::valid_until;
@@ -47,7 +48,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn connect(config: &ZookeeperSection, metrics: &LockMetrics) -> Result<Self, Error> {
+    pub(super) async fn connect(
+        config: &ZookeeperSection,
+        tls: Option<&Tls>,
+        metrics: &LockMetrics,
+    ) -> Result<Self, Error> {
         let asked = Instant::now();
         let mut connector = Client::connector()
             .with_session_timeout(config.session_timeout)
@@ -58,7 +63,7 @@ impl Session {
             acls = Acls::creator_all();
         }
         // The chroot is part of the root: one that is not there yet is made like it.
-        let client = connector.connect(config.hosts()).await?;
+        let client = tls::connect(connector, config.hosts(), tls).await?;
         let agreed = client.session_timeout();
         let root = config.absolute_root();
         create_path(&client, &root, acls).await?;

@@ -48,6 +48,18 @@ impl<'de> Deserialize<'de> for Text {
 }
 
 #[derive(Serialize)]
+pub(super) struct Authenticate<'a> {
+    pub(super) name: &'a str,
+    pub(super) password: &'a str,
+}
+
+/// What stands for a user and the password.
+#[derive(Deserialize)]
+pub(super) struct Token {
+    pub(super) token: String,
+}
+
+#[derive(Serialize)]
 pub(super) struct Grant {
     #[serde(rename = "ID")]
     pub(super) lease: Number,
