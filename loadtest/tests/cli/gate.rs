@@ -16,8 +16,9 @@ fn commands() -> Vec<String> {
     for block in PAGE.split("```").skip(1).step_by(2) {
         // What is folded in YAML goes on in the next line.
         let joined = block.replace("run: >-\n          ", "").replace("\n          --", " --");
-        let words = joined.lines().map(|line| line.trim().trim_start_matches("- "));
-        let own = words.filter(|line| line.starts_with("loadtest "));
+        let words =
+            joined.lines().map(|line| line.trim().trim_start_matches("- ").trim_start_matches("run: "));
+        let own = words.filter(|line| line.starts_with("loadtest ") || line.starts_with("if loadtest "));
         commands.extend(own.map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned()));
     }
     commands
