@@ -118,8 +118,8 @@ fn lifelines(layout: &Layout) -> Markup {
             @let x = layout.x(party);
             line.seq-life x1=(x) x2=(x) y1=(HEAD) y2=(layout.height - HEAD) {}
             @for y in [0.0, layout.height - HEAD] {
-                rect class={ "seq-party " (role(party.role)) } x=(x - layout::COLUMN / 2.0 + 6.0) y=(y + 4.0)
-                    width=(layout::COLUMN - 12.0) height=(HEAD - 12.0) rx="6" {}
+                rect class={ "seq-party " (role(party.role)) } x=(x - layout.column / 2.0 + 6.0) y=(y + 4.0)
+                    width=(layout.column - 12.0) height=(HEAD - 12.0) rx="6" {}
                 text.seq-name x=(x) y=(y + HEAD / 2.0 + 3.0) text-anchor="middle" { (party.name) }
             }
         }

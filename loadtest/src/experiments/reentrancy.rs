@@ -26,6 +26,12 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     run: |timeline| Box::pin(run(timeline)),
 };
 
+/// How long another tries while the lock is held.
+const SHORTLY: Duration = Duration::from_millis(100);
+
+/// How long it tries when it must have it, however busy the machine is.
+const PATIENTLY: Duration = Duration::from_secs(10);
+
 async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
     let lab = Lab::new()?;
     let url = format!("sqlite://{}", lab.file("stocklock.db").display());
@@ -53,15 +59,15 @@ async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
     timeline.mark(EventKind::Note, &Party::lock("lock table"), &label, what);
 
     let mut kept_out = Vec::new();
-    kept_out.push(try_once(&other, &another).await?);
+    kept_out.push(try_for(SHORTLY, &other, &another).await?);
     second.release().await;
     at_holder("leaves once", "the holder has left once");
-    kept_out.push(try_once(&other, &another).await?);
+    kept_out.push(try_for(SHORTLY, &other, &another).await?);
     first.release().await;
     at_holder("leaves twice", "the holder has left twice");
-    kept_out.push(try_once(&other, &another).await?);
+    kept_out.push(try_for(SHORTLY, &other, &another).await?);
     holder.release(third).await;
-    let free_in_the_end = !try_once(&other, &another).await?;
+    let free_in_the_end = !try_for(PATIENTLY, &other, &another).await?;
     lock.shutdown().await;
     other.shutdown().await;
 
@@ -82,9 +88,9 @@ async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
 }
 
 /// Returns whether another process is kept out now.
-async fn try_once(other: &DatabaseLock, participant: &Participant) -> anyhow::Result<bool> {
+async fn try_for(time: Duration, other: &DatabaseLock, participant: &Participant) -> anyhow::Result<bool> {
     participant.asks(Mode::Exclusive);
-    match other.acquire(SKU, Mode::Exclusive, Instant::now() + Duration::from_millis(100)).await {
+    match other.acquire(SKU, Mode::Exclusive, Instant::now() + time).await {
         Ok(lease) => {
             participant.has(Mode::Exclusive);
             participant.release(lease).await;

@@ -50,7 +50,8 @@ pub fn text(report: &ExperimentReport, screen: Screen) -> String {
     // The times stay in a column of their own.
     section(&mut text, "What happened", &report.timeline, width, "123456 ms  ".len() + 2);
     for (title, lines) in after {
-        section(&mut text, title, &lines, width, 4);
+        // What is a list hangs; a paragraph does not.
+        section(&mut text, title, &lines, width, if title == "Figures" { 4 } else { 2 });
         if title == "Figures"
             && let Some((head, rows)) = report.table.split_first()
         {

@@ -6,8 +6,11 @@ use super::holds::{Overlap, Stretch, overlaps, stretches};
 use super::{LINE, time};
 use crate::experiments::event::{Event, Party};
 
-/// The distance between two lines.
-pub(super) const COLUMN: f64 = 150.0;
+/// The distance between two lines, of few and of many.
+const COLUMNS: [f64; 2] = [150.0, 112.0];
+
+/// More lines than that are many.
+const FEW: usize = 6;
 
 /// The room for the times.
 pub(super) const MARGIN: f64 = 74.0;
@@ -30,6 +33,8 @@ pub(super) struct Layout<'a> {
     pub(super) rows: Vec<Row<'a>>,
     pub(super) stretches: Vec<Stretch>,
     pub(super) overlaps: Vec<Overlap>,
+    /// The distance between two lines.
+    pub(super) column: f64,
     pub(super) width: f64,
     pub(super) height: f64,
 }
@@ -58,14 +63,16 @@ impl<'a> Layout<'a> {
             let name = party.name.trim_end_matches(|letter: char| letter.is_ascii_digit());
             (party.role, name.to_owned(), party.name.len(), party.name.clone())
         });
+        let column = COLUMNS[usize::from(parties.len() > FEW)];
         let columns = parties.len().max(2) as f64;
         // The last line's marks have their words on its right.
-        let width = MARGIN + columns * COLUMN + COLUMN / 2.0;
+        let width = MARGIN + columns * column + column / 2.0;
         let mut layout = Self {
             parties,
             rows: Vec::new(),
             stretches: Vec::new(),
             overlaps: Vec::new(),
+            column,
             width,
             height: 0.0,
         };
@@ -89,7 +96,7 @@ impl<'a> Layout<'a> {
     /// The place of somebody's line.
     pub(super) fn x(&self, party: &Party) -> f64 {
         let place = self.parties.iter().position(|other| other == party).unwrap_or_default();
-        MARGIN + (place as f64 + 0.5) * COLUMN
+        MARGIN + (place as f64 + 0.5) * self.column
     }
 
     /// The place of an event, by its number.
@@ -106,7 +113,7 @@ impl<'a> Layout<'a> {
         let text = if event.label.is_empty() { &event.what } else { &event.label };
         let room = match (&event.who, &event.to) {
             (Some(who), Some(to)) if who != to => (self.x(who) - self.x(to)).abs() - 24.0,
-            (Some(_), _) => COLUMN - 20.0,
+            (Some(_), _) => self.column - 20.0,
             (None, _) => self.width - MARGIN - 16.0,
         };
         wrap(text, (room / LETTER) as usize).into_iter().map(String::from).collect()
