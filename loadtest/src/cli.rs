@@ -38,10 +38,10 @@ pub struct Arguments {
 }
 
 /// What the exit code says, of this program and of each command.
-const EXIT_CODES: &str = "Exit codes: 0 every verdict is as expected; 1 something is violated; 2 inconclusive; \
-    64 the command line, the configuration or a file is refused; 69 something is not available, or broke off, \
-    which may be otherwise another time; 74 what was found could not be written; 99 a threshold was missed; \
-    130 ended at once by a second Ctrl-C.";
+const EXIT_CODES: &str = "Exit codes: 0 every verdict is as expected; 1 something is violated; 2 \
+    inconclusive; 64 the command line, the configuration or a file is refused; 69 something is not \
+    available, or broke off, which may be otherwise another time; 74 what was found could not be \
+    written; 99 a threshold was missed; 130 ended at once by a second Ctrl-C.";
 
 #[derive(Subcommand)]
 pub enum Command {

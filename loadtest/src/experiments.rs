@@ -4,10 +4,13 @@
 //! own state, or the clock. An experiment whose precondition did not occur (no two overlapped, say) is
 //! inconclusive, never reproduced.
 
+mod advice;
 mod comparison;
 mod database_deadlock;
 mod database_io;
 mod database_spof;
+mod drawing;
+mod event;
 mod fairness;
 mod herd;
 mod herd_bug;
@@ -27,6 +30,8 @@ mod reentrancy;
 mod row_lock;
 mod single_machine_lock;
 mod split_stock;
+mod terminal;
+mod timeline;
 mod transaction_crash;
 mod fixtures;
 mod zookeeper_crash;
@@ -40,32 +45,35 @@ use std::fmt;
 use std::pin::Pin;
 
 use anyhow::{Context as _, bail};
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{ContentArrangement, Table};
 use lab::ServerKind;
 use serde::{Deserialize, Serialize};
-use textwrap::Options;
 
+pub use self::advice::Advice;
+use self::drawing::{diagrams, legend};
+pub use self::event::{Event, EventKind, Party, Role};
 pub(crate) use self::fixtures::Contenders;
-use self::fixtures::Timeline;
-pub use self::page::page;
-use crate::report::Conclusion;
-
-/// How wide the report for people is.
-const WIDTH: usize = 110;
+pub use self::page::{details, drawn, finding, meaning, observed, page, summary, unfolded};
+pub use self::terminal::text;
+use self::timeline::Timeline;
+pub use self::timeline::{Recording, lines};
+use crate::report::{Conclusion, Screen};
 
 /// A claim and the way to try it.
 #[derive(Debug, Clone, Copy)]
 pub struct Experiment {
     /// What to call it on the command line.
     pub name: &'static str,
+    /// What it is about, in a few plain words.
+    pub title: &'static str,
     /// What the course says.
     pub claim: &'static str,
     /// What is set up.
     pub setup: &'static str,
+    /// What follows for whoever builds a shop.
+    pub advice: Advice,
     /// The servers without which it cannot be tried.
     pub needs: &'static [ServerKind],
-    run: fn() -> Running,
+    run: fn(Timeline) -> Running,
 }
 
 type Running = Pin<Box<dyn Future<Output = anyhow::Result<Observation>>>>;
@@ -85,7 +93,7 @@ pub enum Finding {
 }
 
 /// What was observed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Observation {
     timeline: Timeline,
     /// Figures with their names.
@@ -100,6 +108,17 @@ struct Observation {
 }
 
 impl Observation {
+    fn of(timeline: Timeline) -> Self {
+        Self {
+            timeline,
+            figures: Vec::new(),
+            observed: String::new(),
+            explanation: None,
+            table: Vec::new(),
+            finding: None,
+        }
+    }
+
     fn figure(&mut self, name: impl Into<String>, figure: impl ToString) {
         self.figures.push((name.into(), figure.to_string()));
     }
@@ -110,12 +129,18 @@ impl Observation {
 pub struct ExperimentReport {
     /// Which experiment.
     pub name: String,
+    /// What it is about, in a few plain words; empty in a report of an earlier version.
+    #[serde(default)]
+    pub title: String,
     /// What the course says.
     pub claim: String,
     /// What was set up.
     pub setup: String,
-    /// What happened when.
+    /// What happened when, in words.
     pub timeline: Vec<String>,
+    /// The same as records, from which the drawing is made; none in a report of an earlier version.
+    #[serde(default)]
+    pub events: Vec<Event>,
     /// Figures with their names.
     pub figures: Vec<(String, String)>,
     /// What was observed, in a sentence.
@@ -128,6 +153,9 @@ pub struct ExperimentReport {
     pub table: Vec<Vec<String>>,
     /// What became of the claim.
     pub finding: Finding,
+    /// What follows for whoever builds a shop; empty in a report of an earlier version.
+    #[serde(default)]
+    pub advice: String,
 }
 
 /// All experiments, in the order of the course.
@@ -183,25 +211,43 @@ pub fn choose(names: &[String]) -> anyhow::Result<Vec<Experiment>> {
 
 /// Tries a claim, where the servers that it takes are installed.
 pub async fn run(experiment: Experiment) -> anyhow::Result<ExperimentReport> {
+    run_recorded(experiment, &Recording::default()).await
+}
+
+/// The same, while others look at what is recorded.
+pub async fn run_recorded(experiment: Experiment, recording: &Recording) -> anyhow::Result<ExperimentReport> {
     let broken = || format!("the experiment {} broke off", experiment.name);
-    let missing: Vec<_> = experiment.needs.iter().copied().filter_map(ServerKind::missing).collect();
+    let missing: Vec<_> = experiment.missing().collect();
+    let timeline = Timeline::begin(recording.clone());
     let observation = if missing.is_empty() {
-        (experiment.run)().await.with_context(broken)?
+        (experiment.run)(timeline).await.with_context(broken)?
     } else {
         let (observed, finding) = (missing.join("; "), Some(Finding::NotRun));
-        Observation { observed, finding, ..Observation::default() }
+        Observation { observed, finding, ..Observation::of(timeline) }
     };
+    let events = recording.events();
+    let finding = observation.finding.unwrap_or(Finding::Inconclusive);
     Ok(ExperimentReport {
         name: experiment.name.into(),
+        title: experiment.title.into(),
         claim: experiment.claim.into(),
         setup: experiment.setup.into(),
-        timeline: observation.timeline.lines(),
+        timeline: lines(&events),
+        events,
         figures: observation.figures,
         observed: observation.observed,
         explanation: observation.explanation,
         table: observation.table,
-        finding: observation.finding.unwrap_or(Finding::Inconclusive),
+        finding,
+        advice: experiment.advice.on(finding).into(),
     })
+}
+
+impl Experiment {
+    /// What is not installed of what it takes, each with the command that installs it.
+    pub fn missing(&self) -> impl Iterator<Item = String> {
+        self.needs.iter().copied().filter_map(ServerKind::missing)
+    }
 }
 
 /// What the experiments say as a whole: a refutation is a finding, not a failure, and what is
@@ -213,36 +259,22 @@ pub fn conclude(reports: &[ExperimentReport]) -> Conclusion {
 
 impl fmt::Display for ExperimentReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let figures = self.figures.iter().map(|(name, figure)| format!("{name}: {figure}"));
-        let parts = [
-            ("the course says", vec![self.claim.clone()]),
-            ("set-up", vec![self.setup.clone()]),
-            ("what happened", self.timeline.clone()),
-            ("figures", figures.collect()),
-            ("observed", vec![self.observed.clone()]),
-            ("why", self.explanation.iter().cloned().collect()),
-        ];
-        writeln!(f, "{}", self.name)?;
-        for (title, lines) in parts {
-            for (i, line) in lines.iter().enumerate() {
-                let first = format!("  {:16} ", if i == 0 { title } else { "" });
-                let options =
-                    Options::new(WIDTH).initial_indent(&first).subsequent_indent("                   ");
-                writeln!(f, "{}", textwrap::fill(line, options))?;
-            }
-        }
-        if let Some((head, rows)) = self.table.split_first() {
-            let mut table = Table::new();
-            table.load_style(ASCII_MARKDOWN).set_header(head).add_rows(rows);
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH as u16);
-            writeln!(f, "{table}")?;
-        }
-        let finding = match self.finding {
-            Finding::Reproduced => "REPRODUCED",
-            Finding::Refuted => "REFUTED",
-            Finding::Inconclusive => "INCONCLUSIVE",
-            Finding::NotRun => "NOT RUN",
-        };
-        write!(f, "  the claim is     {finding}")
+        f.write_str(&text(self, Screen::default()))
+    }
+}
+
+impl Finding {
+    /// All findings.
+    pub const ALL: [Self; 4] = [Self::Reproduced, Self::Refuted, Self::Inconclusive, Self::NotRun];
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Reproduced => "reproduced",
+            Self::Refuted => "refuted",
+            Self::Inconclusive => "inconclusive",
+            Self::NotRun => "not run",
+        })
     }
 }

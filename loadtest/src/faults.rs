@@ -371,8 +371,8 @@ mod tests {
         }
         let refused = |text: &str| text.parse::<Fault>().unwrap_err();
         assert!(refused("kil@3s").ends_with("did you mean \"kill\"?"), "{}", refused("kil@3s"));
-        let forms = "\"pause\" is no fault; write it as pause:2xlease@1s or pause:800ms@1s or pause:postgres:500ms@1s";
-        assert_eq!(refused("pause:@1s").replace("pause:@1s", "pause"), forms);
+        let forms = "write it as pause:2xlease@1s or pause:800ms@1s or pause:postgres:500ms@1s";
+        assert!(refused("pause:@1s").ends_with(forms), "{}", refused("pause:@1s"));
         let schedule = Schedule::parse(&["kill@3s,pause@1s".into(), "random".into()]).unwrap();
         assert_eq!(schedule.faults.iter().map(|fault| fault.at).collect::<Vec<_>>(), [ms(1_000), ms(3_000)]);
         assert!(schedule.random && schedule.needs_proxies());

@@ -83,8 +83,8 @@ impl From<OpenError> for StartError {
     }
 }
 
-/// Whether an error, one of a chain, is that of a configuration, or of what it was given with: it would be the
-/// same another time.
+/// Whether an error, one of a chain, is that of a configuration, or of what it was given with: it would be
+/// the same another time.
 pub fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
     let of_config = StartError::is_of_config;
     error.is::<ConfigError>() || error.downcast_ref().is_some_and(of_config)

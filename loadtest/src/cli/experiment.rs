@@ -29,7 +29,7 @@ pub(super) async fn run(arguments: Experiment) -> anyhow::Result<ExitCode> {
     let Experiment { names, json, html, quiet } = arguments;
     if names == ["list"] {
         let line =
-            |experiment: &experiments::Experiment| format!("{:20} {}", experiment.name, experiment.claim);
+            |experiment: &experiments::Experiment| format!("{:24} {}", experiment.name, experiment.title);
         let list: Vec<_> = experiments::all().iter().map(line).collect();
         People::Stdout.say(list.join("\n"))?;
         return Ok(ExitCode::SUCCESS);
@@ -41,7 +41,7 @@ pub(super) async fn run(arguments: Experiment) -> anyhow::Result<ExitCode> {
     for experiment in experiments::choose(&names)? {
         let report = experiments::run(experiment).await?;
         if !quiet {
-            people.say(format!("{report}\n"))?;
+            people.say(experiments::text(&report, people.screen()) + "\n\n")?;
         }
         reports.push(report);
     }

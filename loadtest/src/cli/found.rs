@@ -92,8 +92,8 @@ impl Found for ShopReport {
 }
 
 impl Found for Vec<ExperimentReport> {
-    fn text(&self, _: Screen) -> String {
-        self.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n")
+    fn text(&self, screen: Screen) -> String {
+        self.iter().map(|report| experiments::text(report, screen)).collect::<Vec<_>>().join("\n\n\n")
     }
 
     fn page(&self) -> String {

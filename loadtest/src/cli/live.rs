@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use loadtest::client::Client;
 use loadtest::compare::Watcher;
+use loadtest::faults::{FaultJournal, FaultMark};
 use loadtest::progress::{Progress, Sample};
 use loadtest::report::RunReport;
 use loadtest::scenario::{Amount, Scenario};
@@ -24,6 +26,8 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Live {
     screen: Option<Screen>,
     shown: Mutex<Option<Shown>>,
+    /// What is broken in the run that is shown.
+    faults: Arc<Mutex<FaultJournal>>,
 }
 
 /// What runs are shown on.
@@ -57,12 +61,13 @@ impl Live {
         } else {
             Screen::Log
         };
-        Self { screen: Some(screen).filter(|_| !is_quiet), shown: Mutex::default() }
+        Self { screen: Some(screen).filter(|_| !is_quiet), shown: Mutex::default(), faults: Arc::default() }
     }
 
     /// Shows a run until it ends, or the next one begins.
     pub(super) fn show(&self, name: &str, scenario: &Scenario, progress: &Arc<Progress>) {
         self.clear();
+        self.breaks(&FaultJournal::default());
         let Some(screen) = &self.screen else { return };
         let bars = screen.bars(scenario);
         let run = Run {
@@ -71,9 +76,16 @@ impl Live {
             progress: Arc::clone(progress),
             begun: None,
             latest: None,
+            faults: Arc::clone(&self.faults),
+            told: 0,
         };
         let task = tokio::spawn(run.watch(screen.clone(), bars.clone()));
         *self.shown() = Some(Shown { task, bars });
+    }
+
+    /// Tells, too, what is broken in the run, by its journal.
+    pub(super) fn breaks(&self, faults: &FaultJournal) {
+        *self.faults.lock().expect("nothing panics while it holds this") = faults.clone();
     }
 
     /// Shows nothing any more.
@@ -89,6 +101,10 @@ impl Live {
 impl Watcher for Live {
     fn begins(&self, strategy: StrategyName, scenario: &Scenario, progress: &Arc<Progress>) {
         self.show(strategy.as_str(), scenario, progress);
+    }
+
+    fn fires(&self, _: &[Client], faults: &FaultJournal) {
+        self.breaks(faults);
     }
 
     fn ends(&self, run: &RunReport) {
@@ -141,6 +157,9 @@ struct Run {
     begun: Option<Instant>,
     /// The figures that were taken last, and when.
     latest: Option<(Instant, Figures)>,
+    faults: Arc<Mutex<FaultJournal>>,
+    /// How many of the faults were told.
+    told: usize,
 }
 
 /// What is shown of a run.
@@ -197,6 +216,9 @@ impl Run {
         let mut next_line = Instant::now() + LINE_EVERY;
         loop {
             self.sample();
+            for fault in self.new_faults() {
+                screen.say(&fault);
+            }
             match &screen {
                 Screen::Terminal { is_coloured, .. } => self.draw(&bars, *is_coloured),
                 Screen::Log if Instant::now() >= next_line => {
@@ -216,6 +238,15 @@ impl Run {
         }
         let since = self.latest.map_or(SAMPLED, |(then, _)| now - then);
         self.latest = Some((now, Figures::of(&self.progress.sample(), since)));
+    }
+
+    /// A line for each fault that was injected since the last time: `redis: 1.0 s: replica-2 is stopped`.
+    fn new_faults(&mut self) -> Vec<String> {
+        let marks = self.faults.lock().expect("nothing panics while it holds this").marks();
+        let line = |mark: &FaultMark| format!("{}: {:.1} s: {}", self.name, mark.at_ms / 1e3, mark.what);
+        let lines = marks.iter().skip(self.told).map(line).collect();
+        self.told = self.told.max(marks.len());
+        lines
     }
 
     fn draw(&self, bars: &[ProgressBar], is_coloured: bool) {
@@ -267,6 +298,7 @@ mod tests {
         let sample = |expected| Sample {
             interval: Interval { expected, ..interval.clone() },
             lost_updates: 0,
+            counterexample: None,
             supply: 100,
         };
         let figures = |expected| Figures::of(&sample(expected), Duration::from_millis(250));

@@ -40,8 +40,9 @@ pub struct Run {
     /// What to burden the deployment with besides: slow-clients, which send their requests byte by byte
     #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
     faults: Vec<String>,
-    /// Take the orders and the stock of the product away that is made for the run, unless something is wrong;
-    /// the service has to allow it (admin.allow_reset). Otherwise they stay, as evidence, for `loadtest clean`
+    /// Take the orders and the stock of the product away that is made for the run, unless something is
+    /// wrong; the service has to allow it (admin.allow_reset). Otherwise they stay, as evidence, for
+    /// `loadtest clean`
     #[arg(long, conflicts_with = "target_file")]
     cleanup: bool,
     #[command(flatten)]

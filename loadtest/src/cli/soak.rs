@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use loadtest::client::Client;
 use loadtest::compare::Watcher;
+use loadtest::faults::FaultJournal;
 use loadtest::progress::Progress;
 use loadtest::report::RunReport;
 use loadtest::scenario::Scenario;
@@ -63,6 +65,10 @@ struct Rounds(Live);
 impl Watcher for Rounds {
     fn begins(&self, strategy: StrategyName, scenario: &Scenario, progress: &Arc<Progress>) {
         self.0.show(strategy.as_str(), scenario, progress);
+    }
+
+    fn fires(&self, _: &[Client], faults: &FaultJournal) {
+        self.0.breaks(faults);
     }
 
     fn ends(&self, _: &RunReport) {

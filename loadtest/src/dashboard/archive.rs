@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -31,8 +32,19 @@ pub(super) struct Archive {
     names: BTreeMap<String, String>,
     /// Where these are kept: a suite is not written again to be called otherwise.
     names_in: PathBuf,
+    /// What each experiment has shown the last time.
+    trials: BTreeMap<String, Trial>,
     /// The headlines of loads on shops.
     shop_index: BTreeMap<String, String>,
+}
+
+/// What an experiment has shown.
+#[derive(Debug)]
+pub(super) struct Trial {
+    /// The report.
+    pub(super) report: ExperimentReport,
+    /// The drawing of its events, once it has been wanted: it is the same for all pages.
+    pub(super) drawn: OnceLock<String>,
 }
 
 /// A suite as it is kept.
@@ -75,7 +87,9 @@ impl Archive {
         let shop_index = all_in::<ShopReport>(&shops)?.map(|(id, report)| (id, report.headline)).collect();
         let names = read(&directory.join(NAMES)).unwrap_or_default();
         let names_in = directory.to_owned();
-        Ok(Self { runs, experiments, shops, index, names, names_in, shop_index })
+        let trials = all_in::<ExperimentReport>(&experiments)?;
+        let trials = trials.map(|(id, report)| (id, Trial { report, drawn: OnceLock::new() })).collect();
+        Ok(Self { runs, experiments, shops, index, names, names_in, trials, shop_index })
     }
 
     /// Keeps a load on a shop under `id`.
@@ -156,13 +170,15 @@ impl Archive {
     }
 
     /// Keeps what an experiment has shown.
-    pub(super) fn keep_experiment(&self, report: &ExperimentReport) -> anyhow::Result<()> {
-        write(&self.experiments, &format!("{}.json", report.name), report)
+    pub(super) fn keep_experiment(&mut self, report: ExperimentReport) -> anyhow::Result<()> {
+        let kept = write(&self.experiments, &format!("{}.json", report.name), &report);
+        self.trials.insert(report.name.clone(), Trial { report, drawn: OnceLock::new() });
+        kept
     }
 
     /// What an experiment has shown the last time.
-    pub(super) fn experiment(&self, name: &str) -> Option<ExperimentReport> {
-        read(&self.experiments.join(format!("{name}.json")))
+    pub(super) fn experiment(&self, name: &str) -> Option<&Trial> {
+        self.trials.get(name)
     }
 }
 

@@ -12,10 +12,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::archive::Kept;
 use super::form::Form;
 use super::shop::ShopForm;
-use super::state::{Dashboard, Live, SAMPLED_MS, ShopJob, Stage, Stop, Suite};
+use super::state::{Dashboard, Live, SAMPLED_MS, ShopJob, Stage, Stop, Suite, Trials};
 use crate::client::Client;
 use crate::compare::{Plan, Watcher, compare_watched};
-use crate::experiments::{self, Experiment};
+use crate::experiments::{self, Experiment, ExperimentReport, Recording};
 use crate::faults::FaultJournal;
 use crate::progress::Progress;
 use crate::report::{Report, RunReport};
@@ -47,31 +47,51 @@ pub(super) fn run(dashboard: &Arc<Dashboard>, form: Form, plan: Plan) -> Result<
     Ok(())
 }
 
-/// Begins an experiment.
-pub(super) fn experiment(dashboard: &Arc<Dashboard>, experiment: Experiment) -> Result<(), Busy> {
+/// Begins experiments, one after the other.
+pub(super) fn experiments(dashboard: &Arc<Dashboard>, chosen: Vec<Experiment>) -> Result<(), Busy> {
     let stop = begin(dashboard)?;
-    let mut inner = dashboard.lock();
-    (inner.experiment, inner.broken_experiment) = (Some(experiment.name), None);
-    drop(inner);
+    let waiting = chosen.iter().map(|experiment| experiment.name).collect();
+    // The first one shows at once, before its thread has begun.
+    let running = chosen.first().map(|experiment| experiment.name);
+    dashboard.lock().trials = Trials { running, latest: running, waiting, ..Trials::default() };
     dashboard.notify();
     let watched = Arc::clone(dashboard);
     in_thread(dashboard, move || async move {
-        let outcome = tokio::select! {
-            () = stop.gently.cancelled() => None,
-            outcome = experiments::run(experiment) => Some(outcome),
-        };
-        let mut inner = watched.lock();
-        let kept = match outcome {
-            Some(Ok(report)) => inner.archive.keep_experiment(&report),
-            Some(Err(error)) => Err(error),
-            None => Ok(()),
-        };
-        if let Err(error) = kept {
-            inner.broken_experiment = Some((experiment.name, format!("{error:#}")));
+        for experiment in chosen {
+            let recording = watched.lock().trials.begin(experiment.name);
+            let outcome = tokio::select! {
+                () = stop.gently.cancelled() => return,
+                outcome = experiments::run_recorded(experiment, &recording) => outcome,
+                () = show_recorded(&watched, &recording) => return,
+            };
+            conclude_experiment(&watched, experiment.name, outcome);
         }
-        inner.experiment = None;
     });
     Ok(())
+}
+
+fn conclude_experiment(dashboard: &Dashboard, name: &'static str, outcome: anyhow::Result<ExperimentReport>) {
+    let mut inner = dashboard.lock();
+    let kept = outcome.and_then(|report| inner.archive.keep_experiment(report));
+    if let Err(error) = kept {
+        inner.trials.broken.push((name, format!("{error:#}")));
+    }
+    inner.trials.running = None;
+    drop(inner);
+    dashboard.notify();
+}
+
+/// Tells pages to look again whenever something was recorded, for ever.
+async fn show_recorded(dashboard: &Dashboard, recording: &Recording) {
+    let mut ticks = interval(Duration::from_millis(SAMPLED_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut shown = None;
+    loop {
+        ticks.tick().await;
+        if shown.replace(recording.len()) != Some(recording.len()) {
+            dashboard.notify();
+        }
+    }
 }
 
 /// Begins a load on a shop that is not ours; with `dry_run`, no more than the rehearsal.
@@ -206,7 +226,8 @@ impl Drop for Over {
     fn drop(&mut self) {
         let mut inner = self.0.lock();
         inner.stop = None;
-        inner.experiment = None;
+        inner.trials.running = None;
+        inner.trials.waiting.clear();
         if let Some(suite) = &mut inner.suite
             && suite.stage == Stage::Running
         {

@@ -10,13 +10,15 @@
     if (!part || part.dataset.hash === hash) return;
     const all = (selector) => [...part.querySelectorAll(selector)];
     const open = all('details[open]').map((details) => details.id);
+    // What is drawn while it happens is unfolded unless the reader folds it.
+    const folded = all('details.drawn:not([open])').map((details) => details.id);
     const scrolled = all('.scroll').map((region) => [region.scrollTop, region.scrollLeft]);
     const focused = all(FOCUSABLE).indexOf(document.activeElement);
     part.dataset.hash = hash;
     part.innerHTML = html;
-    for (const name of open) {
+    for (const name of [...open, ...folded]) {
       const details = name && document.getElementById(name);
-      if (details) details.open = true;
+      if (details) details.open = open.includes(name);
     }
     all('.scroll').forEach((region, i) => {
       if (scrolled[i]) [region.scrollTop, region.scrollLeft] = scrolled[i];

@@ -32,7 +32,7 @@ pub(super) fn router(dashboard: Arc<Dashboard>) -> Router {
         .route("/stop", post(stop))
         .route("/command", get(command))
         .route("/events", get(events::stream))
-        .route("/experiments", get(show_experiments))
+        .route("/experiments", get(show_experiments).post(try_all))
         .route("/experiments/{name}", get(show_claim).post(try_claim))
         .route("/shop", get(show_shop).post(start_shop))
         .route("/shop/stop", post(stop_shop))
@@ -139,8 +139,15 @@ async fn try_claim(State(dashboard): Shared, Path(name): Path<String>) -> Respon
     let Some(experiment) = claims::all().into_iter().find(|experiment| experiment.name == name) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    match job::experiment(&dashboard, experiment) {
+    match job::experiments(&dashboard, vec![experiment]) {
         Ok(()) => see_other(&format!("/experiments#{name}")),
+        Err(job::Busy) => busy(),
+    }
+}
+
+async fn try_all(State(dashboard): Shared) -> Response {
+    match job::experiments(&dashboard, claims::all()) {
+        Ok(()) => see_other("/experiments"),
         Err(job::Busy) => busy(),
     }
 }

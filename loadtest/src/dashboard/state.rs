@@ -16,6 +16,7 @@ use super::follow::Followed;
 use super::form::Form;
 use super::shop::ShopForm;
 use crate::client::Client;
+use crate::experiments::Recording;
 use crate::faults::FaultJournal;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -40,10 +41,8 @@ pub(super) struct Inner {
     pub(super) suite: Option<Suite>,
     /// The load on a shop that is not ours that goes on, or the last one.
     pub(super) shop: Option<ShopJob>,
-    /// The experiment that goes on.
-    pub(super) experiment: Option<&'static str>,
-    /// What broke an experiment off, and which.
-    pub(super) broken_experiment: Option<(&'static str, String)>,
+    /// The experiments that go on, or the last ones.
+    pub(super) trials: Trials,
     /// How to stop what goes on.
     pub(super) stop: Option<Stop>,
     /// Past runs.
@@ -57,6 +56,21 @@ pub(super) struct Stop {
     pub(super) gently: CancellationToken,
     /// At once, without a verdict.
     pub(super) at_once: CancellationToken,
+}
+
+/// Experiments that were started together.
+#[derive(Debug, Default)]
+pub(super) struct Trials {
+    /// The one that goes on.
+    pub(super) running: Option<&'static str>,
+    /// The one that began last.
+    pub(super) latest: Option<&'static str>,
+    /// Those that are still to come.
+    pub(super) waiting: Vec<&'static str>,
+    /// What the one that goes on has recorded so far.
+    pub(super) recording: Recording,
+    /// What broke off, and why.
+    pub(super) broken: Vec<(&'static str, String)>,
 }
 
 /// Runs that were started together.
@@ -134,8 +148,8 @@ pub(super) struct Live {
 
 impl Dashboard {
     pub(super) fn new(archive: Archive) -> Self {
-        let inner =
-            Inner { suite: None, shop: None, experiment: None, broken_experiment: None, stop: None, archive };
+        let trials = Trials::default();
+        let inner = Inner { suite: None, shop: None, trials, stop: None, archive };
         let program = Uuid::new_v4().to_string();
         Self { program, inner: Mutex::new(inner), changed: watch::Sender::new(0) }
     }
@@ -153,6 +167,16 @@ impl Dashboard {
     /// Hears when there is something new to look at.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+}
+
+impl Trials {
+    /// Begins one of those that were to come. Returns what it is to record into.
+    pub(super) fn begin(&mut self, name: &'static str) -> Recording {
+        self.waiting.retain(|waiting| *waiting != name);
+        (self.running, self.latest) = (Some(name), Some(name));
+        self.recording = Recording::default();
+        self.recording.clone()
     }
 }
 

@@ -6,20 +6,29 @@ use lab::ServerKind;
 use order_service::config::StrategyName;
 
 use super::fixtures::{Loss, Shop, TimedRuns, Victim, recovery, seconds};
-use super::{Experiment, Finding, Observation};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::spread::Spread;
 use crate::verdict::{Status, Verdict};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "comparison",
+    title: "Which lock is the best one?",
     claim: "Easy to understand: database > cache > ZooKeeper. Hard to implement: ZooKeeper ≥ cache > \
         database. Performance: cache > ZooKeeper ≥ database. Reliability: ZooKeeper > cache > database.",
     setup: "the lock table, Redis and ZooKeeper, and etcd, which the course does not rank: 64 buyers and two \
         replicas on PostgreSQL, in turn, one order per lock (textbook) and combined; the crash of a holder, \
         all leases of 1 s; the loss of one server for 4 s (the only one of PostgreSQL, of Redis and of etcd, \
         the leader of three of ZooKeeper)",
+    advice: Advice::either(
+        "The course's ranking held here: Redis for speed, ZooKeeper for availability, the lock table \
+         where a database is all that you have. Whichever you take, keep the check at the write.",
+        "The ranking depends on the machine and on how orders are batched, so do not choose by it \
+         alone. Take what you operate already, compare what a crash and the loss of a server cost, and \
+         keep the check at the write.",
+    ),
     needs: &[ServerKind::Postgres, ServerKind::Redis, ServerKind::Zookeeper, ServerKind::Etcd],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
 /// Those that the course ranks, and one that it does not.
@@ -48,17 +57,19 @@ struct Row {
     why: &'static str,
 }
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let mut series = TimedRuns::side_by_side(&STRATEGIES).await?;
     let combined = series.split_off(STRATEGIES.len());
     observation.timeline.note("throughput and latency are measured");
     let mut all = Vec::new();
     for (textbook, combined) in series.into_iter().zip(combined) {
         let strategy = textbook.strategy;
-        let recovery = recovery(strategy, &mut observation.timeline).await?;
+        let timeline = &observation.timeline;
+        let recovery = recovery(strategy, &timeline.scene(format!("{strategy}: a holder crashes"))).await?;
         let victim = if strategy == StrategyName::Zookeeper { Victim::Leader } else { Victim::TheOne };
-        let loss = Shop::open(strategy).await?.lose(victim, &mut observation.timeline).await?;
+        let timeline = timeline.scene(format!("{strategy}: its server is lost"));
+        let loss = Shop::open(strategy).await?.lose(victim, &timeline).await?;
         all.push(Measured { strategy, textbook, combined, recovery, loss });
     }
     for measured in &all {

@@ -4,19 +4,26 @@ use lab::ServerKind;
 use order_service::config::StrategyName;
 
 use super::fixtures::{REQUEST_TIMEOUT, Shop, Victim, seconds};
-use super::{Experiment, Finding, Observation};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::attempt::{FailureReason, OutcomeGroup};
 use crate::problem::ProblemKind;
 use crate::verdict::{CheckName, Verdict};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "database-spof",
+    title: "The database is gone",
     claim: "When the database is gone the whole system is. (It must fail fast and clearly, and lose \
         nothing.)",
     setup: "two replicas on PostgreSQL, a hundred orders a second, a request may take 3 s; the server is \
         killed and started again four seconds later",
+    advice: Advice::if_reproduced(
+        "While the orders' database is down you cannot sell, wherever the lock is kept. So see to it \
+         that every request fails soon and clearly (a time-out on each call), and have a standby for \
+         the database.",
+    ),
     needs: &[ServerKind::Postgres],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
 /// What an order may be answered meanwhile.
@@ -28,10 +35,10 @@ const CLEAR: [ProblemKind; 5] = [
     ProblemKind::IdempotencyInFlight,
 ];
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let mut shop = Shop::open(StrategyName::Database).await?;
-    let loss = shop.lose(Victim::TheOne, &mut observation.timeline).await?;
+    let loss = shop.lose(Victim::TheOne, &observation.timeline).await?;
     let run = &loss.run;
     let told: Vec<_> = run.failures.iter().map(|(why, times)| format!("{why} {times}×")).collect();
     let of = |outcome: OutcomeGroup| run.latencies.by_outcome.get(&outcome).copied().unwrap_or_default();

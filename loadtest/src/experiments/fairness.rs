@@ -11,11 +11,13 @@ use tokio::sync::{Barrier, Mutex};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::fixtures::{Contenders, SKU, patiently};
-use super::{Experiment, Finding, Observation};
+use super::fixtures::{Contenders, Participant, SKU, patiently};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "fairness",
+    title: "Does everybody get a turn?",
     claim: "(A reader asks:) do those who compete for the lock get it fairly? (Not by themselves: somebody \
      has to \
         keep a queue.)",
@@ -24,14 +26,21 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         once, until it was had 400 times; bare SET NX with retries every 1 to 10 ms, and this project's \
         locks \
         in Redis, in PostgreSQL's lock table, in ZooKeeper and in etcd",
+    advice: Advice::if_reproduced(
+        "Where nobody may wait for ever, use a lock with a queue. With plain retries, expect that some \
+         wait many times as long as others.",
+    ),
     needs: &[ServerKind::Postgres, ServerKind::Redis, ServerKind::Zookeeper, ServerKind::Etcd],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
 const CONTENDERS: usize = 8;
 
 /// How often the lock is had in all.
 const TURNS: usize = 400;
+
+/// How many of these turns are recorded as they come.
+const RECORDED: usize = 16;
 
 /// How long it is kept.
 const KEPT: Duration = Duration::from_millis(2);
@@ -82,14 +91,15 @@ impl Turns {
     }
 }
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let (redis, postgres, zookeeper) =
         (Redis::start().await?, Postgres::start().await?, Zookeeper::start().await?);
     let etcd = Etcd::start().await?;
     let redis = Arc::new(redis);
-    let bare = bare(&redis).await?;
-    observation.timeline.note("bare SET NX is done");
+    let timeline = observation.timeline.scene("bare SET NX");
+    let bare = bare(&redis, &timeline).await?;
+    timeline.note(summary());
     observation.figure("bare SET NX", bare.figure());
     let mut are_fair = Vec::new();
     let servers: [(StrategyName, &dyn Server); 4] = [
@@ -99,8 +109,9 @@ async fn run() -> anyhow::Result<Observation> {
         (StrategyName::Etcd, &etcd),
     ];
     for (strategy, server) in servers {
-        let turns = ours(strategy, server).await?;
-        observation.timeline.note(format!("{strategy} is done"));
+        let timeline = observation.timeline.scene(format!("this project's lock: {strategy}"));
+        let turns = ours(strategy, server, &timeline).await?;
+        timeline.note(summary());
         observation.figure(strategy.to_string(), turns.figure());
         are_fair.push((strategy, turns.is_fair()));
     }
@@ -130,6 +141,10 @@ async fn run() -> anyhow::Result<Observation> {
     Ok(observation)
 }
 
+fn summary() -> String {
+    format!("{TURNS} turns are over; the first {RECORDED} are recorded here")
+}
+
 /// What all contenders write into.
 #[derive(Default)]
 struct Record {
@@ -138,19 +153,20 @@ struct Record {
 }
 
 impl Record {
-    /// Notes a turn; `false` when there were enough.
-    fn note(&mut self, who: usize, waited: Duration) -> bool {
+    /// Notes a turn, and returns which one it is.
+    fn note(&mut self, who: usize, waited: Duration) -> usize {
         self.owners.push(who);
         self.longest_wait = self.longest_wait.max(waited);
-        self.owners.len() < TURNS
+        self.owners.len()
     }
 }
 
-async fn bare(redis: &Arc<Redis>) -> anyhow::Result<Turns> {
+async fn bare(redis: &Arc<Redis>, timeline: &Timeline) -> anyhow::Result<Turns> {
     let (record, start) = (Arc::new(Mutex::new(Record::default())), Arc::new(Barrier::new(CONTENDERS)));
     let mut contenders = JoinSet::new();
     for who in 0..CONTENDERS {
         let (redis, record, start) = (Arc::clone(redis), Arc::clone(&record), Arc::clone(&start));
+        let participant = Participant::new(timeline, format!("contender {}", who + 1), "Redis");
         contenders.spawn(async move {
             start.wait().await;
             let mut asked = Instant::now();
@@ -160,8 +176,14 @@ async fn bare(redis: &Arc<Redis>) -> anyhow::Result<Turns> {
                     sleep(Duration::from_millis(pause)).await;
                     continue;
                 }
-                record.lock().await.note(who, asked.elapsed());
+                let turn = record.lock().await.note(who, asked.elapsed());
+                if turn <= RECORDED {
+                    participant.has(Mode::Exclusive);
+                }
                 sleep(KEPT).await;
+                if turn <= RECORDED {
+                    participant.leaves();
+                }
                 redis.command(&["DEL", "bare"]).await?;
                 asked = Instant::now();
             }
@@ -171,7 +193,7 @@ async fn bare(redis: &Arc<Redis>) -> anyhow::Result<Turns> {
     turns(contenders, &record).await
 }
 
-async fn ours(strategy: StrategyName, server: &dyn Server) -> anyhow::Result<Turns> {
+async fn ours(strategy: StrategyName, server: &dyn Server, timeline: &Timeline) -> anyhow::Result<Turns> {
     let all = Contenders::new(strategy, server, &[]).await?;
     let (record, start) = (Arc::new(Mutex::new(Record::default())), Arc::new(Barrier::new(CONTENDERS)));
     let mut contenders = JoinSet::new();
@@ -180,15 +202,23 @@ async fn ours(strategy: StrategyName, server: &dyn Server) -> anyhow::Result<Tur
         let lock = all.join(&format!("contender {who}")).await?;
         locks.push(Arc::clone(&lock));
         let (record, start) = (Arc::clone(&record), Arc::clone(&start));
+        let name = format!("contender {}", who + 1);
+        let participant = Participant::new(timeline, name, server.kind().title());
         contenders.spawn(async move {
             start.wait().await;
             loop {
                 let asked = Instant::now();
                 let lease = lock.acquire(SKU, Mode::Exclusive, patiently()).await?;
-                let is_more_wanted = record.lock().await.note(who, asked.elapsed());
+                let turn = record.lock().await.note(who, asked.elapsed());
+                if turn <= RECORDED {
+                    participant.has(Mode::Exclusive);
+                }
                 sleep(KEPT).await;
+                if turn <= RECORDED {
+                    participant.leaves();
+                }
                 lease.release().await;
-                if !is_more_wanted {
+                if turn >= TURNS {
                     return anyhow::Ok(());
                 }
             }

@@ -1,26 +1,35 @@
-//! What the experiments share: a clock with notes, and customers who order by hand.
+//! What the experiments share: customers who order by hand, and what is waited for.
 
 mod timed_runs;
 mod contenders;
 mod crash;
+mod excerpt;
+mod hold_watch;
 mod loss;
 mod outage;
+mod recorded;
 mod two_at_once;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use jiff::Timestamp;
 use order_service::api::{NewOrder, Order, Problem};
 use order_service::lock::{DatabaseLock, Holder, Lock};
 use tokio::time::sleep;
 
+use super::event::{EventKind, Party};
+use super::timeline::Timeline;
 use crate::client::Client;
 use crate::metrics::LockFigures;
 use crate::problem::ProblemKind;
 
 pub(crate) use contenders::Contenders;
 pub(super) use crash::{recovery, watch_crash};
+pub(super) use excerpt::excerpt;
+pub(super) use hold_watch::HoldWatch;
 pub(super) use loss::{Loss, REQUEST_TIMEOUT, Shop, Victim};
+pub(super) use recorded::Participant;
 pub(super) use timed_runs::TimedRuns;
 pub(super) use two_at_once::{Aftermath, TwoAtOnce};
 
@@ -30,51 +39,32 @@ pub(super) const SKU: &str = "hair-dryer";
 /// How long anything is waited for that must come.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Notes of what happened when.
-#[derive(Debug, Clone)]
-pub(super) struct Timeline {
-    start: Instant,
-    notes: Vec<(Instant, String)>,
-}
-
-impl Default for Timeline {
-    fn default() -> Self {
-        Self { start: Instant::now(), notes: Vec::new() }
-    }
-}
-
 impl Timeline {
-    pub(super) fn note(&mut self, what: impl Into<String>) {
-        self.notes.push((Instant::now(), what.into()));
-    }
-
-    /// Notes what happened at an earlier moment.
-    pub(super) fn note_at(&mut self, at: Instant, what: impl Into<String>) {
-        self.notes.push((at, what.into()));
-    }
-
-    /// One for what goes on at the same time.
-    pub(super) fn fresh(&self) -> Self {
-        Self { start: self.start, notes: Vec::new() }
-    }
-
-    /// Adds what was noted elsewhere meanwhile, of this part.
-    pub(super) fn merge(&mut self, part: &str, other: Self) {
-        self.notes.extend(other.notes.into_iter().map(|(at, what)| (at, format!("{part}: {what}"))));
-    }
-
-    /// Notes what a customer was answered, at that time.
-    pub(super) fn note_reply(&mut self, who: &str, told: &Reply) {
-        self.notes.push((told.at, told.words(who)));
-    }
-
-    pub(super) fn lines(&self) -> Vec<String> {
-        let mut notes: Vec<_> = self.notes.iter().collect();
-        notes.sort_by_key(|(at, _)| *at);
-        let line = |(at, what): &(Instant, String)| {
-            format!("{:>6} ms  {what}", at.duration_since(self.start).as_millis())
-        };
-        notes.into_iter().map(line).collect()
+    /// Records what a customer was answered, and what that says of the reading and the writing.
+    pub(super) fn note_reply(&self, who: &str, told: &Reply) {
+        let buyer = Party::buyer(who);
+        let replica = self.asked_by(&buyer).unwrap_or_else(|| Party::holder("the shop"));
+        match &told.answer {
+            Ok(order) => {
+                let database = Party::database();
+                let (read, left, name) = (order.stock_before, order.stock_after, &order.replica);
+                let what = format!("{name} reads for {who} that {read} are left");
+                let label = format!("reads: {read} left");
+                self.arrow_at(told.read_at(order), EventKind::Read, [&database, &replica], label, what);
+                // Under a lock, the record of the hold says when.
+                if !self.was_granted(&replica) {
+                    let what = format!("{name} writes for {who} that {left} are left");
+                    let label = format!("writes: {left} left");
+                    self.arrow_at(told.at, EventKind::Written, [&replica, &database], label, what);
+                }
+                let label = format!("bought {}", order.quantity);
+                self.arrow_at(told.at, EventKind::Answered, [&replica, &buyer], label, told.words(who));
+            }
+            Err(problem) => {
+                let label = problem.title.clone();
+                self.arrow_at(told.at, EventKind::Refused, [&replica, &buyer], label, told.words(who));
+            }
+        }
     }
 }
 
@@ -95,6 +85,13 @@ impl Reply {
     /// Whether it is refused with this problem.
     pub(super) fn is(&self, kind: &ProblemKind) -> bool {
         self.answer.as_ref().is_err_and(|problem| ProblemKind::of(problem) == *kind)
+    }
+
+    /// When the stock was read, by the order's own time stamp.
+    fn read_at(&self, order: &Order) -> Instant {
+        let ago = Timestamp::now().duration_since(order.created_at);
+        let ago = Duration::try_from(ago).unwrap_or_default();
+        Instant::now().checked_sub(ago).unwrap_or(self.at).min(self.at)
     }
 
     fn words(&self, who: &str) -> String {

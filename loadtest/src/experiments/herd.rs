@@ -11,20 +11,27 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::fixtures::{Contenders, SKU};
-use super::{Experiment, Finding, Observation};
+use super::event::{EventKind, Party};
+use super::fixtures::{Contenders, Participant, SKU};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::fleet::key_of;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "herd",
+    title: "Everybody wakes up for each release",
     claim: "If every waiter watches the whole directory, each release wakes them all and all list it again: \
         N waiters cost about N² listings and notifications. If each watches only its predecessor, one \
         release wakes one.",
     setup: "N sessions wait for one lock and pass it on, from the first release to the last; each waiter \
         watches all its siblings, or its predecessor; N of one process wait in etcd, each for its \
         predecessor; a proxy before the server counts the bytes in both directions",
+    advice: Advice::if_reproduced(
+        "Let each waiter watch only the one before it: then what a release costs does not grow with \
+         the number of those who wait. Look whether your library does that before hundreds wait.",
+    ),
     needs: &[ServerKind::Zookeeper, ServerKind::Etcd],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
 /// When nothing was counted for so long, nothing is under way: releases that follow each other too closely
@@ -43,6 +50,12 @@ struct Watching<'a> {
     are_apart: bool,
 }
 
+/// The waiters of the first round.
+const FEWEST: u64 = 10;
+
+/// Of the round with the fewest waiters, so many releases are recorded.
+const RECORDED: u64 = 3;
+
 /// What it took to pass the lock on.
 #[derive(Clone, Copy)]
 struct Cost {
@@ -51,8 +64,8 @@ struct Cost {
     bytes: u64,
 }
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let (zookeeper, etcd) = (Zookeeper::start().await?, Etcd::start().await?);
     let in_zookeeper = |name, keys| Watching {
         name,
@@ -81,15 +94,22 @@ async fn run() -> anyhow::Result<Observation> {
     observation.table.push(head.map(str::to_owned).to_vec());
     let mut as_claimed = true;
     let mut last = Vec::new();
-    for waiters in [10, 50, 100, 200] {
+    for waiters in [FEWEST, 50, 100, 200] {
         last.clear();
         // Each of those who still wait is woken by each release, and lists once more.
         let all = waiters * (waiters + 1) / 2;
         for (watching, expected) in [(siblings, all), (predecessor, waiters), (predecessor_in_etcd, waiters)]
         {
-            let cost = pass_on(watching, waiters).await?;
             let name = watching.name;
-            observation.timeline.note(format!("{waiters} waiters that watch {name} have passed the lock on"));
+            let whole = &observation.timeline;
+            let timeline =
+                (waiters == FEWEST).then(|| whole.scene(format!("{waiters} waiters watch: {name}")));
+            let cost = pass_on(watching, waiters, timeline.as_ref()).await?;
+            let Cost { notifications, listings, .. } = cost;
+            timeline.as_ref().unwrap_or(whole).note(format!(
+                "{waiters} waiters, each watching {name}, have passed the lock on: {notifications} notifications \
+                 and {listings} listings in all"
+            ));
             let row = [
                 waiters.to_string(),
                 name.to_owned(),
@@ -133,7 +153,7 @@ async fn run() -> anyhow::Result<Observation> {
 }
 
 /// Lets so many wait for the lock and pass it on.
-async fn pass_on(watching: Watching<'_>, waiters: u64) -> anyhow::Result<Cost> {
+async fn pass_on(watching: Watching<'_>, waiters: u64, timeline: Option<&Timeline>) -> anyhow::Result<Cost> {
     let Watching { server, strategy, keys, are_apart, .. } = watching;
     let patiently = || Instant::now() + Duration::from_secs(300);
     let network = Proxy::start(&server.addresses()[0]).await?;
@@ -170,7 +190,7 @@ async fn pass_on(watching: Watching<'_>, waiters: u64) -> anyhow::Result<Cost> {
         let won = won.clone();
         waiting.spawn(async move {
             let lease = lock.acquire(SKU, Mode::Exclusive, patiently()).await?;
-            won.send(lease).ok();
+            won.send((number, lease)).ok();
             anyhow::Ok(lock)
         });
     }
@@ -178,13 +198,35 @@ async fn pass_on(watching: Watching<'_>, waiters: u64) -> anyhow::Result<Cost> {
         sleep(QUIET).await;
     }
     let before = all_have_noticed().await;
+    let title = server.kind().title();
+    let (service, those_who_wait) = (Party::lock(title), Party::holder("who waits"));
+    let mut seen = before;
+    if let Some(timeline) = timeline {
+        Participant::new(timeline, "the holder", title).leaves();
+    }
     held.release().await;
-    for _ in 0..waiters {
-        let lease = tokio::select! {
-            Some(lease) = winners.recv() => lease,
+    for turn in 0..waiters {
+        let (number, lease) = tokio::select! {
+            Some(won) = winners.recv() => won,
             () = tokio::time::sleep_until(patiently()) => anyhow::bail!("no other had the lock next"),
         };
-        all_have_noticed().await;
+        let recorded = timeline.filter(|_| turn < RECORDED);
+        let winner = |timeline| Participant::new(timeline, format!("waiter {}", number + 1), title);
+        let winner = recorded.map(winner);
+        if let Some(winner) = &winner {
+            winner.has(Mode::Exclusive);
+        }
+        let now = all_have_noticed().await;
+        if let Some(timeline) = recorded {
+            let (woken, listed) = (now.notifications - seen.notifications, now.listings - seen.listings);
+            let what = format!("for this release {woken} were woken, and {listed} listed the directory");
+            let label = format!("wakes {woken}, {listed} list");
+            timeline.arrow(EventKind::Sent, [&service, &those_who_wait], label, what);
+        }
+        seen = now;
+        if let Some(winner) = winner {
+            winner.leaves();
+        }
         lease.release().await;
     }
     let after = all_have_noticed().await;

@@ -9,17 +9,23 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::fixtures::{Contenders, SKU, patiently, until_census};
-use super::{Experiment, Finding, Observation};
+use super::fixtures::{Contenders, Participant, SKU, until_census};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "herd-bug",
+    title: "Whom does a writer have to watch?",
     claim: "The first edition had writers watch only the last read before them; with (1 write, 2 read, 3 \
         write, 4 write) both 3 and 4 watch 2 and go together. Later corrected: watch the last request \
         before.",
     setup: "four processes' locks on a real ZooKeeper ask in this order; each keeps the lock for 0.2 s",
+    advice: Advice::if_reproduced(
+        "A writer watches the last request before it, of whatever kind. If you build a read-write lock \
+         yourself, test it with write, read, write, write.",
+    ),
     needs: &[ServerKind::Zookeeper],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
 const REQUESTS: [Mode; 4] = [Mode::Exclusive, Mode::Shared, Mode::Exclusive, Mode::Exclusive];
@@ -32,35 +38,36 @@ struct Turn {
     until: Instant,
 }
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let server = Zookeeper::start().await?;
     let contenders = Contenders::new(StrategyName::Zookeeper, &server, &[]).await?;
     let observer = contenders.join("an observer").await?;
-    let gate = observer.acquire(SKU, Mode::Exclusive, patiently()).await?;
+    let timeline = &observation.timeline;
+    let at_the_gate = Participant::new(timeline, "an observer", "ZooKeeper");
+    let gate = at_the_gate.acquire(&*observer, Mode::Exclusive).await?;
     let (done, mut turns) = mpsc::unbounded_channel();
     let mut waiting = JoinSet::new();
     for (number, mode) in (1..).zip(REQUESTS) {
         let lock = contenders.join(&format!("{number}")).await?;
         let done = done.clone();
+        let kind = if mode == Mode::Shared { "read" } else { "write" };
+        let participant = Participant::new(timeline, format!("{number} {kind}"), "ZooKeeper");
         waiting.spawn(async move {
-            let lease = lock.acquire(SKU, mode, patiently()).await?;
+            let lease = participant.acquire(&*lock, mode).await?;
             let from = Instant::now();
             sleep(Duration::from_millis(200)).await;
             // It ends with the beginning of the release: the next one may be in before that is answered.
             let until = Instant::now();
-            lease.release().await;
+            participant.release(lease).await;
             done.send(Turn { number, from, until }).ok();
             anyhow::Ok(())
         });
         until_census(&*observer, 1, number as u64).await?;
     }
     drop(done);
-    observation
-        .timeline
-        .note("1 write, 2 read, 3 write and 4 write are in the directory, behind an observer");
-    gate.release().await;
-    observation.timeline.note("the observer leaves");
+    timeline.note("1 write, 2 read, 3 write and 4 write are in the directory, behind an observer");
+    at_the_gate.release(gate).await;
     let mut most = 0;
     let mut served = Vec::new();
     let watched = async {
@@ -83,10 +90,6 @@ async fn run() -> anyhow::Result<Observation> {
     }
     while let Some(waited) = waiting.join_next().await {
         waited??;
-    }
-    for turn in &served {
-        observation.timeline.note_at(turn.from, format!("{} has the lock", turn.number));
-        observation.timeline.note_at(turn.until, format!("{} leaves", turn.number));
     }
     served.sort_by_key(|turn| turn.from);
     let order: Vec<_> = served.iter().map(|turn| turn.number).collect();

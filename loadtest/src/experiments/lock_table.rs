@@ -6,23 +6,30 @@ use order_service::config::StrategyName;
 use order_service::lock::DatabaseLock;
 use tokio::time::sleep;
 
-use super::fixtures::{SKU, Timeline, is_of, order, until_held, until_waiting};
-use super::{Experiment, Finding, Observation};
+use super::event::{EventKind, Party};
+use super::fixtures::{HoldWatch, SKU, is_of, order, until_held, until_waiting};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 use crate::problem::ProblemKind;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "lock-table",
+    title: "A lock that is a row in a table",
     claim: "Stock 2; A wants 1, B wants 2, C wants 1, in that order. A's record goes into the lock table, A \
         buys, the record goes; B's record, not enough, it goes; C's record, C buys, nothing is left. Only \
         one insert can win.",
     setup: "three replicas that need 0.3 s for an order, one order per lock; the lock table is watched from \
         outside",
+    advice: Advice::if_reproduced(
+        "A unique key makes a table a correct lock: only one insert can win. Where you have a database \
+         anyway, this takes no further server; give the record an expiry before you rely on it.",
+    ),
     needs: &[],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
-async fn run() -> anyhow::Result<Observation> {
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
     let plan = FleetPlan::new(StrategyName::Database, 3)?
         .with("checkout.think_time", "300ms")
         .with("checkout.max_batch", "1");
@@ -31,15 +38,20 @@ async fn run() -> anyhow::Result<Observation> {
     one.create_product(SKU, "Hair dryer", 2).await?;
     let table = fleet.lock_table().await?;
 
-    let mut observation = Observation::default();
+    let mut observation = Observation::of(timeline);
+    let timeline = &observation.timeline;
+    let watch = HoldWatch::start(timeline, fleet.clients()).await?;
     let script = async {
+        timeline.orders("A", 1, "replica-1");
         let a = order(one, "A", 1);
         let b = async {
             until_held(&table, is_of("replica-1")).await?;
+            timeline.orders("B", 2, "replica-2");
             order(two, "B", 2).await
         };
         let c = async {
             until_waiting(three, 1).await?;
+            timeline.orders("C", 1, "replica-3");
             order(three, "C", 1).await
         };
         tokio::join!(a, b, c)
@@ -47,11 +59,12 @@ async fn run() -> anyhow::Result<Observation> {
     let mut records = Records::default();
     let (a, b, c) = tokio::select! {
         told = script => told,
-        error = records.watch(&table, &mut observation.timeline) => return Err(error),
+        error = records.watch(&table, timeline) => return Err(error),
     };
     let (a, b, c) = (a?, b?, c?);
+    watch.look().await;
     for (who, told) in [("A", &a), ("B", &b), ("C", &c)] {
-        observation.timeline.note_reply(who, told);
+        timeline.note_reply(who, told);
     }
     let audit = one.audit(SKU).await?;
     fleet.stop().await?;
@@ -89,7 +102,7 @@ struct Records {
 
 impl Records {
     /// Looks at the table until the future is dropped; ends only with an error.
-    async fn watch(&mut self, table: &DatabaseLock, timeline: &mut Timeline) -> anyhow::Error {
+    async fn watch(&mut self, table: &DatabaseLock, timeline: &Timeline) -> anyhow::Error {
         loop {
             let holders = match table.holders().await {
                 Ok(holders) => holders,
@@ -100,7 +113,9 @@ impl Records {
                 let token = holder.token.map_or(0, |token| token.0);
                 let record = format!("{token} by {}", holder.replica.unwrap_or_default());
                 if self.seen.last() != Some(&record) {
-                    timeline.note(format!("the lock table holds record {record}"));
+                    let what = format!("the lock table holds record {record}");
+                    let label = format!("record {record}");
+                    timeline.mark(EventKind::Note, &Party::lock("lock table"), &label, what);
                     self.seen.push(record);
                 }
             }

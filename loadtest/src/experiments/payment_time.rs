@@ -1,10 +1,13 @@
 //! Decide by the time of the order, or by the time of payment?
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use order_service::config::{DecideBy, StrategyName};
 
-use super::{Experiment, Finding, Observation};
+use super::event::{EventKind, Party};
+use super::fixtures::excerpt;
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 use crate::payments::Payments;
 use crate::report::RunReport;
@@ -14,23 +17,28 @@ use crate::verdict::Verdict;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "payment-time",
+    title: "Decide by the order, or by the payment?",
     claim: "Some shops decide by the time of the order, some by the time of payment. (A reader:) and if \
         somebody has ordered and does not pay?",
     setup: "two replicas with the lock table; 100 units, 150 orders a second for three seconds; seven of ten \
         buyers pay, within half a second; an order that is not paid within a second expires; once the order \
         reserves its units, once the payment takes them",
+    advice: Advice::if_reproduced(
+        "Neither oversells, so choose whom you disappoint. To reserve with the order and to give a \
+         short time to pay suits most shops; to decide by payment suits a sale in which everything has \
+         to go.",
+    ),
     needs: &[],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
 const STOCK: i64 = 100;
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
-    observation.timeline.note("the order decides");
-    let (order, reserved) = shop(DecideBy::Order).await?;
-    observation.timeline.note("the payment decides");
-    let (payment, free) = shop(DecideBy::Payment).await?;
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
+    let timeline = &observation.timeline;
+    let (order, reserved) = shop(DecideBy::Order, &timeline.scene("the order decides")).await?;
+    let (payment, free) = shop(DecideBy::Payment, &timeline.scene("the payment decides")).await?;
     observation.table = vec![["decided by", "order", "payment"].map(String::from).to_vec()];
     let mut row = |what: &str, order: String, payment: String| {
         observation.table.push(vec![what.into(), order, payment]);
@@ -69,7 +77,7 @@ async fn run() -> anyhow::Result<Observation> {
     Ok(observation)
 }
 
-async fn shop(decide_by: DecideBy) -> anyhow::Result<(RunReport, Payments)> {
+async fn shop(decide_by: DecideBy, timeline: &Timeline) -> anyhow::Result<(RunReport, Payments)> {
     let plan = FleetPlan::new(StrategyName::Database, 2)?
         .with("checkout.payment_window", "1s")
         .with("checkout.decide_by", decide_by.as_str());
@@ -83,8 +91,17 @@ async fn shop(decide_by: DecideBy) -> anyhow::Result<(RunReport, Payments)> {
         pay_within: Duration::from_millis(500),
         ..Scenario::default()
     };
+    let begun = Instant::now();
     let report = run::fire(fleet.clients(), &scenario, &Default::default(), FaultSource::None).await?;
     fleet.stop().await?;
+    excerpt(timeline, begun, &report);
     let payments = report.payments.unwrap_or_default();
+    let parties = [&Party::holder("replicas"), &Party::buyer("buyers")];
+    let told = |kind, count: u64, what: &str| {
+        timeline.arrow(kind, parties, format!("{count} {what}"), format!("in all, {count} orders {what}"));
+    };
+    told(EventKind::Answered, payments.paid, "paid");
+    told(EventKind::Refused, payments.expired, "expired");
+    told(EventKind::Refused, payments.turned_away, "refused when they paid");
     Ok((report, payments))
 }

@@ -15,13 +15,16 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
+use super::event::{EventKind, Party};
 use super::fixtures::{Contenders, SKU, patiently};
 use super::redis_failover::follow_through_proxy;
-use super::{Experiment, Finding, Observation};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::spread::Spread;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-counter",
+    title: "Stock counted down in Redis, without a lock",
     claim: "(Readers:) read the stock into Redis and count it down with DECR: Redis has one thread, so \
      requests \
         queue by themselves, and no lock is needed.",
@@ -32,23 +35,31 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         three of ten buyers are ended by kill -9 between the counter and the order; then the primary is \
         killed \
         whose last decrements have not reached its replica",
+    advice: Advice::either(
+        "It held this time. There is still no transaction between the counter and the orders, so let \
+         the database decide in the end.",
+        "Use a counter in Redis as a fast gate in front of the shop, never as the truth: the database \
+         decides, and the counter is corrected from the orders.",
+    ),
     needs: &[ServerKind::Postgres, ServerKind::Redis],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
 const BUYERS: usize = 16;
 const STOCK: usize = 300;
 const ROUNDS: usize = 3;
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+/// How many purchases are recorded as they come.
+const RECORDED: usize = 4;
+
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let (postgres, redis) = (Postgres::start().await?, Redis::start().await?);
     let (postgres, redis) = (Arc::new(postgres), Arc::new(redis));
     let pool = PgPool::connect(&postgres.url_of("postgres")).await?;
     sqlx::raw_sql("create table sale (buyer bigint); create table item (stock bigint)")
         .execute(&pool)
         .await?;
-    observation.timeline.note("nothing fails");
     let sold = undisturbed(&mut observation, &pool, &redis).await?;
     let unsold = crash(&mut observation, &pool, &postgres, &redis).await?;
     let (forgotten, oversold) = failover(&mut observation, &pool).await?;
@@ -83,11 +94,12 @@ async fn undisturbed(
     pool: &PgPool,
     redis: &Arc<Redis>,
 ) -> anyhow::Result<usize> {
+    let timeline = observation.timeline.scene("nothing fails");
     let contenders = Contenders::new(StrategyName::Redis, &**redis, &[]).await?;
     let client = Client::open(redis.url())?;
     let connection = client.get_multiplexed_async_connection().await?;
     let (mut counting, mut locking, mut sold) = (Vec::new(), Vec::new(), 0);
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         sqlx::raw_sql("truncate sale").execute(pool).await?;
         redis.command(&["SET", "stock", &STOCK.to_string()]).await?;
         let next = Arc::new(AtomicUsize::new(0));
@@ -95,6 +107,7 @@ async fn undisturbed(
         let mut buyers = JoinSet::new();
         for _ in 0..BUYERS {
             let (next, mut redis, pool) = (Arc::clone(&next), connection.clone(), pool.clone());
+            let timeline = timeline.clone();
             buyers.spawn(async move {
                 loop {
                     let buyer = next.fetch_add(1, Ordering::Relaxed);
@@ -102,8 +115,16 @@ async fn undisturbed(
                         return anyhow::Ok(());
                     }
                     let left: i64 = redis.decr("stock", 1).await?;
+                    let name = format!("buyer {}", buyer + 1);
+                    // A few are enough to see how it goes.
+                    if round == 0 && buyer < RECORDED {
+                        counts(&timeline, &name, left);
+                    }
                     if left >= 0 {
                         insert(&pool, buyer).await?;
+                        if round == 0 && buyer < RECORDED {
+                            has_ordered(&timeline, &name);
+                        }
                     }
                 }
             });
@@ -113,6 +134,9 @@ async fn undisturbed(
         counting.push(sold as f64 / begun.elapsed().as_secs_f64());
         locking.push(under_lock(pool, &contenders).await?);
     }
+    timeline.note(format!(
+        "{sold} of {STOCK} are sold, each to one buyer; the first {RECORDED} purchases are recorded here"
+    ));
     let (counting, locking) = (Spread::of(counting), Spread::of(locking));
     observation.figure("orders/s, DECR and an order", format!("{counting:.0}"));
     observation.figure("orders/s, one order per hold of the Redis lock", format!("{locking:.0}"));
@@ -167,6 +191,7 @@ async fn crash(
     redis: &Redis,
 ) -> anyhow::Result<usize> {
     const KILLED: usize = 3;
+    let timeline = observation.timeline.scene("three shops are killed");
     sqlx::raw_sql("truncate sale").execute(pool).await?;
     redis.command(&["SET", "stock", "10"]).await?;
     let (_, port) = redis
@@ -190,7 +215,9 @@ async fn crash(
         let output = shop.stdout.take().context("it has an output")?;
         let left = BufReader::new(output).lines().next_line().await?.context("it says what is left")?;
         shop.kill().await?;
-        observation.timeline.note(format!("shop {number} has counted down to {left}, and is killed"));
+        let name = format!("shop {number}");
+        counts(&timeline, &name, left.parse().context("a number is left")?);
+        timeline.crashed(&name, format!("{name} is killed before it writes the order"));
     }
     // Everybody else comes until there is nothing left.
     let mut bought = 0;
@@ -199,7 +226,13 @@ async fn crash(
         bought += 1;
     }
     let sold = sales(pool).await?;
-    observation.timeline.note(format!("the next buyer is told that all is sold; there are {sold} orders"));
+    let others = Party::holder("who comes next");
+    let (label, what) = (format!("{bought} buy"), format!("{bought} more buy"));
+    timeline.arrow(EventKind::Written, [&others, &Party::database()], label, what);
+    let what = "the next buyer is told that all is sold";
+    timeline.arrow(EventKind::Refused, [&Party::lock("Redis"), &others], "sold out", what);
+    let (label, what) = (format!("{sold} of 10 sold"), format!("there are {sold} orders of 10"));
+    timeline.mark(EventKind::Note, &Party::database(), &label, what);
     observation.figure("crashes between counter and order", KILLED);
     observation.figure("sold of 10 when the counter said that all was sold", sold);
     Ok(10 - sold)
@@ -214,27 +247,55 @@ async fn failover(observation: &mut Observation, pool: &PgPool) -> anyhow::Resul
     let replica = Redis::start_replica_of(&primary).await?;
     let link = follow_through_proxy(&replica, &primary).await?;
     link.blackhole(Direction::ToClient);
-    observation.timeline.note("nothing of the primary reaches its replica any more");
+    let timeline = observation.timeline.scene("Redis fails over");
+    let server = Party::lock("Redis");
+    let what = "nothing of the primary reaches its replica any more";
+    timeline.mark(EventKind::Broken, &server, "replica cut off", what);
     for buyer in 0..4 {
-        ensure!(primary.command(&["DECR", "stock"]).await?.parse::<i64>()? >= 0, "there are ten");
+        let left = primary.command(&["DECR", "stock"]).await?.parse::<i64>()?;
+        ensure!(left >= 0, "there are ten");
+        let name = format!("buyer {}", buyer + 1);
+        counts(&timeline, &name, left);
         insert(pool, buyer).await?;
+        has_ordered(&timeline, &name);
     }
     primary.kill().await?;
     link.cut();
     replica.promote().await?;
     let left: i64 = replica.command(&["GET", "stock"]).await?.parse()?;
-    observation.timeline.note(format!(
-        "four are sold, the primary is killed; the new primary says {left} \
-     are left"
-    ));
+    let what = format!("four are sold, the primary is killed; the new primary says {left} are left");
+    let label = format!("killed; new primary: {left} left");
+    timeline.mark(EventKind::Crashed, &server, &label, what);
     let mut buyer = 4;
     while replica.command(&["DECR", "stock"]).await?.parse::<i64>()? >= 0 {
         insert(pool, buyer).await?;
         buyer += 1;
     }
     let sold = sales(pool).await?;
+    let what = format!("{} more buy, until the counter says that all is sold", buyer - 4);
+    let parties = [&Party::holder("who comes next"), &Party::database()];
+    timeline.arrow(EventKind::Written, parties, format!("{} buy", buyer - 4), what);
+    let (label, what) = (format!("{sold} of 10 sold"), format!("there are {sold} orders for 10 units"));
+    timeline.mark(EventKind::Note, &Party::database(), &label, what);
     observation.figure("sold of 10 over the fail-over", sold);
     Ok((left - 6, sold.saturating_sub(10)))
+}
+
+/// Records that somebody has counted down.
+fn counts(timeline: &Timeline, who: &str, left: i64) {
+    let (who, redis) = (Party::holder(who), Party::lock("Redis"));
+    timeline.arrow(EventKind::Sent, [&who, &redis], "DECR", format!("{} counts down", who.name));
+    let (kind, label) = match left {
+        0.. => (EventKind::Answered, format!("{left} left")),
+        _ => (EventKind::Refused, "sold out".into()),
+    };
+    timeline.arrow(kind, [&redis, &who], label, format!("the counter says {left}"));
+}
+
+/// Records that somebody's order is in the database.
+fn has_ordered(timeline: &Timeline, who: &str) {
+    let parties = [&Party::holder(who), &Party::database()];
+    timeline.arrow(EventKind::Written, parties, "order", format!("the order of {who} is in the database"));
 }
 
 async fn insert(pool: &PgPool, buyer: usize) -> anyhow::Result<()> {

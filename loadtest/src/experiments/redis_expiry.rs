@@ -3,32 +3,38 @@
 use lab::ServerKind;
 use order_service::config::StrategyName;
 
-use super::fixtures::{Aftermath, Timeline, TwoAtOnce};
-use super::{Experiment, Finding, Observation};
+use super::event::{EventKind, Party};
+use super::fixtures::{Aftermath, TwoAtOnce};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-expiry",
+    title: "The lock expires while its holder is still at work",
     claim: "The expiry is not reliable: the holder may work longer than it (a slow order, a memory \
         collection); the lock is released under it, and two are in at once.",
     setup: "two replicas, lease 1 s, orders that take 2.5 s (1 s where a process is stopped); two in stock, \
         A wants 1 and B wants 2. Without renewal; with renewal; and with renewal, but the whole process \
         stopped (SIGSTOP) until B has been answered, without and with the guard",
+    advice: Advice::if_reproduced(
+        "No expiry is long enough for a process that may be paused. Renew the lease, which helps \
+         against slow work; and let the write check a version or a fencing token, which is what \
+         refused the late write here.",
+    ),
     needs: &[ServerKind::Redis],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
-    let timeline = &mut observation.timeline;
-    timeline.note("renewal off, guard off");
-    let unrenewed = shop(false, "off", false, timeline).await?;
-    timeline.note("renewal on, guard off");
-    let renewed = shop(true, "off", false, timeline).await?;
-    timeline.note("renewal on, guard off, replica-1 is stopped");
-    let paused = shop(true, "off", true, timeline).await?;
-    timeline.note("renewal on, guard on, replica-1 is stopped");
-    let guarded = shop(true, "version", true, timeline).await?;
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
+    let timeline = &observation.timeline;
+    let unrenewed = shop(false, "off", false, &timeline.scene("renewal off, guard off")).await?;
+    let renewed = shop(true, "off", false, &timeline.scene("renewal on, guard off")).await?;
+    let stopped = timeline.scene("renewal on, replica-1 is stopped, guard off");
+    let paused = shop(true, "off", true, &stopped).await?;
+    let stopped = timeline.scene("renewal on, replica-1 is stopped, guard on");
+    let guarded = shop(true, "version", true, &stopped).await?;
     for (name, aftermath) in [
         ("renewal off, guard off", &unrenewed),
         ("renewal on, guard off", &renewed),
@@ -58,12 +64,7 @@ async fn run() -> anyhow::Result<Observation> {
     Ok(observation)
 }
 
-async fn shop(
-    renews: bool,
-    guard: &str,
-    is_stopped: bool,
-    timeline: &mut Timeline,
-) -> anyhow::Result<Aftermath> {
+async fn shop(renews: bool, guard: &str, is_stopped: bool, timeline: &Timeline) -> anyhow::Result<Aftermath> {
     let plan = FleetPlan::new(StrategyName::Redis, 2)?
         .with("lock.redis.lease", "1s")
         .with("lock.redis.renew", if renews { "true" } else { "false" })
@@ -77,12 +78,13 @@ async fn shop(
     let mut stage = TwoAtOnce::begin(&first, &second, timeline).await?;
     if is_stopped {
         fleet.replicas()[0].pause()?;
-        timeline.note("replica-1 is stopped in its tracks");
+        let what = "replica-1 is stopped in its tracks";
+        timeline.mark(EventKind::Paused, &Party::holder("replica-1"), "stopped", what);
     }
     stage.b_orders(timeline).await?;
     if is_stopped {
         fleet.replicas()[0].resume()?;
-        timeline.note("replica-1 goes on");
+        timeline.mark(EventKind::Resumed, &Party::holder("replica-1"), "goes on", "replica-1 goes on");
     }
     let aftermath = stage.end(timeline).await?;
     fleet.stop().await?;

@@ -7,29 +7,35 @@ use lab::{Direction, Lab, Proxy, Redis, Server as _, ServerKind};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
-use super::fixtures::{Aftermath, Timeline, TwoAtOnce};
+use super::event::{EventKind, Party};
+use super::fixtures::{Aftermath, TwoAtOnce};
 use super::redis_setnx::lock_key;
-use super::{Experiment, Finding, Observation};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-failover",
+    title: "Redis fails over and forgets the lock",
     claim: "(Readers:) the lock was written to the primary only; the primary dies; the replica that takes \
         over never had it: two holders. Guard off oversells, guard on does not.",
     setup: "two Redis servers, of which one follows the other over a link that is cut before A takes the \
         lock, as a replication that lags would leave it; two replicas of the service on one store, server-1 \
         on the primary, server-2 behind a name that is given the follower's address when the primary has \
         been killed and the follower promoted; orders take 2 s, the lease is 5 s; without and with the guard",
+    advice: Advice::if_reproduced(
+        "A lock on a Redis server with replicas may be forgotten by a fail-over. It is good for \
+         avoiding double work; where double work costs money, let the database check a version at the \
+         write.",
+    ),
     needs: &[ServerKind::Redis],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
-    observation.timeline.note("guard off");
-    let unguarded = shop("off", &mut observation.timeline).await?;
-    observation.timeline.note("guard on");
-    let guarded = shop("version", &mut observation.timeline).await?;
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
+    let unguarded = shop("off", &observation.timeline.scene("guard off")).await?;
+    let guarded = shop("version", &observation.timeline.scene("guard on")).await?;
     observation.figure("guard off", unguarded.figure());
     observation.figure("guard on", guarded.figure());
     observation.observed = format!(
@@ -48,7 +54,7 @@ async fn run() -> anyhow::Result<Observation> {
     Ok(observation)
 }
 
-async fn shop(guard: &str, timeline: &mut Timeline) -> anyhow::Result<Aftermath> {
+async fn shop(guard: &str, timeline: &Timeline) -> anyhow::Result<Aftermath> {
     let lab = Lab::new()?;
     let store = format!("sqlite://{}", lab.file("stocklock.db").display());
     let mut primary = Redis::start().await?;
@@ -71,20 +77,20 @@ async fn shop(guard: &str, timeline: &mut Timeline) -> anyhow::Result<Aftermath>
     };
     let (one, two) = (server("server-1", &primary.url()).await?, server("server-2", &named).await?);
     link.blackhole(Direction::ToClient);
-    timeline.note("nothing of the primary reaches its follower any more");
+    let what = "nothing of the primary reaches its follower any more";
+    timeline.mark(EventKind::Broken, &Party::lock("Redis"), "follower cut off", what);
     let mut stage = TwoAtOnce::begin(&one.clients()[0], &two.clients()[0], timeline).await?;
     let owner = async |redis: &Redis| redis.command(&["HGET", &lock_key(), "holder"]).await;
-    timeline.note(format!(
-        "the lock's holder is {} on the primary, {} on the follower",
-        owner(&primary).await?,
-        owner(&follower).await?
-    ));
+    let (on_primary, on_follower) = (owner(&primary).await?, owner(&follower).await?);
+    let what = format!("the lock's holder is {on_primary} on the primary, {on_follower} on the follower");
+    timeline.mark(EventKind::Note, &Party::lock("Redis"), "follower knows of no lock", what);
     primary.kill().await?;
     // What is on its way in the proxy must not arrive after the primary's death.
     link.cut();
     follower.promote().await?;
     name.lead_to(&follower.address());
-    timeline.note("the primary is killed, and the follower promoted, at the address that server-2 uses");
+    let what = "the primary is killed, and the follower promoted, at the address that server-2 uses";
+    timeline.mark(EventKind::Crashed, &Party::lock("Redis"), "primary killed, follower promoted", what);
     stage.b_orders(timeline).await?;
     let aftermath = stage.end(timeline).await?;
     one.stop().await?;

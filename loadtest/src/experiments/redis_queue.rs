@@ -11,31 +11,41 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::fixtures::{Contenders, SKU, Timeline, patiently, until_census};
-use super::{Experiment, Finding, Observation};
+use super::fixtures::{Contenders, Participant, SKU, patiently, until_census};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-queue",
+    title: "Does Redis serve in order those who wait?",
     claim: "Redis keeps the order of the waiting processes by a queue. (Readers doubt it: it has none; \
         whoever retries first wins.)",
     setup: "eight wait for a key, each having come after the one before; bare clients that retry SET NX \
         every 10 to 30 ms on a real server, three times over; then eight of this project's locks",
+    advice: Advice::either(
+        "Nobody was overtaken this time, but retries do not promise it. Keep a queue where the order \
+         matters.",
+        "Do not expect first come, first served of a key that is tried again. Where the order matters \
+         keep a queue: a sorted set beside the key, or the numbered nodes of ZooKeeper and etcd.",
+    ),
     needs: &[ServerKind::Redis],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
 const WAITERS: usize = 8;
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let redis = Arc::new(Redis::start().await?);
     let mut out_of_order = 0;
     for round in 1..=3 {
-        let winners = bare(&redis, &format!("bare-{round}"), &mut observation.timeline).await?;
+        let timeline = observation.timeline.scene(format!("bare SET NX, round {round}"));
+        let winners = bare(&redis, &format!("bare-{round}"), &timeline).await?;
         out_of_order += inversions(&winners);
         observation.figure(format!("bare SET NX, round {round}: winners by their arrival"), list(&winners));
     }
-    let winners = with_queue(&redis, &mut observation.timeline).await?;
+    let timeline = observation.timeline.scene("this project's lock");
+    let winners = with_queue(&redis, &timeline).await?;
     let pairs = WAITERS * (WAITERS - 1) / 2;
     observation.figure("this project's lock: winners by their arrival", list(&winners));
     observation.figure(
@@ -61,16 +71,19 @@ async fn run() -> anyhow::Result<Observation> {
 }
 
 /// Who has the key after whom, by number of arrival, where everybody retries.
-async fn bare(redis: &Arc<Redis>, key: &str, timeline: &mut Timeline) -> anyhow::Result<Vec<usize>> {
+async fn bare(redis: &Arc<Redis>, key: &str, timeline: &Timeline) -> anyhow::Result<Vec<usize>> {
     redis.command(&["SET", key, "holder"]).await?;
     let (won, mut winners) = mpsc::unbounded_channel();
     let mut waiting = JoinSet::new();
     for number in 1..=WAITERS {
         let (has_tried, first_try) = oneshot::channel();
-        waiting.spawn(retry(Arc::clone(redis), key.to_owned(), number, has_tried, won.clone()));
+        let retry = Retry { redis: Arc::clone(redis), key: key.to_owned(), number };
+        let participant = Participant::new(timeline, format!("waiter {number}"), "Redis");
+        waiting.spawn(retry.until_won(participant, has_tried, won.clone()));
         anyhow::ensure!(first_try.await?, "the key was free before it was deleted");
     }
-    timeline.note(format!("bare: {WAITERS} have tried in vain, one after the other, and go on trying"));
+    timeline
+        .note(format!("{WAITERS} have tried in vain, one after the other, and go on; the key is deleted"));
     redis.command(&["DEL", key]).await?;
     while let Some(tried) = waiting.join_next().await {
         tried??;
@@ -80,40 +93,54 @@ async fn bare(redis: &Arc<Redis>, key: &str, timeline: &mut Timeline) -> anyhow:
     while let Some(number) = winners.recv().await {
         order.push(number);
     }
-    timeline.note(format!("bare: they had it in the order {}", list(&order)));
+    timeline.note(format!("they had it in the order {}", list(&order)));
     Ok(order)
 }
 
-/// Tries until it has the key, keeps it for a moment and deletes it. Tells first whether its first try was in
-/// vain.
-async fn retry(
+/// A bare client that tries again.
+struct Retry {
     redis: Arc<Redis>,
     key: String,
     number: usize,
-    has_tried: oneshot::Sender<bool>,
-    won: mpsc::UnboundedSender<usize>,
-) -> anyhow::Result<()> {
-    let name = number.to_string();
-    let mut has_tried = Some(has_tried);
-    loop {
-        let is_won = redis.command(&["SET", &key, &name, "NX"]).await? == "OK";
-        if let Some(has_tried) = has_tried.take() {
-            has_tried.send(!is_won).ok();
+}
+
+impl Retry {
+    /// Tries until it has the key, keeps it for a moment and deletes it. Tells first whether its first try was
+    /// in vain.
+    async fn until_won(
+        self,
+        participant: Participant,
+        has_tried: oneshot::Sender<bool>,
+        won: mpsc::UnboundedSender<usize>,
+    ) -> anyhow::Result<()> {
+        let Self { redis, key, number } = self;
+        let name = number.to_string();
+        let mut has_tried = Some(has_tried);
+        loop {
+            let is_won = redis.command(&["SET", &key, &name, "NX"]).await? == "OK";
+            if let Some(has_tried) = has_tried.take() {
+                if !is_won {
+                    participant.is_kept_out();
+                }
+                has_tried.send(!is_won).ok();
+            }
+            if is_won {
+                break;
+            }
+            let pause = rand::rng().random_range(10..=30);
+            sleep(Duration::from_millis(pause)).await;
         }
-        if is_won {
-            break;
-        }
-        let pause = rand::rng().random_range(10..=30);
-        sleep(Duration::from_millis(pause)).await;
+        participant.has(Mode::Exclusive);
+        won.send(number).ok();
+        sleep(Duration::from_millis(20)).await;
+        participant.leaves();
+        redis.command(&["DEL", &key]).await?;
+        Ok(())
     }
-    won.send(number).ok();
-    sleep(Duration::from_millis(20)).await;
-    redis.command(&["DEL", &key]).await?;
-    Ok(())
 }
 
 /// The same with locks of this project.
-async fn with_queue(redis: &Redis, timeline: &mut Timeline) -> anyhow::Result<Vec<usize>> {
+async fn with_queue(redis: &Redis, timeline: &Timeline) -> anyhow::Result<Vec<usize>> {
     let contenders = Contenders::new(StrategyName::Redis, redis, &[]).await?;
     let holder = contenders.join("the holder").await?;
     let held = holder.acquire(SKU, Mode::Exclusive, patiently()).await?;
@@ -122,16 +149,17 @@ async fn with_queue(redis: &Redis, timeline: &mut Timeline) -> anyhow::Result<Ve
     for number in 1..=WAITERS {
         let lock = contenders.join(&format!("waiter {number}")).await?;
         let won = won.clone();
+        let participant = Participant::new(timeline, format!("waiter {number}"), "Redis");
         waiting.spawn(async move {
-            let lease = lock.acquire(SKU, Mode::Exclusive, patiently()).await?;
+            let lease = participant.acquire(&*lock, Mode::Exclusive).await?;
             won.send(number).ok();
             sleep(Duration::from_millis(20)).await;
-            lease.release().await;
+            participant.release(lease).await;
             anyhow::Ok(())
         });
         until_census(&*holder, 1, number as u64).await?;
     }
-    timeline.note(format!("this project's lock: {WAITERS} wait, each having come after the one before"));
+    timeline.note(format!("{WAITERS} wait, each having come after the one before; the holder leaves"));
     held.release().await;
     while let Some(waited) = waiting.join_next().await {
         waited??;
@@ -141,7 +169,7 @@ async fn with_queue(redis: &Redis, timeline: &mut Timeline) -> anyhow::Result<Ve
     while let Some(number) = winners.recv().await {
         order.push(number);
     }
-    timeline.note(format!("this project's lock: they had it in the order {}", list(&order)));
+    timeline.note(format!("they had it in the order {}", list(&order)));
     Ok(order)
 }
 

@@ -9,15 +9,18 @@ use lab::{INSTALL_FAKETIME, RedisServers, Server as _, ServerKind, can_step_cloc
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
-use super::fixtures::{Aftermath, SKU, Timeline, TwoAtOnce, order, seconds};
+use super::event::{EventKind, Party};
+use super::fixtures::{Aftermath, SKU, TwoAtOnce, order, seconds};
 use super::redis_setnx::lock_key;
-use super::{Experiment, Finding, Observation};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::client::Client;
 use crate::fleet::{Fleet, FleetPlan};
 use crate::problem::ProblemKind;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-redlock",
+    title: "Redlock: a majority of five servers",
     claim: "(The comment with the most votes:) Redis' makers advise against bare SETNX and for Redlock, \
         which asks a majority of independent servers, and is no less reliable than ZooKeeper.",
     setup: "five Redis servers that know nothing of each other, two replicas. Two servers are killed, then \
@@ -25,8 +28,15 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         while the third of A's three servers is started again, empty, and the two that were down when she \
         took the lock are back; the same, but that server stays away until a lease is over; and while the \
         clock of her third server is stepped by a minute. Without and with the guard",
+    advice: Advice::either(
+        "No two held the lock this time. It still rests on clocks that do not jump and on servers that \
+         do not come back empty, so keep the check at the write.",
+        "Redlock survives the loss of servers, but not servers that forget nor clocks that jump. Where \
+         two holders at once cost money, keep a check at the write, or use a lock that is on the disks \
+         of a majority, as in ZooKeeper and etcd.",
+    ),
     needs: &[ServerKind::Redis],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
 /// How many servers; two may be gone.
@@ -38,9 +48,9 @@ const LEFT: usize = 2;
 /// How many orders are sent while two servers are gone, and while three are.
 const ORDERS: (usize, usize) = (10, 3);
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
-    let outage = Outage::watch(&mut observation.timeline).await?;
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
+    let outage = Outage::watch(&observation.timeline.scene("servers are lost")).await?;
     observation
         .figure("two of five gone", format!("{} of {} orders confirmed", outage.sold_without_two, ORDERS.0));
     observation.figure(
@@ -53,16 +63,15 @@ async fn run() -> anyhow::Result<Observation> {
         ),
     );
     observation.figure("sold in all, as the orders say", format!("{} of 100", outage.sold));
-    let stopped = Pair::try_out(Trouble::Stopped, &mut observation.timeline).await?;
-    let mut of_late = observation.timeline.fresh();
+    let stopped = Pair::try_out(Trouble::Stopped, &observation.timeline).await?;
+    let late = observation.timeline.scene("a server forgets and stays away for a lease, guard off");
     let (forgot, late) = tokio::join!(
-        Pair::try_out(Trouble::Forgot, &mut observation.timeline),
-        shop(Trouble::ForgotAndLate, "off", &mut of_late)
+        Pair::try_out(Trouble::Forgot, &observation.timeline),
+        shop(Trouble::ForgotAndLate, "off", &late)
     );
     let (forgot, late) = (forgot?, late?);
-    observation.timeline.merge("stays away, guard off", of_late);
     let clock = match can_step_clocks() {
-        true => Some(Pair::try_out(Trouble::Clock, &mut observation.timeline).await?),
+        true => Some(Pair::try_out(Trouble::Clock, &observation.timeline).await?),
         false => None,
     };
     observation.figure("a server forgets and stays away for a lease, guard off", late.after.figure());
@@ -134,22 +143,35 @@ struct Outage {
 }
 
 impl Outage {
-    async fn watch(timeline: &mut Timeline) -> anyhow::Result<Self> {
+    async fn watch(timeline: &Timeline) -> anyhow::Result<Self> {
         let mut fleet = open(&[("lock.wait", "2s")], false).await?;
         let clients = fleet.clients().to_vec();
         clients[0].create_product(SKU, "Hair dryer", 100).await?;
+        let (buyers, replicas) = (Party::buyer("A"), Party::holder("replicas"));
+        let redis = Party::lock("five Redis");
+        let send = |count: usize| {
+            let what = format!("A sends {count} orders, one after the other");
+            timeline.arrow(EventKind::Sent, [&buyers, &replicas], format!("{count} orders"), what);
+        };
+        let tell = |sold: usize, of: usize| {
+            let kind = if sold > 0 { EventKind::Answered } else { EventKind::Refused };
+            let what = format!("{sold} of {of} orders are confirmed");
+            timeline.arrow(kind, [&replicas, &buyers], format!("{sold} of {of} confirmed"), what);
+        };
         for server in 0..2 {
             servers(&mut fleet)?.all_mut()[server].kill().await?;
         }
-        timeline.note("two of five servers are killed");
+        timeline.mark(EventKind::Crashed, &redis, "two killed", "two of five servers are killed");
+        send(ORDERS.0);
         let (sold_without_two, _) = orders(&clients, ORDERS.0).await?;
-        timeline.note(format!("{sold_without_two} of {} orders are confirmed", ORDERS.0));
+        tell(sold_without_two, ORDERS.0);
         servers(&mut fleet)?.all_mut()[2].kill().await?;
-        timeline.note("a third one is killed");
+        timeline.mark(EventKind::Crashed, &redis, "a third killed", "a third one is killed");
+        send(ORDERS.1);
         let (sold_without_three, refused_after) = orders(&clients, ORDERS.1).await?;
-        timeline.note(format!("{sold_without_three} of {} orders are confirmed", ORDERS.1));
+        tell(sold_without_three, ORDERS.1);
         servers(&mut fleet)?.restart().await?;
-        timeline.note("all are started again");
+        timeline.mark(EventKind::Mended, &redis, "all started again", "all are started again");
         let give_up = Instant::now() + Duration::from_secs(10);
         while order(&clients[0], "A", 1).await?.order().is_none() {
             anyhow::ensure!(Instant::now() < give_up, "nothing is sold although all servers are back");
@@ -192,6 +214,16 @@ enum Trouble {
     Clock,
 }
 
+impl Trouble {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "the holder is stopped",
+            Self::Forgot | Self::ForgotAndLate => "a server forgets",
+            Self::Clock => "a clock is stepped",
+        }
+    }
+}
+
 /// What came of A and B.
 struct Outcome {
     after: Aftermath,
@@ -207,11 +239,10 @@ struct Pair {
 
 impl Pair {
     /// Both at the same time, in shops that have nothing in common.
-    async fn try_out(trouble: Trouble, timeline: &mut Timeline) -> anyhow::Result<Self> {
-        let (mut of_off, mut of_on) = (timeline.fresh(), timeline.fresh());
-        let (off, on) = tokio::join!(shop(trouble, "off", &mut of_off), shop(trouble, "version", &mut of_on));
-        timeline.merge("guard off", of_off);
-        timeline.merge("guard on", of_on);
+    async fn try_out(trouble: Trouble, timeline: &Timeline) -> anyhow::Result<Self> {
+        let of = |guard: &str| timeline.scene(format!("{}, {guard}", trouble.name()));
+        let (of_off, of_on) = (of("guard off"), of("guard on"));
+        let (off, on) = tokio::join!(shop(trouble, "off", &of_off), shop(trouble, "version", &of_on));
         Ok(Self { off: off?, on: on? })
     }
 
@@ -248,7 +279,7 @@ impl Pair {
     }
 }
 
-async fn shop(trouble: Trouble, guard: &str, timeline: &mut Timeline) -> anyhow::Result<Outcome> {
+async fn shop(trouble: Trouble, guard: &str, timeline: &Timeline) -> anyhow::Result<Outcome> {
     // Except where it is to end under A, it outlasts her work.
     let lease = Duration::from_secs(if trouble == Trouble::Stopped { 1 } else { 3 });
     let keys = [
@@ -261,40 +292,45 @@ async fn shop(trouble: Trouble, guard: &str, timeline: &mut Timeline) -> anyhow:
     let mut fleet = open(&keys, trouble == Trouble::Clock).await?;
     let [first, second] = fleet.clients() else { unreachable!("two replicas were started") };
     let (first, second) = (first.clone(), second.clone());
+    let (redis, holder) = (Party::lock("Redis"), Party::holder("replica-1"));
+    let breaks = |label: &str, what: &str| timeline.mark(EventKind::Broken, &redis, label, what);
     if trouble != Trouble::Stopped {
         for server in 3..SERVERS {
             servers(&mut fleet)?.all_mut()[server].kill().await?;
         }
-        timeline.note("two of five servers are down");
+        breaks("two of five down", "two of five servers are down");
     }
     let mut stage = TwoAtOnce::begin(&first, &second, timeline).await?;
     match trouble {
         Trouble::Stopped => {
             fleet.replicas()[0].pause()?;
-            timeline.note("replica-1 is stopped in its tracks");
+            timeline.mark(EventKind::Paused, &holder, "stopped", "replica-1 is stopped in its tracks");
         }
         Trouble::Forgot => {
             servers(&mut fleet)?.all_mut()[2].kill().await?;
             servers(&mut fleet)?.restart().await?;
-            timeline.note("the third is started again, empty; and the two that were down");
+            let what = "the third is started again, empty; and the two that were down";
+            breaks("one forgets, two are back", what);
         }
         Trouble::ForgotAndLate => {
             for server in 3..SERVERS {
                 servers(&mut fleet)?.all_mut()[server].restart().await?;
             }
             servers(&mut fleet)?.all_mut()[2].kill().await?;
-            timeline.note("the third is killed and stays away; the two that were down are started again");
+            let what = "the third is killed and stays away; the two that were down are started again";
+            breaks("one is killed, two are back", what);
         }
         Trouble::Clock => {
             servers(&mut fleet)?.restart().await?;
             servers(&mut fleet)?.all()[2].set_clock(60)?;
-            timeline.note(
-                "the two that were down are started again, and the third's clock is stepped by a minute",
-            );
+            let what =
+                "the two that were down are started again, and the third's clock is stepped by a minute";
+            breaks("a clock jumps, two are back", what);
         }
     }
     let known = known_on(servers(&mut fleet)?).await?;
-    timeline.note(format!("{known} of five servers know of A's lock"));
+    let what = format!("{known} of five servers know of A's lock");
+    timeline.mark(EventKind::Note, &redis, &format!("{known} of five know of A"), what);
     let third = async {
         if trouble == Trouble::ForgotAndLate {
             sleep(lease).await;
@@ -308,9 +344,12 @@ async fn shop(trouble: Trouble, guard: &str, timeline: &mut Timeline) -> anyhow:
     match trouble {
         Trouble::Stopped => {
             fleet.replicas()[0].resume()?;
-            timeline.note("replica-1 goes on");
+            timeline.mark(EventKind::Resumed, &holder, "goes on", "replica-1 goes on");
         }
-        Trouble::ForgotAndLate => timeline.note_at(back, "a lease is over, and the third is started again"),
+        Trouble::ForgotAndLate => {
+            let what = "a lease is over, and the third is started again";
+            timeline.mark_at(back, EventKind::Mended, &redis, "third is back", what);
+        }
         Trouble::Forgot | Trouble::Clock => {}
     }
     let aftermath = stage.end(timeline).await?;

@@ -6,22 +6,30 @@ use lab::{Redis, ServerKind};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
-use super::fixtures::{SKU, Timeline, order, until_holds, until_waiting};
-use super::{Experiment, Finding, Observation};
+use super::event::{EventKind, Party};
+use super::fixtures::{HoldWatch, Participant, SKU, order, until_holds, until_waiting};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "redis-setnx",
+    title: "One gets the key, the others try again",
     claim: "setnx answers 1 to one server and 0 to the others, who try again until the key is deleted. A \
         (Server2), then B (Server1), then C (Server3) buy in turn.",
     setup: "first three bare clients of a Redis server; then three replicas of the service that need 0.3 s \
         for an order, and the key looked at on the server itself",
+    advice: Advice::if_reproduced(
+        "Set the key only if it is absent, with an expiry and an owner in the same command (SET key \
+         owner NX PX time), and delete it only while it is still yours. A library that is tested does \
+         both.",
+    ),
     needs: &[ServerKind::Redis],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let plan = FleetPlan::new(StrategyName::Redis, 3)?
         .with("checkout.think_time", "300ms")
         .with("checkout.max_batch", "1");
@@ -29,17 +37,22 @@ async fn run() -> anyhow::Result<Observation> {
     let clients = fleet.clients().to_vec();
     let [server_1, server_2, server_3] = &clients[..] else { unreachable!("three replicas were started") };
     let redis: &Redis = fleet.servers().find().expect("the strategy needs one");
-    let answers = bare(redis, &mut observation.timeline).await?;
+    let answers = bare(redis, &observation.timeline.scene("bare clients")).await?;
+    let timeline = observation.timeline.scene("the service");
 
     server_1.create_product(SKU, "Hair dryer", 5).await?;
+    let holds = HoldWatch::start(&timeline, &clients).await?;
     let script = async {
+        timeline.orders("A", 1, "replica-2");
         let a = order(server_2, "A", 1);
         let b = async {
             until_holds(server_1, "replica-2").await?;
+            timeline.orders("B", 1, "replica-1");
             order(server_1, "B", 1).await
         };
         let c = async {
             until_waiting(server_3, 1).await?;
+            timeline.orders("C", 1, "replica-3");
             order(server_3, "C", 1).await
         };
         tokio::join!(a, b, c)
@@ -47,11 +60,12 @@ async fn run() -> anyhow::Result<Observation> {
     let mut seen = Vec::new();
     let (a, b, c) = tokio::select! {
         told = script => told,
-        error = watch(redis, &mut seen, &mut observation.timeline) => return Err(error),
+        error = watch(redis, &mut seen, &timeline) => return Err(error),
     };
     let (a, b, c) = (a?, b?, c?);
+    holds.look().await;
     for (who, told) in [("A", &a), ("B", &b), ("C", &c)] {
-        observation.timeline.note_reply(who, told);
+        timeline.note_reply(who, told);
     }
     fleet.stop().await?;
 
@@ -78,22 +92,32 @@ async fn run() -> anyhow::Result<Observation> {
 }
 
 /// What three clients are answered, and the second again when the first has deleted the key.
-async fn bare(redis: &Redis, timeline: &mut Timeline) -> anyhow::Result<Vec<String>> {
+async fn bare(redis: &Redis, timeline: &Timeline) -> anyhow::Result<Vec<String>> {
     let mut answers = Vec::new();
+    let redis_itself = Party::lock("Redis");
+    let told = |server: &str, answer: &str| {
+        let participant = Party::holder(server);
+        let what = format!("{server} sends setnx");
+        timeline.arrow(EventKind::Asked, [&participant, &redis_itself], "setnx", what);
+        let kind = if answer == "1" { EventKind::Granted } else { EventKind::Refused };
+        let what = format!("{server} is answered {answer}");
+        timeline.arrow(kind, [&redis_itself, &participant], answer, what);
+    };
     for server in ["Server2", "Server1", "Server3"] {
         let answer = redis.command(&["SETNX", "bare", server]).await?;
-        timeline.note(format!("bare: {server} sends setnx and is answered {answer}"));
+        told(server, &answer);
         answers.push(answer);
     }
     redis.command(&["DEL", "bare"]).await?;
+    Participant::new(timeline, "Server2", "Redis").leaves();
     let answer = redis.command(&["SETNX", "bare", "Server1"]).await?;
-    timeline.note(format!("bare: Server2 deletes the key; Server1 tries again and is answered {answer}"));
+    told("Server1", &answer);
     answers.push(answer);
     Ok(answers)
 }
 
 /// Looks at the key until the future is dropped; ends only with an error.
-async fn watch(redis: &Redis, seen: &mut Vec<String>, timeline: &mut Timeline) -> anyhow::Error {
+async fn watch(redis: &Redis, seen: &mut Vec<String>, timeline: &Timeline) -> anyhow::Error {
     let key = lock_key();
     loop {
         let fields = match redis.command(&["HMGET", &key, "holder", "token"]).await {
@@ -102,7 +126,8 @@ async fn watch(redis: &Redis, seen: &mut Vec<String>, timeline: &mut Timeline) -
         };
         let holder = fields.replace('\n', " with token ");
         if !holder.starts_with("(nil)") && seen.last() != Some(&holder) {
-            timeline.note(format!("Redis says: the key is of {holder}"));
+            let (label, what) = (format!("of {holder}"), format!("Redis says: the key is of {holder}"));
+            timeline.mark(EventKind::Note, &Party::lock("Redis"), &label, what);
             seen.push(holder);
         }
         sleep(Duration::from_millis(5)).await;

@@ -8,18 +8,31 @@ use order_service::lock::{DatabaseLock, Lock, LockError, Mode};
 use order_service::store;
 use tokio::time::Instant;
 
-use super::fixtures::{SKU, Timeline};
-use super::{Experiment, Finding, Observation};
+use super::event::{EventKind, Party};
+use super::fixtures::{Participant, SKU};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "reentrancy",
+    title: "Who has the lock may enter again",
     claim: "While it has not released the lock, a process may enter the critical section again.",
     setup: "one process has the lock of the lock table and enters three times; another tries after each step",
+    advice: Advice::if_reproduced(
+        "Count the entries of each owner and release with the last exit. Simpler still: take the lock \
+         in one place only, and you need no re-entry.",
+    ),
     needs: &[],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
-async fn run() -> anyhow::Result<Observation> {
+/// How long another tries while the lock is held.
+const SHORTLY: Duration = Duration::from_millis(100);
+
+/// How long it tries when it must have it, however busy the machine is.
+const PATIENTLY: Duration = Duration::from_secs(10);
+
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
     let lab = Lab::new()?;
     let url = format!("sqlite://{}", lab.file("stocklock.db").display());
     let section = StoreSection { url, ..StoreSection::default() };
@@ -28,29 +41,33 @@ async fn run() -> anyhow::Result<Observation> {
     let lock = DatabaseLock::connect(&section, lease, "the holder").await?;
     let other = DatabaseLock::connect(&section, lease, "another").await?;
 
-    let mut observation = Observation::default();
-    let timeline = &mut observation.timeline;
-    let first = lock.acquire(SKU, Mode::Exclusive, Instant::now() + Duration::from_secs(5)).await?;
-    timeline.note("the holder has the lock");
+    let mut observation = Observation::of(timeline);
+    let timeline = &observation.timeline;
+    let [holder, another] =
+        ["the holder", "another"].map(|name| Participant::new(timeline, name, "lock table"));
+    let at_holder = |label: &str, what: &str| {
+        timeline.mark(EventKind::Note, &Party::holder("the holder"), label, what);
+    };
+    let first = holder.acquire(&lock, Mode::Exclusive).await?;
     let asked = Instant::now();
     let second = first.enter();
     let third = second.enter();
     let entered = asked.elapsed();
-    timeline.note("it has entered twice more, without waiting");
+    at_holder("enters twice more", "the holder has entered twice more, without waiting");
     let records = lock.holders().await?.len();
-    timeline.note(format!("the lock table holds {records} record"));
+    let (label, what) = (format!("{records} record"), format!("the lock table holds {records} record"));
+    timeline.mark(EventKind::Note, &Party::lock("lock table"), &label, what);
 
     let mut kept_out = Vec::new();
-    kept_out.push(try_once(&other, timeline).await?);
+    kept_out.push(try_for(SHORTLY, &other, &another).await?);
     second.release().await;
-    timeline.note("the holder has left once");
-    kept_out.push(try_once(&other, timeline).await?);
+    at_holder("leaves once", "the holder has left once");
+    kept_out.push(try_for(SHORTLY, &other, &another).await?);
     first.release().await;
-    timeline.note("the holder has left twice");
-    kept_out.push(try_once(&other, timeline).await?);
-    third.release().await;
-    timeline.note("the holder has left for the last time");
-    let free_in_the_end = !try_once(&other, timeline).await?;
+    at_holder("leaves twice", "the holder has left twice");
+    kept_out.push(try_for(SHORTLY, &other, &another).await?);
+    holder.release(third).await;
+    let free_in_the_end = !try_for(PATIENTLY, &other, &another).await?;
     lock.shutdown().await;
     other.shutdown().await;
 
@@ -71,15 +88,16 @@ async fn run() -> anyhow::Result<Observation> {
 }
 
 /// Returns whether another process is kept out now.
-async fn try_once(other: &DatabaseLock, timeline: &mut Timeline) -> anyhow::Result<bool> {
-    match other.acquire(SKU, Mode::Exclusive, Instant::now() + Duration::from_millis(100)).await {
+async fn try_for(time: Duration, other: &DatabaseLock, participant: &Participant) -> anyhow::Result<bool> {
+    participant.asks(Mode::Exclusive);
+    match other.acquire(SKU, Mode::Exclusive, Instant::now() + time).await {
         Ok(lease) => {
-            timeline.note("another tries, and has the lock");
-            lease.release().await;
+            participant.has(Mode::Exclusive);
+            participant.release(lease).await;
             Ok(false)
         }
         Err(LockError::Timeout) => {
-            timeline.note("another tries, and is kept out");
+            participant.is_kept_out();
             Ok(true)
         }
         Err(error) => Err(error.into()),

@@ -1,8 +1,12 @@
 //! Do I need a separate lock at all?
 
+use std::time::Instant;
+
 use order_service::config::StrategyName;
 
-use super::{Experiment, Finding, Observation};
+use super::fixtures::excerpt;
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::compare::{Plan, compare};
 use crate::fleet::StoreKind;
 use crate::scenario::{Amount, Scenario};
@@ -10,15 +14,21 @@ use crate::verdict::Verdict;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "row-lock",
+    title: "Is the database's own row lock enough?",
     claim: "(Readers:) locking the row, or comparing and setting the stock, is enough: it needs no lock \
         service.",
     setup: "the same load under the lock table, the row's own lock and compare-and-set, beside no lock; \
         three replicas",
+    advice: Advice::if_reproduced(
+        "If the stock is a row in one database, you need no lock service: lock the row, or compare and \
+         set its version. Take a distributed lock when the work spans several systems, or to keep the \
+         crowd away from the database.",
+    ),
     needs: &[],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
-async fn run() -> anyhow::Result<Observation> {
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
     use StrategyName::{Database, None, Optimistic, Row};
     let plan = Plan {
         strategies: vec![None, Database, Row, Optimistic],
@@ -31,11 +41,11 @@ async fn run() -> anyhow::Result<Observation> {
         faults: Default::default(),
         control: false,
     };
-    let mut observation = Observation::default();
-    observation.timeline.note("the load begins");
+    let mut observation = Observation::of(timeline);
+    let begun = Instant::now();
     let report = compare(&plan).await?;
-    observation.timeline.note("it has run under all four");
     for run in &report.runs {
+        excerpt(&observation.timeline.scene(run.strategy.to_string()), begun, run);
         observation.figures.push((
             run.strategy.to_string(),
             format!(

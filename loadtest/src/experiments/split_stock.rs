@@ -10,18 +10,28 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinSet;
 
-use super::{Experiment, Finding, Observation};
+use super::event::{EventKind, Party};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::spread::Spread;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "split-stock",
+    title: "The stock of one product in several rows",
     claim: "(Readers:) if one row is not fast enough, keep the stock in several.",
     setup: "PostgreSQL, 32 buyers at once, each purchase one transaction of two milliseconds that takes \
         a unit from a row chosen at random where it has one; the stock in 1, 2, 4, 8 and 16 rows in turn, \
         three times; then 512 units and 768 buyers who look into one row only, and who look into the others \
         before they give up",
+    advice: Advice::either(
+        "Split the stock of a very hot product when one row is what limits you, and look into all rows \
+         before you say \"sold out\". First try to write many orders in one commit, which leaves the \
+         stock in one place.",
+        "Here several rows gained little over one. Measure before you pay their price: no row knows of \
+         the others, and the stock is a sum.",
+    ),
     needs: &[ServerKind::Postgres],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
 const BUYERS: usize = 32;
@@ -35,8 +45,11 @@ const MEASURED: Duration = Duration::from_millis(700);
 const STOCK: usize = 512;
 const WANTED: usize = 768;
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+/// How many purchases, and how many refusals, are recorded as they come.
+const RECORDED: usize = 4;
+
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let postgres = Postgres::start().await?;
     let pool =
         PgPoolOptions::new().max_connections(BUYERS as u32).connect(&postgres.url_of("postgres")).await?;
@@ -49,16 +62,17 @@ async fn run() -> anyhow::Result<Observation> {
             rates.push(rate(&pool, *rows).await?);
         }
     }
-    observation.timeline.note("throughput is measured");
+    observation.timeline.note("throughput from 1, 2, 4, 8 and 16 rows is measured");
     let rates: Vec<_> = rates.into_iter().map(Spread::of).collect();
     for (rows, rate) in ROWS.iter().zip(&rates) {
         let ratio = rate.median / rates[0].median;
         observation
             .figure(format!("{rows} rows"), format!("{rate:.0} purchases/s, {ratio:.1} times one row"));
     }
-    let (alone, alone_left) = sold_out(&pool, 16, false).await?;
-    let (everywhere, everywhere_left) = sold_out(&pool, 16, true).await?;
-    observation.timeline.note("both shops are empty, or say so");
+    let timeline = observation.timeline.scene("16 rows, a buyer looks into one");
+    let (alone, alone_left) = sold_out(&pool, 16, false, &timeline).await?;
+    let timeline = observation.timeline.scene("16 rows, a buyer looks into all");
+    let (everywhere, everywhere_left) = sold_out(&pool, 16, true, &timeline).await?;
     observation.figure("told \"sold out\" while another row had stock, looking into one", alone);
     observation.figure("left unsold of 512, looking into one", alone_left);
     observation.figure("told so, looking into all", everywhere);
@@ -133,14 +147,24 @@ async fn rate(pool: &PgPool, rows: usize) -> anyhow::Result<f64> {
 }
 
 /// Sells out. Returns how many were told "sold out" while there was stock, and how much was left.
-async fn sold_out(pool: &PgPool, rows: usize, looks_everywhere: bool) -> anyhow::Result<(usize, i64)> {
+async fn sold_out(
+    pool: &PgPool,
+    rows: usize,
+    looks_everywhere: bool,
+    timeline: &Timeline,
+) -> anyhow::Result<(usize, i64)> {
     fill(pool, rows, STOCK).await?;
     let (next, wrongly) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut buyers = JoinSet::new();
     for _ in 0..BUYERS {
         let (pool, next, wrongly) = (pool.clone(), Arc::clone(&next), Arc::clone(&wrongly));
+        let timeline = timeline.clone();
         buyers.spawn(async move {
-            while next.fetch_add(1, Ordering::Relaxed) < WANTED {
+            loop {
+                let buyer = next.fetch_add(1, Ordering::Relaxed);
+                if buyer >= WANTED {
+                    return anyhow::Ok(());
+                }
                 let first = rand::rng().random_range(0..rows);
                 let looked_into = if looks_everywhere { rows } else { 1 };
                 let mut has_bought = false;
@@ -150,17 +174,42 @@ async fn sold_out(pool: &PgPool, rows: usize, looks_everywhere: bool) -> anyhow:
                         break;
                     }
                 }
-                if !has_bought && left(&pool).await? > 0 {
-                    wrongly.fetch_add(1, Ordering::Relaxed);
+                if has_bought && buyer < RECORDED {
+                    buys(&timeline, buyer, first);
+                }
+                if has_bought {
+                    continue;
+                }
+                let left = left(&pool).await?;
+                if left > 0 && wrongly.fetch_add(1, Ordering::Relaxed) < RECORDED {
+                    is_turned_away(&timeline, buyer, first, left);
                 }
             }
-            anyhow::Ok(())
         });
     }
     while let Some(done) = buyers.join_next().await {
         done??;
     }
-    Ok((wrongly.load(Ordering::Relaxed), left(pool).await?))
+    let (wrongly, left) = (wrongly.load(Ordering::Relaxed), left(pool).await?);
+    timeline.note(format!(
+        "of {WANTED} buyers, {wrongly} were told \"sold out\" while another row had stock; {left} are left. \
+         The first {RECORDED} of either kind are recorded here"
+    ));
+    Ok((wrongly, left))
+}
+
+/// Records that a buyer has a unit.
+fn buys(timeline: &Timeline, buyer: usize, row: usize) {
+    let (rows, who) = (Party::database(), Party::buyer(format!("buyer {}", buyer + 1)));
+    let what = format!("{} looks into row {row} first, and buys", who.name);
+    timeline.arrow(EventKind::Answered, [&rows, &who], format!("row {row}: sold"), what);
+}
+
+/// Records that a buyer has none, although there are some.
+fn is_turned_away(timeline: &Timeline, buyer: usize, row: usize, left: i64) {
+    let (rows, who) = (Party::database(), Party::buyer(format!("buyer {}", buyer + 1)));
+    let what = format!("{} is told that row {row} is empty, while {left} are left in others", who.name);
+    timeline.arrow(EventKind::Refused, [&rows, &who], format!("row {row} empty, {left} in others"), what);
 }
 
 async fn left(pool: &PgPool) -> anyhow::Result<i64> {

@@ -7,12 +7,15 @@ use lab::{Direction, Postgres, ServerKind};
 use order_service::config::StrategyName;
 use tokio::time::sleep;
 
+use super::event::{EventKind, Party};
 use super::fixtures::{SKU, order, seconds};
-use super::{Experiment, Finding, Observation};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan, StoreKind};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "transaction-crash",
+    title: "A service dies inside its transaction",
     claim: "(A reader asks:) if the service dies before it commits, are the locks of its transaction freed \
      by \
         themselves?",
@@ -22,8 +25,13 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         and B \
         orders at the other; the same with A's replica alive, and no packet between it and the server any \
         more",
+    advice: Advice::if_reproduced(
+        "A killed process frees its row locks at once, a network that falls silent does not. Set \
+         idle_in_transaction_session_timeout, or what your database has instead, or a lost client \
+         keeps the row for as long as the server believes in it.",
+    ),
     needs: &[ServerKind::Postgres],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
 /// Transactions that hold locks and wait for their client.
@@ -39,11 +47,11 @@ struct End {
     units_sold: i64,
 }
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let killed =
-        end_by(&mut observation, "kill -9", async |fleet| Ok(fleet.replicas()[0].kill().await?)).await?;
-    let silent = end_by(&mut observation, "silence", async |fleet| {
+        end_by(&observation.timeline, "kill -9", async |fleet| Ok(fleet.replicas()[0].kill().await?)).await?;
+    let silent = end_by(&observation.timeline, "silence", async |fleet| {
         for direction in [Direction::ToServer, Direction::ToClient] {
             fleet.links_of(0).to(ServerKind::Postgres)[0].blackhole(direction);
         }
@@ -77,11 +85,12 @@ async fn run() -> anyhow::Result<Observation> {
 }
 
 async fn end_by(
-    observation: &mut Observation,
+    timeline: &Timeline,
     how: &str,
     end: impl AsyncFnOnce(&mut Fleet) -> anyhow::Result<()>,
 ) -> anyhow::Result<End> {
-    let timeline = &mut observation.timeline;
+    let timeline = &timeline.scene(how);
+    let (holder, database) = (Party::holder("replica-1"), Party::database());
     let mut plan = FleetPlan::new(StrategyName::Row, 2)?
         .with("lock.wait", "40s")
         .with("server.request_timeout", "45s")
@@ -91,23 +100,30 @@ async fn end_by(
     let mut fleet = Fleet::start(plan).await?;
     let (first, second) = (fleet.clients()[0].clone(), fleet.clients()[1].clone());
     first.create_product(SKU, "Hair dryer", 2).await?;
+    timeline.orders("A", 1, "replica-1");
     let a = tokio::spawn(async move { order(&first, "A", 1).await });
     let give_up = Instant::now() + Duration::from_secs(20);
     while open(&fleet).await? == 0 {
         ensure!(Instant::now() < give_up, "A's transaction was never open");
         sleep(Duration::from_millis(5)).await;
     }
-    timeline.note(format!("{how}: A's transaction has the row"));
+    timeline.arrow(EventKind::Granted, [&database, &holder], "has the row", "A's transaction has the row");
     end(&mut fleet).await?;
     let ended = Instant::now();
-    timeline.note(format!("{how}: A's replica is lost"));
+    let (kind, label) = match how {
+        "silence" => (EventKind::Broken, "no way to the database"),
+        _ => (EventKind::Crashed, how),
+    };
+    timeline.mark(kind, &holder, label, format!("A's replica is lost: {how}"));
     let give_up = Instant::now() + Duration::from_secs(60);
     while open(&fleet).await? > 0 {
         ensure!(Instant::now() < give_up, "{how}: the locks are not freed");
         sleep(Duration::from_millis(5)).await;
     }
     let freed_after = ended.elapsed();
-    timeline.note(format!("{how}: the server has freed the row"));
+    let what = "the server has rolled A's transaction back and freed the row";
+    timeline.arrow(EventKind::Lapsed, [&database, &holder], "rolled back, row freed", what);
+    timeline.orders("B", 1, "replica-2");
     let b = order(&second, "B", 1).await?;
     timeline.note_reply("B", &b);
     let left = b.order().map_or(-1, |order| order.stock_after);

@@ -4,24 +4,32 @@ use lab::ServerKind;
 use order_service::config::StrategyName;
 
 use super::fixtures::{Loss, Shop, Victim, seconds};
-use super::{Experiment, Finding, Observation};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::verdict::Verdict;
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "zookeeper-ensemble",
+    title: "An ensemble of three loses a server",
     claim: "No single point of failure: an ensemble of three loses one server, the leader even, and orders \
         go on.",
     setup: "two replicas on an ensemble of three, a hundred orders a second; a follower is killed and \
         started again four seconds later, then the leader; sessions of 4 s",
+    advice: Advice::if_reproduced(
+        "Run three servers on three machines, give the clients all addresses, and a session that \
+         outlasts an election. The loss of one is then a short pause, and the orders' database is what \
+         you have to look after next.",
+    ),
     needs: &[ServerKind::Zookeeper],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let mut shop = Shop::open(StrategyName::Zookeeper).await?;
-    let follower = shop.lose(Victim::Follower, &mut observation.timeline).await?;
-    let leader = shop.lose(Victim::Leader, &mut observation.timeline).await?;
+    let timeline = &observation.timeline;
+    let follower = shop.lose(Victim::Follower, &timeline.scene("a follower is lost")).await?;
+    let leader = shop.lose(Victim::Leader, &timeline.scene("the leader is lost")).await?;
     for (who, loss) in [("a follower", &follower), ("the leader", &leader)] {
         observation.figure(
             format!("{who} gone for 4 s"),

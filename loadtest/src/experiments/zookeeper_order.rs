@@ -3,23 +3,29 @@
 use lab::ServerKind;
 use order_service::config::StrategyName;
 
-use super::fixtures::{SKU, order, until_waiting};
-use super::{Experiment, Finding, Observation};
+use super::fixtures::{HoldWatch, SKU, order, until_waiting};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "zookeeper-order",
+    title: "First come, first served, by numbered nodes",
     claim: "A, B and C order at midnight sharp: each gets an ephemeral sequential node under shared_lock; \
         the smallest number has the lock, the others watch. They buy in the order of their numbers.",
     setup: "three replicas that need 0.4 s for an order; A, B and C order at the same moment. Each order \
         keeps the fencing token of its lock: the number of the transaction that made its node, which grows \
         with the node's",
+    advice: Advice::if_reproduced(
+        "Numbered nodes serve those who wait in the order of their arrival, and a number that grows \
+         with each hold is a fencing token: hand it to your write, which can then refuse an older one.",
+    ),
     needs: &[ServerKind::Zookeeper],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let plan = FleetPlan::new(StrategyName::Zookeeper, 3)?
         .with("checkout.think_time", "400ms")
         .with("checkout.max_batch", "1")
@@ -28,8 +34,11 @@ async fn run() -> anyhow::Result<Observation> {
     let fleet = Fleet::start(plan).await?;
     let [one, two, three] = fleet.clients() else { unreachable!("three replicas were started") };
     one.create_product(SKU, "Hair dryer", 5).await?;
-    let timeline = &mut observation.timeline;
-    timeline.note("A, B and C order at once");
+    let timeline = &observation.timeline;
+    let watch = HoldWatch::start(timeline, fleet.clients()).await?;
+    for (buyer, replica) in [("A", "replica-1"), ("B", "replica-2"), ("C", "replica-3")] {
+        timeline.orders(buyer, 1, replica);
+    }
     let all_in_line = async {
         until_waiting(three, 2).await?;
         one.lock(SKU).await.map_err(anyhow::Error::from)
@@ -38,6 +47,7 @@ async fn run() -> anyhow::Result<Observation> {
         tokio::join!(order(one, "A", 1), order(two, "B", 1), order(three, "C", 1), all_in_line);
     let state = state?;
     let told = [("A", a?), ("B", b?), ("C", c?)];
+    watch.look().await;
     for (who, told) in &told {
         timeline.note_reply(who, told);
     }

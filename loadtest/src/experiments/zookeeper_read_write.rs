@@ -6,24 +6,31 @@ use lab::ServerKind;
 use order_service::config::StrategyName;
 use order_service::lock::Mode;
 
-use super::fixtures::{Contenders, SKU, order, patiently, until_census};
-use super::{Experiment, Finding, Observation};
+use super::event::{EventKind, Party};
+use super::fixtures::{Contenders, HoldWatch, Participant, SKU, order, until_census};
+use super::timeline::Timeline;
+use super::{Advice, Experiment, Finding, Observation};
 use crate::fleet::{Fleet, FleetPlan};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "zookeeper-read-write",
+    title: "Readers share, a writer waits",
     claim: "Read requests wait only for write requests before them; write requests wait for every request \
         before them. A buys, C looks at the stock, B wants to buy: B waits for A to buy and C to look. \
         Readers share.",
     setup: "three replicas that need 0.5 s for an order. A buys from replica-1; C looks at the stock on \
         replica-3 under the shared lock, and so does another reader, in a process of its own, who keeps it; \
         then B buys from replica-2",
+    advice: Advice::if_reproduced(
+        "Take a shared lock only where a reader must not see a change that is half done. A writer \
+         waits for each reader before it, so readers have to be quick.",
+    ),
     needs: &[ServerKind::Zookeeper],
-    run: || Box::pin(run()),
+    run: |timeline| Box::pin(run(timeline)),
 };
 
-async fn run() -> anyhow::Result<Observation> {
-    let mut observation = Observation::default();
+async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
+    let mut observation = Observation::of(timeline);
     let plan = FleetPlan::new(StrategyName::Zookeeper, 3)?
         .with("checkout.think_time", "500ms")
         .with("lock.wait", "10s")
@@ -35,49 +42,62 @@ async fn run() -> anyhow::Result<Observation> {
     let server = fleet.servers().get(ServerKind::Zookeeper).expect("the strategy needs one");
     let readers = Contenders::new(StrategyName::Zookeeper, server, &[]).await?;
     let (reader, second_reader) = (readers.join("reader").await?, readers.join("second reader").await?);
-    let timeline = &mut observation.timeline;
+    let timeline = &observation.timeline;
 
+    let watch = HoldWatch::start(timeline, &clients).await?;
+    let [first, second] =
+        ["reader", "second reader"].map(|name| Participant::new(timeline, name, "ZooKeeper"));
+    timeline.orders("A", 1, "replica-1");
     let ordering = one.clone();
     let a = tokio::spawn(async move { order(&ordering, "A", 1).await });
     until_census(&*reader, 1, 0).await?;
-    timeline.note("A has the lock, on replica-1");
+    let (looker, replica) = (Party::buyer("C"), Party::holder("replica-3"));
+    let what = "C asks for the stock, on replica-3, under the shared lock";
+    timeline.arrow(EventKind::Sent, [&looker, &replica], "how many are left?", what);
     let looking = three.clone();
     let c = tokio::spawn(async move {
         let stock = looking.locked_stock(SKU).await?;
         anyhow::Ok((Instant::now(), stock))
     });
     until_census(&*reader, 1, 1).await?;
-    timeline.note("C asks for the stock, on replica-3, and waits");
-    let ask = async |lock: &dyn order_service::lock::Lock| lock.acquire(SKU, Mode::Shared, patiently()).await;
+    timeline.mark(EventKind::Note, &replica, "C waits", "C waits for A");
     let asked = async {
         until_census(&*reader, 1, 3).await?;
+        timeline.orders("B", 1, "replica-2");
         let ordering = two.clone();
         let b = tokio::spawn(async move { order(&ordering, "B", 1).await });
         until_census(&*reader, 1, 4).await?;
         anyhow::Ok((Instant::now(), b))
     };
-    let (read, second_read, asked) = tokio::join!(ask(&*reader), ask(&*second_reader), asked);
+    let (read, second_read, asked) = tokio::join!(
+        first.acquire(&*reader, Mode::Shared),
+        second.acquire(&*second_reader, Mode::Shared),
+        asked
+    );
     let (read, second_read, (b_asked, b)) = (read?, second_read?, asked?);
     let a = a.await??;
+    watch.look().await;
     timeline.note_reply("A", &a);
-    timeline.note("two more readers wait beside C, then B, on replica-2");
     let (c_told, stock) = c.await??;
+    let (label, what) =
+        (format!("{} left", stock.stock), format!("C is told that there are {}", stock.stock));
+    timeline.arrow_at(c_told, EventKind::Answered, [&replica, &looker], label, what);
     // C has gone when she has looked; the two others share the lock for as long as they like.
     until_census(&*reader, 2, 1).await?;
     let state = reader.state(SKU).await?;
     let sharing = state.holders.iter().filter(|holder| holder.mode == Mode::Shared).count();
     let b_waits = !b.is_finished() && state.waiting == 1;
-    timeline.note(format!(
-        "C is told that there are {}; {sharing} other readers have the lock together, and {} waits: B",
-        stock.stock, state.waiting
-    ));
-    read.release().await;
+    let what = format!("{sharing} readers have the lock together, and {} waits: B", state.waiting);
+    let label = format!("{sharing} share, {} waits", state.waiting);
+    timeline.mark(EventKind::Note, &Party::lock("ZooKeeper"), &label, what);
+    first.release(read).await;
     let one_reader_left = one.product(SKU).await?.stock == 4 && !b.is_finished();
-    timeline.note("one of the readers leaves; B still waits");
+    let what = "one of the readers has left; B still waits";
+    timeline.mark(EventKind::Note, &Party::holder("replica-2"), "B still waits", what);
     let left = Instant::now();
-    second_read.release().await;
-    timeline.note("the last reader leaves");
+    second.release(second_read).await;
     let b = b.await??;
+    watch.look().await;
     timeline.note_reply("B", &b);
     fleet.stop().await?;
 

@@ -40,8 +40,8 @@ fn checks(run: &RunReport, screen: Screen) -> String {
 fn figures(run: &RunReport) -> String {
     let gap = run.availability.longest_gap;
     format!(
-        "{:.0} orders/s over {:.2} s, the longest time without a sale {:.0} ms (from {:.0} ms on), {} buyers, \
-         {} replicas, batches of {:.1}",
+        "{:.0} orders/s over {:.2} s, the longest time without a sale {:.0} ms (from {:.0} ms on), \
+         {} buyers, {} replicas, batches of {:.1}",
         run.accepted_per_second,
         run.availability.selling_ms / 1e3,
         gap.ms,

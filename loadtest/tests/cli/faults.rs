@@ -3,7 +3,7 @@
 use loadtest::verdict::{CheckName, Status, Verdict};
 use order_service::config::StrategyName;
 
-use crate::program::{code, compared, loadtest, run_of, status};
+use crate::program::{code, compared, loadtest, run_of, said, status};
 
 #[test]
 fn faults_strike_while_orders_are_sold_and_the_report_says_what_they_cost() {
@@ -27,6 +27,19 @@ fn faults_strike_while_orders_are_sold_and_the_report_says_what_they_cost() {
     assert!(run.availability.longest_gap.ms >= after.without_sale_ms, "{:?}", run.availability);
     let line = printed.lines().find(|line| line.contains("is stopped")).expect("the fault is listed");
     assert!(line.contains("no sale for"), "{line}");
+}
+
+#[test]
+fn a_fault_is_told_when_it_is_injected() {
+    let faults = ["--fault", "pause:300ms@500ms,restart:redis@1s", "--duration", "3s", "--no-control"];
+    let output = loadtest(&[&["compare", "--strategies", "redis", "--quiet"], &faults[..]].concat());
+    assert_eq!(said(&output), "", "unless quiet is wanted");
+    let output = loadtest(&[&["compare", "--strategies", "redis"], &faults[..]].concat());
+    let said = said(&output);
+    let lines: Vec<_> = said.lines().collect();
+    let line = |what: &str| lines.iter().rposition(|line| line.starts_with("redis: ") && line.contains(what));
+    let (paused, restarted) = (line(" is stopped"), line(" is killed and started again"));
+    assert!(paused.is_some() && paused < restarted && restarted < line(" sold of "), "{said}");
 }
 
 #[test]
@@ -80,8 +93,7 @@ fn a_soak_ends_when_there_were_enough_orders_and_faults() {
         ["--strategies", "database", "--orders", "1500", "--round", "1200", "--rate", "150", "--faults", "6"];
     let markdown = ["--markdown", file.path().to_str().unwrap()];
     let output = loadtest(&[&["soak"], &load[..], &markdown].concat());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(code(&output), 0, "{said}");
+    assert_eq!(code(&output), 0, "{}", said(&output));
     let table = std::fs::read_to_string(file.path()).unwrap();
     for row in ["units oversold", "order lost", "order invented", "order doubled"] {
         let line = table.lines().find(|line| line.contains(row)).unwrap();

@@ -16,29 +16,36 @@ fn commands() -> Vec<String> {
     for block in PAGE.split("```").skip(1).step_by(2) {
         // What is folded in YAML goes on in the next line.
         let joined = block.replace("run: >-\n          ", "").replace("\n          --", " --");
-        let words = joined.lines().map(|line| line.trim().trim_start_matches("- "));
-        let own = words.filter(|line| line.starts_with("loadtest "));
+        let words =
+            joined.lines().map(|line| line.trim().trim_start_matches("- ").trim_start_matches("run: "));
+        let own = words.filter(|line| line.starts_with("loadtest ") || line.starts_with("if loadtest "));
         commands.extend(own.map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned()));
     }
     commands
 }
 
-/// Runs a command by a shell, beside two replicas of this project's service under a strategy.
-fn run(command: &str, strategy: &str, directory: &Path) -> Output {
+/// Runs commands by a shell, one after the other, beside two replicas of this project's service under a strategy;
+/// returns their exit codes, and what they said.
+fn run(commands: &[&String], strategy: &str, directory: &Path) -> (Vec<String>, Output) {
     let program = support::program();
     let path =
         format!("{}:{}", program.parent().expect("a folder").display(), std::env::var("PATH").unwrap());
-    let lab = ["lab", "--strategy", strategy, "--store", "sqlite", "--replicas", "2"];
-    // A shop that takes a moment, as others do: then the gate is strong enough.
-    let slow = ["--set", "checkout.think_time=2ms", "--", "sh", "-c", command];
-    Command::new(&program)
-        .args(lab)
-        .args(slow)
+    // Each in a shell of its own, as a step of a job is.
+    let steps = commands.iter().map(|command| format!("sh -c '{command}'; echo $? >> codes\n"));
+    let script = steps.collect::<String>();
+    let codes = directory.join("codes");
+    std::fs::write(&codes, "").unwrap();
+    let output = Command::new(&program)
+        .args(["lab", "--strategy", strategy, "--store", "sqlite", "--replicas", "2"])
+        // A shop that takes a moment, as others do: then the gate is strong enough.
+        .args(["--set", "checkout.think_time=2ms", "--", "sh", "-c", &script])
         .current_dir(directory)
         .env("PATH", path)
         .env("GITHUB_STEP_SUMMARY", directory.join("summary.md"))
         .output()
-        .expect("the program runs")
+        .expect("the program runs");
+    let codes = std::fs::read_to_string(codes).unwrap();
+    (codes.lines().map(str::to_owned).collect(), output)
 }
 
 #[test]
@@ -48,19 +55,18 @@ fn every_command_of_the_page_does_what_the_page_says() {
         std::fs::write(directory.path().join(name), SHOP).unwrap();
     }
     let commands = commands();
-    assert!(commands.len() >= 9, "{commands:#?}");
-    for command in &commands {
-        let strategy = if command.contains("broken.toml") { "none" } else { "database" };
-        let output = run(command, strategy, directory.path());
-        assert_eq!(output.status.code(), Some(0), "{command}: {output:?}");
-    }
+    let (twins, right): (Vec<_>, Vec<_>) =
+        commands.iter().partition(|command| command.contains("broken.toml"));
+    assert_eq!((twins.len(), right.len()), (1, 9), "{commands:#?}");
+    let (codes, output) = run(&right, "database", directory.path());
+    assert_eq!(codes, ["0"; 9], "{right:#?}: {output:?}");
     for file in ["oversell.json", "oversell.html", "oversell.xml", "summary.md", "locks.xml", "locks.md"] {
         assert!(directory.path().join(file).metadata().is_ok_and(|file| file.len() > 0), "{file}");
     }
-    // The same gate, and a shop that has lost its lock.
-    let gate = commands.iter().find(|command| command.contains("--junit oversell.xml")).unwrap();
-    let output = run(gate, "none", directory.path());
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    // The same gate, and a shop that has lost its lock; and the job that has to find that out.
+    let gate = right.iter().find(|command| command.contains("--junit oversell.xml")).unwrap();
+    let (codes, output) = run(&[gate, twins[0]], "none", directory.path());
+    assert_eq!(codes, ["1", "0"], "{output:?}");
     let summary = std::fs::read_to_string(directory.path().join("summary.md")).unwrap();
     assert!(summary.contains("OVERSOLD by ") && summary.contains("not-oversold: "), "{summary}");
     let xml = std::fs::read_to_string(directory.path().join("oversell.xml")).unwrap();

@@ -39,7 +39,7 @@ fn reports_of_earlier_versions_are_shown() {
         ("run.json", 1, "OVERSOLD by 100 · none · 200 sold of 100"),
         ("compare.json", 0, "1 of 2 oversold: none"),
         ("shop.json", 1, "OVERSOLD by 3 · forms · 13 sold of 10, 8 at once"),
-        ("experiments.json", 0, "the claim is     REPRODUCED"),
+        ("experiments.json", 0, "the claim is REPRODUCED"),
     ] {
         let file = earlier(name);
         let output = loadtest(&["report", file.to_str().unwrap(), "--html", "/dev/null"]);

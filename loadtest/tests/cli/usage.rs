@@ -19,7 +19,7 @@ fn what_cannot_be_carried_out_is_named_once_with_a_code_that_says_whether_to_try
         (&["compare", "--set", "lock.strategy=none"], REFUSED, "set by the laboratory"),
         (&["compare", "--strategies", "row", "--set", "checkout.max_batch=0"], REFUSED, "checkout.max_batch"),
         (&["demo", "--rate", "-1"], REFUSED, "--rate"),
-        (&["run"], REFUSED, "--target"),
+        (&["run"], REFUSED, "required arguments were not provided"),
         (&["run", "--target", "http://127.0.0.1:1", "--fault", "kill@1s"], REFUSED, "laboratory"),
         (&["run", "--target", "ftp://127.0.0.1"], REFUSED, "http://"),
         (&["run", "--target", "http://127.0.0.1:9"], UNAVAILABLE, "http://127.0.0.1:9"),

@@ -16,7 +16,7 @@ async fn goes_on(browser: &Browser) -> bool {
 
 /// Waits until a script's value is as wanted while the run goes on, and returns it.
 async fn until_live(browser: &Browser, script: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let give_up = Instant::now() + Duration::from_secs(60);
+    let give_up = Instant::now() + Duration::from_secs(120);
     loop {
         let value = browser.evaluate(&format!("return {script}")).await;
         if wanted(&value) {

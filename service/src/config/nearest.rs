@@ -1,6 +1,6 @@
 //! The nearest name to one that is not known.
 
-/// How alike two names are at least, from 0 to 1, for one to be taken for the other: as clap has it for flags.
+/// How alike two names are at least, from 0 to 1, for one to be taken for the other: as clap has it.
 const ALIKE: f64 = 0.7;
 
 /// The name among `known` that whoever wrote `given` may have meant, if one is near.

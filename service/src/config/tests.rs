@@ -146,8 +146,8 @@ fn an_error_lists_what_there_is_and_what_may_be_meant_without_words_of_the_progr
         (
             "lock.strategy",
             "redsi",
-            "must be one of none, local, database, redis, zookeeper, etcd, row, optimistic, not \"redsi\"; did \
-             you mean \"redis\"?",
+            "must be one of none, local, database, redis, zookeeper, etcd, row, optimistic, not \"redsi\"; \
+             did you mean \"redis\"?",
         ),
         (
             "checkout.guard",

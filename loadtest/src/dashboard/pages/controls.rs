@@ -179,7 +179,7 @@ pub(in crate::dashboard) fn buttons(inner: &Inner) -> Markup {
                 disabled[!busy] {
                 @if inner.is_stopping() { "Stop at once" } @else { "Stop" }
             }
-            @if let Some(experiment) = inner.experiment {
+            @if let Some(experiment) = inner.trials.running {
                 span.note { "The experiment " (experiment) " goes on: one thing at a time." }
             }
         }

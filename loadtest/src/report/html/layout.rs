@@ -14,7 +14,8 @@ pub const STYLE: &str = concat!(
     include_str!("style/form.css"),
     include_str!("style/shop.css"),
     include_str!("style/stories.css"),
-    include_str!("style/past.css")
+    include_str!("style/past.css"),
+    include_str!("style/experiments.css")
 );
 
 /// What a frozen page may do: nothing but show itself, with the one script that it has.
