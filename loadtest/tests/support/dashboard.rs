@@ -56,9 +56,9 @@ impl Dashboard {
 /// Waits for the verdict of what goes on.
 pub async fn verdict(browser: &Browser) -> String {
     let over = |text: &str| {
-        ["OVERSOLD by", "VIOLATED ·", "CORRECT", "INCONCLUSIVE", " oversold: ", " correct"]
-            .iter()
-            .any(|w| text.contains(w))
+        let words = ["OVERSOLD by", "VIOLATED ·", "CORRECT", "INCONCLUSIVE"];
+        let of_several = [" oversold: ", " violated: ", " inconclusive: ", " correct"];
+        words.iter().chain(&of_several).any(|word| text.contains(word))
     };
     browser.until("#verdict .headline", over).await
 }
