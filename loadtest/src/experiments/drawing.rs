@@ -29,7 +29,9 @@ pub fn diagrams(id: &str, events: &[Event]) -> Markup {
             div.trial {
                 @if let Some(scene) = scene { h4 { (scene) } }
                 div.sequence {
-                    @if trial.iter().any(|event| event.who.is_some()) { (drawn(&format!("{id}-{number}"), scene, trial)) }
+                    @if trial.iter().any(|event| event.who.is_some()) {
+                        (drawn(&format!("{id}-{number}"), scene, trial))
+                    }
                     (in_words(&format!("{id}-{number}"), trial))
                 }
             }
@@ -291,7 +293,8 @@ mod tests {
     }
 
     fn numbers(page: &Html, selector: &str, attribute: &str) -> Vec<f64> {
-        let found = page.select(&Selector::parse(selector).unwrap()).map(|element| element.attr(attribute));
+        let selector = Selector::parse(selector).unwrap();
+        let found = page.select(&selector).map(|element| element.attr(attribute));
         found.map(|number| number.unwrap().parse().unwrap()).collect()
     }
 

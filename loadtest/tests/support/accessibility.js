@@ -38,7 +38,7 @@ const label = (element) => (element.getAttribute('aria-label')
   || referred(element, 'aria-labelledby').map((other) => other?.textContent).join(' ')
   || [...(element.labels || [])].map((other) => other.textContent).join(' ')
   || (element.matches('a, button, summary') ? element.textContent : '')).trim();
-for (const element of all('a, button, summary, input, select, textarea, [role=img], [role=region]')) {
+for (const element of all('a, button, summary, input:not([type=hidden]), select, textarea, [role=img], [role=region]')) {
   if (!label(element)) barriers.push(`${name(element)} has no name`);
 }
 for (const svg of all('svg')) {

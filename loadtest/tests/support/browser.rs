@@ -1,5 +1,8 @@
 //! A real browser, and what a person does with it.
 
+// Not every test file uses all of it.
+#![allow(dead_code)]
+
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::{Duration, Instant};
 

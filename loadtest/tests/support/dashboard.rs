@@ -68,18 +68,9 @@ impl Dashboard {
 /// Waits for the verdict of what goes on.
 pub async fn verdict(browser: &Browser) -> String {
     let over = |text: &str| {
-        [
-            "OVERSOLD by",
-            "VIOLATED: ",
-            "VIOLATED ·",
-            "CORRECT",
-            "INCONCLUSIVE",
-            " oversold: ",
-            " lost updates: ",
-            " correct",
-        ]
-        .iter()
-        .any(|w| text.contains(w))
+        let words = ["OVERSOLD by", "VIOLATED: ", "VIOLATED ·", "CORRECT", "INCONCLUSIVE"];
+        let of_several = [" oversold: ", " lost updates: ", " violated: ", " inconclusive: ", " correct"];
+        words.iter().chain(&of_several).any(|word| text.contains(word))
     };
     browser.until("#verdict .headline", over).await
 }

@@ -8,8 +8,8 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 /// Where it is kept which migrations a database has had.
 const TABLE: &str = "_sqlx_migrations";
 
-/// The names and the texts of migrations, in a folder beside the crates. They are listed here rather than found by
-/// a macro of sqlx, for which all its databases would be compiled a second time.
+/// The names and the texts of migrations, in a folder beside the crates. They are listed here rather than
+/// found by a macro of sqlx, for which all its databases would be compiled a second time.
 macro_rules! migrations {
     ($folder:literal: $($name:literal),+ $(,)?) => {
         [$(($name, include_str!(concat!("../../../migrations/", $folder, "/", $name, ".sql")))),+]

@@ -227,7 +227,7 @@ impl Store for PostgresStore {
         after: Option<Uuid>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreError> {
-        let (after, limit) = (after.unwrap_or(Uuid::nil()), i64::from(limit));
+        let (after, limit) = (after.unwrap_or_default(), i64::from(limit));
         let query = match sku {
             Some(sku) => sqlx::query(concat!(orders!(), " where id > $1 and sku = $3 order by id limit $2"))
                 .bind(after)

@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
             restocks: self.read("restocks", 0.0, share),
             reads: self.read("reads", 0.0, share),
             timeout: self.read("timeout", Duration::ZERO, values::duration),
-            seed: self.read("seed", 1, |text| number(text, 0..=u64::MAX)),
+            seed: self.read("seed", 1, |text| text.parse().map_err(|_| "must be a whole number".into())),
         }
     }
 
