@@ -5,7 +5,7 @@ use std::process::Command as Program;
 use std::time::{Duration, Instant};
 
 use lab::Lab;
-use loadtest::report::{Report, comparison};
+use loadtest::report::{Report, Screen, comparison};
 
 use crate::browser::{Browser, with_browser, with_watched_browser};
 use crate::dashboard::{Dashboard, assert_flawless, run};
@@ -193,7 +193,7 @@ async fn past_runs_survive_a_restart_and_are_compared() {
             browser.evaluate("return document.querySelector('#downloads a').getAttribute('href')").await;
         let link = link.as_str().unwrap().to_owned();
         let report: Report = dashboard.get(&link).await.json().await.unwrap();
-        assert_same_figures(browser, &report, &comparison(&report)).await;
+        assert_same_figures(browser, &report, &comparison(&report, Screen::default())).await;
         browser.open(&dashboard.with("strategy=row")).await;
         run(browser).await;
         browser.until("#files", |text| text.contains("JSON")).await;
@@ -209,7 +209,7 @@ async fn past_runs_survive_a_restart_and_are_compared() {
         let again: Report = dashboard.get(&link).await.json().await.unwrap();
         assert_eq!(again, report);
         browser.open(&format!("{}{}", dashboard.address, link.trim_end_matches(".json"))).await;
-        assert_same_figures(browser, &report, &comparison(&report)).await;
+        assert_same_figures(browser, &report, &comparison(&report, Screen::default())).await;
         assert_flawless(browser, "a past run").await;
         let csv = dashboard.get(&link.replace(".json", ".csv")).await.text().await.unwrap();
         assert_eq!(csv.lines().count(), 3, "{csv}");
