@@ -210,22 +210,29 @@ impl Client {
 
     /// The restocks and cancellations of a product.
     pub async fn adjustments(&self, sku: &str) -> Result<Vec<Adjustment>, CallError> {
-        let list: AdjustmentList = self.get(&format!("/v1/admin/products/{sku}/adjustments")).await?;
-        Ok(list.adjustments)
+        let page = |list: AdjustmentList| (list.adjustments, list.next_cursor);
+        self.pages(&format!("/v1/admin/products/{sku}/adjustments?limit=1000"), page).await
     }
 
     /// All orders of a product.
     pub async fn orders(&self, sku: &str) -> Result<Vec<Order>, CallError> {
-        let mut orders = Vec::new();
-        let mut cursor = None::<String>;
+        let page = |page: OrderPage| (page.orders, page.next_cursor);
+        self.pages(&format!("/v1/orders?sku={sku}&limit=1000"), page).await
+    }
+
+    /// All that a list has, page by page; `open` says what is on a page, and where the next one begins.
+    async fn pages<P: DeserializeOwned, T>(
+        &self,
+        path: &str,
+        open: impl Fn(P) -> (Vec<T>, Option<String>),
+    ) -> Result<Vec<T>, CallError> {
+        let mut all = Vec::new();
+        let mut after = String::new();
         loop {
-            let after = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
-            let page: OrderPage = self.get(&format!("/v1/orders?sku={sku}&limit=1000{after}")).await?;
-            orders.extend(page.orders);
-            cursor = page.next_cursor;
-            if cursor.is_none() {
-                return Ok(orders);
-            }
+            let (rows, next) = open(self.get(&format!("{path}{after}")).await?);
+            all.extend(rows);
+            let Some(cursor) = next else { return Ok(all) };
+            after = format!("&cursor={cursor}");
         }
     }
 

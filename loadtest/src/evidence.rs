@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use order_service::api::{Adjustment, Audit, LockStatus, Order};
+use order_service::api::{Adjustment, Audit, LockStatus, Order, OrderStatus, OrderTotals};
+use order_service::order::units_taken;
 
 use crate::attempt::Attempt;
 use crate::holds::Holds;
@@ -100,4 +101,35 @@ pub struct Database {
     pub adjustments: Vec<Adjustment>,
     /// When it was read.
     pub read_at: Timestamp,
+}
+
+impl Database {
+    /// Units in confirmed orders. Counted here, as all totals are: an audit may say what the shop has
+    /// counted.
+    pub fn units_sold(&self) -> i64 {
+        self.units_with(OrderStatus::Confirmed)
+    }
+
+    /// Units that are reserved for orders which are still to be paid.
+    pub fn units_reserved(&self) -> i64 {
+        self.units_with(OrderStatus::AwaitingPayment)
+    }
+
+    /// What the orders come to.
+    pub fn totals(&self) -> OrderTotals {
+        OrderTotals {
+            orders: i64::try_from(self.orders.len()).expect("they are in memory"),
+            units_sold: self.units_sold(),
+            units_reserved: self.units_reserved(),
+        }
+    }
+
+    /// Units that were sold or reserved, and had never been in stock.
+    pub fn oversold_units(&self) -> i64 {
+        (self.units_sold() + self.units_reserved() - self.audit.supply).max(0)
+    }
+
+    fn units_with(&self, status: OrderStatus) -> i64 {
+        self.orders.iter().filter(|order| order.status == status).map(units_taken).sum()
+    }
 }

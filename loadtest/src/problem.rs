@@ -50,6 +50,8 @@ pub enum ProblemKind {
     ResetNotAllowed,
     /// The replica is stopping.
     ShuttingDown,
+    /// The product has too many orders to be reset.
+    TooManyOrders,
     /// The credentials are missing or wrong.
     Unauthorized,
     /// The media type of the body is not JSON.
@@ -62,7 +64,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// All kinds that are known by name.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AdminDisabled,
         Self::DependencyDown,
         Self::IdempotencyInFlight,
@@ -83,6 +85,7 @@ impl ProblemKind {
         Self::RequestTimeout,
         Self::ResetNotAllowed,
         Self::ShuttingDown,
+        Self::TooManyOrders,
         Self::Unauthorized,
         Self::UnsupportedMediaType,
         Self::Validation,
@@ -122,6 +125,7 @@ impl ProblemKind {
             Self::RequestTimeout => "request-timeout",
             Self::ResetNotAllowed => "reset-not-allowed",
             Self::ShuttingDown => "shutting-down",
+            Self::TooManyOrders => "too-many-orders",
             Self::Unauthorized => "unauthorized",
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::Validation => "validation",

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Outcome, OutcomeGroup};
-use crate::evidence::{Database, Evidence};
+use crate::evidence::Evidence;
 use crate::metrics::{self, Percentiles};
 use crate::side_operation::{SideAction, SideOperation};
 
@@ -82,9 +82,9 @@ impl Series {
         let changes = changes(evidence);
         let mut series = Self::answered(&evidence.attempts, &changes, evidence.initial_stock, seconds);
         // What was answered last need not have been written last: the end is for the database to say.
-        if let (Some(last), Ok(Database { audit, .. })) = (series.intervals.last_mut(), &evidence.database) {
-            (last.stock, last.expected) =
-                (audit.stock, audit.supply - audit.units_sold - audit.units_reserved);
+        if let (Some(last), Ok(database)) = (series.intervals.last_mut(), &evidence.database) {
+            let taken = database.units_sold() + database.units_reserved();
+            (last.stock, last.expected) = (database.audit.stock, database.audit.supply - taken);
         }
         let is_known = evidence.holds.records.iter().any(Result::is_ok);
         series.locks = is_known.then(|| Locks::of(evidence.holds.known(), evidence.holds.begun_ns));

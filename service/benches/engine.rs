@@ -126,7 +126,12 @@ impl Store for FakeStore {
         Ok(Vec::new())
     }
 
-    async fn adjustments(&self, _: &Sku) -> Result<Vec<Adjustment>, StoreError> {
+    async fn adjustments(
+        &self,
+        _: &Sku,
+        _: Option<(i64, Uuid)>,
+        _: u32,
+    ) -> Result<Vec<Adjustment>, StoreError> {
         Ok(Vec::new())
     }
 

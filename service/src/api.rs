@@ -243,11 +243,27 @@ pub struct Adjustment {
     pub created_at: Timestamp,
 }
 
-/// The adjustments of a product.
+/// The query of `GET /v1/admin/products/{sku}/adjustments`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AdjustmentQuery {
+    /// Where the previous page ended: its `next_cursor`.
+    #[param(pattern = "^[0-9]{1,19}_[0-9a-f-]{36}$")]
+    pub cursor: Option<String>,
+    /// The greatest number of adjustments to answer with; 100 unless given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    pub limit: Option<String>,
+}
+
+/// A page of the adjustments of a product.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdjustmentList {
     /// The adjustments, by version.
     pub adjustments: Vec<Adjustment>,
+    /// The cursor of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// Who has a product's lock and who waits for it.
@@ -336,8 +352,31 @@ pub struct LockHold {
     pub lost: bool,
 }
 
+/// What the orders of a product come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OrderTotals {
+    /// Orders, cancelled and expired ones too.
+    pub orders: i64,
+    /// Units in confirmed orders.
+    pub units_sold: i64,
+    /// Units that are reserved for orders which are still to be paid.
+    pub units_reserved: i64,
+}
+
+/// What an audit has counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CountedFrom {
+    /// The orders, every one of them.
+    #[default]
+    Orders,
+    /// Nothing: there are too many orders, and the product's own counters are believed. They are changed by
+    /// the statement that writes the orders.
+    Counters,
+}
+
 /// The audit of a product: what was put in stock, sold, reserved and left, read in one transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Audit {
     /// Units ever put in stock.
     pub supply: i64,
@@ -356,8 +395,23 @@ pub struct Audit {
     pub oversold_units: i64,
     /// Whether `stock = supply - units_sold - units_reserved`.
     pub balanced: bool,
-    /// Orders that read the same stock at the same version: each is a lost update. At most ten.
+    /// Orders that read the same stock at the same version: each is a lost update. At most ten, among the
+    /// orders that were read.
     pub duplicate_reads: Vec<DuplicateRead>,
+    /// Where `orders`, `units_sold` and `units_reserved` come from: `orders` of a product with fewer than
+    /// 100,000.
+    #[serde(default)]
+    pub counted_from: CountedFrom,
+    /// How many orders were read: all, or the latest 100,000 by version.
+    #[serde(default)]
+    pub orders_read: i64,
+    /// What the product's counters say; null where there are none.
+    #[serde(default)]
+    pub counters: Option<OrderTotals>,
+    /// Whether the counters say what the orders do; null where not all orders were read, and nothing
+    /// contradicts.
+    #[serde(default)]
+    pub counters_agree: Option<bool>,
 }
 
 /// Orders that read the same stock at the same version.

@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::api::{Adjustment, Order, OrderStatus, Product};
-use crate::order::{IdempotencyKey, OrderRequest, ProductRequest, RestockRequest, Sku};
+use crate::order::{IdempotencyKey, MAX_RESETTABLE, OrderRequest, ProductRequest, RestockRequest, Sku};
 
 /// A change of a product's stock.
 #[derive(Debug, Clone)]
@@ -226,6 +226,12 @@ pub enum ChangeError {
     /// The product exists, and this replica may not reset it.
     #[error("the product exists, and this replica has admin.allow_reset = false")]
     ResetNotAllowed,
+    /// The product has more orders, or adjustments, than a reset can delete.
+    #[error(
+        "a reset deletes all orders and adjustments, and the product has more than {MAX_RESETTABLE} of \
+         them: put another product, or have its orders moved away first"
+    )]
+    TooManyOrders,
 }
 
 /// What became of an order, in words.

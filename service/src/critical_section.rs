@@ -310,6 +310,9 @@ impl<'s> OpenSection<'s> {
                 }
                 return Round::Again;
             }
+            Err(WriteError::Rejected(Rejected::TooManyOrders)) => {
+                plan.fail(&ChangeError::TooManyOrders, &ChangeError::TooManyOrders);
+            }
             Err(WriteError::Failed(CommitError::NotWritten(error))) => {
                 let error = error.into();
                 plan.fail(&error, &error);

@@ -1,6 +1,7 @@
 //! The stores. All SQL on products and orders is here; a store knows neither locks nor the checkout.
 
 mod columns;
+mod counters;
 mod flight;
 mod migrations;
 mod postgres;
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::api::{Adjustment, Audit, DuplicateRead, Order, OrderStatus, Product};
+use crate::api::{Adjustment, Audit, Order, OrderStatus, Product};
 use crate::change::{self, KeptAnswer, Outcome};
 use crate::config::{ConfigError, StoreSection};
 use crate::db::{self, DatabaseKind};
@@ -22,6 +23,7 @@ use crate::order::{IdempotencyKey, ProductRequest, Sku};
 use crate::token::Generation;
 
 use columns::{adjustments, orders, products};
+use counters::{Latest, audit, examined, resettable};
 
 /// Where products and orders are kept.
 ///
@@ -83,10 +85,16 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Order>, StoreError>;
 
-    /// The adjustments of a product, by version.
-    async fn adjustments(&self, sku: &Sku) -> Result<Vec<Adjustment>, StoreError>;
+    /// At most `limit` adjustments of a product, by version and identity, after the one with these.
+    async fn adjustments(
+        &self,
+        sku: &Sku,
+        after: Option<(i64, Uuid)>,
+        limit: u32,
+    ) -> Result<Vec<Adjustment>, StoreError>;
 
-    /// The audit of a product, read in one transaction; `None` where there is no such product.
+    /// The audit of a product, read in one transaction; `None` where there is no such product. It takes no
+    /// longer the more orders the product has: of very many it reads the latest, and believes its counters.
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError>;
 
     /// The generation of the fencing tokens of `key`. A new one begins where the last one was counted by
@@ -231,6 +239,10 @@ pub struct Transition {
     /// The status that it gets. It is confirmed only as long as its time to pay is not over, and expires only
     /// when that is.
     pub to: OrderStatus,
+    /// How many units the order takes until then.
+    pub units_before: i64,
+    /// How many it takes from then on.
+    pub units_after: i64,
 }
 
 impl Transition {
@@ -260,6 +272,9 @@ pub enum Rejected {
     /// One of the orders to change is not there, or has not the status that it must have.
     #[error("an order has another status")]
     OrderChanged,
+    /// The product to reset has more orders, or adjustments, than can be deleted at once.
+    #[error("the product has too many orders to be reset")]
+    TooManyOrders,
 }
 
 /// Why nothing is known to be committed.
@@ -301,6 +316,12 @@ pub async fn migrate(store: &StoreSection) -> Result<usize, OpenError> {
     }
 }
 
+/// The statements of the store of this [kind](Store::kind) that have to read no more rows the more orders a
+/// product has, by name. For a test, which has them explained.
+pub fn bounded_statements(kind: &str) -> &'static [(&'static str, &'static str)] {
+    if kind == "sqlite" { &sqlite::BOUNDED } else { &postgres::BOUNDED }
+}
+
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -321,31 +342,6 @@ pub enum OpenError {
 fn created_answer(product: &ProductRequest, created: &Product) -> Option<KeptAnswer> {
     let outcome = Outcome::Created(created.clone());
     KeptAnswer::of(product.key.as_ref(), || change::product_put(product), &outcome)
-}
-
-/// What the audit of a product comes to, whose row says `level`.
-fn audit(level: StockLevel, totals: Totals, duplicate_reads: Vec<DuplicateRead>) -> Audit {
-    let StockLevel { stock, version, supply } = level;
-    let Totals { orders, units_sold, units_reserved } = totals;
-    let taken = units_sold + units_reserved;
-    Audit {
-        supply,
-        stock,
-        version,
-        units_sold,
-        units_reserved,
-        orders,
-        oversold_units: (taken - supply).max(0),
-        balanced: stock == supply - taken,
-        duplicate_reads,
-    }
-}
-
-/// The orders of a product, added up.
-struct Totals {
-    orders: i64,
-    units_sold: i64,
-    units_reserved: i64,
 }
 
 /// What a status is called in the tables.

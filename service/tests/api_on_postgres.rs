@@ -2,8 +2,12 @@
 
 #[path = "api/bad_input.rs"]
 mod bad_input;
+#[path = "api/bounded.rs"]
+mod bounded;
 #[path = "api/commits.rs"]
 mod commits;
+#[path = "api/counters.rs"]
+mod counters;
 #[path = "api/failpoints.rs"]
 mod failpoints;
 #[path = "api/helpers.rs"]

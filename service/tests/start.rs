@@ -51,6 +51,23 @@ fn what_cannot_be_reached_is_named_at_once_and_once() {
 }
 
 #[test]
+fn a_database_that_accepts_and_never_answers_is_given_up_in_time() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // Nobody accepts what the kernel has accepted.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let url = format!("postgres://shop@{address}/shop?sslmode=disable");
+    for arguments in [vec![], vec!["migrate"]] {
+        let arguments = [arguments, vec!["--store.url", &url, "--store.timeout", "500ms"]].concat();
+        let (output, took) = start(directory.path(), &arguments);
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(69), "{arguments:?}: {error}");
+        assert!(error.contains(&address.to_string()), "{arguments:?}: {error}");
+        assert!(took < Duration::from_secs(10), "{arguments:?}, after {took:?}: {error}");
+    }
+}
+
+#[test]
 fn no_spelling_of_a_url_shows_its_password() {
     let directory = tempfile::tempdir().expect("a directory");
     let spellings = [

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use order_service::api::Audit;
+use order_service::api::{Audit, CountedFrom};
 
 use crate::client::Client;
 
@@ -74,12 +74,20 @@ impl Catalogue {
 
     /// Audits all products, and says what is wrong with them.
     pub(super) async fn audit(&self, replica: &Client) -> anyhow::Result<Vec<String>> {
-        let audit = |sku: String| async move { anyhow::Ok((replica.audit(&sku).await?, sku)) };
+        let audit = |sku: String| async move {
+            let audit = replica.audit(&sku).await?;
+            let orders = match audit.counted_from {
+                CountedFrom::Orders => audit.orders.unsigned_abs(),
+                // The replica's word for it; the orders are the evidence.
+                CountedFrom::Counters => replica.orders(&sku).await?.len() as u64,
+            };
+            anyhow::Ok((audit, orders, sku))
+        };
         let audits = stream::iter(self.skus().map(audit)).buffer_unordered(AT_ONCE);
         let audits: Vec<_> = audits.try_collect().await.context("cannot audit what was sold")?;
-        let orders = audits.iter().map(|(audit, _)| audit.orders.unsigned_abs()).sum();
-        let mut wrong: Vec<_> = audits.iter().filter_map(|(audit, sku)| complaint(audit, sku)).collect();
-        wrong.extend(self.miscount(orders));
+        let complaints = audits.iter().filter_map(|(audit, orders, sku)| complaint(audit, *orders, sku));
+        let mut wrong: Vec<_> = complaints.collect();
+        wrong.extend(self.miscount(audits.iter().map(|(_, orders, _)| orders).sum()));
         Ok(wrong)
     }
 
@@ -95,8 +103,12 @@ impl Catalogue {
     }
 }
 
-/// What is wrong with a product's audit.
-fn complaint(audit: &Audit, sku: &str) -> Option<String> {
+/// What is wrong with the audit of a product, which has so many orders.
+fn complaint(audit: &Audit, orders: u64, sku: &str) -> Option<String> {
+    let miscounted = audit.counters_agree == Some(false) || audit.orders.unsigned_abs() != orders;
+    if miscounted {
+        return Some(format!("{sku}: {orders} orders, where the audit says {audit:?}"));
+    }
     let Audit { oversold_units, balanced, duplicate_reads, .. } = audit;
     let duplicates = duplicate_reads.len();
     (*oversold_units != 0 || !balanced || duplicates > 0).then(|| {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Conclusion, Strategy};
 use crate::attempt::{Attempt, FailureReason, OutcomeGroup};
 use crate::availability::Availability;
-use crate::evidence::Evidence;
+use crate::evidence::{Database, Evidence};
 use crate::faults::FaultMark;
 use crate::metrics::{Latencies, LockFigures, Percentiles};
 use crate::payments::Payments;
@@ -136,7 +136,7 @@ impl RunReport {
             *failures.entry(why).or_default() += 1;
         }
         let latencies = Latencies::of(&evidence.attempts);
-        let audit = evidence.database.as_ref().ok().map(|database| &database.audit);
+        let database = evidence.database.as_ref().ok();
         let availability = Availability::of(evidence);
         let checks = checks(evidence);
         Self {
@@ -154,9 +154,9 @@ impl RunReport {
             failed: count(OutcomeGroup::Failed),
             unknown: count(OutcomeGroup::Unknown),
             replays: evidence.attempts.iter().filter(|attempt| attempt.replay).count() as u64,
-            units_sold: audit.map(|audit| audit.units_sold),
-            oversold_units: audit.map(|audit| audit.oversold_units),
-            supply: audit.map(|audit| audit.supply),
+            units_sold: database.map(Database::units_sold),
+            oversold_units: database.map(Database::oversold_units),
+            supply: database.map(|database| database.audit.supply),
             verdict: verdict(&checks),
             expected: Verdict::Correct,
             is_control: false,

@@ -1,10 +1,6 @@
 //! The result of a check, before it has a name.
 
-use order_service::api::OrderStatus;
-use order_service::order::units_taken;
-
 use crate::attempt::Attempt;
-use crate::evidence::Database;
 
 /// The result of a check, and what was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,20 +28,6 @@ impl Judgement {
         let more = wrong.len().saturating_sub(NAMED);
         Self::Fail(if more > 0 { format!("{named}; and {more} more") } else { named })
     }
-}
-
-/// Units in confirmed orders.
-pub(super) fn units_sold(database: &Database) -> i64 {
-    units_with(database, OrderStatus::Confirmed)
-}
-
-/// Units that are reserved for orders which are still to be paid.
-pub(super) fn units_reserved(database: &Database) -> i64 {
-    units_with(database, OrderStatus::AwaitingPayment)
-}
-
-fn units_with(database: &Database, status: OrderStatus) -> i64 {
-    database.orders.iter().filter(|order| order.status == status).map(units_taken).sum()
 }
 
 /// What an attempt is called in the words of a check: its buyer.

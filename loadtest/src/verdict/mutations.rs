@@ -62,6 +62,7 @@ fn good() -> Evidence {
         oversold_units: 0,
         balanced: true,
         duplicate_reads: Vec::new(),
+        ..Audit::default()
     };
     Evidence {
         attempts,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::judgement::Judgement::{self, Pass, Unknown};
-use super::judgement::{name, units_sold};
+use super::judgement::name;
 use crate::attempt::{Attempt, Outcome};
 use crate::evidence::{Database, Evidence};
 
@@ -15,7 +15,7 @@ pub(super) fn exercised(evidence: &Evidence, database: &Database) -> Judgement {
         return Unknown("no order was confirmed".into());
     }
     let failed = original().filter(|a| a.is_unknown() || matches!(a.outcome, Outcome::Failed { .. })).count();
-    let unsold = database.audit.supply - units_sold(database);
+    let unsold = database.audit.supply - database.units_sold();
     if failed > 0 && !evidence.faults.any() && unsold > 0 {
         let mut reasons = BTreeMap::<_, usize>::new();
         for why in original().filter_map(|attempt| attempt.outcome.failure()) {

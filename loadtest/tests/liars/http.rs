@@ -235,6 +235,7 @@ async fn audit(State(replica): State<Replica>) -> Json<Audit> {
         oversold_units: (units_sold - supply).max(0),
         balanced: stock == supply - units_sold,
         duplicate_reads: Vec::new(),
+        ..Audit::default()
     })
 }
 
@@ -283,7 +284,8 @@ fn router(replica: Replica) -> Router {
         .route(
             "/v1/admin/products/{sku}/adjustments",
             get(async |State(replica): State<Replica>| {
-                Json(AdjustmentList { adjustments: replica.shelf().adjustments.clone() })
+                let adjustments = replica.shelf().adjustments.clone();
+                Json(AdjustmentList { adjustments, next_cursor: None })
             }),
         )
         .route("/v1/admin/products/{sku}/lock", get(lock_state))

@@ -73,7 +73,8 @@ fn outcome(result: &ChangeResult) -> &'static str {
             | ChangeError::OrderChanged(_)
             | ChangeError::KeyReused
             | ChangeError::KeyInFlight
-            | ChangeError::ResetNotAllowed => "refused",
+            | ChangeError::ResetNotAllowed
+            | ChangeError::TooManyOrders => "refused",
         },
     }
 }

@@ -119,10 +119,16 @@ impl Plan {
                     Change::Expiry(_) => ("expired", OrderStatus::Expired),
                     _ => ("cancelled", OrderStatus::Cancelled),
                 };
-                self.batch.transitions.push(Transition { order: order.id, from: order.status, to });
+                let changed = Order { status: to, ..order.clone() };
+                self.batch.transitions.push(Transition {
+                    order: order.id,
+                    from: order.status,
+                    to,
+                    units_before: units_taken(order),
+                    units_after: units_taken(&changed),
+                });
                 let (delta, reason) = (stock_after - stock_before, format!("{what} {}", order.id));
                 self.batch.adjustments.push(adjustment(&order.sku, delta, reason));
-                let changed = Order { status: to, ..order.clone() };
                 let outcome = match to {
                     OrderStatus::Confirmed => Outcome::Paid(changed),
                     OrderStatus::Expired => Outcome::Expired(changed),

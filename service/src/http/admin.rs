@@ -8,15 +8,17 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use uuid::Uuid;
 
 use super::access::Admin;
 use super::docs::{AdminProblems, AuditProblems, SkuPath};
 use super::extract::{Json, KeyHeader, Params, Segment};
+use super::page::{self, Parameters};
 use super::problem::Failure;
 use super::{AppState, replayed};
 use crate::api::{
-    Adjustment, AdjustmentList, Audit, HoldQuery, HoldRecord, LockHolder, LockStatus, Product, PutProduct,
-    Restock,
+    Adjustment, AdjustmentList, AdjustmentQuery, Audit, HoldQuery, HoldRecord, LockHolder, LockStatus,
+    Product, PutProduct, Restock,
 };
 use crate::checkout::Put;
 use crate::order::{ProductRequest, RestockRequest, Sku};
@@ -34,6 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
 /// Create a product, or reset it.
 ///
 /// On a product that exists this deletes its orders and sets a fresh stock, and needs `admin.allow_reset`.
+/// One with more than 100,000 orders or adjustments is not reset: these could not be deleted in time.
 /// With an `Idempotency-Key`, it may be sent again whatever the first answer was: the orders that came since
 /// are not deleted.
 #[utoipa::path(
@@ -103,6 +106,9 @@ async fn restock(
 }
 
 /// Audit a product.
+///
+/// Of a product with fewer than 100,000 orders these are counted, and compared with its counters. Of others
+/// the latest 100,000 are read, and the counters say what all come to.
 #[utoipa::path(
     get, path = "/v1/admin/products/{sku}/audit", operation_id = "auditProduct", tag = "admin",
     security(("admin" = [])),
@@ -125,16 +131,22 @@ async fn audit(
         let (sku, stock, supply, sold) = (sku.as_str(), audit.stock, audit.supply, audit.units_sold);
         tracing::warn!(sku, stock, supply, sold, "the audit does not balance");
     }
+    if audit.counters_agree == Some(false) {
+        shared.metrics.operation.miscounted();
+        let (sku, counters) = (sku.as_str(), audit.counters);
+        let (orders, sold, reserved) = (audit.orders, audit.units_sold, audit.units_reserved);
+        tracing::warn!(sku, orders, sold, reserved, ?counters, "the counters are not what the orders say");
+    }
     Ok(Body(audit))
 }
 
-/// List a product's restocks and cancellations.
+/// List a product's restocks and cancellations, by version.
 #[utoipa::path(
     get, path = "/v1/admin/products/{sku}/adjustments", operation_id = "listAdjustments", tag = "admin",
     security(("admin" = [])),
-    params(SkuPath),
+    params(SkuPath, AdjustmentQuery),
     responses(
-        (status = 200, body = AdjustmentList, description = "The adjustments, by version"),
+        (status = 200, body = AdjustmentList, description = "A page of the adjustments, by version"),
         AuditProblems,
     ),
 )]
@@ -142,9 +154,23 @@ async fn adjustments(
     _: Admin,
     State(shared): State<Arc<AppState>>,
     Segment(sku): Segment,
+    Params(query): Params<AdjustmentQuery>,
 ) -> Result<Body<AdjustmentList>, Failure> {
+    let mut parameters = Parameters::default();
+    let after = parameters.cursor(query.cursor.as_deref(), adjustment_cursor);
+    let limit = parameters.limit(query.limit.as_deref());
+    parameters.finish().map_err(Failure::validation)?;
     let sku = find(&shared, &sku).await?;
-    Ok(Body(AdjustmentList { adjustments: shared.store.adjustments(&sku).await? }))
+    let found = shared.store.adjustments(&sku, after, limit + 1).await?;
+    let (adjustments, next_cursor) =
+        page::cut(found, limit, |adjustment| format!("{}_{}", adjustment.version, adjustment.id));
+    Ok(Body(AdjustmentList { adjustments, next_cursor }))
+}
+
+/// The version and the identity of the last adjustment of a page.
+fn adjustment_cursor(text: &str) -> Result<(i64, Uuid), ()> {
+    let (version, id) = text.split_once('_').ok_or(())?;
+    Ok((version.parse().map_err(drop)?, Uuid::try_parse(id).map_err(drop)?))
 }
 
 /// See who has a product's lock and how many wait for it.

@@ -159,7 +159,11 @@ pub(super) struct AdminProblems;
 
 impl IntoResponses for AdminProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let conflict = [("409", "`idempotency-in-flight`")];
+        let conflict = [(
+            "409",
+            "`idempotency-in-flight`; or `too-many-orders`, for a reset of a product with more than 100,000 \
+             orders or adjustments",
+        )];
         problems(&[&BODY[..], &CHANGE, &ADMIN, &conflict].concat())
     }
 }

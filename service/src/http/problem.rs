@@ -151,6 +151,9 @@ impl From<ChangeError> for Failure {
             ChangeError::ResetNotAllowed => {
                 new(StatusCode::FORBIDDEN, "reset-not-allowed", "The product exists and may not be reset")
             }
+            ChangeError::TooManyOrders => {
+                new(conflict, "too-many-orders", "The product has too many orders to be reset")
+            }
             ChangeError::OutcomeUnknown => {
                 new(StatusCode::GATEWAY_TIMEOUT, "outcome-unknown", "It is not known what was written")
             }

@@ -62,6 +62,14 @@ impl<'a> Flight<'a> {
         });
     }
 
+    /// Rejects the batches that reset one of these products, which have too many orders for it.
+    pub(super) fn reject_resets(&mut self, many: &[String]) {
+        self.reject(|_, batch| {
+            let is_one = batch.reset.is_some() && many.iter().any(|sku| sku == batch.sku.as_str());
+            is_one.then_some(Rejected::TooManyOrders)
+        });
+    }
+
     /// Rejects the batches that have an idempotency key among `taken`.
     pub(super) fn reject_keys(&mut self, taken: &HashSet<String>) {
         self.reject(|_, batch| {

@@ -21,7 +21,7 @@ pub(super) static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| migrator(&POST
 /// SQLite's migrations.
 pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(&SQLITE_FILES));
 
-static POSTGRES_FILES: [(&str, &str); 7] = migrations![
+static POSTGRES_FILES: [(&str, &str); 11] = migrations![
     "postgres":
     "0001_create_shop",
     "0002_create_locks",
@@ -30,15 +30,21 @@ static POSTGRES_FILES: [(&str, &str); 7] = migrations![
     "0005_count_tokens_in_generations",
     "0006_keep_answers_of_changes",
     "0007_reserve_until_paid",
+    "0008_add_counters",
+    "0009_count_orders",
+    "0010_records_without_a_unique_index",
+    "0011_page_adjustments",
 ];
 
-static SQLITE_FILES: [(&str, &str); 5] = migrations![
+static SQLITE_FILES: [(&str, &str); 7] = migrations![
     "sqlite":
     "0001_create_shop",
     "0002_create_locks",
     "0003_count_tokens_in_generations",
     "0004_keep_answers_of_changes",
     "0005_reserve_until_paid",
+    "0006_add_counters",
+    "0007_count_orders",
 ];
 
 /// What runs these files, whose names are a number and a description.

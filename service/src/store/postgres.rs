@@ -1,5 +1,6 @@
 //! The store for more than one machine: PostgreSQL.
 
+mod queries;
 mod rows;
 mod tables;
 mod transaction;
@@ -12,12 +13,13 @@ use sqlx::{PgConnection, Row as _};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+pub(super) use self::queries::BOUNDED;
 use self::transaction::{PostgresTransaction, Replays, execute, not_written, undone};
 use super::{
-    CommitError, Creation, OpenError, Store, StoreError, Totals, Transaction, adjustments, audit,
-    created_answer, kept_answers, orders, products, status,
+    CommitError, Creation, Latest, OpenError, Store, StoreError, Transaction, audit, created_answer,
+    kept_answers, orders, products, status,
 };
-use crate::api::{Adjustment, Audit, DuplicateRead, Order, OrderStatus, Product};
+use crate::api::{Adjustment, Audit, DuplicateRead, Order, OrderStatus, OrderTotals, Product};
 use crate::change::KeptAnswer;
 use crate::config::StoreSection;
 use crate::db::postgres::{Pool, SessionSettings, shares_sessions};
@@ -47,6 +49,8 @@ impl PostgresStore {
         let session = SessionSettings::of(store)?.with([
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
+            // A bitmap is made of all rows that an index has, also where a few are asked for.
+            ("enable_bitmapscan", "off"),
             ("jit", "off"),
         ]);
         let unavailable = |reason: String| OpenError::Unavailable { url: session.address().into(), reason };
@@ -229,59 +233,45 @@ impl Store for PostgresStore {
     ) -> Result<Vec<Order>, StoreError> {
         let (after, limit) = (after.unwrap_or_default(), i64::from(limit));
         let query = match sku {
-            Some(sku) => sqlx::query(concat!(orders!(), " where id > $1 and sku = $3 order by id limit $2"))
+            Some(sku) => sqlx::query(queries::ORDERS_OF_A_PRODUCT)
                 .bind(after)
                 .bind(limit)
                 .bind(sku.as_str().to_owned()),
-            None => {
-                sqlx::query(concat!(orders!(), " where id > $1 order by id limit $2")).bind(after).bind(limit)
-            }
+            None => sqlx::query(queries::ORDERS).bind(after).bind(limit),
         };
         let rows = self.pool.fetch(query).await?;
         Ok(rows.iter().map(rows::order).collect::<Result<_, _>>()?)
     }
 
-    async fn adjustments(&self, sku: &Sku) -> Result<Vec<Adjustment>, StoreError> {
-        let query = sqlx::query(concat!(adjustments!(), " where sku = $1 order by version, id"));
-        let rows = self.pool.fetch(query.bind(sku.as_str())).await?;
+    async fn adjustments(
+        &self,
+        sku: &Sku,
+        after: Option<(i64, Uuid)>,
+        limit: u32,
+    ) -> Result<Vec<Adjustment>, StoreError> {
+        let (version, id) = after.unwrap_or((i64::MIN, Uuid::nil()));
+        let query = sqlx::query(queries::ADJUSTMENTS).bind(sku.as_str().to_owned());
+        let query = query.bind(version).bind(id).bind(i64::from(limit));
+        let rows = self.pool.fetch(query).await?;
         Ok(rows.iter().map(rows::adjustment).collect::<Result<_, _>>()?)
     }
 
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError> {
-        // One statement, so one snapshot.
-        let query = sqlx::query(
-            "select p.stock, p.version, p.supply,
-                 (select count(*) from orders as o where o.sku = p.sku) as orders,
-                 (
-                     select coalesce(sum(o.quantity), 0)::bigint from orders as o
-                     where o.sku = p.sku and o.status = 'confirmed'
-                 ) as units_sold,
-                 (
-                     select coalesce(sum(o.stock_before - o.stock_after), 0)::bigint from orders as o
-                     where o.sku = p.sku and o.status = 'awaiting_payment'
-                 ) as units_reserved,
-                 (
-                     select coalesce(jsonb_agg(to_jsonb(d) order by d.version, d.stock_before), '[]'::jsonb)
-                     from (
-                         select o.stock_before, o.version, jsonb_agg(o.id order by o.id) as orders
-                         from orders as o where o.sku = p.sku
-                         group by o.version, o.stock_before having count(*) > 1
-                         order by o.version, o.stock_before limit 10
-                     ) as d
-                 )::text as duplicate_reads
-             from products as p where p.sku = $1",
-        )
-        .bind(sku.as_str());
-        let rows = self.pool.fetch(query).await?;
+        let rows = self.pool.fetch(sqlx::query(queries::AUDIT).bind(sku.as_str())).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let duplicate_reads: Vec<DuplicateRead> = serde_json::from_str(row.try_get("duplicate_reads")?)
             .map_err(|error| sqlx::Error::Decode(error.into()))?;
-        let totals = Totals {
+        let totals = OrderTotals {
             orders: row.try_get("orders")?,
+            units_sold: row.try_get("latest_sold")?,
+            units_reserved: row.try_get("latest_reserved")?,
+        };
+        let counters = OrderTotals {
+            orders: row.try_get("order_count")?,
             units_sold: row.try_get("units_sold")?,
             units_reserved: row.try_get("units_reserved")?,
         };
-        Ok(Some(audit(rows::stock_level(row)?, totals, duplicate_reads)))
+        Ok(Some(audit(rows::stock_level(row)?, counters, Latest { totals, duplicate_reads })))
     }
 
     async fn token_generation(

@@ -1,5 +1,6 @@
 //! The embedded store: a file, which several replicas on one machine may share.
 
+mod queries;
 mod rows;
 mod transaction;
 
@@ -15,11 +16,12 @@ use sqlx::{Connection as _, Row as _, SqliteConnection, Transaction};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub(super) use self::queries::BOUNDED;
 use self::transaction::SqliteTransaction;
 use super::migrations::{SQLITE as MIGRATIONS, has_to_migrate, pending};
 use super::{
-    CommitError, Creation, OpenError, Store, StoreError, Totals, adjustments, audit, created_answer,
-    kept_answers, orders, products, status,
+    CommitError, Creation, Latest, OpenError, Store, StoreError, audit, created_answer, kept_answers, orders,
+    products, status,
 };
 use crate::api::{Adjustment, Audit, DuplicateRead, Order, OrderStatus, Product};
 use crate::change::KeptAnswer;
@@ -276,53 +278,38 @@ impl Store for SqliteStore {
     ) -> Result<Vec<Order>, StoreError> {
         let after = after.map_or_else(String::new, |id| id.to_string());
         let query = match sku {
-            Some(sku) => sqlx::query(concat!(orders!(), " where id > ?1 and sku = ?3 order by id limit ?2"))
+            Some(sku) => sqlx::query(queries::ORDERS_OF_A_PRODUCT)
                 .bind(after)
                 .bind(limit)
                 .bind(sku.as_str().to_owned()),
-            None => {
-                sqlx::query(concat!(orders!(), " where id > ?1 order by id limit ?2")).bind(after).bind(limit)
-            }
+            None => sqlx::query(queries::ORDERS).bind(after).bind(limit),
         };
         let rows = query.fetch_all(&mut *self.reading().await?).await?;
         Ok(rows.iter().map(rows::order).collect::<Result<_, _>>()?)
     }
 
-    async fn adjustments(&self, sku: &Sku) -> Result<Vec<Adjustment>, StoreError> {
-        let rows = sqlx::query(concat!(adjustments!(), " where sku = ?1 order by version, id"))
-            .bind(sku.as_str())
-            .fetch_all(&mut *self.reading().await?)
-            .await?;
+    async fn adjustments(
+        &self,
+        sku: &Sku,
+        after: Option<(i64, Uuid)>,
+        limit: u32,
+    ) -> Result<Vec<Adjustment>, StoreError> {
+        let (version, id) =
+            after.map_or((i64::MIN, String::new()), |(version, id)| (version, id.to_string()));
+        let query = sqlx::query(queries::ADJUSTMENTS).bind(sku.as_str()).bind(version).bind(id).bind(limit);
+        let rows = query.fetch_all(&mut *self.reading().await?).await?;
         Ok(rows.iter().map(rows::adjustment).collect::<Result<_, _>>()?)
     }
 
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError> {
         let mut connection = self.reading().await?;
         let mut snapshot = connection.begin().await?;
-        let product = sqlx::query("select stock, version, supply from products where sku = ?1")
-            .bind(sku.as_str())
-            .fetch_optional(&mut *snapshot)
-            .await?;
-        let Some(product) = product else { return Ok(None) };
-        let totals = sqlx::query(
-            "select count(*) as orders,
-                 coalesce(sum(quantity) filter (where status = 'confirmed'), 0) as units_sold,
-                 coalesce(sum(stock_before - stock_after) filter (where status = 'awaiting_payment'), 0)
-                     as units_reserved
-             from orders where sku = ?1",
-        )
-        .bind(sku.as_str())
-        .fetch_one(&mut *snapshot)
-        .await?;
-        let duplicates = sqlx::query(
-            "select stock_before, version, json_group_array(id) as orders from orders
-             where sku = ?1
-             group by version, stock_before having count(*) > 1
-             order by version limit 10",
-        )
-        .bind(sku.as_str())
-        .fetch_all(&mut *snapshot)
-        .await?;
+        let product = sqlx::query(queries::LEVEL_AND_COUNTERS).bind(sku.as_str());
+        let Some(product) = product.fetch_optional(&mut *snapshot).await? else { return Ok(None) };
+        let latest = sqlx::query(queries::LATEST_TOTALS).bind(sku.as_str());
+        let latest = latest.fetch_one(&mut *snapshot).await?;
+        let duplicates = sqlx::query(queries::DUPLICATE_READS).bind(sku.as_str());
+        let duplicates = duplicates.fetch_all(&mut *snapshot).await?;
         snapshot.commit().await?;
 
         let duplicate_reads = duplicates.iter().map(|row| {
@@ -332,12 +319,8 @@ impl Store for SqliteStore {
             Ok(DuplicateRead { stock_before, version, orders })
         });
         let duplicate_reads = duplicate_reads.collect::<Result<_, sqlx::Error>>()?;
-        let totals = Totals {
-            orders: totals.try_get("orders")?,
-            units_sold: totals.try_get("units_sold")?,
-            units_reserved: totals.try_get("units_reserved")?,
-        };
-        Ok(Some(audit(rows::stock_level(&product)?, totals, duplicate_reads)))
+        let latest = Latest { totals: rows::totals(&latest)?, duplicate_reads };
+        Ok(Some(audit(rows::stock_level(&product)?, rows::totals(&product)?, latest)))
     }
 
     async fn token_generation(

@@ -169,12 +169,18 @@ pub struct OperationMetrics {
     pub ready: Gauge,
     balanced: Counter,
     unbalanced: Counter,
+    miscounted: Counter,
 }
 
 impl OperationMetrics {
     /// Counts the audit of a product.
     pub fn audited(&self, is_balanced: bool) {
         if is_balanced { &self.balanced } else { &self.unbalanced }.inc();
+    }
+
+    /// Counts an audit that found a product's counters to differ from its orders.
+    pub fn miscounted(&self) {
+        self.miscounted.inc();
     }
 }
 
@@ -320,8 +326,11 @@ impl Registrar<'_> {
         let audits = Family::<[(&str, &str); 1], Counter>::default();
         let of = |result| audits.get_or_create_owned(&[("result", result)]);
         let (balanced, unbalanced) = (of("balanced"), of("unbalanced"));
-        let operation = OperationMetrics { ready: Gauge::default(), balanced, unbalanced };
+        let miscounted = Counter::default();
+        let operation = OperationMetrics { ready: Gauge::default(), balanced, unbalanced, miscounted };
         self.metric("audits", "Audits of products, by what they found", &audits);
+        let miscounts = "Audits that found a product's counters to differ from its orders";
+        self.metric("audit_miscounts", miscounts, &operation.miscounted);
         self.metric("ready", "Whether the last answer of /readyz was that it is", &operation.ready);
         operation
     }

@@ -1,6 +1,7 @@
 //! Replicas to test, and a client for them.
 
 use std::path::Path;
+use std::str::FromStr as _;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use order_service::lock::{self, Lock};
 use order_service::telemetry::Metrics;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -158,6 +162,34 @@ impl Shop {
         lock::connect(&config, floor, &Metrics::new(config.lock.strategy)).await.expect("the lock connects")
     }
 
+    /// Runs statements on the database itself, past the service.
+    pub async fn execute(&self, statements: &str) {
+        self.lines(statements).await;
+    }
+
+    /// The rows that statements on the database itself come to: their columns with `|` between them.
+    pub async fn lines(&self, statements: &str) -> Vec<String> {
+        match &self.store {
+            Store::File(_) => {
+                let options = SqliteConnectOptions::from_str(&self.url()).expect("a URL").foreign_keys(true);
+                let options = options.busy_timeout(Duration::from_secs(10));
+                let mut connection = options.connect().await.expect("a connection");
+                let rows =
+                    sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).fetch_all(&mut connection).await;
+                let text = |row: SqliteRow| {
+                    let column = |index| match row.get_unchecked::<Option<String>, _>(index) {
+                        Some(text) => text,
+                        None => "null".into(),
+                    };
+                    (0..row.len()).map(column).collect::<Vec<_>>().join("|")
+                };
+                rows.expect("they can be executed").into_iter().map(text).collect()
+            }
+            Store::Database(url, _) => query(url, statements).await,
+            Store::Server(server) => query(&server.url(), statements).await,
+        }
+    }
+
     fn url(&self) -> String {
         match &self.store {
             Store::File(directory) => format!("sqlite://{}", directory.path().join("shop.db").display()),
@@ -212,12 +244,26 @@ async fn server() -> Arc<Postgres> {
     started
 }
 
+/// What statements on a database of PostgreSQL come to.
+async fn query(url: &str, statements: &str) -> Vec<String> {
+    let mut connection = PgConnection::connect(url).await.expect("a connection");
+    let rows = sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).fetch_all(&mut connection).await;
+    // The server sends every value as text.
+    let text = |row: PgRow| {
+        let column = |index| match row.try_get_raw(index).expect("a column").as_str() {
+            Ok(text) => text.to_owned(),
+            Err(_) => "null".into(),
+        };
+        (0..row.len()).map(column).collect::<Vec<_>>().join("|")
+    };
+    rows.expect("they can be executed").into_iter().map(text).collect()
+}
+
 /// Makes a database, and answers its address.
 async fn create_database(server: &Postgres) -> String {
-    use sqlx::Connection as _;
     let name = format!("shop_{}", uuid::Uuid::new_v4().simple());
-    let mut connection = sqlx::PgConnection::connect(&server.url()).await.expect("a connection");
-    let create = sqlx::AssertSqlSafe(format!("create database {name}"));
+    let mut connection = PgConnection::connect(&server.url()).await.expect("a connection");
+    let create = AssertSqlSafe(format!("create database {name}"));
     sqlx::raw_sql(create).execute(&mut connection).await.expect("a database");
     connection.close().await.expect("the connection ends");
     server.url_of(&name)

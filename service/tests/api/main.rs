@@ -3,8 +3,10 @@
 
 mod access;
 mod bad_input;
+mod bounded;
 mod commits;
 mod connections;
+mod counters;
 mod documents;
 mod failpoints;
 mod helpers;

@@ -187,4 +187,5 @@ async fn the_orders_of_a_file_from_before_reservations_are_kept() {
     let sku = Sku::parse("hair-dryer").expect("a SKU");
     let audit = store.audit(&sku).await.expect("an audit").expect("the product");
     assert_eq!((audit.units_sold, audit.orders, audit.balanced), (2, 2, true));
+    assert_eq!(audit.counters_agree, Some(true), "the migration has counted them");
 }

@@ -1,11 +1,12 @@
 //! What the lock table promises beyond the contract.
 
-use lab::Postgres;
+use lab::{Postgres, Server as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use order_service::config::{LeaseTime, StoreSection};
 use order_service::lock::{DatabaseLock, Lock as _, Mode};
+use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, timeout};
 
 use crate::backend::{Backend, KEY, LEASE, after};
@@ -83,6 +84,48 @@ async fn on_postgresql_a_holder_gets_a_note_of_what_was_written_before_it_acquir
     let next = waiting.await.expect("it lives").expect("a lease");
     assert_eq!(next.note(), Some("3 4 5"));
     next.release().await;
+}
+
+/// What was deleted cannot be cleared away while a transaction elsewhere is open: a backup, or a report.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_records_of_a_key_are_not_looked_at_one_by_one_to_take_its_lock() {
+    const TURNS: u64 = 2_000;
+    let backend = Backend::new("database on PostgreSQL").await;
+    let postgres = backend.server::<Postgres>();
+    // The tables are there once somebody takes part.
+    let lock = backend.participant().await;
+    let mut elsewhere = PgConnection::connect(&postgres.url()).await.expect("a connection");
+    let open = "begin isolation level repeatable read; select count(*) from locks";
+    sqlx::raw_sql(open).execute(&mut elsewhere).await.expect("it is open");
+    let (key, owner) = (format!("array['{KEY}']"), "array['00000000-0000-7000-8000-000000000001'::uuid]");
+    let take = format!("stocklock_take({key}, array['exclusive'], {owner}, 'a', 60000, 1000)");
+    let turns = format!(
+        "do $$ begin
+            for turn in 1..{TURNS} loop
+                perform {take};
+                perform stocklock_give({key}, {owner}, 'nobody', false);
+                commit;
+            end loop;
+        end $$"
+    );
+    postgres.query(&turns).await.expect("they are taken and given back");
+    let explain = format!(
+        "set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
+         explain (analyze, buffers, costs off) select {take}"
+    );
+    let plan = postgres.query(&explain).await.expect("a plan");
+    let pages = plan.split("shared hit=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let pages: u64 = pages.expect(&plan).parse().expect(&plan);
+    assert!(pages < TURNS / 4, "a page is looked at for each record that is gone: {plan}");
+    // It can be had, and only once.
+    postgres
+        .query(&format!("select stocklock_give({key}, {owner}, 'nobody', false)"))
+        .await
+        .expect("it is free");
+    let lease = lock.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
+    assert!(lock.acquire(KEY, Mode::Exclusive, after(50)).await.is_err());
+    lease.release().await;
+    sqlx::raw_sql("rollback").execute(&mut elsewhere).await.expect("it is over");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,9 @@
 //! The orders in the database, and the answers to their buyers.
 
+use order_service::api::{CountedFrom, OrderTotals};
 use uuid::Uuid;
 
-use super::{assert_caught, failed, good};
+use super::{STOCK, assert_caught, failed, failing, good};
 use crate::attempt::{Attempt, Outcome, Sale};
 use crate::evidence::{Database, Evidence};
 use crate::problem::ProblemKind;
@@ -21,6 +22,35 @@ fn a_sixth_hair_dryer_is_oversold() {
 #[test]
 fn a_dropped_stock_write_is_not_balanced() {
     assert_caught(CheckName::Balanced, |_, database| database.audit.stock = 1);
+}
+
+#[test]
+fn counters_that_do_not_say_what_the_orders_do_are_not_balanced() {
+    let counters = |orders, sold, reserved| {
+        move |_: &mut Evidence, database: &mut Database| {
+            let counters = OrderTotals { orders, units_sold: sold, units_reserved: reserved };
+            database.audit.counters = Some(counters);
+        }
+    };
+    for (orders, sold, reserved) in [(STOCK + 1, STOCK, 0), (STOCK, STOCK - 1, 0), (STOCK, STOCK, 1)] {
+        assert_caught(CheckName::Balanced, counters(orders, sold, reserved));
+    }
+    assert_eq!(failing(counters(STOCK, STOCK, 0)), []);
+}
+
+#[test]
+fn totals_that_the_shop_has_not_counted_are_no_evidence() {
+    let falsified = |sold| {
+        let mut evidence = good();
+        let audit = &mut evidence.database.as_mut().unwrap().audit;
+        audit.counted_from = CountedFrom::Counters;
+        audit.counters = Some(OrderTotals { orders: STOCK, units_sold: sold, units_reserved: 0 });
+        audit.units_sold = sold;
+        failed(&evidence)
+    };
+    assert_eq!(falsified(STOCK), []);
+    // What was sold is in the orders; that the counters say something else is told as such.
+    assert_eq!(falsified(STOCK + 5), [CheckName::Balanced]);
 }
 
 #[test]

@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) async fn shares_sessions(settings: &SessionSettings) -> Result<bool, Error> {
     let mut one = settings.connect().await?;
     let mut other = settings.connect().await?;
-    let first = session(&mut one, SESSION).await?;
-    let kept = match session(&mut other, IN_TRANSACTION).await {
+    let first = settings.answered(session(&mut one, SESSION)).await?;
+    let kept = match settings.answered(session(&mut other, IN_TRANSACTION)).await {
         Err(error) if error.to_string().contains("statement pooling") => return Ok(true),
         kept => kept?,
     };

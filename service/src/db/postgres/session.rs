@@ -23,8 +23,10 @@ pub(crate) struct SessionSettings {
     servers: Arc<[PgConnectOptions]>,
     /// The one that was the primary when a connection was made last.
     primary: Arc<AtomicUsize>,
-    /// How long one of several servers may take to be connected to.
+    /// How long a server may take to be connected to: of several, each has a part of the time.
     patience: Duration,
+    /// How long it may take to answer.
+    reply: Duration,
     password_file: Option<PathBuf>,
     /// The server and the database, without a password: for errors.
     address: String,
@@ -69,6 +71,7 @@ impl SessionSettings {
             servers: servers.into(),
             primary: Arc::default(),
             patience: store.timeout / count,
+            reply: store.timeout,
             password_file: store.password_file.clone(),
             address: address_of(&store.url),
             settings,
@@ -86,12 +89,20 @@ impl SessionSettings {
         self
     }
 
-    /// Opens a connection to the primary and applies the settings. Of several servers, those that do not
-    /// answer are given up in time for the others.
+    /// What a server answers, if it does so within the store's time-out.
+    pub(crate) async fn answered<T>(
+        &self,
+        asking: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        timeout(self.reply, asking).await.unwrap_or_else(|_| Err(no_answer()))
+    }
+
+    /// Opens a connection to the primary and applies the settings, within the store's time-out. Of several
+    /// servers, those that do not answer are given up in time for the others.
     pub(crate) async fn connect(&self) -> Result<PgConnection, Error> {
         let first = self.primary.load(Ordering::Relaxed);
         if let [server] = &*self.servers {
-            return self.connect_to(server).await;
+            return self.answered(self.connect_to(server)).await;
         }
         let mut refused = Vec::new();
         for number in (0..self.servers.len()).map(|next| (first + next) % self.servers.len()) {

@@ -109,9 +109,12 @@ impl PostgresTable {
 /// missed.
 async fn listen(session: SessionSettings, wakeups: Arc<Wakeups>) {
     loop {
-        if let Ok(Ok(mut listener)) = timeout(LISTENER, session.listener()).await
-            && listener.listen(CHANNEL).await.is_ok()
-        {
+        let listening = async {
+            let mut listener = session.listener().await?;
+            listener.listen(CHANNEL).await?;
+            Ok::<_, Error>(listener)
+        };
+        if let Ok(Ok(mut listener)) = timeout(LISTENER, listening).await {
             wakeups.wake_all();
             while pass_on(&mut listener, &wakeups).await.is_ok() {}
         }

@@ -12,7 +12,7 @@ use sqlx::query::{Query, QueryScalar};
 use sqlx::{Decode, Encode, Error, PgConnection, Row as _, Type};
 use uuid::Uuid;
 
-use crate::api::{Adjustment, LockEvidence, Order, Product};
+use crate::api::{Adjustment, LockEvidence, Order, OrderTotals, Product};
 use crate::change::KeptAnswer;
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, Sku};
@@ -65,24 +65,28 @@ pub(super) const INSERT_ORDERS: &str = concat!(
 /// each with each.
 pub(super) const SELL: &str = concat!(
     "with locked as materialized (
-        select b.batch, b.stock, b.versions, p.sku
-        from unnest($14::int[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[])
-            as b (batch, sku, stock, versions, read_version)
+        select b.batch, b.stock, b.versions, b.orders, b.units_sold, b.units_reserved, p.sku
+        from unnest(
+            $14::int[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[],
+            $20::bigint[], $21::bigint[]
+        ) as b (batch, sku, stock, versions, orders, units_sold, units_reserved, read_version)
         join products as p on p.sku = b.sku
         where b.read_version is null or p.version = b.read_version
         for update of p skip locked
     ),
     updated as (
-        update products as p set stock = l.stock, version = p.version + l.versions
+        update products as p set
+            stock = l.stock, version = p.version + l.versions, order_count = p.order_count + l.orders,
+            units_sold = p.units_sold + l.units_sold, units_reserved = p.units_reserved + l.units_reserved
         from locked as l where p.sku = l.sku
         returning l.batch
     ),
     inserted as (",
-    insert_orders!("$19"),
+    insert_orders!("$22"),
     orders!(),
     " where (o.batch in (select batch from updated)) is true
     )
-    select batch, statement_timestamp() + $19 * interval '1 millisecond' as pay_by from updated"
+    select batch, statement_timestamp() + $22 * interval '1 millisecond' as pay_by from updated"
 );
 
 /// The same for one product whose orders need not be paid: without tables of one row to join, in four fifths
@@ -90,7 +94,9 @@ pub(super) const SELL: &str = concat!(
 /// passed over where nothing guards it, and then written by itself.
 const SELL_ONE: &str = "
     with updated as (
-        update products set stock = $2, version = version + $3
+        update products set
+            stock = $2, version = version + $3,
+            order_count = order_count + cardinality($9::uuid[]), units_sold = units_sold + $16
         where ctid = (
             select ctid from products where sku = $1 and ($4 is null or version = $4) for update skip locked
         )
@@ -133,10 +139,16 @@ pub(super) const CHANGE_STATUS: &str = "update orders as o set status = t.status
 pub(super) const UPDATE_PRODUCTS: &str = "update products as p set
         stock = b.stock, version = p.version + b.versions,
         supply = coalesce(b.reset_supply, p.supply) + b.supplied,
-        name = coalesce(b.reset_name, p.name), created_at = coalesce(b.reset_at, p.created_at)
+        name = coalesce(b.reset_name, p.name), created_at = coalesce(b.reset_at, p.created_at),
+        order_count = b.orders + case when b.reset_supply is null then p.order_count else 0 end,
+        units_sold = b.units_sold + case when b.reset_supply is null then p.units_sold else 0 end,
+        units_reserved = b.units_reserved + case when b.reset_supply is null then p.units_reserved else 0 end
     from unnest(
-        $1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[]
-    ) as b (sku, stock, versions, supplied, reset_supply, reset_name, reset_at)
+        $1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[],
+        $8::bigint[], $9::bigint[], $10::bigint[]
+    ) as b (
+        sku, stock, versions, supplied, reset_supply, reset_name, reset_at, orders, units_sold, units_reserved
+    )
     where p.sku = b.sku";
 
 macro_rules! levels {
@@ -191,6 +203,7 @@ pub(super) struct BatchColumns<'a> {
     sku: Vec<&'a str>,
     stock: Vec<i64>,
     versions: Vec<i64>,
+    counted: Vec<OrderTotals>,
     read_version: Vec<Option<i64>>,
 }
 
@@ -202,14 +215,21 @@ impl<'a> BatchColumns<'a> {
             sku: batches.iter().map(|batch| batch.sku.as_str()).collect(),
             stock: batches.iter().map(|batch| batch.stock_after).collect(),
             versions: batches.iter().map(|batch| batch.versions).collect(),
+            counted: batches.iter().map(|batch| batch.counted()).collect(),
             read_version: batches.iter().map(|batch| batch.guarded).collect(),
         }
     }
 
-    /// Binds all five columns.
+    /// Binds all eight columns.
     pub(super) fn bind(self, query: Query<'a, Postgres, PgArguments>) -> Query<'a, Postgres, PgArguments> {
         let query = query.bind(self.batch).bind(self.sku).bind(self.stock);
-        query.bind(self.versions).bind(self.read_version)
+        let query = query.bind(self.versions);
+        let numbers = |of: fn(&OrderTotals) -> i64| self.counted.iter().map(of).collect::<Vec<_>>();
+        query
+            .bind(numbers(|counted| counted.orders))
+            .bind(numbers(|counted| counted.units_sold))
+            .bind(numbers(|counted| counted.units_reserved))
+            .bind(self.read_version)
     }
 
     /// Binds the versions that were read.
@@ -303,6 +323,7 @@ pub(super) fn sell_one<'a>(
         .bind(column(orders, |order| order.stock_before))
         .bind(column(orders, |order| order.stock_after))
         .bind(column(orders, |order| order.version))
+        .bind(batch.counted().units_sold)
 }
 
 /// An order with the number of its batch and its idempotency key.

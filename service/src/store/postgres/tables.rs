@@ -70,7 +70,8 @@ fn explained(error: &MigrateError) -> String {
 /// Refuses a role that may not do what orders need.
 pub(super) async fn check_rights(session: &SessionSettings) -> Result<(), String> {
     let mut connection = session.connect().await.map_err(|error| error.to_string())?;
-    let denied = denied(&mut connection, &NEEDED).await.map_err(|error| error.to_string())?;
+    let denied =
+        session.answered(denied(&mut connection, &NEEDED)).await.map_err(|error| error.to_string())?;
     connection.close().await.ok();
     if denied.is_empty() { Ok(()) } else { Err(denied) }
 }

@@ -18,6 +18,7 @@ use sqlx::{PgConnection, Row as _};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+use super::queries;
 use super::rows::{self, Micros, OrderColumns};
 use crate::db::postgres::{Connection, Pool, is_definite};
 use crate::order::Sku;
@@ -221,6 +222,11 @@ pub(super) async fn execute(
 /// Changes what can be changed. Where a batch turns out not to be writable after something was done for it,
 /// all is undone and done again without it.
 async fn change(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Result<(), sqlx::Error> {
+    let resets = flight.resets();
+    if !resets.is_empty() {
+        let many = sqlx::query_scalar(queries::NOT_RESETTABLE).bind(&resets);
+        flight.reject_resets(&many.fetch_all(&mut *connection).await?);
+    }
     if flight.is_mixed() {
         execute(connection, "savepoint before_changes").await?;
     }
@@ -307,6 +313,9 @@ async fn try_to_change(connection: &mut PgConnection, flight: &mut Flight<'_>) -
                 .map(|batch| reset(batch).map(|product| Micros(product.created_at)))
                 .collect::<Vec<_>>(),
         )
+        .bind(accepted.iter().map(|batch| batch.counted().orders).collect::<Vec<_>>())
+        .bind(accepted.iter().map(|batch| batch.counted().units_sold).collect::<Vec<_>>())
+        .bind(accepted.iter().map(|batch| batch.counted().units_reserved).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
     Ok(true)

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Error, Row as _, SqliteConnection};
 use uuid::Uuid;
 
-use crate::api::{Adjustment, LockEvidence, Order, Product};
+use crate::api::{Adjustment, LockEvidence, Order, OrderTotals, Product};
 use crate::change::KeptAnswer;
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, Sku};
@@ -51,7 +51,11 @@ pub(super) const UPDATE_PRODUCTS: &str = "update products set
         stock = b.value ->> 'stock', version = version + (b.value ->> 'versions'),
         supply = coalesce(b.value ->> 'reset_supply', supply) + (b.value ->> 'supplied'),
         name = coalesce(b.value ->> 'reset_name', name),
-        created_at = coalesce(b.value ->> 'reset_at', created_at)
+        created_at = coalesce(b.value ->> 'reset_at', created_at),
+        order_count = (b.value ->> 'orders') + iif(b.value ->> 'reset_at' is null, order_count, 0),
+        units_sold = (b.value ->> 'units_sold') + iif(b.value ->> 'reset_at' is null, units_sold, 0),
+        units_reserved = (b.value ->> 'units_reserved')
+            + iif(b.value ->> 'reset_at' is null, units_reserved, 0)
     from json_each(?1) as b where sku = b.value ->> 'sku'";
 
 pub(super) const INSERT_ADJUSTMENTS: &str = "insert into stock_adjustments (
@@ -130,6 +134,15 @@ pub(super) fn stock_level(row: &SqliteRow) -> Result<StockLevel, Error> {
         stock: row.try_get("stock")?,
         version: row.try_get("version")?,
         supply: row.try_get("supply")?,
+    })
+}
+
+/// What a product's orders come to.
+pub(super) fn totals(row: &SqliteRow) -> Result<OrderTotals, Error> {
+    Ok(OrderTotals {
+        orders: row.try_get("order_count")?,
+        units_sold: row.try_get("units_sold")?,
+        units_reserved: row.try_get("units_reserved")?,
     })
 }
 

@@ -11,7 +11,8 @@ use sqlx::sqlite::Sqlite;
 use sqlx::{Error, SqliteConnection};
 use uuid::Uuid;
 
-use super::rows;
+use super::{queries, rows};
+use crate::api::OrderTotals;
 use crate::db::sqlite::DatabaseFile;
 use crate::order::Sku;
 use crate::store::flight::{Flight, Uninserted, ordinal};
@@ -67,6 +68,7 @@ impl Transaction for SqliteTransaction {
 async fn change(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<(), Error> {
     let unchanged = unchanged(connection, flight).await?;
     flight.reject_unwritten(&unchanged);
+    reject_resets(connection, flight).await?;
     if flight.is_mixed() {
         sqlx::raw_sql("savepoint before_changes").execute(&mut *connection).await?;
     }
@@ -109,6 +111,18 @@ async fn try_to_change(connection: &mut SqliteConnection, flight: &mut Flight<'_
         sqlx::query(rows::UPDATE_PRODUCTS).bind(rows::json(&products)).execute(&mut *connection).await?;
     }
     Ok(true)
+}
+
+/// Rejects the resets of products that have too many orders for it.
+async fn reject_resets(connection: &mut SqliteConnection, flight: &mut Flight<'_>) -> Result<(), Error> {
+    let mut many = Vec::new();
+    for sku in flight.resets() {
+        if sqlx::query_scalar(queries::NOT_RESETTABLE).bind(sku).fetch_one(&mut *connection).await? {
+            many.push(sku.to_owned());
+        }
+    }
+    flight.reject_resets(&many);
+    Ok(())
 }
 
 /// Keeps the answers, and takes those of a batch out again that has a taken key among its own.
@@ -188,11 +202,15 @@ struct ProductRow<'a> {
     reset_supply: Option<i64>,
     reset_name: Option<&'a str>,
     reset_at: Option<i64>,
+    orders: i64,
+    units_sold: i64,
+    units_reserved: i64,
 }
 
 impl<'a> ProductRow<'a> {
     fn of(batch: &'a WriteBatch) -> Self {
         let reset = batch.reset.as_ref();
+        let OrderTotals { orders, units_sold, units_reserved } = batch.counted();
         Self {
             sku: batch.sku.as_str(),
             stock: batch.stock_after,
@@ -201,6 +219,9 @@ impl<'a> ProductRow<'a> {
             reset_supply: reset.map(|product| product.supply),
             reset_name: reset.map(|product| product.name.as_str()),
             reset_at: reset.map(|product| product.created_at.as_microsecond()),
+            orders,
+            units_sold,
+            units_reserved,
         }
     }
 }

@@ -1,0 +1,15 @@
+-- Sets the counters of all products to what their orders come to. It may be run again at any time: after replicas of a version
+-- before counters have written, or a program that does not count. Whoever writes waits meanwhile.
+update products
+set order_count = c.order_count, units_sold = c.units_sold, units_reserved = c.units_reserved
+from (
+    select products.sku, count(o.id) as order_count,
+        coalesce(sum(o.quantity) filter (where o.status = 'confirmed'), 0) as units_sold,
+        coalesce(sum(o.stock_before - o.stock_after) filter (where o.status = 'awaiting_payment'), 0)
+            as units_reserved
+    from products left join orders as o on o.sku = products.sku
+    group by products.sku
+) as c
+where products.sku = c.sku
+and (products.order_count, products.units_sold, products.units_reserved)
+    <> (c.order_count, c.units_sold, c.units_reserved);
