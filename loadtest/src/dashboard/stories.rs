@@ -84,7 +84,7 @@ pub(super) const STORIES: [Story; 7] = [
     Story {
         title: "The crashed holder",
         plot: "The replica that has the lock is killed in the middle of an order. Nobody gives the lock \
-               back; the others have to wait until its lease is over.",
+               back: the others wait until its lease is over, the two seconds for which it was lent.",
         acts: &[
             Act {
                 title: "With a lock table",
@@ -121,7 +121,8 @@ pub(super) const STORIES: [Story; 7] = [
     Story {
         title: "The paused holder",
         plot: "The replica that has the lock stands still for twice its lease, as in a long garbage \
-               collection. Meanwhile another gets the lock; then the first wakes up and writes.",
+               collection. Meanwhile another gets the lock; then the first wakes up and writes. The \
+               guard, a version number beside the stock, can refuse that.",
         acts: &[
             Act {
                 title: "Guard off",

@@ -6,31 +6,11 @@ use lab::ServerKind;
 use maud::{Markup, html};
 use order_service::config::StrategyName;
 
-use super::{fault_menu, field};
+use super::fault_menu;
+use super::field::{self, Typed, typed};
 use crate::dashboard::form::{Form, Mistakes};
 use crate::dashboard::state::Inner;
 use crate::fleet::server_of;
-
-/// A field that is typed in.
-pub(super) struct Typed {
-    pub(super) name: &'static str,
-    pub(super) label: &'static str,
-    /// In what it is counted; empty where the text says it.
-    pub(super) unit: &'static str,
-    pub(super) hint: &'static str,
-    /// What keyboard suits it.
-    pub(super) keyboard: &'static str,
-}
-
-const fn typed(
-    name: &'static str,
-    label: &'static str,
-    unit: &'static str,
-    hint: &'static str,
-    keyboard: &'static str,
-) -> Typed {
-    Typed { name, label, unit, hint, keyboard }
-}
 
 /// What everybody sees.
 const FIRST: [Typed; 6] = [
@@ -78,7 +58,7 @@ pub(in crate::dashboard) fn fields(form: &Form, mistakes: Option<&Mistakes>) -> 
     let mistake = |name: &str| mistakes.and_then(|mistakes| mistakes.get(name));
     let first = |name: &str| first_mistake(mistakes) == Some(name);
     let input =
-        |typed: &Typed| field::typed(typed, form.value(typed.name), mistake(typed.name), first(typed.name));
+        |typed: &Typed| field::input(typed, form.value(typed.name), mistake(typed.name), first(typed.name));
     let load: Vec<_> = LOAD.iter().map(|typed| typed.name).collect();
     let laboratory: Vec<_> = laboratory().collect();
     html! {
@@ -149,6 +129,14 @@ fn strategies(form: &Form, mistake: Option<&String>) -> Markup {
     }
 }
 
+/// What a field is called.
+fn label(name: &str) -> &str {
+    let typed = LOAD.iter().chain(&LABORATORY).map(|typed| (typed.name, typed.label));
+    let mut all = typed.chain(CHOSEN.iter().map(|(name, label, _)| (*name, *label)));
+    all.find(|(known, _)| *known == name)
+        .map_or(if name == "set" { "settings" } else { name }, |(_, label)| label)
+}
+
 /// Fields that few need, folded away until something in them is chosen or wrong.
 fn folded(
     id: &str,
@@ -159,10 +147,13 @@ fn folded(
     body: &Markup,
 ) -> Markup {
     let is_wrong = names.iter().any(|name| mistakes.is_some_and(|mistakes| mistakes.contains_key(name)));
-    let changed: Vec<_> = names.iter().filter(|name| !form.is_usual(name)).copied().collect();
+    let changed: Vec<_> = names.iter().filter(|name| !form.is_usual(name)).map(|name| label(name)).collect();
     html! {
         details.more id=(id) open[is_wrong || !changed.is_empty()] {
-            summary { (title) @if !changed.is_empty() { ": " (changed.join(", ")) } }
+            summary {
+                (title)
+                @if !changed.is_empty() { ": " (changed.join(", ").to_lowercase()) }
+            }
             div.folded { (body) }
         }
     }

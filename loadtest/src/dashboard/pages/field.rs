@@ -2,7 +2,27 @@
 
 use maud::{Markup, html};
 
-use super::controls::Typed;
+/// A field that is typed in.
+pub(super) struct Typed {
+    pub(super) name: &'static str,
+    pub(super) label: &'static str,
+    /// In what it is counted; empty where the text says it.
+    pub(super) unit: &'static str,
+    pub(super) hint: &'static str,
+    /// What keyboard suits it.
+    pub(super) keyboard: &'static str,
+}
+
+/// One of them.
+pub(super) const fn typed(
+    name: &'static str,
+    label: &'static str,
+    unit: &'static str,
+    hint: &'static str,
+    keyboard: &'static str,
+) -> Typed {
+    Typed { name, label, unit, hint, keyboard }
+}
 
 /// What is wrong, or else what belongs there; both under one name, which the field is described by.
 fn line(name: &str, mistake: Option<&String>, hint: &str) -> Markup {
@@ -13,9 +33,9 @@ fn line(name: &str, mistake: Option<&String>, hint: &str) -> Markup {
     }
 }
 
-/// A field that is typed in. The `first` that is wrong has the focus.
-pub(super) fn typed(typed: &Typed, value: &str, mistake: Option<&String>, first: bool) -> Markup {
-    let Typed { name, label, unit, hint, keyboard } = typed;
+/// Draws it. The `first` that is wrong has the focus.
+pub(super) fn input(typed: &Typed, value: &str, mistake: Option<&String>, first: bool) -> Markup {
+    let Typed { name, label, unit, hint, keyboard } = *typed;
     html! {
         div.field {
             label for={ "field-" (name) } { (label) }

@@ -22,9 +22,10 @@ pub(in crate::dashboard) fn page(inner: &Inner) -> Markup {
                  real orders are fired at them, and the database is asked afterwards what was sold."
             }
             p.note {
-                "Choose a story, or describe a run of your own "
+                "Begin with the hair dryers, which take some seconds; or describe a run of your own "
                 a href="#free" { "further down" }
-                ". Everything runs on this machine, and nothing is left behind but the reports."
+                ". A replica is one process of the shop. Everything runs on this machine, and nothing is \
+                 left behind but the reports."
             }
             @if inner.is_busy() {
                 p.message { "Something goes on: " a href="/run" { "see it" } ", or stop it there first." }
