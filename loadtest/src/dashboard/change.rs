@@ -26,6 +26,9 @@ pub(super) enum Noise {
     Unknown,
     /// Their repetitions overlap.
     Within,
+    /// All repetitions of the one lie on the same side of all of the other; but there are so few of them that
+    /// this happens by chance in more than one of thirty cases.
+    Few,
     /// All repetitions of the one lie on the same side of all of the other.
     Beyond,
 }
@@ -47,14 +50,24 @@ pub(super) fn change(from: &[&RunReport], to: &[&RunReport], of: Figure) -> Chan
     }
     match (spread(from, of), spread(to, of)) {
         (Some(a), Some(b)) if a.median > 0.0 => {
-            let noise = match (from.len(), to.len()) {
-                (1, _) | (_, 1) => Noise::Unknown,
-                _ if a.least <= b.most && b.least <= a.most => Noise::Within,
-                _ => Noise::Beyond,
-            };
-            Change::By(b.median / a.median - 1.0, noise)
+            Change::By(b.median / a.median - 1.0, noise((a, from.len()), (b, to.len())))
         }
         _ => Change::Unknown,
+    }
+}
+
+/// Of four and four from the same distribution, all of the one lie on the same side of all of the other in 2 of
+/// 70 cases.
+const ENOUGH: usize = 4;
+
+/// How the repetitions of two runs lie to each other.
+fn noise((a, of_a): (Spread, usize), (b, of_b): (Spread, usize)) -> Noise {
+    let is_apart = a.least > b.most || b.least > a.most;
+    match of_a.min(of_b) {
+        0 | 1 => Noise::Unknown,
+        _ if !is_apart => Noise::Within,
+        2..ENOUGH => Noise::Few,
+        _ => Noise::Beyond,
     }
 }
 
@@ -63,4 +76,21 @@ pub(super) fn middle<'a>(runs: &[&'a RunReport]) -> Option<&'a RunReport> {
     let mut runs = runs.to_vec();
     runs.sort_by(|a, b| a.accepted_per_second.total_cmp(&b.accepted_per_second));
     runs.get(runs.len().saturating_sub(1) / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_more_than_noise_only_when_enough_repetitions_lie_apart() {
+        let of = |figures: &[f64]| (Spread::of(figures.to_vec()), figures.len());
+        let low = [1.0, 2.0, 3.0, 4.0];
+        assert_eq!(noise(of(&low), of(&[5.0, 6.0, 7.0, 8.0])), Noise::Beyond);
+        assert_eq!(noise(of(&[5.0, 6.0, 7.0, 8.0]), of(&low)), Noise::Beyond);
+        assert_eq!(noise(of(&low), of(&[4.0, 6.0, 7.0, 8.0])), Noise::Within);
+        assert_eq!(noise(of(&low), of(&[5.0, 6.0, 7.0])), Noise::Few);
+        assert_eq!(noise(of(&low[..2]), of(&[2.0, 9.0])), Noise::Within);
+        assert_eq!(noise(of(&low), of(&[9.0])), Noise::Unknown);
+    }
 }

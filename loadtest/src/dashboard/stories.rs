@@ -45,7 +45,7 @@ pub(super) enum Does {
 }
 
 /// All stories, in the order in which they are best told.
-pub(super) const STORIES: [Story; 7] = [
+pub(super) static STORIES: [Story; 7] = [
     Story {
         title: "The two hair dryers",
         plot: "Two are left, and several buyers want them at the same moment; each order asks for one or \
@@ -89,7 +89,7 @@ pub(super) const STORIES: [Story; 7] = [
             Act {
                 title: "With a lock table",
                 does: Does::Run(
-                    "strategy=database&stock=500&buyers=16&rate=20&duration=9s&faults=kill%402s\
+                    "strategy=database&stock=500&buyers=16&rate=20&duration=10s&faults=kill%403s\
                      &set=checkout.think_time%3D200ms",
                 ),
                 look_for: "After the fault nothing is sold for about as long as the lease, two seconds: the \
@@ -99,7 +99,7 @@ pub(super) const STORIES: [Story; 7] = [
             Act {
                 title: "With Redis",
                 does: Does::Run(
-                    "strategy=redis&stock=500&buyers=16&rate=20&duration=9s&faults=kill%402s\
+                    "strategy=redis&stock=500&buyers=16&rate=20&duration=10s&faults=kill%403s\
                      &set=checkout.think_time%3D200ms",
                 ),
                 look_for: "The key in Redis outlives its holder until it expires, after two seconds: that is \
@@ -109,7 +109,7 @@ pub(super) const STORIES: [Story; 7] = [
             Act {
                 title: "With ZooKeeper",
                 does: Does::Run(
-                    "strategy=zookeeper&stock=500&buyers=16&rate=20&duration=9s&faults=kill%402s\
+                    "strategy=zookeeper&stock=500&buyers=16&rate=20&duration=10s&faults=kill%403s\
                      &set=checkout.think_time%3D200ms",
                 ),
                 look_for: "The node of the dead holder is ephemeral: it vanishes when its session ends, and \
@@ -127,8 +127,8 @@ pub(super) const STORIES: [Story; 7] = [
             Act {
                 title: "Guard off",
                 does: Does::Run(
-                    "strategy=database&guard=off&stock=500&buyers=16&rate=20&duration=10s\
-                     &faults=pause:2xlease%402s&set=checkout.think_time%3D200ms",
+                    "strategy=database&guard=off&stock=500&buyers=16&rate=20&duration=12s\
+                     &faults=pause:2xlease%403s&set=checkout.think_time%3D200ms",
                 ),
                 look_for: "In the lanes two replicas have the lock at once, and the counterexample names \
                            both orders: the late write overwrote the other's. A lease alone cannot \
@@ -137,8 +137,8 @@ pub(super) const STORIES: [Story; 7] = [
             Act {
                 title: "Guard on",
                 does: Does::Run(
-                    "strategy=database&guard=version&stock=500&buyers=16&rate=20&duration=10s\
-                     &faults=pause:2xlease%402s&set=checkout.think_time%3D200ms",
+                    "strategy=database&guard=version&stock=500&buyers=16&rate=20&duration=12s\
+                     &faults=pause:2xlease%403s&set=checkout.think_time%3D200ms",
                 ),
                 look_for: "The lanes overlap as before, but nothing is lost: the store refuses the late \
                            write, since the version has moved. It is counted among the stale writes refused.",

@@ -10,13 +10,14 @@ use nix::unistd::Pid;
 
 use crate::{root, shops};
 
-/// Blocks with these are read by the shell and not run: they take a container engine, a cluster, or rights over the machine.
+/// Blocks with these are read by the shell and not run: they take a container engine, a cluster, or rights over
+/// the machine.
 const NOT_HERE: [&str; 4] = ["docker ", "kubectl ", "systemctl ", "install "];
 
-/// What is put before the programs. Commands that take many minutes are read by the program and not carried out
-/// (`--help` comes after all that was said). What serves until it is interrupted is interrupted after a while, unless it
-/// was sent to the background, where a shell gives it nothing to read. The words `make` and `cargo test` have tests of
-/// their own: what they name has to be there.
+/// What is put before the programs. Commands that take many minutes are read by the program and not carried
+/// out (`--help` comes after all that was said). What serves until it is interrupted is interrupted after a
+/// while, unless it was sent to the background, where a shell gives it nothing to read. The words `make` and
+/// `cargo test` have tests of their own: what they name has to be there.
 const COMMANDS: &[(&str, &str)] = &[
     (
         "cargo",

@@ -1,5 +1,5 @@
-//! What the documents say is tried: every command in them is run, every file and heading that they link to is there, and
-//! the two READMEs say the same.
+//! What the documents say is tried: every command in them is run, every file and heading that they link to is
+//! there, and the two READMEs say the same.
 
 mod commands;
 #[path = "../support/shops.rs"]

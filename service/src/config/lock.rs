@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, EtcdSection, RedisSection, StrategyName, ZookeeperSection};
+use super::{EtcdSection, RedisSection, StrategyName, ZookeeperSection};
 
 /// How changes of stock exclude each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -11,8 +11,11 @@ use crate::report::html::figures::{ms, rate, whole};
 use crate::report::html::verdict::{Tone, icon};
 use crate::verdict::Verdict;
 
-/// The figures of cost: what they are called, where they are, how they are written.
-const FIGURES: [(&str, Figure, fn(f64) -> String); 4] = [
+/// What a figure of cost is called, where it is, and how it is written.
+type Row = (&'static str, Figure, fn(f64) -> String);
+
+/// The figures of cost.
+const FIGURES: [Row; 4] = [
     ("orders/s", |run| run.accepted_per_second, rate),
     ("p50 ms", |run| run.latency_ms.p50, ms),
     ("p99 ms", |run| run.latency_ms.p99, ms),
@@ -102,7 +105,7 @@ fn table(groups: &[Group<'_>]) -> Markup {
         div.scroll tabindex="0" role="region" aria-label="Figures compared" {
             table.cards {
                 thead { tr {
-                    th scope="col" { "run" } th scope="col" { "verdict" }
+                    th scope="col" { "run" } th.left scope="col" { "verdict" }
                     th scope="col" { "oversold" } th scope="col" { "lost updates" }
                     @for (name, ..) in FIGURES { th scope="col" { (name) } }
                 } }
@@ -176,6 +179,7 @@ fn changed(baseline: &Group<'_>, runs: &[&RunReport], of: Figure) -> Markup {
                     @match noise {
                         Noise::Unknown => "noise unknown",
                         Noise::Within => "within the noise",
+                        Noise::Few => "apart, of few runs",
                         Noise::Beyond => "beyond the noise",
                     }
                 }
@@ -190,7 +194,7 @@ fn noise_words(groups: &[Group<'_>]) -> &'static str {
     match (is_repeated, is_broken) {
         (true, false) => {
             "Medians, from the least to the greatest of the repetitions. A change is within the \
-                          noise where these overlap. The curve is that of the repetition in the middle."
+                          noise where these overlap, and beyond it where four or more of each do not. The curve is that of the repetition in the middle."
         }
         (false, false) => {
             "Each was run once, so that nobody knows how far the figures vary by themselves: put \

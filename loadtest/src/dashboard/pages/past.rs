@@ -63,38 +63,47 @@ pub(in crate::dashboard) fn page(archive: &Archive, query: &str) -> Markup {
         @if archive.all().next().is_none() {
             p.note { "There are none yet. " a href="/start" { "Start one" } "." }
         } @else {
-            form.card method="get" action="/runs" {
-                div.buttons {
-                    div.field {
-                        label for="filter" { "Filter" }
-                        input #filter name="q" value=(words) autocomplete="off"
-                            aria-describedby="filter-hint";
-                        span.hint #filter-hint { "words such as redis, violated, a name or a date" }
-                    }
-                    button type="submit" { "Filter" }
-                }
+            section.card aria-label="The list" {
+                (filter(&words))
                 @if shown.is_empty() { p.note { "None of them has all these words." } } @else {
-                    table.cards.runs {
-                        thead { tr {
-                            th scope="col" { "" }
-                            @for column in ["run", "verdicts", "load", "again"] {
-                                th.left scope="col" { (column) }
+                    form.listed method="get" action="/runs" {
+                        input type="hidden" name="q" value=(words);
+                        table.cards.runs {
+                            thead { tr {
+                                th scope="col" { "" }
+                                @for column in ["run", "verdicts", "load", "again"] {
+                                    th.left scope="col" { (column) }
+                                }
+                            } }
+                            tbody {
+                                @for (id, entry) in &shown { (row(archive, id, entry, ticked.contains(id))) }
                             }
-                        } }
-                        tbody {
-                            @for (id, entry) in &shown { (row(archive, id, entry, ticked.contains(id))) }
                         }
-                    }
-                    div.buttons {
-                        button.primary type="submit" { "Compare the ticked ones" }
-                        button type="submit" formaction="/runs/delete" { "Delete the ticked ones …" }
-                        span.note { "up to " (MOST) " are compared, with the oldest of them" }
+                        div.buttons {
+                            button.primary type="submit" { "Compare the ticked ones" }
+                            button type="submit" formaction="/runs/delete" { "Delete the ticked ones …" }
+                            span.note { "up to " (MOST) " are compared, with the oldest of them" }
+                        }
                     }
                 }
             }
         }
     };
     layout::served("Past runs", "/runs", &body)
+}
+
+/// A form of its own: whoever filters has not chosen anything yet.
+fn filter(words: &str) -> Markup {
+    html! {
+        form.buttons method="get" action="/runs" {
+            div.field {
+                label for="filter" { "Filter" }
+                input #filter name="q" value=(words) autocomplete="off" aria-describedby="filter-hint";
+                span.hint #filter-hint { "words such as redis, violated, a name or a date" }
+            }
+            button type="submit" { "Filter" }
+        }
+    }
 }
 
 fn row(archive: &Archive, id: &str, entry: &Entry, is_ticked: bool) -> Markup {

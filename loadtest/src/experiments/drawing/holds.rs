@@ -55,7 +55,7 @@ pub(super) fn stretches(events: &[Event]) -> Vec<Stretch> {
                 all.push(Stretch { who: who.clone(), kind, from: number, until: None });
             }
             (Resumed, Some(who), _) => {
-                end(&mut all, number, |stretch| stretch.kind == StretchKind::Stopped && stretch.who == *who)
+                end(&mut all, number, |stretch| stretch.kind == StretchKind::Stopped && stretch.who == *who);
             }
             _ => {}
         }

@@ -60,7 +60,7 @@ pub fn section(runs: &[RunReport], prefix: &str) -> Markup {
             Course { name, points: resampled(series, step_ms) }
         })
         .collect();
-    let ends: Vec<_> = courses.iter().map(|course| last_of(course)).collect();
+    let ends: Vec<_> = courses.iter().map(last_of).collect();
     html! {
         div.evidence id={ (prefix) "overlay" } {
             (cursor::readout())
