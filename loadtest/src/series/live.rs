@@ -295,7 +295,10 @@ mod tests {
         let (first, second) = (hold(10, Some(30)), hold(20, Some(40)));
         for order in [[0, 1], [1, 0]] {
             let mut live = LiveLocks::new(2, 0);
-            let records = [record("a", 50, &[first.clone()]), record("b", 51, &[second.clone()])];
+            let records = [
+                record("a", 50, std::slice::from_ref(&first)),
+                record("b", 51, std::slice::from_ref(&second)),
+            ];
             for number in order {
                 live.hear(number, records[number].clone());
             }

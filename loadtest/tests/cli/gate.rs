@@ -28,13 +28,16 @@ fn commands() -> Vec<String> {
 /// returns their exit codes, and what they said.
 fn run(commands: &[&String], strategy: &str, directory: &Path) -> (Vec<String>, Output) {
     let program = support::program();
-    let path =
-        format!("{}:{}", program.parent().expect("a folder").display(), std::env::var("PATH").unwrap());
+    let path = format!(
+        "{}:{}",
+        program.parent().expect("a folder").display(),
+        std::env::var("PATH").expect("a path")
+    );
     // Each in a shell of its own, as a step of a job is.
     let steps = commands.iter().map(|command| format!("sh -c '{command}'; echo $? >> codes\n"));
     let script = steps.collect::<String>();
     let codes = directory.join("codes");
-    std::fs::write(&codes, "").unwrap();
+    std::fs::write(&codes, "").expect("it can be written");
     let output = Command::new(&program)
         .args(["lab", "--strategy", strategy, "--store", "sqlite", "--replicas", "2"])
         // A shop that takes a moment, as others do: then the gate is strong enough.
@@ -44,7 +47,7 @@ fn run(commands: &[&String], strategy: &str, directory: &Path) -> (Vec<String>, 
         .env("GITHUB_STEP_SUMMARY", directory.join("summary.md"))
         .output()
         .expect("the program runs");
-    let codes = std::fs::read_to_string(codes).unwrap();
+    let codes = std::fs::read_to_string(codes).expect("it was written");
     (codes.lines().map(str::to_owned).collect(), output)
 }
 
