@@ -1,7 +1,6 @@
 //! A deployment that others can reach: its tokens, the admin's own address, and its page in a real browser.
 
 #[path = "support/browser.rs"]
-#[allow(dead_code, reason = "the page is looked at, and little is done with it")]
 mod browser;
 mod support;
 

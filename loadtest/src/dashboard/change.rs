@@ -56,8 +56,8 @@ pub(super) fn change(from: &[&RunReport], to: &[&RunReport], of: Figure) -> Chan
     }
 }
 
-/// Of four and four from the same distribution, all of the one lie on the same side of all of the other in 2 of
-/// 70 cases.
+/// Of four and four from the same distribution, all of the one lie on the same side of all of the other in 2
+/// of 70 cases.
 const ENOUGH: usize = 4;
 
 /// How the repetitions of two runs lie to each other.

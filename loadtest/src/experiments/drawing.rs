@@ -183,7 +183,8 @@ fn event(layout: &Layout, row: &Row<'_>) -> Markup {
             @match (who, to) {
                 (Some(who), Some(to)) if who != to => {
                     (arrow(layout.x(who), layout.x(to), row.y, tone))
-                    (texts(&row.label, (layout.x(who) + layout.x(to)) / 2.0, row.y - 6.0, "middle", tone, true))
+                    @let middle = (layout.x(who) + layout.x(to)) / 2.0;
+                    (texts(&row.label, middle, row.y - 6.0, "middle", tone, true))
                 }
                 (Some(who), _) => {
                     (mark(*kind, layout.x(who), row.y, tone))
@@ -216,8 +217,8 @@ fn arrow(from: f64, to: f64, y: f64, tone: &str) -> Markup {
         path class={ "seq-head " (tone) }
             d=(format!("M{end:.1} {y:.1}l{:.1} -4.5v9z", -direction * 9.0)) {}
         @if tone == "seq-bad" {
-            path class="seq-arrow seq-bad" d=(format!("M{:.1} {:.1}l8 8m0 -8l-8 8", start + direction * 8.0 - 4.0,
-                y - 4.0)) {}
+            @let (left, top) = (start + direction * 8.0 - 4.0, y - 4.0);
+            path class="seq-arrow seq-bad" d=(format!("M{left:.1} {top:.1}l8 8m0 -8l-8 8")) {}
         }
     }
 }

@@ -107,8 +107,8 @@ async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
             let cost = pass_on(watching, waiters, timeline.as_ref()).await?;
             let Cost { notifications, listings, .. } = cost;
             timeline.as_ref().unwrap_or(whole).note(format!(
-                "{waiters} waiters, each watching {name}, have passed the lock on: {notifications} notifications \
-                 and {listings} listings in all"
+                "{waiters} waiters, each watching {name}, have passed the lock on: {notifications} \
+                 notifications and {listings} listings in all"
             ));
             let row = [
                 waiters.to_string(),

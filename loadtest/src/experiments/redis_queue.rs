@@ -105,8 +105,8 @@ struct Retry {
 }
 
 impl Retry {
-    /// Tries until it has the key, keeps it for a moment and deletes it. Tells first whether its first try was
-    /// in vain.
+    /// Tries until it has the key, keeps it for a moment and deletes it. Tells first whether its first try
+    /// was in vain.
     async fn until_won(
         self,
         participant: Participant,

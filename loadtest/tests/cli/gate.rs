@@ -24,8 +24,8 @@ fn commands() -> Vec<String> {
     commands
 }
 
-/// Runs commands by a shell, one after the other, beside two replicas of this project's service under a strategy;
-/// returns their exit codes, and what they said.
+/// Runs commands by a shell, one after the other, beside two replicas of this project's service under a
+/// strategy; returns their exit codes, and what they said.
 fn run(commands: &[&String], strategy: &str, directory: &Path) -> (Vec<String>, Output) {
     let program = support::program();
     let path = format!(

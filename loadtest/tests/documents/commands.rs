@@ -10,8 +10,8 @@ use nix::unistd::Pid;
 
 use crate::{root, shops};
 
-/// Blocks with these are read by the shell and not run: they take a container engine, a cluster, or rights over
-/// the machine.
+/// Blocks with these are read by the shell and not run: they take a container engine, a cluster, or rights
+/// over the machine.
 const NOT_HERE: [&str; 4] = ["docker ", "kubectl ", "systemctl ", "install "];
 
 /// What is put before the programs. Commands that take many minutes are read by the program and not carried

@@ -26,6 +26,8 @@ fn not_among(key: &ConfigKey, error: &str) -> String {
     let choices = key.choices.join(", ");
     match error.rsplit_once("does not have variant constructor ") {
         Some((_, given)) => {
+            // The key is named already, and where it stands is said by who shows the error.
+            let given = given.split(" for key `").next().unwrap_or(given);
             let suggestion = nearest::did_you_mean(given, key.choices.iter().map(String::as_str));
             format!("must be one of {choices}, not {given:?}{suggestion}")
         }

@@ -193,8 +193,9 @@ fn noise_words(groups: &[Group<'_>]) -> &'static str {
     let is_broken = groups.iter().any(|group| is_broken(&group.runs));
     match (is_repeated, is_broken) {
         (true, false) => {
-            "Medians, from the least to the greatest of the repetitions. A change is within the \
-                          noise where these overlap, and beyond it where four or more of each do not. The curve is that of the repetition in the middle."
+            "Medians, from the least to the greatest of the repetitions. A change is within the noise \
+             where these overlap, and beyond it where four or more of each do not. The curve is that of \
+             the repetition in the middle."
         }
         (false, false) => {
             "Each was run once, so that nobody knows how far the figures vary by themselves: put \

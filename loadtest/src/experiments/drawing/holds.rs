@@ -2,7 +2,8 @@
 
 use crate::experiments::event::{Event, EventKind, Party};
 
-/// A stretch of somebody's line, between two events by their numbers; `until` is absent where it does not end.
+/// A stretch of somebody's line, between two events by their numbers; `until` is absent where it does not
+/// end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stretch {
     pub(super) who: Party,
