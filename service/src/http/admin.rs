@@ -36,7 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
 /// Create a product, or reset it.
 ///
 /// On a product that exists this deletes its orders and sets a fresh stock, and needs `admin.allow_reset`.
-/// One with more than 100,000 orders or adjustments is not reset: these could not be deleted in time.
+/// One with more than 50,000 orders or adjustments is not reset: these could not be deleted in time.
 /// With an `Idempotency-Key`, it may be sent again whatever the first answer was: the orders that came since
 /// are not deleted.
 #[utoipa::path(
