@@ -9,8 +9,8 @@ pub struct Advice {
     refuted: &'static str,
 }
 
-const OTHERWISE: &str = "It came out otherwise than it usually does. Look at what was observed and why, and \
-    try it again, before you rely on either.";
+const OTHERWISE: &str = "It came out otherwise than it usually does. Look at what was observed and why, \
+    and try it again, before you rely on either.";
 
 const NOTHING: &str = "This trial says nothing, neither for the claim nor against it: what the claim is \
     about did not come to pass. Try it again, best while nothing else uses the machine.";

@@ -183,8 +183,7 @@ fn event(layout: &Layout, row: &Row<'_>) -> Markup {
             @match (who, to) {
                 (Some(who), Some(to)) if who != to => {
                     (arrow(layout.x(who), layout.x(to), row.y, tone))
-                    @let middle = (layout.x(who) + layout.x(to)) / 2.0;
-                    (texts(&row.label, middle, row.y - 6.0, "middle", tone, true))
+                    (texts(&row.label, layout.beside(who, to, &row.label), row.y - 6.0, "middle", tone, true))
                 }
                 (Some(who), _) => {
                     (mark(*kind, layout.x(who), row.y, tone))
@@ -218,7 +217,7 @@ fn arrow(from: f64, to: f64, y: f64, tone: &str) -> Markup {
             d=(format!("M{end:.1} {y:.1}l{:.1} -4.5v9z", -direction * 9.0)) {}
         @if tone == "seq-bad" {
             @let (left, top) = (start + direction * 8.0 - 4.0, y - 4.0);
-            path class="seq-arrow seq-bad" d=(format!("M{left:.1} {top:.1}l8 8m0 -8l-8 8")) {}
+            path.seq-arrow.seq-cross d=(format!("M{left:.1} {top:.1}l8 8m0 -8l-8 8")) {}
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The second page: the claims of the course, tried by a button; claim beside observation, with a drawing of
-//! who did what when, which grows while an experiment goes on.
+//! The claims of the course, tried by a button; claim beside observation, with a drawing of who did what
+//! when, which grows while an experiment goes on.
 
 use lab::ServerKind;
 use maud::{Markup, PreEscaped, html};
@@ -15,11 +15,9 @@ use crate::report::html::verdict::{Tone, icon};
 pub(in crate::dashboard) fn page(inner: &Inner) -> Markup {
     let body = html! {
         h1 { "The claims of the course, tried" }
-        p.note {
-            "Each button starts real servers on this machine and tries one claim of the lecture. None is \
-             scripted to its answer: what is observed comes from the database, the lock service or the \
-             clock."
-        }
+        p.note { "Each button starts real servers on this machine and tries one claim of the lecture. \
+            None is scripted to its answer: what is observed comes from the database, the lock service or \
+            the clock." }
         p.message #connection hidden { "The dashboard does not answer. This is the last that is known." }
         div.live data-events="/events?page=experiments" hidden {}
         @for part in parts(inner) { (part.in_place()) }
@@ -79,14 +77,13 @@ fn section(inner: &Inner, experiment: &Experiment, missing: &[ServerKind]) -> Ma
     let is_running = inner.trials.running == Some(name);
     let is_waiting = inner.trials.waiting.contains(&name);
     let trial = inner.archive.experiment(name).filter(|_| !is_running);
+    let finding = trial.map(|trial| trial.report.finding);
     let broken = inner.trials.broken.iter().filter(|(broken, _)| *broken == name);
     html! {
         section.card.experiment aria-labelledby={ (name) "-title" } {
             header {
                 h2 id={ (name) "-title" } { (experiment.title) " " span.note { (name) } }
-                div aria-live="polite" {
-                    (state(trial.map(|trial| trial.report.finding), is_running, is_waiting))
-                }
+                div aria-live="polite" { (state(finding, is_running, is_waiting)) }
             }
             div.sides {
                 div { h3 { "The course says" } p { (experiment.claim) } p.note { "Set-up: \

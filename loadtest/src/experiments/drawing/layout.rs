@@ -3,7 +3,7 @@
 use textwrap::wrap;
 
 use super::holds::{Overlap, Stretch, overlaps, stretches};
-use super::{LINE, time};
+use super::{BAR, LINE, time};
 use crate::experiments::event::{Event, Party};
 
 /// The distance between two lines, of few and of many.
@@ -97,6 +97,16 @@ impl<'a> Layout<'a> {
     pub(super) fn x(&self, party: &Party) -> f64 {
         let place = self.parties.iter().position(|other| other == party).unwrap_or_default();
         MARGIN + (place as f64 + 0.5) * self.column
+    }
+
+    /// The middle of an arrow's label. A short one stands beside the sender, where no other line is crossed.
+    pub(super) fn beside(&self, who: &Party, to: &Party, label: &[String]) -> f64 {
+        let (from, until) = (self.x(who), self.x(to));
+        let longest = label.iter().map(|line| line.chars().count()).max().unwrap_or_default();
+        match longest as f64 * LETTER < self.column - BAR {
+            true => from + (until - from).signum() * self.column / 2.0,
+            false => (from + until) / 2.0,
+        }
     }
 
     /// The place of an event, by its number.
