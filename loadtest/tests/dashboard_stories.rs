@@ -7,13 +7,14 @@ mod dashboard;
 mod support;
 
 use std::process::Command as Program;
+use std::time::{Duration, Instant};
 
 use lab::Lab;
 use reqwest::StatusCode;
 use serde_json::Value;
 
 use self::browser::{Browser, with_browser};
-use self::dashboard::{Dashboard, assert_flawless, keep_whole_pages, run, verdict};
+use self::dashboard::{Dashboard, assert_flawless, keep_whole_pages, verdict};
 
 /// The button whose words are these.
 async fn press(browser: &Browser, words: &str) {
@@ -93,34 +94,42 @@ async fn a_newcomer_sees_which_stories_run_here_and_how_to_get_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crashed_holder_costs_a_lease_and_a_paused_one_costs_an_order_unless_guarded() {
+async fn a_crashed_holder_and_a_paused_one_show_what_their_stories_say() {
     let lab = Lab::new().unwrap();
     let dashboard = Dashboard::start(&lab).await;
     with_browser(async |browser| {
-        for (act, wanted, evidence) in [
-            // On a busy machine so little may be sold before the fault that it proves nothing.
-            ("With a lock table", &["CORRECT", "INCONCLUSIVE"][..], "longest time without a sale"),
-            ("Guard off", &["OVERSOLD by", "VIOLATED"], "overlap"),
-            ("Guard on", &["CORRECT", "INCONCLUSIVE"], "overlap"),
-        ] {
+        let acts =
+            [("With a lock table", "is killed"), ("Guard off", "is stopped"), ("Guard on", "is stopped")];
+        for (number, (act, fault)) in acts.into_iter().enumerate() {
             browser.open(&format!("{}/start", dashboard.address)).await;
             press(browser, act).await;
-            let over = |text: &str| {
-                ["OVERSOLD by", "VIOLATED ·", "CORRECT", "INCONCLUSIVE"]
-                    .iter()
-                    .any(|word| text.contains(word))
-                    && !text.contains("so far")
-            };
-            let verdict = browser.until("#verdict .headline", over).await;
-            browser.until("#files", |text| text.contains("JSON")).await;
-            let reason = browser.text("#checks").await;
-            assert!(wanted.iter().any(|word| verdict.starts_with(word)), "{act}: {verdict}\n{reason}");
-            let shown = browser.text("#evidence").await;
-            assert!(shown.contains(evidence), "{act}: {shown}");
+            until_kept(&dashboard, number + 1).await;
+            browser.open(&dashboard.address).await;
+            let verdict = browser.text("#verdict .headline").await;
+            assert!(browser.text("#story").await.contains(act), "{act}");
+            assert!(browser.text("#evidence").await.contains(fault), "{act}: {verdict}");
+            // Whether the holder is met in the middle of its work is up to the machine; what follows is not.
+            let checks = browser.text("#checks").await;
+            let is_broken = verdict.starts_with("VIOLATED") || verdict.starts_with("OVERSOLD");
+            let is_corrupted = checks.contains("overlaps corrupted the stock");
+            assert_eq!(is_broken, act == "Guard off" && is_corrupted, "{act}: {verdict}\n{checks}");
             keep_whole_pages(browser, &act.replace(' ', "-").to_lowercase()).await;
         }
     })
     .await;
+}
+
+/// Waits until so many suites are over and kept.
+async fn until_kept(dashboard: &Dashboard, wanted: usize) {
+    let give_up = Instant::now() + Duration::from_secs(180);
+    loop {
+        let list = dashboard.get("/runs").await.text().await.expect("a page");
+        if list.matches("name=\"run\"").count() == wanted {
+            return;
+        }
+        assert!(Instant::now() < give_up, "{wanted} suites are not over: {list}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,12 +249,11 @@ async fn past_runs_are_overlaid_named_filtered_and_deleted() {
     let lab = Lab::new().unwrap();
     let dashboard = Dashboard::start(&lab).await;
     with_browser(async |browser| {
-        for choices in
-            ["strategy=row&repeat=2", "strategy=row&repeat=2", "strategy=none&strategy=row&buyers=8"]
-        {
+        let all = ["strategy=row&repeat=2", "strategy=row&repeat=2", "strategy=none&strategy=row&buyers=8"];
+        for (number, choices) in all.into_iter().enumerate() {
             browser.open(&dashboard.with(choices)).await;
-            run(browser).await;
-            browser.until("#files", |text| text.contains("JSON")).await;
+            browser.click("#start").await;
+            until_kept(&dashboard, number + 1).await;
         }
         browser.open(&format!("{}/runs", dashboard.address)).await;
         assert_flawless(browser, "the list of past runs").await;

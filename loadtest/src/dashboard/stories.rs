@@ -89,8 +89,8 @@ pub(super) static STORIES: [Story; 7] = [
             Act {
                 title: "With a lock table",
                 does: Does::Run(
-                    "strategy=database&stock=500&buyers=16&rate=20&duration=10s&faults=kill%403s\
-                     &set=checkout.think_time%3D200ms",
+                    "strategy=database&stock=500&buyers=16&rate=8&duration=10s&faults=kill%403s\
+                     &set=checkout.think_time%3D500ms",
                 ),
                 look_for: "After the fault nothing is sold for about as long as the lease, two seconds: the \
                            gap is marked in the chart of answers. Then another replica has the lock, and \
@@ -99,8 +99,8 @@ pub(super) static STORIES: [Story; 7] = [
             Act {
                 title: "With Redis",
                 does: Does::Run(
-                    "strategy=redis&stock=500&buyers=16&rate=20&duration=10s&faults=kill%403s\
-                     &set=checkout.think_time%3D200ms",
+                    "strategy=redis&stock=500&buyers=16&rate=8&duration=10s&faults=kill%403s\
+                     &set=checkout.think_time%3D500ms",
                 ),
                 look_for: "The key in Redis outlives its holder until it expires, after two seconds: that is \
                            the gap in the chart of answers. Then the next replica sets it, and nothing was \
@@ -109,8 +109,8 @@ pub(super) static STORIES: [Story; 7] = [
             Act {
                 title: "With ZooKeeper",
                 does: Does::Run(
-                    "strategy=zookeeper&stock=500&buyers=16&rate=20&duration=10s&faults=kill%403s\
-                     &set=checkout.think_time%3D200ms",
+                    "strategy=zookeeper&stock=500&buyers=16&rate=8&duration=10s&faults=kill%403s\
+                     &set=checkout.think_time%3D500ms",
                 ),
                 look_for: "The node of the dead holder is ephemeral: it vanishes when its session ends, and \
                            only then the next one is woken. See how long the gap is in the chart of answers, \
@@ -127,8 +127,8 @@ pub(super) static STORIES: [Story; 7] = [
             Act {
                 title: "Guard off",
                 does: Does::Run(
-                    "strategy=database&guard=off&stock=500&buyers=16&rate=20&duration=12s\
-                     &faults=pause:2xlease%403s&set=checkout.think_time%3D200ms",
+                    "strategy=database&guard=off&stock=500&buyers=16&rate=8&duration=12s\
+                     &faults=pause:2xlease%403s&set=checkout.think_time%3D500ms",
                 ),
                 look_for: "In the lanes two replicas have the lock at once, and the counterexample names \
                            both orders: the late write overwrote the other's. A lease alone cannot \
@@ -137,8 +137,8 @@ pub(super) static STORIES: [Story; 7] = [
             Act {
                 title: "Guard on",
                 does: Does::Run(
-                    "strategy=database&guard=version&stock=500&buyers=16&rate=20&duration=12s\
-                     &faults=pause:2xlease%403s&set=checkout.think_time%3D200ms",
+                    "strategy=database&guard=version&stock=500&buyers=16&rate=8&duration=12s\
+                     &faults=pause:2xlease%403s&set=checkout.think_time%3D500ms",
                 ),
                 look_for: "The lanes overlap as before, but nothing is lost: the store refuses the late \
                            write, since the version has moved. It is counted among the stale writes refused.",
