@@ -51,13 +51,16 @@ fn blocks(text: &str) -> Vec<(usize, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_documents_runs() {
-    let mut failures = Vec::new();
+    let (mut failures, mut known) = (Vec::new(), BTreeSet::new());
     for document in documents() {
-        // What was is not what is.
-        if document.ends_with("CHANGELOG.md") {
+        // What was is not what is, and the page on merges has a test of its own, which knows its exit codes.
+        if document.ends_with("CHANGELOG.md") || document.ends_with("gate-a-merge.md") {
             continue;
         }
-        failures.extend(commands::run(&document, &blocks(&text(&document))).await);
+        // What two documents say alike is run once.
+        let mut blocks = blocks(&text(&document));
+        blocks.retain(|(_, block)| known.insert(block.lines().map(bare).collect::<Vec<_>>()));
+        failures.extend(commands::run(&document, &blocks).await);
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
