@@ -1,6 +1,5 @@
 //! The page of experiments, in a real browser.
 
-#[allow(dead_code, reason = "these tests do not do all that a person can do with a browser")]
 #[path = "support/browser.rs"]
 mod browser;
 #[path = "support/dashboard.rs"]
