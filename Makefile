@@ -94,19 +94,19 @@ sbom: $(CYCLONEDX)/bin/cargo-cyclonedx ## List all that the programs are made of
 # BENCH is for arguments such as '--only hot --rounds 5 --markdown bench.md'.
 .PHONY: bench
 bench: servers $(PEERS)/oha ## Measure the speed beside other programs': the only place where it is asserted
-	cargo build --release --locked
-	PATH="$(CURDIR)/$(PEERS):$$PATH" target/release/loadtest bench $(BENCH)
+	cargo build --profile dist --locked
+	PATH="$(CURDIR)/$(PEERS):$$PATH" target/dist/loadtest bench $(BENCH)
 
 # SOAK is for arguments such as '--strategies redis --orders 100000'.
 .PHONY: soak
 soak: servers ## Sell 10^6 orders over 1,000 faults under each lock, until something breaks or nothing has: about an hour
-	cargo build --release --locked
-	target/release/loadtest soak $(SOAK)
+	cargo build --profile dist --locked
+	target/dist/loadtest soak $(SOAK)
 
 # Installs each shop from its registry, once. SHOPS_ARGUMENTS is for arguments such as '--repeat 3 --rungs 8,40'.
 .PHONY: shops
 shops: servers ## Buy in the shops of other people, and say which of them oversell: some minutes
-	cargo build --release --locked
+	cargo build --profile dist --locked
 	loadtest/examples/all $(SHOPS_ARGUMENTS)
 
 .PHONY: screenshots

@@ -14,7 +14,7 @@ mkdir -p "$work"
 
 # The load generator: $LOADTEST, or the newest that was built.
 if [ -z "${LOADTEST:-}" ]; then
-    LOADTEST=$(ls -t "$project"/target/{release,debug}/loadtest 2>/dev/null | head -1 || true)
+    LOADTEST=$(ls -t "$project"/target/{dist,release,debug}/loadtest 2>/dev/null | head -1 || true)
     [ -n "$LOADTEST" ] || { echo "$shop: build the load generator first: cargo build --release" >&2; exit 64; }
 fi
 export LOADTEST

@@ -111,12 +111,11 @@ pub async fn compare_watched(
                     continue;
                 }
                 // What the others have shown, or will, stands.
-                Err(error) if strategies.len() > 1 => {
+                Err(error) => {
                     not_run.push(NotRun::broken_off(*strategy, in_words(&error)));
                     broken_off.get_or_insert(error);
                     continue;
                 }
-                Err(error) => return Err(error),
             };
             watcher.ends(&run);
             ended.push(run);
@@ -228,7 +227,7 @@ pub fn obstacle(strategy: StrategyName, store: StoreKind) -> Option<NotRun> {
 
 /// In a suite, what has neither a lock between its replicas nor a guard is expected to oversell. The negative
 /// control says of all others whether the load was hard enough to find anything.
-fn judge_sensitivity(suite: &mut [RunReport], beside: Option<&RunReport>) {
+pub(crate) fn judge_sensitivity(suite: &mut [RunReport], beside: Option<&RunReport>) {
     for run in suite.iter_mut() {
         if !run.strategy.is_right_on(run.replicas) {
             run.expected = Verdict::Violated;

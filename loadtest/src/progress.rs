@@ -16,6 +16,7 @@ use crate::series::{Counterexample, FirstLost, Interval, IntervalLatency, Ledger
 pub struct Progress {
     stop: CancellationToken,
     beginning: OnceLock<Beginning>,
+    ended_ns: OnceLock<u64>,
     sent: AtomicU64,
     done: AtomicU64,
     sold: AtomicU64,
@@ -42,6 +43,8 @@ struct Recent {
     first_lost: FirstLost,
     /// Units that were there or were put in stock.
     supply: i64,
+    /// Units that may be back in stock: what puts them there is under way, or nobody knows what became of it.
+    open: i64,
 }
 
 /// The counters at one moment.
@@ -55,6 +58,8 @@ pub struct Sample {
     pub counterexample: Option<Counterexample>,
     /// Units that were there or were put in stock so far.
     pub supply: i64,
+    /// Units that are confirmed and cannot be there, even if all came back of which that is not known yet.
+    pub oversold: i64,
 }
 
 impl Default for Progress {
@@ -79,10 +84,12 @@ impl Progress {
             reads: Readers::default(),
             first_lost: FirstLost::default(),
             supply: stock,
+            open: 0,
         };
         Self {
             stop,
             beginning: OnceLock::new(),
+            ended_ns: OnceLock::new(),
             sent: AtomicU64::new(0),
             done: AtomicU64::new(0),
             sold: AtomicU64::new(0),
@@ -103,6 +110,16 @@ impl Progress {
     /// Notes the begin of the run. Of several, the first stands.
     pub(crate) fn begin(&self, sku: &str, begun_ns: u64) {
         self.beginning.get_or_init(|| Beginning { sku: sku.into(), begun_ns });
+    }
+
+    /// Notes that all buyers have ended, by this host's monotonic clock.
+    pub(crate) fn end(&self, ended_ns: u64) {
+        self.ended_ns.get_or_init(|| ended_ns);
+    }
+
+    /// When all buyers had ended; `None` before. What is done afterwards is not selling.
+    pub fn ended_ns(&self) -> Option<u64> {
+        self.ended_ns.get().copied()
     }
 
     /// Attempts that were sent.
@@ -129,7 +146,8 @@ impl Progress {
         let interval = Interval { latency_ms, stock, expected, ..std::mem::take(&mut recent.interval) };
         let lost_updates = recent.reads.lost_updates();
         let counterexample = recent.first_lost.found().cloned();
-        Sample { interval, lost_updates, counterexample, supply: recent.supply }
+        let oversold = (-expected - recent.open).max(0);
+        Sample { interval, lost_updates, counterexample, supply: recent.supply, oversold }
     }
 
     /// Units in stock, by the latest answer.
@@ -137,16 +155,35 @@ impl Progress {
         self.recent().ledger.stock
     }
 
-    /// Counts units that were put in stock.
+    /// Notes that units may come to the stock from now on, before what brings them is sent: others may buy them
+    /// before its answer is here. Whether they have come is counted by the methods below, or is never known.
+    pub(crate) fn expect(&self, units: i64) {
+        self.recent().open += units;
+    }
+
+    /// Counts expected units that did not come.
+    pub(crate) fn count_refused(&self, units: i64) {
+        self.recent().open -= units;
+    }
+
+    /// Counts expected units that were put in stock.
     pub(crate) fn count_restock(&self, units: i64) {
         let mut recent = self.recent();
+        recent.open -= units;
         recent.supply += units;
         recent.ledger.put_back(units);
     }
 
-    /// Counts units of an order that was cancelled.
+    /// Counts expected units of an order that was cancelled, or has expired.
     pub(crate) fn count_cancel(&self, units: i64) {
-        self.recent().ledger.put_back(units);
+        let mut recent = self.recent();
+        recent.open -= units;
+        recent.ledger.put_back(units);
+    }
+
+    /// Counts units that an order takes when it is paid.
+    pub(crate) fn count_taken(&self, units: i64) {
+        self.recent().ledger.put_back(-units);
     }
 
     pub(crate) fn count_sent(&self) {
@@ -173,5 +210,33 @@ impl Progress {
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().expect("nothing panics while it holds this")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_called_oversold_that_units_cover_which_may_be_back() {
+        let progress = Progress::new(2);
+        let oversold = || progress.sample().oversold;
+        progress.count_taken(3);
+        assert_eq!(oversold(), 1);
+        // A restock that is under way, and that is refused.
+        progress.expect(5);
+        assert_eq!(oversold(), 0);
+        progress.count_refused(5);
+        assert_eq!(oversold(), 1);
+        progress.expect(1);
+        progress.count_restock(1);
+        assert_eq!((oversold(), progress.sample().supply), (0, 3));
+        progress.count_taken(2);
+        // Of this cancellation nobody knows what became of it.
+        progress.expect(1);
+        assert_eq!(oversold(), 1);
+        progress.expect(1);
+        progress.count_cancel(1);
+        assert_eq!(oversold(), 0);
     }
 }

@@ -207,7 +207,7 @@ impl Report {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
@@ -216,7 +216,8 @@ mod tests {
     use crate::series::Series;
     use crate::verdict::{Check, CheckName, Status};
 
-    fn run(strategy: StrategyName, replicas: usize, verdict: Verdict) -> RunReport {
+    /// A run that has shown this.
+    pub(crate) fn run(strategy: StrategyName, replicas: usize, verdict: Verdict) -> RunReport {
         RunReport {
             sku: "hair-dryer".into(),
             strategy: strategy.into(),

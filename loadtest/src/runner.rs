@@ -56,6 +56,7 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
         side_operations.extend(done);
     }
     let took = run.start.elapsed();
+    progress.end(order_service::holds::now_ns());
     drop(buyers_gone);
     // What it has begun is carried through, and must be on record.
     side_operations.extend(stocking.await.expect("the stocker does not panic"));

@@ -2,8 +2,9 @@
 -- replicas of a version before counters have written, or a program that does not count.
 --
 -- Whoever writes orders waits meanwhile, and whoever reads does not. What was written before is committed, and counted; what is
--- written afterwards is added to it.
-lock table products in share row exclusive mode;
+-- written afterwards is added to it. Those wait, too, who lock a row before they write it: otherwise each would wait for the other.
+set local lock_timeout = '1s'; -- rather than have everybody queue behind this while it waits for one that takes long
+lock table products in exclusive mode;
 
 update products as p
 set order_count = c.order_count, units_sold = c.units_sold, units_reserved = c.units_reserved

@@ -1,6 +1,7 @@
 //! PostgreSQL as providers run it: with TLS, with roles that may do little, behind a pool, with a standby,
 //! and over networks that forget connections.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,14 @@ use order_service::config::{Config, Sources};
 use order_service::store;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 const SKU: &str = "hair-dryer";
+
+const ADMIN_TOKEN: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 /// What the tables' owner grants to a role that only sells.
 const GRANTS: &str = "
@@ -76,6 +80,13 @@ impl Replica {
             201 => Ok(()),
             status => Err((status, answer.text().await.expect("a problem"))),
         }
+    }
+
+    async fn restock(&self) -> u16 {
+        let body = json!({"quantity": 1, "reason": "delivery"});
+        let url = format!("{}/v1/admin/products/{SKU}/restock", self.url);
+        let sent = self.http.post(url).bearer_auth(ADMIN_TOKEN).json(&body).send();
+        sent.await.expect("an answer").status().as_u16()
     }
 
     /// How `/readyz` answers, and what it says.
@@ -153,6 +164,44 @@ async fn a_role_that_may_change_no_tables_sells_when_another_has_migrated() {
     server.query("grant insert on orders to seller; revoke delete on locks from seller").await.expect("done");
     let denied = refused(&seller, &[]).await;
     assert!(denied.contains("seller lacks delete on locks"), "{denied}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_has_to_wait_for_a_backup_stops_nobody() {
+    let server = Postgres::start().await.expect("PostgreSQL starts");
+    let replica = Replica::start(&server.url(), &[("admin.token", ADMIN_TOKEN)]).await;
+    let earlier = "
+        create index adjustments_by_version on stock_adjustments (sku, version);
+        drop index adjustments_in_order;
+        delete from _sqlx_migrations where version = 11";
+    server.query(earlier).await.expect("the last migration is undone");
+    // As a backup does, which has read the table and is not done.
+    let mut backup = PgConnection::connect(&server.url()).await.expect("a connection");
+    for statement in ["begin", "select from stock_adjustments"] {
+        sqlx::query(statement).execute(&mut backup).await.expect("it reads");
+    }
+    let ours = config(&server.url(), &[]);
+    let is_done = Cell::new(false);
+    let migrating = async {
+        let migrated = store::migrate(&ours.store).await;
+        is_done.set(true);
+        migrated
+    };
+    let restocking = async {
+        // Until it has waited, and given up, once at least.
+        let begun = Instant::now();
+        let mut restocks = 0;
+        while begun.elapsed() < Duration::from_millis(2500) {
+            assert_eq!(replica.restock().await, 201);
+            restocks += 1;
+        }
+        assert!(restocks > 10 && !is_done.get(), "{restocks} restocks");
+        sqlx::query("commit").execute(&mut backup).await.expect("the backup ends");
+    };
+    let (migrated, ()) = tokio::join!(migrating, restocking);
+    assert_eq!(migrated.expect("it migrates"), 1);
+    assert_eq!(replica.restock().await, 201);
+    replica.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

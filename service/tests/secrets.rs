@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use deadpool_redis::redis;
-use lab::{Lab, Postgres, Process, Redis, Server as _, Zookeeper};
+use lab::{Etcd, Lab, Postgres, Process, Redis, Server as _, Zookeeper};
 use reqwest::Method;
 use tokio::process::Command;
 
@@ -129,6 +129,30 @@ async fn nothing_secret_is_in_an_answer_or_in_the_log() {
     let mut service = Service::start(&lab, "redis", &[&tokens[..], &keys].concat()).await;
     assert_eq!(service.exercise().await, 201);
     redis.kill().await.expect("Redis ends");
+    assert_eq!(service.exercise().await, 503);
+    service.end().await;
+
+    let mut etcd = Etcd::start().await.expect("etcd starts");
+    for (path, body) in [
+        ("user/add", r#"{"name": "root", "password": "root"}"#.to_owned()),
+        ("role/add", r#"{"name": "root"}"#.to_owned()),
+        ("user/grant", r#"{"user": "root", "role": "root"}"#.to_owned()),
+        ("user/add", format!(r#"{{"name": "shop", "password": "{LOCK_PASSWORD}"}}"#)),
+        ("user/grant", r#"{"user": "shop", "role": "root"}"#.to_owned()),
+        ("enable", "{}".to_owned()),
+    ] {
+        etcd.call(&format!("/v3/auth/{path}"), &body).await.expect("an answer");
+    }
+    let address = format!("http://{}", etcd.address());
+    let keys = [
+        ("lock.strategy", "etcd"),
+        ("lock.etcd.url", address.as_str()),
+        ("lock.etcd.user", "shop"),
+        ("lock.etcd.password", LOCK_PASSWORD),
+    ];
+    let mut service = Service::start(&lab, "etcd", &[&tokens[..], &keys].concat()).await;
+    assert_eq!(service.exercise().await, 201);
+    etcd.kill().await.expect("etcd ends");
     assert_eq!(service.exercise().await, 503);
     service.end().await;
 

@@ -62,7 +62,8 @@ impl Destination {
     /// Whether it can be written, found out before there is anything to write. What is there stays.
     fn check(&self) -> Result<(), Refused> {
         let Self::File(path) = self else { return Ok(()) };
-        let is_new = !path.exists();
+        // A link to a file that is not there yet is there itself.
+        let is_new = path.symlink_metadata().is_err();
         let opened = OpenOptions::new().create(true).append(true).open(path);
         let opened = opened.with_context(|| format!("cannot write {self}")).map_err(Refused::by)?;
         drop(opened);

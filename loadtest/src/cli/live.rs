@@ -183,7 +183,7 @@ impl Figures {
             latency_ms: sample.interval.latency_ms,
             units_sold: sample.supply - expected,
             supply: sample.supply,
-            oversold: (-expected).max(0),
+            oversold: sample.oversold,
             lost_updates: sample.lost_updates,
         }
     }
@@ -300,6 +300,7 @@ mod tests {
             lost_updates: 0,
             counterexample: None,
             supply: 100,
+            oversold: -expected,
         };
         let figures = |expected| Figures::of(&sample(expected), Duration::from_millis(250));
         assert_eq!(figures(-3).cost(), "200 orders/s now");

@@ -1,7 +1,7 @@
 //! Past runs, kept in a directory: they survive the dashboard.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -135,10 +135,26 @@ impl Archive {
     /// Calls a suite in the list something; nothing, where the name is empty.
     pub(super) fn rename(&mut self, id: &str, name: &str) -> anyhow::Result<()> {
         if self.index.contains_key(id) {
-            self.names.insert(id.into(), name.into());
-            self.names.retain(|_, name| !name.is_empty());
-            write(&self.names_in, NAMES, &self.names)?;
+            self.write_names(|names| {
+                names.insert(id.into(), name.into());
+                names.retain(|_, name| !name.is_empty());
+            })?;
         }
+        Ok(())
+    }
+
+    /// Changes the names as they are in the file: another dashboard may have the same directory. A file that
+    /// cannot be read is not written over.
+    fn write_names(&mut self, change: impl FnOnce(&mut BTreeMap<String, String>)) -> anyhow::Result<()> {
+        let path = self.names_in.join(NAMES);
+        let mut names = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).with_context(|| format!("cannot read {NAMES}"))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {NAMES}")),
+        };
+        change(&mut names);
+        write(&self.names_in, NAMES, &names)?;
+        self.names = names;
         Ok(())
     }
 
@@ -146,10 +162,13 @@ impl Archive {
     pub(super) fn delete(&mut self, id: &str) -> anyhow::Result<()> {
         if self.index.contains_key(id) {
             let name = format!("{id}.json");
-            std::fs::remove_file(self.runs.join(&name)).with_context(|| format!("cannot delete {name}"))?;
+            match std::fs::remove_file(self.runs.join(&name)) {
+                // Somebody else has deleted it: so it is gone.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                outcome => outcome.with_context(|| format!("cannot delete {name}"))?,
+            }
             self.index.remove(id);
-            self.names.remove(id);
-            write(&self.names_in, NAMES, &self.names)?;
+            self.write_names(|names| drop(names.remove(id)))?;
         }
         Ok(())
     }

@@ -15,6 +15,8 @@ pub(super) enum Change {
     By(f64, Noise),
     /// One of the two is broken: how fast a shop sells what is not there means nothing.
     Broken,
+    /// A run of the two says nothing of speed, for this reason.
+    Unfit(&'static str),
     /// There is nothing to compare with.
     Unknown,
 }
@@ -48,11 +50,27 @@ pub(super) fn change(from: &[&RunReport], to: &[&RunReport], of: Figure) -> Chan
     if is_broken(from) || is_broken(to) {
         return Change::Broken;
     }
+    if let Some(why) = from.iter().chain(to).find_map(|run| unfit(run)) {
+        return Change::Unfit(why);
+    }
     match (spread(from, of), spread(to, of)) {
         (Some(a), Some(b)) if a.median > 0.0 => {
             Change::By(b.median / a.median - 1.0, noise((a, from.len()), (b, to.len())))
         }
         _ => Change::Unknown,
+    }
+}
+
+/// Why a run says nothing of speed, if it does not.
+fn unfit(run: &RunReport) -> Option<&'static str> {
+    if run.stopped {
+        Some("stopped before its end")
+    } else if !run.generator_kept_up {
+        Some("the generator was late")
+    } else if run.is_short() {
+        Some("too short")
+    } else {
+        None
     }
 }
 
@@ -80,7 +98,26 @@ pub(super) fn middle<'a>(runs: &[&'a RunReport]) -> Option<&'a RunReport> {
 
 #[cfg(test)]
 mod tests {
+    use order_service::config::StrategyName;
+
     use super::*;
+    use crate::report::tests::run;
+
+    #[test]
+    fn runs_that_say_nothing_of_speed_are_not_compared_by_it() {
+        let mut long = run(StrategyName::Row, 3, Verdict::Correct);
+        long.availability.selling_ms = 5_000.0;
+        let compared = |other: &RunReport| change(&[&long], &[other], |run| run.accepted_per_second);
+        assert_eq!(compared(&long), Change::By(0.0, Noise::Unknown));
+        let short = run(StrategyName::Row, 3, Verdict::Correct);
+        assert_eq!(compared(&short), Change::Unfit("too short"));
+        let stopped = RunReport { stopped: true, ..long.clone() };
+        assert_eq!(compared(&stopped), Change::Unfit("stopped before its end"));
+        let late = RunReport { generator_kept_up: false, ..long.clone() };
+        assert_eq!(compared(&late), Change::Unfit("the generator was late"));
+        let broken = RunReport { verdict: Verdict::Violated, ..long.clone() };
+        assert_eq!(compared(&broken), Change::Broken);
+    }
 
     #[test]
     fn a_change_is_more_than_noise_only_when_enough_repetitions_lie_apart() {

@@ -34,11 +34,13 @@
   };
 
   let latest = 0;
+  const leftSince = new Set();
   // A mistake is shown once its field is left, and goes as soon as it is mended: nobody is told of half a word.
   const follow = async (left) => {
     const now = query();
     history.replaceState(null, '', `${form.dataset.address ?? ''}?${now}`);
     const mine = ++latest;
+    if (left) leftSince.add(left);
     try {
       const answer = await fetch(`${form.dataset.command}?${now}`);
       const text = await answer.text();
@@ -54,8 +56,9 @@
       const names = [...form.querySelectorAll('[id$="-hint"]')].map((line) => line.id.slice(0, -5));
       for (const name of names) {
         const mistake = said.mistakes[name];
-        if (!mistake || isMarked(name) || left === name) mark(name, mistake);
+        if (!mistake || isMarked(name) || leftSince.has(name)) mark(name, mistake);
       }
+      leftSince.clear();
     } catch { /* The line about the connection says it. */ }
   };
   form.addEventListener('input', (event) => { if (!event.target.closest('.fault-menu')) follow(null); });
@@ -63,6 +66,11 @@
 
   // The menu adds to the text of the faults, which is what counts.
   const add = document.getElementById('add-fault');
+  form.addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || !event.target.matches('.fault-menu input, .fault-menu select')) return;
+    event.preventDefault();
+    add.click();
+  });
   add?.addEventListener('click', async (event) => {
     event.preventDefault();
     const message = document.getElementById('fault-mistake');

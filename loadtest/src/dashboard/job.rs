@@ -14,11 +14,11 @@ use super::form::Form;
 use super::shop::ShopForm;
 use super::state::{Dashboard, Live, SAMPLED_MS, ShopJob, Stage, Stop, Suite, Trials};
 use crate::client::Client;
-use crate::compare::{Plan, Watcher, compare_watched};
+use crate::compare::{Plan, Watcher, compare_watched, judge_sensitivity};
 use crate::experiments::{self, Experiment, ExperimentReport, Recording};
 use crate::faults::FaultJournal;
 use crate::progress::Progress;
-use crate::report::{Report, RunReport};
+use crate::report::{NotRun, Report, RunReport};
 use crate::scenario::Scenario;
 use crate::shop::{self, Description, Load, ShopProgress, ShopReport};
 
@@ -270,7 +270,7 @@ fn conclude(dashboard: &Dashboard, outcome: Option<anyhow::Result<Report>>) {
         }
         Some(Err(error)) => Stage::Broken(format!("{error:#}")),
         None => {
-            suite.report.stopped = true;
+            conclude_early(suite);
             Stage::Abandoned
         }
     };
@@ -281,6 +281,20 @@ fn conclude(dashboard: &Dashboard, outcome: Option<anyhow::Result<Report>>) {
     if let Err(error) = inner.archive.keep(&suite.id, &kept) {
         suite.stage = Stage::Broken(format!("the runs are over and could not be kept: {error:#}"));
     }
+}
+
+/// Judges what there is of a suite that was stopped at once, as the whole would have been.
+fn conclude_early(suite: &mut Suite) {
+    let report = &mut suite.report;
+    report.stopped = true;
+    let control = report.runs.iter().position(|run| run.is_control).map(|number| report.runs.remove(number));
+    judge_sensitivity(&mut report.runs, control.as_ref());
+    for strategy in &suite.form.strategies {
+        if !report.runs.iter().any(|run| run.strategy == *strategy) {
+            report.not_run.push(NotRun::stopped(*strategy));
+        }
+    }
+    report.runs.extend(control);
 }
 
 struct Watched(Arc<Dashboard>);

@@ -235,8 +235,8 @@ async fn ask_to_delete(State(dashboard): Shared, RawQuery(query): RawQuery) -> R
 
 async fn delete(State(dashboard): Shared, body: String) -> Response {
     let mut inner = dashboard.lock();
-    let mut deleted = past::chosen(&body).into_iter().map(|id| inner.archive.delete(&id));
-    match deleted.find_map(Result::err) {
+    let deleted: Vec<_> = past::chosen(&body).into_iter().map(|id| inner.archive.delete(&id)).collect();
+    match deleted.into_iter().find_map(Result::err) {
         None => see_other("/runs"),
         Some(error) => failed(&error),
     }

@@ -144,6 +144,8 @@ pub(super) struct Live {
     pub(super) total: Interval,
     /// Units that were there or were put in stock so far.
     pub(super) supply: i64,
+    /// Units that are confirmed and cannot be there.
+    pub(super) oversold: i64,
 }
 
 impl Dashboard {
@@ -198,7 +200,7 @@ impl Live {
         let supply = scenario.stock;
         let (faults, followed, total) = (FaultJournal::default(), None, Interval::default());
         let drawn = RefCell::default();
-        Self { strategy, scenario, progress, series, faults, drawn, followed, total, supply }
+        Self { strategy, scenario, progress, series, faults, drawn, followed, total, supply, oversold: 0 }
     }
 
     /// Follows what is broken, and who has the lock, where there is one.
@@ -207,15 +209,21 @@ impl Live {
         self.followed = self.strategy.has_lock().then(|| Followed::start(clients, &self.progress));
     }
 
-    /// How long orders have been sent, in milliseconds; `None` before the first.
+    /// How long ago the first order could be sent, in milliseconds; `None` before.
     pub(super) fn elapsed_ms(&self) -> Option<f64> {
         let beginning = self.progress.beginning()?;
         Some(now_ns().saturating_sub(beginning.begun_ns) as f64 / 1e6)
     }
 
+    /// For how long buyers have bought, in milliseconds.
+    fn bought_for_ms(&self) -> Option<f64> {
+        let (beginning, now) = (self.progress.beginning()?, self.progress.ended_ns().unwrap_or_else(now_ns));
+        Some(now.saturating_sub(beginning.begun_ns) as f64 / 1e6)
+    }
+
     /// Adds what was answered since the last sample.
     pub(super) fn sample(&mut self) {
-        let Some(until_ms) = self.elapsed_ms() else { return };
+        let Some(until_ms) = self.bought_for_ms() else { return };
         let sample = self.progress.sample();
         let interval = Interval { until_ms, ..sample.interval };
         self.total.accepted += interval.accepted;
@@ -224,8 +232,14 @@ impl Live {
         self.total.unknown += interval.unknown;
         self.series.lost_updates = sample.lost_updates;
         self.series.counterexample = sample.counterexample;
-        self.supply = sample.supply;
-        self.series.push(interval);
+        (self.supply, self.oversold) = (sample.supply, sample.oversold);
+        match self.series.intervals.last_mut() {
+            // The buyers have gone: what is still found of their orders is no time of selling.
+            Some(last) if last.until_ms >= until_ms => {
+                (last.stock, last.expected) = (interval.stock, interval.expected);
+            }
+            _ => self.series.push(interval),
+        }
     }
 
     /// Units in confirmed orders.

@@ -67,9 +67,8 @@ pub fn legend() -> Markup {
 
 fn drawn(id: &str, scene: Option<&str>, trial: &[Event]) -> Markup {
     let part = telling::part(trial);
-    let (from, events) = (trial[0].at_ms, &trial[part.clone()]);
-    let layout = Layout::of(events, from);
-    let left_out = trial.len() - events.len();
+    let layout = Layout::of(trial, &part);
+    let left_out = trial.len() - part.len();
     let name =
         scene.map_or_else(|| "Who did what when".to_owned(), |scene| format!("Who did what when: {scene}"));
     let names: Vec<_> = layout.parties.iter().map(|party| party.name.as_str()).collect();
@@ -81,8 +80,8 @@ fn drawn(id: &str, scene: Option<&str>, trial: &[Event]) -> Markup {
                     width={ (em(layout.width)) } height={ (em(layout.height)) } {
                     title id={ (id) "-title" } { (name) }
                     desc id={ (id) "-desc" } {
-                        "Lines for " (names.join(", ")) "; " (events.len()) " events from top to bottom. "
-                        (overlaps_in_words(&layout)) " The list beside it has all of them in words."
+                        "Lines for " (names.join(", ")) "; " (part.len()) " events from top to bottom. "
+                        (overlaps_in_words(trial)) " The list beside it has all of them in words."
                     }
                     (lifelines(&layout))
                     (bars(&layout))
@@ -91,7 +90,7 @@ fn drawn(id: &str, scene: Option<&str>, trial: &[Event]) -> Markup {
             }
             @if left_out > 0 {
                 p.note {
-                    "Drawn are " (events.len()) " of " (trial.len()) " events: "
+                    "Drawn are " (part.len()) " of " (trial.len()) " events: "
                     @if part.start == 0 { "the first ones." } @else { "those around the moment it is about." }
                 }
             }
@@ -103,12 +102,12 @@ fn em(units: f64) -> String {
     format!("{:.2}em", units / 16.0)
 }
 
-fn overlaps_in_words(layout: &Layout) -> String {
+fn overlaps_in_words(trial: &[Event]) -> String {
     let overlap = |overlap: &holds::Overlap| {
         let [one, other] = &overlap.whose;
         format!("{} and {} had the lock at the same time.", one.name, other.name)
     };
-    match &layout.overlaps[..] {
+    match &holds::overlaps(&holds::stretches(trial), trial.len())[..] {
         [] => "No two had the lock at the same time.".into(),
         overlaps => overlaps.iter().map(overlap).collect::<Vec<_>>().join(" "),
     }

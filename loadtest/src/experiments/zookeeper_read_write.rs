@@ -41,12 +41,11 @@ async fn run(timeline: Timeline) -> anyhow::Result<Observation> {
     one.create_product(SKU, "Hair dryer", 5).await?;
     let server = fleet.servers().get(ServerKind::Zookeeper).expect("the strategy needs one");
     let readers = Contenders::new(StrategyName::Zookeeper, server, &[]).await?;
-    let (reader, second_reader) = (readers.join("reader").await?, readers.join("second reader").await?);
+    let (reader, second_reader) = (readers.join("reader 1").await?, readers.join("reader 2").await?);
     let timeline = &observation.timeline;
 
     let watch = HoldWatch::start(timeline, &clients).await?;
-    let [first, second] =
-        ["reader", "second reader"].map(|name| Participant::new(timeline, name, "ZooKeeper"));
+    let [first, second] = ["reader 1", "reader 2"].map(|name| Participant::new(timeline, name, "ZooKeeper"));
     timeline.orders("A", 1, "replica-1");
     let ordering = one.clone();
     let a = tokio::spawn(async move { order(&ordering, "A", 1).await });

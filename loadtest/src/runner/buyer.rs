@@ -14,7 +14,7 @@ use super::{Run, TURN};
 use crate::attempt::{Attempt, Outcome};
 use crate::client::{Client, OrderRequest, Session};
 use crate::scenario::Draw;
-use crate::side_operation::{SideAction, SideOperation};
+use crate::side_operation::{SideAction, SideOperation, SideOutcome};
 
 /// Orders until the run is over. Returns every attempt, and the side operations.
 pub(super) async fn run(number: usize, run: Arc<Run>) -> (Vec<Attempt>, Vec<SideOperation>) {
@@ -78,7 +78,7 @@ pub(super) async fn run(number: usize, run: Arc<Run>) -> (Vec<Attempt>, Vec<Side
             let taken = sale.units_taken(attempt.quantity);
             match draw.pay_after {
                 Some(after) => {
-                    let order = Reserved { id: sale.id, quantity: attempt.quantity, taken };
+                    let order = Reserved { id: sale.id, quantity: attempt.quantity, taken, pay_by };
                     let payment = pay(Arc::clone(&run), order, after, draw, target);
                     if after.is_zero() {
                         side_operations.extend(payment.await);
@@ -86,21 +86,13 @@ pub(super) async fn run(number: usize, run: Arc<Run>) -> (Vec<Attempt>, Vec<Side
                         paying.spawn(payment);
                     }
                 }
-                // For what is shown meanwhile. One that is cancelled has put back its units.
-                None if !draw.cancel => drop(tokio::spawn(expect_expiry(Arc::clone(&run), pay_by, taken))),
+                // One that is cancelled has put back its units.
+                None if !draw.cancel => drop(tokio::spawn(expire(Arc::clone(&run), pay_by, taken, false))),
                 None => {}
             }
         }
         for action in actions_after(&attempt, draw) {
-            let operation = carry_out(&run, action, target, run.scenario.timeout).await;
-            if operation.is_done() {
-                match &operation.action {
-                    SideAction::Cancel { .. } => run.progress.count_cancel(attempt.quantity),
-                    SideAction::Restock { quantity, .. } => run.progress.count_restock(*quantity),
-                    SideAction::Pay { .. } | SideAction::Read { .. } => {}
-                }
-            }
-            side_operations.push(operation);
+            side_operations.push(follow_up(&run, &attempt, action, target).await);
         }
         attempts.push(attempt);
     }
@@ -110,15 +102,39 @@ pub(super) async fn run(number: usize, run: Arc<Run>) -> (Vec<Attempt>, Vec<Side
     (attempts, side_operations)
 }
 
+/// Carries out what follows an attempt, and counts the units that come back.
+async fn follow_up(run: &Arc<Run>, attempt: &Attempt, action: SideAction, target: usize) -> SideOperation {
+    let sale = attempt.sale();
+    let units = match &action {
+        SideAction::Cancel { .. } => sale.map_or(0, |sale| sale.units_taken(attempt.quantity)),
+        SideAction::Restock { quantity, .. } => *quantity,
+        SideAction::Pay { .. } | SideAction::Read { .. } => 0,
+    };
+    run.progress.expect(units);
+    let operation = carry_out(run, action, target, run.scenario.timeout).await;
+    match (&operation.outcome, &operation.action, sale.and_then(|sale| sale.pay_by)) {
+        (SideOutcome::Done, SideAction::Restock { .. }, _) => run.progress.count_restock(units),
+        (SideOutcome::Done, ..) => run.progress.count_cancel(units),
+        (SideOutcome::Unknown(_), ..) => {}
+        (_, SideAction::Cancel { .. }, Some(pay_by)) => {
+            tokio::spawn(expire(Arc::clone(run), pay_by, units, true));
+        }
+        _ => run.progress.count_refused(units),
+    }
+    operation
+}
+
 /// An order that has to be paid.
 struct Reserved {
     id: Uuid,
     quantity: i64,
     /// Units that it took from the stock when it was placed.
     taken: i64,
+    /// When it puts them back, unless it is paid.
+    pay_by: Timestamp,
 }
 
-/// Pays an order so long after it was placed.
+/// Pays an order so long after it was placed, and counts the units that it takes or that come back.
 async fn pay(
     run: Arc<Run>,
     order: Reserved,
@@ -126,22 +142,61 @@ async fn pay(
     draw: Draw,
     target: usize,
 ) -> Vec<SideOperation> {
-    let Reserved { id, quantity, mut taken } = order;
-    sleep(after).await;
+    let Reserved { id, quantity, mut taken, pay_by } = order;
+    let is_due = tokio::time::Instant::now() + after;
+    if after > until(pay_by) {
+        expire(Arc::clone(&run), pay_by, taken, false).await;
+        taken = 0;
+    }
+    sleep_until(is_due).await;
+    run.progress.expect(taken);
     let operations = settle(&run, id, draw, target).await;
-    for operation in operations.iter().filter(|operation| operation.is_done()) {
-        let takes = if matches!(operation.action, SideAction::Pay { .. }) { quantity } else { 0 };
-        run.progress.count_cancel(taken - takes);
-        taken = takes;
+    let is_done = |is_it: fn(&SideAction) -> bool| {
+        operations.iter().any(|operation| operation.is_done() && is_it(&operation.action))
+    };
+    let is_open = operations.iter().any(|operation| matches!(operation.outcome, SideOutcome::Unknown(_)));
+    let is_paid = is_done(|action| matches!(action, SideAction::Pay { .. }));
+    if is_paid {
+        run.progress.count_taken(quantity - taken);
+    }
+    if is_done(|action| matches!(action, SideAction::Cancel { .. })) {
+        let back = if is_paid { quantity } else { taken };
+        run.progress.expect(back - taken);
+        run.progress.count_cancel(back);
+    } else if is_paid {
+        run.progress.count_refused(taken);
+    } else if !is_open {
+        tokio::spawn(expire(run, pay_by, taken, true));
     }
     operations
 }
 
-/// Counts the units of an order that nobody pays as back in stock when its time is over.
-async fn expect_expiry(run: Arc<Run>, pay_by: Timestamp, taken: i64) {
-    let window = pay_by.duration_since(Timestamp::now());
-    sleep(Duration::try_from(window).unwrap_or_default()).await;
-    run.progress.count_cancel(taken);
+/// How far the clocks of two hosts may be apart: so much earlier the units of an order that expires are
+/// expected back.
+const EARLY: Duration = Duration::from_secs(1);
+
+/// Counts the units of an order that nobody has paid as back in stock when its time is over, unless the run is
+/// over before. Says from when on they may be there, unless they are expected already.
+async fn expire(run: Arc<Run>, pay_by: Timestamp, taken: i64, is_expected: bool) {
+    if taken == 0 {
+        return;
+    }
+    let back = async {
+        if !is_expected {
+            sleep(until(pay_by).saturating_sub(EARLY)).await;
+            run.progress.expect(taken);
+        }
+        sleep(until(pay_by)).await;
+        run.progress.count_cancel(taken);
+    };
+    tokio::select! {
+        () = back => {}
+        () = run.gone.cancelled() => {}
+    }
+}
+
+fn until(moment: Timestamp) -> Duration {
+    Duration::try_from(moment.duration_since(Timestamp::now())).unwrap_or_default()
 }
 
 /// Sends an attempt, and notes when, and what was answered.

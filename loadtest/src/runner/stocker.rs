@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Run;
 use super::side::carry_out;
-use crate::side_operation::{SideAction, SideOperation};
+use crate::side_operation::{SideAction, SideOperation, SideOutcome};
 
 /// How often the stocker compares the stock with what is sold.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -60,9 +60,12 @@ pub(super) async fn run(run: Arc<Run>) -> Vec<SideOperation> {
         // As many as may be put in stock at once.
         let quantity = (2 * enough - left).clamp(1, order_service::order::MAX_STOCK);
         let action = SideAction::Restock { reason: format!("top-up {number}"), quantity };
+        run.progress.expect(quantity);
         let operation = carry_out(&run, action, number, TIMEOUT).await;
-        if operation.is_done() {
-            run.progress.count_restock(quantity);
+        match operation.outcome {
+            SideOutcome::Done => run.progress.count_restock(quantity),
+            SideOutcome::Unknown(_) => {}
+            _ => run.progress.count_refused(quantity),
         }
         side_operations.push(operation);
         // The next answer says how much there is now.

@@ -278,7 +278,8 @@ impl ShopReport {
     /// The report as test cases, a suite for each run.
     pub fn suites(&self, thresholds: &Thresholds) -> Vec<Suite> {
         let of_run = |run: &ShopRun| {
-            let seconds = run.bought as f64 / run.per_second.max(1e-9);
+            let purchases = run.bought as f64 / run.quantity.max(1) as f64;
+            let seconds = purchases / run.per_second.max(1e-9);
             Suite::new(run.arrival.to_string(), seconds, run.checks.iter().map(Case::of).collect())
         };
         let mut suites: Vec<_> = self.runs.iter().map(of_run).collect();

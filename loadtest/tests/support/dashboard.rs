@@ -65,8 +65,9 @@ impl Dashboard {
     }
 }
 
-/// Waits for the verdict of what goes on.
+/// Waits for the verdict on all that goes on: between two runs of a suite, the first one's is shown.
 pub async fn verdict(browser: &Browser) -> String {
+    browser.until("#files", |text| text.contains("JSON")).await;
     let over = |text: &str| {
         let words = ["OVERSOLD by", "VIOLATED: ", "VIOLATED ·", "CORRECT", "INCONCLUSIVE"];
         let of_several = [" oversold: ", " lost updates: ", " violated: ", " inconclusive: ", " correct"];

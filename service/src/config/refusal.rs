@@ -8,7 +8,8 @@ pub(super) fn refused(key: String, error: &str) -> ConfigError {
     let why = secrets::without_value(&key, error);
     let Some(known_key) = known.iter().find(|known| known.path == key) else {
         let is_section = known.iter().any(|known| known.path.starts_with(&format!("{key}.")));
-        let why = if is_section { without_types(&why) } else { unknown(&key, &known) };
+        let is_unknown = !is_section && error.contains("unknown field");
+        let why = if is_unknown { unknown(&key, &known) } else { without_types(&why) };
         return ConfigError::new(key, why);
     };
     let why = if known_key.choices.is_empty() { without_types(&why) } else { not_among(known_key, &why) };

@@ -36,7 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
 /// Create a product, or reset it.
 ///
 /// On a product that exists this deletes its orders and sets a fresh stock, and needs `admin.allow_reset`.
-/// One with more than 50,000 orders or adjustments is not reset: these could not be deleted in time.
+/// One with more than 30,000 orders or adjustments is not reset: these could not be deleted in time.
 /// With an `Idempotency-Key`, it may be sent again whatever the first answer was: the orders that came since
 /// are not deleted.
 #[utoipa::path(
@@ -217,12 +217,11 @@ async fn holds(
     let after_ns = query.after_ns.map(|text| text.parse::<u64>()).transpose();
     let after_ns = after_ns.map_err(|_| Failure::field("after_ns", "must be a whole number from 0"))?;
     let sku = parse(&sku)?;
-    let record = shared.checkout.holds().after(&sku, after_ns.unwrap_or_default());
-    // A product whose lock is held exists. Whoever follows the holds takes nothing from the store.
-    if record.holds.is_empty() {
+    // Whoever follows the holds takes nothing from the store.
+    if after_ns.is_none() {
         find(&shared, sku.as_str()).await?;
     }
-    Ok(Body(record))
+    Ok(Body(shared.checkout.holds().after(&sku, after_ns.unwrap_or_default())))
 }
 
 async fn find(shared: &AppState, sku: &str) -> Result<Sku, Failure> {

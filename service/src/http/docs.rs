@@ -161,7 +161,7 @@ impl IntoResponses for AdminProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let conflict = [(
             "409",
-            "`idempotency-in-flight`; or `too-many-orders`, for a reset of a product with more than 50,000 \
+            "`idempotency-in-flight`; or `too-many-orders`, for a reset of a product with more than 30,000 \
              orders or adjustments",
         )];
         problems(&[&BODY[..], &CHANGE, &ADMIN, &conflict].concat())

@@ -16,7 +16,7 @@ macro_rules! examined {
 /// The same as [`MAX_RESETTABLE`], for statements.
 macro_rules! resettable {
     () => {
-        50000
+        30000
     };
 }
 

@@ -59,12 +59,13 @@ impl PostgresStore {
         if shares_sessions(&session).await.map_err(|error| unavailable(error.to_string()))? {
             return Err(unavailable(SHARED.into()));
         }
-        tables::migrate(session.clone(), store.migrate).await.map_err(unavailable)?;
+        let limit = Some(tables::AT_START);
+        tables::migrate(session.clone(), store.migrate, limit).await.map_err(unavailable)?;
         tables::check_rights(&session).await.map_err(unavailable)?;
         Ok(Self { pool, timeout: store.timeout, replays: Arc::default() })
     }
 
-    /// Brings the tables up to date, and returns how many migrations that took.
+    /// Brings the tables up to date, however long it takes, and returns how many migrations that took.
     pub async fn migrate(store: &StoreSection) -> Result<usize, OpenError> {
         let session = SessionSettings::of(store)?;
         let url = session.address().to_owned();
@@ -72,7 +73,7 @@ impl PostgresStore {
         if shares_sessions(&session).await.map_err(|error| unavailable(error.to_string()))? {
             return Err(unavailable(SHARED.into()));
         }
-        tables::migrate(session, true).await.map_err(unavailable)
+        tables::migrate(session, true, None).await.map_err(unavailable)
     }
 }
 

@@ -75,9 +75,9 @@ async fn filled() -> Shop {
     let all = [
         quick.to_owned(),
         orders(SKU, 0, ORDERS),
-        orders("soap", ORDERS, 50_000),
+        orders("soap", ORDERS, 30_000),
         orders("comb", 2 * ORDERS, 3),
-        adjustments("brush", 50_001),
+        adjustments("brush", 30_001),
         format!(
             "update products set version = {ORDERS}, supply = {ORDERS}, order_count = {ORDERS},
                 units_sold = {ORDERS} where sku = '{SKU}';
@@ -139,7 +139,7 @@ async fn statements_are_ranges_of_indices(shop: &Shop) {
         for line in plan.iter().filter(is_of_table) {
             let is_range = ["SEARCH", "Index Scan", "Index Only Scan"].iter().any(|way| line.contains(way));
             assert!(is_range, "{name} reads a whole table: {line}\n{text}");
-            let most = if *name == "reset" { 50_001 } else { 100_000 };
+            let most = if *name == "reset" { 30_001 } else { 100_000 };
             let rows = line.split("rows=").nth(1).and_then(|rest| rest.split(' ').next());
             let rows = rows.map_or(0, |rows| rows.parse::<u64>().expect("a number"));
             assert!(rows <= most, "{name} reads too much: {line}\n{text}");
@@ -194,7 +194,7 @@ async fn a_reset_is_refused_before_anything_is_written_or_made_in_time(shop: &Sh
     }
     let begun = Instant::now();
     assert_eq!(put(shop, "soap", None).await.status(), 200);
-    eprintln!("50,000 orders were deleted after {:?}", begun.elapsed());
+    eprintln!("30,000 orders were deleted after {:?}", begun.elapsed());
     assert_eq!(put(shop, "comb", None).await.status(), 200);
     let left = shop.lines("select count(*) from orders").await;
     assert_eq!(left, [ORDERS.to_string()]);

@@ -1,6 +1,8 @@
 //! The counters in a product's row: they say what its orders do, whatever happens at the same time, and where
 //! they do not, the audit says so.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_util::future::join_all;
 use order_service::api::{Audit, CountedFrom, Order, OrderStatus, OrderTotals};
 use reqwest::Method;
@@ -148,6 +150,33 @@ async fn an_audit_says_that_counters_are_wrong_and_a_recount_sets_them_right() {
     assert_eq!(shop.audit().await.counters_agree, Some(false));
     shop.execute(&recount()).await;
     assert_eq!(agreed(&shop, "recounted").await.units_sold, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recount_stops_no_order_and_no_cancellation_that_goes_on_beside_it() {
+    // Under `row` an order locks the product's row before it writes; so does each cancellation.
+    let shop = Shop::with(2, "row", 100_000, &[]).await;
+    let is_over = AtomicBool::new(false);
+    let buyers = (0..8).map(|number| {
+        let (replica, is_over) = (&shop.replicas[number % 2], &is_over);
+        async move {
+            while !is_over.load(Ordering::Relaxed) {
+                let placed = replica.order("A", 1).await;
+                assert_eq!(placed.status(), 201);
+                let order: Order = placed.json().await.expect("an order");
+                assert_eq!(replica.cancel_with(&order.id.to_string(), None).await.status(), 200);
+            }
+        }
+    });
+    let recounts = async {
+        for _ in 0..30 {
+            shop.execute("update products set order_count = order_count + 1").await;
+            shop.execute(&recount()).await;
+        }
+        is_over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(join_all(buyers), recounts);
+    assert!(agreed(&shop, "recounted").await.orders > 30);
 }
 
 #[tokio::test]

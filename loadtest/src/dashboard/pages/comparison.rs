@@ -170,9 +170,14 @@ fn changed(baseline: &Group<'_>, runs: &[&RunReport], of: Figure) -> Markup {
     match change(&baseline.runs, runs, of) {
         Change::Unknown => html! {},
         Change::Broken => html! { span.change { "not compared: broken" } },
+        Change::Unfit(why) => html! { span.change { "not compared: " (why) } },
         Change::By(share, noise) => {
             let percent = (share * 100.0).round();
-            let (sign, size) = if percent < 0.0 { ("−", -percent) } else { ("+", percent) };
+            let (sign, size) = match percent {
+                0.0 => ("±", 0.0),
+                less if less < 0.0 => ("−", -less),
+                more => ("+", more),
+            };
             html! {
                 span.change.beyond[noise == Noise::Beyond] {
                     (sign) (format!("{size:.0}")) "% to " (baseline.letter) ", "
@@ -194,8 +199,8 @@ fn noise_words(groups: &[Group<'_>]) -> &'static str {
     match (is_repeated, is_broken) {
         (true, false) => {
             "Medians, from the least to the greatest of the repetitions. A change is within the noise \
-             where these overlap, and beyond it where four or more of each do not. The curve is that of \
-             the repetition in the middle."
+             where these overlap, and beyond it where four or more of each do not, which chance alone does in \
+             one of 35 figures. The curve is that of the repetition in the middle."
         }
         (false, false) => {
             "Each was run once, so that nobody knows how far the figures vary by themselves: put \

@@ -106,7 +106,7 @@ fn strategies(form: &Form, mistake: Option<&String>) -> Markup {
         missing.insert(server.title(), server);
     }
     html! {
-        fieldset #strategy-choice aria-describedby=[mistake.map(|_| "strategy-hint")] {
+        fieldset #strategy-choice aria-describedby="strategy-hint" {
             legend { "How is the stock locked?" }
             div.strategies {
                 @for (number, strategy) in StrategyName::ALL.into_iter().enumerate() {
@@ -119,7 +119,7 @@ fn strategies(form: &Form, mistake: Option<&String>) -> Markup {
                     }
                 }
             }
-            p.message #strategy-hint hidden[mistake.is_none()] {
+            p.message #strategy-hint role="alert" hidden[mistake.is_none()] {
                 @if let Some(mistake) = mistake { (mistake) }
             }
             @for server in missing.values() {

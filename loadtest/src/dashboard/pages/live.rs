@@ -29,16 +29,12 @@ pub(super) fn shown(live: &Live) -> Shown {
     }
 }
 
-fn oversold(live: &Live) -> i64 {
-    (live.sold() - live.supply).max(0)
-}
-
 /// No figures that change are in these words: they are read out whenever they do.
 fn banner_of(live: &Live) -> Banner {
     let lost = live.series.lost_updates;
     let first = live.series.counterexample.as_ref();
     let strategy = live.strategy.to_string();
-    let (tone, word, facts, meaning) = if oversold(live) > 0 {
+    let (tone, word, facts, meaning) = if live.oversold > 0 {
         let meaning = with_first("More is confirmed already than there ever was.", first);
         (Tone::Violated, "OVERSOLD so far", vec![strategy], meaning)
     } else if lost > 0 {
@@ -63,7 +59,7 @@ fn tiles_of(live: &Live) -> [Tile; 4] {
     let latest = live.series.intervals.iter().rev().find_map(|interval| interval.latency_ms);
     let median =
         latest.map_or_else(String::new, |latency| format!("just now; median {} ms", ms(latency.p50)));
-    let sold = (Some(live.sold()), live.supply, Some(oversold(live)), live.series.lost_updates);
+    let sold = (Some(live.sold()), live.supply, Some(live.oversold), live.series.lost_updates);
     Tile::four("", sold, (per_second, answered), (latest.map(|latency| latency.p99), median))
 }
 
@@ -123,7 +119,7 @@ fn faults_of(live: &Live) -> Markup {
 }
 
 fn proof_of(live: &Live) -> Markup {
-    let (oversold, lost) = (oversold(live), live.series.lost_updates);
+    let (oversold, lost) = (live.oversold, live.series.lost_updates);
     let locks = live.followed.as_ref().map(|followed| followed.locks());
     let locks = locks.as_ref().and_then(|locks| locks.as_ref());
     let overlapping = locks.map_or(0, LiveLocks::overlapping);

@@ -121,7 +121,8 @@ pub(in crate::dashboard) fn parts(inner: &Inner, show: Option<usize>) -> Vec<Par
         (None, None) => of_nothing(suite),
     };
     let tabs = suite.map_or_else(|| html! {}, |suite| tabs(suite, run));
-    let stage = suite.map_or_else(|| html! {}, |suite| stage(&suite.stage, inner.is_stopping()));
+    let is_between = live.is_none() && !report.runs.is_empty();
+    let stage = suite.map_or_else(|| html! {}, |suite| stage(&suite.stage, inner.is_stopping(), is_between));
     let running = live.map(|live| live.strategy.as_str());
     let table = comparison::section(&report.runs, &report.not_run, running);
     let [charts, lanes, more] = shown.evidence;
@@ -201,11 +202,12 @@ fn cannot_start(suite: &Suite) -> Option<Shown> {
     Some(Shown { under, ..Shown::only(banner) })
 }
 
-fn stage(stage: &Stage, is_stopping: bool) -> Markup {
+fn stage(stage: &Stage, is_stopping: bool, is_between_runs: bool) -> Markup {
     match stage {
         Stage::Running if is_stopping => html! {
             p.note { "Stopping: what is under way is waited for, and what was done is judged." }
         },
+        Stage::Running if is_between_runs => html! { p.note { "The next run is being started." } },
         Stage::Running | Stage::Finished => html! {},
         Stage::Abandoned => html! { p.note { "Stopped at once: what was running then has no verdict." } },
         Stage::Stopped => html! { p.note { "Stopped before the end: the verdict is on what was done." } },

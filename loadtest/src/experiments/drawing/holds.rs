@@ -1,5 +1,7 @@
 //! From the events of a trial to bars: who had the lock from when to when, and where two had it at once.
 
+use std::ops::Range;
+
 use crate::experiments::event::{Event, EventKind, Party};
 
 /// A stretch of somebody's line, between two events by their numbers; `until` is absent where it does not
@@ -65,6 +67,16 @@ pub(super) fn stretches(events: &[Event]) -> Vec<Stretch> {
 }
 
 impl Stretch {
+    /// What of it is within a part of the trial, by the numbers of that part.
+    pub(super) fn within(self, part: &Range<usize>) -> Option<Self> {
+        let is_there = self.from < part.end && self.until.is_none_or(|until| until > part.start);
+        is_there.then(|| Self {
+            from: self.from.saturating_sub(part.start),
+            until: self.until.filter(|until| *until < part.end).map(|until| until - part.start),
+            ..self
+        })
+    }
+
     /// Whether this one has the lock here.
     fn has(&self, who: &Party) -> bool {
         self.who == *who && matches!(self.kind, StretchKind::Holds | StretchKind::Shares)
@@ -84,6 +96,18 @@ pub(super) struct Overlap {
     pub(super) from: usize,
     /// The number after the last event where it does not end.
     pub(super) until: usize,
+}
+
+impl Overlap {
+    /// What of it is within a part of the trial, by the numbers of that part.
+    pub(super) fn within(self, part: &Range<usize>) -> Option<Self> {
+        let is_there = self.from < part.end && self.until > part.start;
+        is_there.then(|| Self {
+            from: self.from.saturating_sub(part.start),
+            until: self.until.min(part.end) - part.start,
+            ..self
+        })
+    }
 }
 
 /// All overlaps of a trial of so many events.
@@ -130,6 +154,25 @@ mod tests {
         assert_eq!(overlapping(&both), [(1, 2)]);
         // The second one is still at it.
         assert_eq!(overlapping(&both[..2]), [(1, 2)]);
+    }
+
+    #[test]
+    fn who_has_the_lock_from_before_a_part_has_it_in_the_part() {
+        use EventKind::{Asked, Granted, Released};
+        let events = [
+            event(Granted, "1"),
+            event(Asked, "2"),
+            event(Granted, "2"),
+            event(Released, "2"),
+            event(Released, "1"),
+        ];
+        let all = stretches(&events);
+        let part = 2..4;
+        let found: Vec<_> =
+            overlaps(&all, events.len()).into_iter().filter_map(|o| o.within(&part)).collect();
+        assert_eq!(found.iter().map(|overlap| (overlap.from, overlap.until)).collect::<Vec<_>>(), [(0, 1)]);
+        let of = |stretch: Stretch| stretch.within(&part).map(|stretch| (stretch.from, stretch.until));
+        assert_eq!(all.into_iter().map(of).collect::<Vec<_>>(), [Some((0, None)), Some((0, Some(1)))]);
     }
 
     #[test]

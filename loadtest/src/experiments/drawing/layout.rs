@@ -1,5 +1,7 @@
 //! Where everything of a drawing is.
 
+use std::ops::Range;
+
 use textwrap::wrap;
 
 use super::holds::{Overlap, Stretch, overlaps, stretches};
@@ -50,10 +52,15 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Layout<'a> {
-    /// Events of a trial that began at `from`, in milliseconds.
-    pub(super) fn of(events: &'a [Event], from: f64) -> Self {
+    /// A part of a trial's events, with what lasts from before it.
+    pub(super) fn of(trial: &'a [Event], part: &Range<usize>) -> Self {
+        let (from, events) = (trial[0].at_ms, &trial[part.clone()]);
+        let stretches = stretches(trial);
+        let overlaps = overlaps(&stretches, trial.len());
+        let stretches: Vec<_> = stretches.into_iter().filter_map(|stretch| stretch.within(part)).collect();
         let mut parties: Vec<Party> = Vec::new();
-        for party in events.iter().flat_map(|event| event.who.iter().chain(&event.to)) {
+        let lasting = stretches.iter().map(|stretch| &stretch.who);
+        for party in events.iter().flat_map(|event| event.who.iter().chain(&event.to)).chain(lasting) {
             if !parties.contains(party) {
                 parties.push(party.clone());
             }
@@ -70,8 +77,8 @@ impl<'a> Layout<'a> {
         let mut layout = Self {
             parties,
             rows: Vec::new(),
-            stretches: Vec::new(),
-            overlaps: Vec::new(),
+            stretches,
+            overlaps: overlaps.into_iter().filter_map(|overlap| overlap.within(part)).collect(),
             column,
             width,
             height: 0.0,
@@ -88,8 +95,6 @@ impl<'a> Layout<'a> {
             last = event.at_ms;
         }
         layout.height = y + ROW + HEAD;
-        layout.stretches = stretches(events);
-        layout.overlaps = overlaps(&layout.stretches, events.len());
         layout
     }
 

@@ -22,10 +22,12 @@
     const name = (replica, token) => `${replica}${token === null ? '' : ` (fencing token ${token})`}`;
     const at = new Map();
     let near = null;
-    for (const { replica, holds, until } of lanes) {
-      if (until !== null && ms > until) at.set(`${replica}?`, `${replica} is not known`);
+    for (const { replica, holds, until, silent } of lanes) {
+      if (silent && ms > until) at.set(`${replica}?`, `${replica} is not known`);
       for (const [acquired, released, token] of holds) {
-        const away = ms < acquired ? acquired - ms : Math.max(0, ms - (released ?? Infinity));
+        // A hold that lasts is known to have lasted until its replica was heard. One ends before the next begins.
+        const end = released ?? until ?? Infinity;
+        const away = ms < acquired ? acquired - ms : ms < end ? 0 : Math.max(ms - end, Number.MIN_VALUE);
         if (away === 0) at.set(`${replica} ${acquired}`, name(replica, token));
         else if (away < span / 100 && (!near || away < near.away)) near = { away, words: name(replica, token) };
       }
@@ -48,13 +50,13 @@
 
   const show = (group, ms, stays) => {
     const moments = momentsOf(group);
-    if (!moments.length) return;
+    const readout = group.querySelector('.readout');
+    if (!readout || !moments.length) return;
     const span = moments[moments.length - 1][0];
     const at = Math.min(Math.max(ms, 0), span);
     shown.set(group, { ms: at, stays });
     place(group, at);
     const words = [SHOWN_MS(at), ...figures(moments, at), holder(group, at, span)].filter(Boolean);
-    const readout = group.querySelector('.readout');
     const [slider, output] = [readout.querySelector('input'), readout.querySelector('output')];
     readout.classList.add('shows');
     output.textContent = words.join(' · ');
@@ -63,7 +65,7 @@
   };
 
   const hide = (group) => {
-    shown.delete(group);
+    if (!shown.delete(group)) return;
     place(group, null);
     const readout = group.querySelector('.readout');
     readout.classList.remove('shows');

@@ -12,7 +12,7 @@ pub const SCRIPT: &str = include_str!("cursor.js");
 /// The script's digest, by which a page allows it and no other:
 /// `openssl dgst -sha256 -binary loadtest/src/report/html/cursor.js | base64`. A browser that is shown a
 /// frozen page complains of a wrong one.
-pub const SCRIPT_DIGEST: &str = "sha256-bvzIAIZvhebtmOkecOVtl0dpib2yPYjOgRGhIRQb6WM=";
+pub const SCRIPT_DIGEST: &str = "sha256-XY4q1scDNougqxBUP3L4Wlyze3AQiDv7n8OMD223cy4=";
 
 /// What all charts show at each moment: when it ends, in milliseconds, and in words.
 pub(super) fn moments(moments: impl Iterator<Item = (f64, Vec<String>)>) -> Markup {

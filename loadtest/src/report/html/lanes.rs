@@ -67,6 +67,7 @@ pub fn live(
     let silent = |heard: &&Heard| elapsed_ms - heard.at_ms.unwrap_or_default() > SILENT_MS;
     let unknown: Vec<_> =
         heard.iter().map(|one| silent(&one).then(|| one.at_ms.unwrap_or_default())).collect();
+    let last_heard: Vec<_> = heard.iter().map(|one| one.at_ms.unwrap_or_default()).collect();
     let until = [0.0, elapsed_ms.max(100.0)];
     let [from, to] = locks.close_up_ms;
     let overlaps = match live.encounter() {
@@ -78,9 +79,9 @@ pub fn live(
     let body = html! {
         p.now { (now(&heard, &unknown)) }
         (legend(true))
-        (lanes(&locks.lanes, until, &Beside { marks, unknown: &unknown }, &overlaps))
+        (lanes(&locks.lanes, until, &Beside { marks, unknown: &unknown, heard: &last_heard }, &overlaps))
         h3 { "The latest holds: " (ms(from)) " to " (ms(to)) " ms" }
-        (lanes(&locks.close_up, [from, to], &Beside::default(), CLOSE_UP))
+        (lanes(&locks.close_up, [from, to], &Beside { heard: &last_heard, ..Beside::default() }, CLOSE_UP))
     };
     framed("", "locks", "Who has the lock", &overlaps, &body)
 }
@@ -90,11 +91,21 @@ fn now(heard: &[Heard], unknown: &[Option<f64>]) -> Markup {
     let replica =
         |number: usize| heard[number].replica.clone().unwrap_or_else(|| format!("replica-{}", number + 1));
     let is_known = |number: &usize| unknown[*number].is_none();
-    let holding = (0..heard.len())
+    let holding: Vec<_> = (0..heard.len())
         .filter(is_known)
-        .filter_map(|number| Some((number, heard[number].holding.as_ref()?)));
-    let holding: Vec<_> =
-        holding.map(|(number, hold)| format!("{}{}", replica(number), token(hold))).collect();
+        .filter_map(|number| Some((number, heard[number].holding.as_ref()?)))
+        .collect();
+    // The replicas are asked one after the other. An older hold is known to have lasted until its replica was
+    // heard, and no longer: most often it has ended, which is not known yet.
+    let newest = holding.iter().map(|(_, hold)| hold.acquired_ms).fold(f64::NEG_INFINITY, f64::max);
+    let still = |&(number, hold): &(usize, &HoldSpan)| {
+        hold.acquired_ms >= newest || heard[number].at_ms.is_some_and(|heard_ms| newest < heard_ms)
+    };
+    let holding: Vec<_> = holding
+        .into_iter()
+        .filter(still)
+        .map(|(number, hold)| format!("{}{}", replica(number), token(hold)))
+        .collect();
     let silent: Vec<_> = (0..heard.len()).filter(|number| !is_known(number)).collect();
     html! {
         b { "Now: " }
@@ -169,13 +180,19 @@ struct Beside<'a> {
     marks: &'a [FaultMark],
     /// From when on each lane is not known, where it is not.
     unknown: &'a [Option<f64>],
+    /// When each lane's replica was last heard, while the run goes on: until then a hold that lasts is known to.
+    heard: &'a [f64],
 }
 
 fn lanes(lanes: &[ReplicaLane], [from, to]: [f64; 2], beside: &Beside<'_>, description: &str) -> Markup {
     let at = |ms: f64| ((ms - from) / (to - from)).clamp(0.0, 1.0) * 100.0;
     let unknown = |number: usize| beside.unknown.get(number).copied().flatten();
-    let known: Vec<_> =
-        lanes.iter().enumerate().map(|(number, lane)| of_cursor(lane, unknown(number))).collect();
+    let heard = |number: usize| beside.heard.get(number).copied();
+    let known: Vec<_> = lanes
+        .iter()
+        .enumerate()
+        .map(|(number, lane)| of_cursor(lane, heard(number), unknown(number).is_some()))
+        .collect();
     html! {
         div.lanes role="img" aria-label={ "Lock timeline. " (description) } data-from=(tenths(from))
             data-to=(tenths(to)) data-holds=(json!(known)) {
@@ -192,7 +209,7 @@ fn lanes(lanes: &[ReplicaLane], [from, to]: [f64; 2], beside: &Beside<'_>, descr
                         (rectangle("fault", start, (end - start).max(0.1), 0, HEIGHT + 2))
                     }
                     line.base x1="0" x2="100%" y1=(HEIGHT) y2=(HEIGHT) {}
-                    @for hold in &lane.holds { (block(hold, at, to)) }
+                    @for hold in &lane.holds { (block(hold, at, heard(number).unwrap_or(to))) }
                     @if let Some(since) = unknown(number) {
                         (rectangle("unknown", at(since), 100.0 - at(since), 0, HEIGHT + 1))
                     }
@@ -203,13 +220,16 @@ fn lanes(lanes: &[ReplicaLane], [from, to]: [f64; 2], beside: &Beside<'_>, descr
     }
 }
 
-/// The holds of a lane for the cursor: when each was acquired and released, and its token.
-fn of_cursor(lane: &ReplicaLane, until: Option<f64>) -> serde_json::Value {
+/// The holds of a lane for the cursor: when each was acquired and released, and its token; until when they are
+/// known, while the run goes on; and whether the replica has been silent for long since.
+fn of_cursor(lane: &ReplicaLane, until: Option<f64>, silent: bool) -> serde_json::Value {
     let hundredths = |ms: f64| (ms * 100.0).round() / 100.0;
     let span =
         |hold: &HoldSpan| json!([hundredths(hold.acquired_ms), hold.released_ms.map(hundredths), hold.token]);
     let holds: Vec<_> = lane.holds.iter().map(span).collect();
-    json!({ "replica": lane.replica, "whole": lane.total == holds.len(), "until": until, "holds": holds })
+    let whole = lane.total == holds.len();
+    let until = until.map(hundredths);
+    json!({ "replica": lane.replica, "whole": whole, "until": until, "silent": silent, "holds": holds })
 }
 
 fn block(hold: &HoldSpan, at: impl Fn(f64) -> f64, end: f64) -> Markup {
@@ -281,6 +301,29 @@ fn precise(ms: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hold_that_has_ended_unheard_is_not_had_at_once_with_a_later_one() {
+        let heard = |number: usize, at_ms: f64, acquired_ms: Option<f64>| Heard {
+            replica: Some(format!("replica-{number}")),
+            at_ms: Some(at_ms),
+            holding: acquired_ms.map(|acquired_ms| HoldSpan {
+                asked_ms: acquired_ms,
+                acquired_ms,
+                released_ms: None,
+                token: None,
+                overlaps: false,
+                stale: 0,
+            }),
+            trouble: None,
+        };
+        let said = |of: [Heard; 2]| now(&of, &[None, None]).into_string();
+        let turns = said([heard(1, 15.0, Some(10.0)), heard(2, 48.0, Some(20.0))]);
+        assert!(turns.contains("replica-2 has the lock.") && !turns.contains("replica-1"), "{turns}");
+        let both = said([heard(1, 25.0, Some(10.0)), heard(2, 48.0, Some(20.0))]);
+        assert!(both.contains("replica-1 and replica-2 have the lock at once."), "{both}");
+        assert!(said([heard(1, 25.0, None), heard(2, 48.0, None)]).contains("nobody"));
+    }
 
     #[test]
     fn a_fault_of_one_replica_shades_its_lane_alone() {

@@ -35,6 +35,9 @@ pub fn so_far(lost: u64, first: Option<&Counterexample>, found: &[(bool, &str, S
             h2 { "Counterexample" }
             @match first {
                 Some(first) => (words(first, lost, " so far")),
+                None if lost > 0 => p.note {
+                    (whole(lost)) " updates are lost; which two orders read the same is known at the end."
+                },
                 None => p.note {
                     "None so far: every order that was answered read what the one before it wrote."
                 },

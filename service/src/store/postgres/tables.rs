@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use sqlx::{Connection as _, PgConnection};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::db::postgres::{SessionSettings, denied};
 use crate::store::migrations::{POSTGRES as MIGRATIONS, has_to_migrate, pending};
 
-/// How long the migrations may take.
-const MIGRATION: Duration = Duration::from_secs(120);
+/// How long the migrations may take when a replica starts.
+pub(super) const AT_START: Duration = Duration::from_secs(120);
+
+/// After how long a migration is tried again that would have had to wait for a table.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What orders need. A reset also deletes.
 const NEEDED: [(&str, &[&str]); 5] = [
@@ -24,22 +27,67 @@ const NEEDED: [(&str, &[&str]); 5] = [
 /// Brings the tables up to date, if it `may`, and returns how many migrations that took. A role that may not
 /// change tables is enough where there are none. The connection is one of its own: a migration, and the wait
 /// for another replica's, may take longer than a statement of an order.
-pub(super) async fn migrate(session: SessionSettings, may: bool) -> Result<usize, String> {
+///
+/// A migration waits a second for its tables, and no longer: all that came later would wait behind it, for as
+/// long as a backup takes. It is tried again, until `limit`, or for ever.
+pub(super) async fn migrate(
+    session: SessionSettings,
+    may: bool,
+    limit: Option<Duration>,
+) -> Result<usize, String> {
+    // The server has to give up, too: it does not notice that a client has gone while it executes a statement.
+    let statement = limit.map_or(0, |limit| limit.as_millis());
+    // And it may read all that there is: not as orders are planned.
+    let session = session.with([
+        ("statement_timeout", &*statement.to_string()),
+        ("enable_seqscan", "on"),
+        ("enable_bitmapscan", "on"),
+    ]);
     let run = async {
-        let mut connection =
-            session.with([("statement_timeout", "0")]).connect().await.map_err(|error| error.to_string())?;
-        let needed = needed(&mut connection).await.map_err(|error| explained(&error))?;
-        if needed > 0 && !may {
-            return Err(has_to_migrate(needed));
+        let mut applied = 0;
+        loop {
+            // A new one each time: with the connection ends the lock by which one replica at a time migrates.
+            let mut connection = session.connect().await.map_err(|error| error.to_string())?;
+            let needed = needed(&mut connection).await.map_err(|error| explained(&error))?;
+            applied = applied.max(needed);
+            if needed > 0 && !may {
+                return Err(has_to_migrate(needed));
+            }
+            let done = if needed > 0 { MIGRATIONS.run(&mut connection).await } else { Ok(()) };
+            connection.close().await.ok();
+            match done {
+                Ok(()) => return Ok(applied),
+                Err(error) if code_of(&error).as_deref() == Some(LOCK_NOT_AVAILABLE) => {
+                    tracing::warn!(%error, "a migration waits until its table is free: it is tried again");
+                    sleep(AGAIN).await;
+                }
+                Err(error) => return Err(explained(&error)),
+            }
         }
-        if needed > 0 {
-            MIGRATIONS.run(&mut connection).await.map_err(|error| explained(&error))?;
-        }
-        connection.close().await.ok();
-        Ok(needed)
     };
-    let done = timeout(MIGRATION, run).await;
-    done.unwrap_or_else(|_| Err(format!("the migrations took more than {} s", MIGRATION.as_secs())))
+    let Some(limit) = limit else { return run.await };
+    let late = || {
+        format!(
+            "the migrations take more than {} s, or wait for a transaction that holds a table: \"order-service \
+             migrate\" takes all the time that they need",
+            limit.as_secs()
+        )
+    };
+    timeout(limit, run).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// PostgreSQL's codes for a table that somebody else has locked, and for a right that is missing.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+/// The database's code for what has gone wrong, if it was the database.
+fn code_of(error: &MigrateError) -> Option<String> {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            Some(error.as_database_error()?.code()?.into_owned())
+        }
+        _ => None,
+    }
 }
 
 async fn needed(connection: &mut PgConnection) -> Result<usize, MigrateError> {
@@ -52,13 +100,7 @@ async fn needed(connection: &mut PgConnection) -> Result<usize, MigrateError> {
 
 /// An error of the migrations, with the way out where the role is what is wrong.
 fn explained(error: &MigrateError) -> String {
-    let is_denied = match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42501"))
-        }
-        _ => false,
-    };
-    if !is_denied {
+    if code_of(error).as_deref() != Some(INSUFFICIENT_PRIVILEGE) {
         return error.to_string();
     }
     format!(
