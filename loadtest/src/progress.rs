@@ -155,8 +155,8 @@ impl Progress {
         self.recent().ledger.stock
     }
 
-    /// Notes that units may come to the stock from now on, before what brings them is sent: others may buy them
-    /// before its answer is here. Whether they have come is counted by the methods below, or is never known.
+    /// Notes that units may come to the stock from now on, before what brings them is sent: others may buy
+    /// them before its answer is here. Whether they have come is counted below, or is never known.
     pub(crate) fn expect(&self, units: i64) {
         self.recent().open += units;
     }

@@ -12,7 +12,7 @@ pub const MAX_QUANTITY: i64 = 1_000_000;
 pub const MAX_STOCK: i64 = 1_000_000_000;
 
 /// The most orders, and the most adjustments, that a product may have to be reset. They are deleted in one
-/// transaction: SQLite, at 30,000 a second on a slow disk, deletes both in less time than others wait to write.
+/// transaction: SQLite, at 30,000 a second on a slow disk, deletes both in less time than others wait.
 pub const MAX_RESETTABLE: i64 = 30_000;
 
 /// A stock keeping unit: a letter or digit, then up to 63 letters, digits, dots, underscores and dashes.

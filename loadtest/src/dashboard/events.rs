@@ -61,7 +61,7 @@ impl Page {
         } else if self.query.contains("page=shop") {
             shop::parts(&inner)
         } else {
-            run::parts(&inner, run::shown(&self.query))
+            run::parts(&inner, run::shown(&self.query).as_deref())
         };
         drop(inner);
         let has = &mut self.has;

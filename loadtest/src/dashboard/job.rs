@@ -323,3 +323,41 @@ impl Watcher for Watched {
         self.0.notify();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::run;
+    use crate::verdict::{Check, CheckName, Status, Verdict};
+
+    #[test]
+    fn a_suite_that_is_stopped_at_once_is_judged_like_a_whole_one() {
+        let mut control = run(StrategyName::None, 3, Verdict::Violated);
+        (control.is_control, control.oversold_units) = (true, Some(0));
+        let mut local = run(StrategyName::Local, 3, Verdict::Violated);
+        local.add(Check {
+            name: CheckName::NotOversold,
+            status: Status::Fail,
+            detail: "oversold by 1".into(),
+        });
+        let runs = vec![run(StrategyName::Redis, 3, Verdict::Correct), local, control];
+        let mut form = Form::default();
+        form.strategies = vec![StrategyName::Redis, StrategyName::Local, StrategyName::Row];
+        let mut suite = Suite {
+            id: String::new(),
+            at: Timestamp::UNIX_EPOCH,
+            form,
+            report: Report::new(runs, Vec::new()),
+            live: None,
+            stage: Stage::Running,
+        };
+        conclude_early(&mut suite);
+        let report = &suite.report;
+        let of = |run: &RunReport| (run.strategy.to_string(), run.verdict, run.expected);
+        // The load breaks nothing without a lock either: so nobody knows whether Redis has done anything.
+        assert_eq!(of(&report.runs[0]), ("redis".into(), Verdict::Inconclusive, Verdict::Correct));
+        assert_eq!(of(&report.runs[1]), ("local".into(), Verdict::Violated, Verdict::Violated));
+        assert!(report.runs[2].is_control && report.stopped);
+        assert_eq!(report.not_run.iter().map(|one| one.strategy).collect::<Vec<_>>(), [StrategyName::Row]);
+    }
+}

@@ -82,7 +82,7 @@ async fn show_run(State(dashboard): Shared, RawQuery(query): RawQuery) -> Respon
             }
         }
     }
-    page(run::page(&inner, &form, run::shown(&query), mistakes))
+    page(run::page(&inner, &form, run::shown(&query).as_deref(), mistakes))
 }
 
 async fn start(State(dashboard): Shared, body: String) -> Response {

@@ -175,8 +175,8 @@ async fn pay(
 /// expected back.
 const EARLY: Duration = Duration::from_secs(1);
 
-/// Counts the units of an order that nobody has paid as back in stock when its time is over, unless the run is
-/// over before. Says from when on they may be there, unless they are expected already.
+/// Counts the units of an order that nobody has paid as back in stock when its time is over, unless the run
+/// is over before. Says from when on they may be there, unless they are expected already.
 async fn expire(run: Arc<Run>, pay_by: Timestamp, taken: i64, is_expected: bool) {
     if taken == 0 {
         return;

@@ -58,6 +58,8 @@ fn tables_are_readable_at_80_columns() {
 #[test]
 fn a_run_is_shown_while_it_goes_on_and_an_oversell_is_red_at_once() {
     let load = ["compare", "--strategies", "none", "--rate", "100", "--duration", "4s", "--stock", "50"];
+    // Long enough orders that two meet, on however fast a machine.
+    let load = [&load[..], &["--set", "checkout.think_time=20ms"]].concat();
     let (shown, code) = on_terminal(&[&load[..], &["--top-up", "0s"]].concat(), &[]);
     assert_eq!(code, Some(0), "{shown}");
     let words = plain(&shown);

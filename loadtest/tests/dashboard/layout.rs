@@ -42,7 +42,7 @@ async fn one_cursor_shows_a_moment_in_all_charts_and_who_had_the_lock() {
     let lab = Lab::new().unwrap();
     let dashboard = Dashboard::start(&lab).await;
     with_browser(async |browser| {
-        browser.open(&dashboard.with("strategy=database&control=off&rate=300")).await;
+        browser.open(&dashboard.with("strategy=database&control=off&rate=300&stock=1000")).await;
         run(browser).await;
         // From this width on the charts are side by side.
         let side_by_side = "document.getElementById('stock').getBoundingClientRect().top === \

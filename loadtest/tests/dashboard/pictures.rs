@@ -35,8 +35,10 @@ async fn the_page_can_be_looked_at() {
         let redis = "document.querySelector('#verdict .chips li:last-child b')?.innerText === 'redis'";
         browser.until("#files", |text| text.contains("JSON")).await;
         assert_eq!(browser.evaluate(&format!("return {redis}")).await, true);
-        for (number, name) in [(0, "oversold"), (1, "correct")] {
-            browser.open(&format!("{}/?show={number}", dashboard.address)).await;
+        let addresses = "return [...document.querySelectorAll('#verdict .chips a')].map((run) => run.href)";
+        let addresses = browser.evaluate(addresses).await;
+        for (number, name) in ["oversold", "correct"].into_iter().enumerate() {
+            browser.open(addresses[number].as_str().expect("an address")).await;
             for (scheme, width, height) in
                 [("light", 1280, 1130), ("dark", 1280, 1130), ("light", 400, 1500), ("dark", 400, 1500)]
             {

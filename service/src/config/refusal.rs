@@ -9,7 +9,7 @@ pub(super) fn refused(key: String, error: &str) -> ConfigError {
     let Some(known_key) = known.iter().find(|known| known.path == key) else {
         let is_section = known.iter().any(|known| known.path.starts_with(&format!("{key}.")));
         let is_unknown = !is_section && error.contains("unknown field");
-        let why = if is_unknown { unknown(&key, &known) } else { without_types(&why) };
+        let why = if is_unknown { unknown(&key, &known) } else { without_key(&key, &without_types(&why)) };
         return ConfigError::new(key, why);
     };
     let why = if known_key.choices.is_empty() { without_types(&why) } else { not_among(known_key, &why) };
@@ -18,6 +18,10 @@ pub(super) fn refused(key: String, error: &str) -> ConfigError {
 
 /// That there is no such key, and which one may be meant.
 fn unknown(key: &str, known: &[ConfigKey]) -> String {
+    // Within a list there are no names to choose from.
+    if key.contains('[') {
+        return "there is no such key".into();
+    }
     let paths = known.iter().map(|known| known.path.as_str()).chain(["catalog"]);
     format!("there is no such key{}", nearest::did_you_mean(key, paths))
 }
@@ -33,6 +37,19 @@ fn not_among(key: &ConfigKey, error: &str) -> String {
             format!("must be one of {choices}, not {given:?}{suggestion}")
         }
         None => format!("must be one of {choices}"),
+    }
+}
+
+/// The error without the key, which is named already, of something in a list.
+fn without_key(key: &str, error: &str) -> String {
+    let missing = error.strip_prefix("missing configuration field \"");
+    if let Some(field) = missing.and_then(|field| field.strip_suffix('"')) {
+        let name = field.strip_prefix(key).unwrap_or(field).trim_start_matches('.');
+        return format!("{name} is missing");
+    }
+    match error.split_once(" for key `") {
+        Some((what, rest)) => format!("{what}{}", rest.split_once('`').map_or("", |(_, file)| file)),
+        None => error.into(),
     }
 }
 

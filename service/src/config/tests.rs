@@ -172,6 +172,23 @@ fn an_error_lists_what_there_is_and_what_may_be_meant_without_words_of_the_progr
 }
 
 #[test]
+fn an_error_in_a_list_says_where_it_is_and_what_is_wrong() {
+    let entry = |lines: &str| format!("[[catalog]]\nsku = \"a\"\n{lines}");
+    for (file, said) in [
+        (&*entry("name = \"x\"\nstock = \"many\""), ["catalog[0].stock", "invalid type"]),
+        (&*entry("stock = 1"), ["catalog[0]", "name is missing"]),
+        (&*entry("name = \"x\"\nstock = 1\ncolour = 2"), ["catalog[0].colour", "no such key"]),
+        ("catalog = 5", ["catalog", "expected a sequence"]),
+        ("[lock.redis]\nurl = [[\"redis://a\"]]", ["lock.redis.url[0]", "expected a string"]),
+    ] {
+        let error = load(file, &[], &[]).unwrap_err();
+        assert_eq!(error.key, said[0], "{file}: {error}");
+        assert!(error.why.contains(said[1]) && !error.why.contains("did you mean"), "{file}: {error}");
+        assert!(!error.why.contains("for key"), "{file}: {error}");
+    }
+}
+
+#[test]
 fn several_servers_are_a_list_in_the_file_and_a_text_elsewhere() {
     let file = "[lock.redis]\nurl = [\"redis://a\", \"redis://b:1\", \"redis://c\"]";
     let text = "redis://a,redis://b:1,redis://c";

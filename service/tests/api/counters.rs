@@ -176,7 +176,8 @@ async fn a_recount_stops_no_order_and_no_cancellation_that_goes_on_beside_it() {
         is_over.store(true, Ordering::Relaxed);
     };
     tokio::join!(join_all(buyers), recounts);
-    assert!(agreed(&shop, "recounted").await.orders > 30);
+    let audit = shop.audit().await;
+    assert!(audit.counters_agree == Some(true) && audit.balanced && audit.orders > 30, "{audit:?}");
 }
 
 #[tokio::test]

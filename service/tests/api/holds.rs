@@ -140,6 +140,17 @@ async fn a_record_can_be_followed_from_where_the_last_one_ended() {
 }
 
 #[tokio::test]
+async fn an_order_for_no_product_makes_it_no_product_that_has_a_record() {
+    let shop = Shop::open("database", 1).await;
+    let replica = shop.replica();
+    let order = serde_json::json!({"sku": "typo", "quantity": 1, "buyer": "A"});
+    assert_eq!(replica.order_with(&order, None).await.status(), 404);
+    let url = format!("{}/v1/admin/products/typo/holds", replica.url);
+    let unknown = replica.http.get(url).bearer_auth(crate::helpers::TOKEN).send().await.unwrap();
+    assert_eq!(problem(unknown).await, (404, "no-such-product".into(), None));
+}
+
+#[tokio::test]
 async fn the_record_of_no_product_is_not_found_and_needs_the_token() {
     let shop = Shop::open("database", 1).await;
     let replica = shop.replica();

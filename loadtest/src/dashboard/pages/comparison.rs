@@ -199,8 +199,8 @@ fn noise_words(groups: &[Group<'_>]) -> &'static str {
     match (is_repeated, is_broken) {
         (true, false) => {
             "Medians, from the least to the greatest of the repetitions. A change is within the noise \
-             where these overlap, and beyond it where four or more of each do not, which chance alone does in \
-             one of 35 figures. The curve is that of the repetition in the middle."
+             where these overlap, and beyond it where four or more of each do not, which chance alone \
+             does in one of 35 figures. The curve is that of the repetition in the middle."
         }
         (false, false) => {
             "Each was run once, so that nobody knows how far the figures vary by themselves: put \

@@ -1,6 +1,7 @@
 //! The first page: a run, while it goes on and afterwards.
 
 use maud::{Markup, html};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::controls;
 use super::live;
@@ -14,17 +15,23 @@ use crate::report::html::verdict::{Banner, Tile, Tone, banner, brevity, chip, sh
 use crate::report::html::{comparison, cursor, downloads, evidence_parts, layout, overlay, proof};
 use crate::report::{Report, RunReport};
 
-/// The number of the run that a query asks for.
-pub(in crate::dashboard) fn shown(query: &str) -> Option<usize> {
+/// What the run that a query asks for is called in addresses.
+pub(in crate::dashboard) fn shown(query: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
-    pairs.find(|(name, _)| name == "show").and_then(|(_, number)| number.parse().ok())
+    pairs.find(|(name, _)| name == "show").map(|(_, name)| name.into_owned())
+}
+
+/// What a run is called in addresses, whatever comes to stand before it. Repetitions have seeds of their own.
+fn address_name(run: &RunReport) -> String {
+    let control = if run.is_control { "-control" } else { "" };
+    format!("{}{control}-{}", run.strategy, run.seed)
 }
 
 /// The page.
 pub(in crate::dashboard) fn page(
     inner: &Inner,
     form: &Form,
-    show: Option<usize>,
+    show: Option<&str>,
     mistakes: Option<Mistakes>,
 ) -> Markup {
     let mut parts = parts(inner, show).into_iter();
@@ -32,7 +39,10 @@ pub(in crate::dashboard) fn page(
         let part = parts.next().filter(|part| part.id == id);
         part.expect("the page shows every part, in their order").in_place()
     };
-    let events = show.map_or_else(|| "/events".into(), |show| format!("/events?show={show}"));
+    let events = show.map_or_else(
+        || "/events".into(),
+        |show| format!("/events?show={}", utf8_percent_encode(show, NON_ALPHANUMERIC)),
+    );
     let body = html! {
         // What is pressed stays where it is, whatever a run brings to the page.
         div.bar { (part("jumps")) (part("short")) (part("buttons")) }
@@ -106,12 +116,12 @@ fn in_words(form: &Form) -> String {
 }
 
 /// The parts of the page that change, in their order.
-pub(in crate::dashboard) fn parts(inner: &Inner, show: Option<usize>) -> Vec<Part> {
+pub(in crate::dashboard) fn parts(inner: &Inner, show: Option<&str>) -> Vec<Part> {
     let nothing = Report::new(Vec::new(), Vec::new());
     let suite = inner.suite.as_ref();
     let report = suite.map_or(&nothing, |suite| &suite.report);
     let live = suite.and_then(|suite| suite.live.as_ref());
-    let asked_for = show.and_then(|number| report.runs.get(number));
+    let asked_for = show.and_then(|name| report.runs.iter().find(|run| address_name(run) == name));
     let run = asked_for.or_else(|| if live.is_some() { None } else { report.telling() });
     let several = asked_for.is_none() && live.is_none() && report.asked_for().count() > 1;
     let shown = match (run, live) {
@@ -223,9 +233,9 @@ fn tabs(suite: &Suite, shown: Option<&RunReport>) -> Markup {
     }
     html! {
         ul.chips {
-            @for (number, run) in runs.iter().enumerate() {
+            @for run in runs {
                 @let current = shown.is_some_and(|shown| std::ptr::eq(shown, run));
-                li { (chip(run, &format!("/run?show={number}"), current)) }
+                li { (chip(run, &format!("/run?show={}", address_name(run)), current)) }
             }
             @if let Some(live) = &suite.live {
                 li {

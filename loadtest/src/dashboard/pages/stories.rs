@@ -45,7 +45,7 @@ pub(in crate::dashboard) fn page(inner: &Inner) -> Markup {
             h2 #free-title { "A run of your own" }
             form.card.controls #controls method="post" action="/run" aria-label="Controls"
                 data-command="/command" data-address="/run" {
-                // What Enter presses in a field: the first button of a form, which would be that of the faults.
+                // What Enter presses in a field: a form's first button, which would be that of the faults.
                 button type="submit" hidden disabled[inner.is_busy()] { "Run" }
                 (controls::fields(&form, None))
                 (controls::buttons(inner))

@@ -180,7 +180,7 @@ struct Beside<'a> {
     marks: &'a [FaultMark],
     /// From when on each lane is not known, where it is not.
     unknown: &'a [Option<f64>],
-    /// When each lane's replica was last heard, while the run goes on: until then a hold that lasts is known to.
+    /// When each lane's replica was last heard, while the run goes on: until then a hold is known to last.
     heard: &'a [f64],
 }
 
@@ -220,8 +220,8 @@ fn lanes(lanes: &[ReplicaLane], [from, to]: [f64; 2], beside: &Beside<'_>, descr
     }
 }
 
-/// The holds of a lane for the cursor: when each was acquired and released, and its token; until when they are
-/// known, while the run goes on; and whether the replica has been silent for long since.
+/// The holds of a lane for the cursor: when each was acquired and released, and its token; until when they
+/// are known, while the run goes on; and whether the replica has been silent for long since.
 fn of_cursor(lane: &ReplicaLane, until: Option<f64>, silent: bool) -> serde_json::Value {
     let hundredths = |ms: f64| (ms * 100.0).round() / 100.0;
     let span =

@@ -35,7 +35,7 @@ pub(super) async fn migrate(
     may: bool,
     limit: Option<Duration>,
 ) -> Result<usize, String> {
-    // The server has to give up, too: it does not notice that a client has gone while it executes a statement.
+    // The server has to give up, too: it does not notice while it executes that a client has gone.
     let statement = limit.map_or(0, |limit| limit.as_millis());
     // And it may read all that there is: not as orders are planned.
     let session = session.with([
@@ -68,8 +68,8 @@ pub(super) async fn migrate(
     let Some(limit) = limit else { return run.await };
     let late = || {
         format!(
-            "the migrations take more than {} s, or wait for a transaction that holds a table: \"order-service \
-             migrate\" takes all the time that they need",
+            "the migrations take more than {} s, or wait for a transaction that holds a table: \
+             \"order-service migrate\" takes all the time that they need",
             limit.as_secs()
         )
     };
