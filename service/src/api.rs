@@ -249,7 +249,7 @@ pub struct Adjustment {
 #[into_params(parameter_in = Query)]
 pub struct AdjustmentQuery {
     /// Where the previous page ended: its `next_cursor`.
-    #[param(pattern = "^[0-9]{1,19}_[0-9a-f-]{36}$")]
+    #[param(pattern = "^[0-9]{1,18}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
     pub cursor: Option<String>,
     /// The greatest number of adjustments to answer with; 100 unless given.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]

@@ -10,12 +10,13 @@ use nix::unistd::Pid;
 
 use crate::{root, shops};
 
-/// Blocks with these are read by the shell and not run: they take a container engine, a cluster, or rights
-/// over the machine.
-const NOT_HERE: [&str; 4] = ["docker ", "kubectl ", "systemctl ", "install "];
+/// Blocks with these are read by the shell and not run: they take a container engine, a cluster, a database
+/// of the reader's, or rights over the machine.
+const NOT_HERE: [&str; 5] = ["docker ", "kubectl ", "psql ", "systemctl ", "install "];
 
 /// What is put before the programs. Commands that take many minutes are read by the program and not carried
-/// out (`--help` comes after all that was said). What serves until it is interrupted is interrupted after a
+/// out (`--help` comes after all that was said), and of a comparison without faults few orders are enough.
+/// What serves until it is interrupted is interrupted after a
 /// while, unless it was sent to the background, where a shell gives it nothing to read. The words `make` and
 /// `cargo test` have tests of their own: what they name has to be there.
 const COMMANDS: &[(&str, &str)] = &[
@@ -53,6 +54,8 @@ done"#,
 case "$*" in
     soak* | bench* | "experiment all"* | *"--repeat 100"*) exec "$PROGRAM" "$@" --help >/dev/null ;;
     dashboard*) set -- "$@" --listen 127.0.0.1:0 --data "$PWD/data" ;;
+    *--fault* | *--orders* | *--duration*) ;;
+    compare*) set -- "$@" --orders 600 --stock 300 ;;
 esac
 case "$*" in
     "lab "*" -- "*) exec "$PROGRAM" "$@" ;;

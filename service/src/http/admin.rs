@@ -214,8 +214,9 @@ async fn holds(
     Segment(sku): Segment,
     Params(query): Params<HoldQuery>,
 ) -> Result<Body<HoldRecord>, Failure> {
-    let after_ns = query.after_ns.map(|text| text.parse::<u64>()).transpose();
-    let after_ns = after_ns.map_err(|_| Failure::field("after_ns", "must be a whole number from 0"))?;
+    let parsed = |text: String| text.parse::<u64>().ok().filter(|ns| i64::try_from(*ns).is_ok());
+    let must_be = || Failure::field("after_ns", "must be a whole number from 0 to 9223372036854775807");
+    let after_ns = query.after_ns.map(|text| parsed(text).ok_or_else(must_be)).transpose()?;
     let sku = parse(&sku)?;
     // Whoever follows the holds takes nothing from the store.
     if after_ns.is_none() {
