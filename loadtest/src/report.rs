@@ -283,6 +283,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_cost_of_those_that_are_whole_is_compared() {
+        let long = |strategy, per_second, verdict| {
+            let mut run = run(strategy, 3, verdict);
+            (run.accepted_per_second, run.availability.selling_ms) = (per_second, 5_000.0);
+            run
+        };
+        let runs = vec![
+            long(StrategyName::None, 99.0, Verdict::Violated),
+            long(StrategyName::Row, 10.0, Verdict::Correct),
+            long(StrategyName::Redis, 15.0, Verdict::Correct),
+        ];
+        let page = html::page(&Report::new(runs.clone(), Vec::new()));
+        assert!(page.contains("Differences are to row.") && page.contains("+50%"));
+        let short = vec![runs[1].clone(), run(StrategyName::Redis, 3, Verdict::Correct)];
+        assert!(!html::page(&Report::new(short, Vec::new())).contains("Differences are to"));
+    }
+
+    #[test]
     fn what_was_violated_is_said_where_nothing_was_oversold() {
         let mut lost = run(StrategyName::None, 3, Verdict::Violated);
         lost.oversold_units = Some(0);
@@ -294,6 +312,8 @@ pub(crate) mod tests {
         {
             assert!(page.contains(words), "{words}");
         }
+        // Nothing is compared with what is broken.
+        assert!(!page.contains("Differences are to") && !page.contains("span class=\"difference\""));
         // It had something to sell for no time at all.
         assert!(page.contains("too short to compare speeds"));
         lost.availability.selling_ms = 2_500.0;

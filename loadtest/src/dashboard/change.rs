@@ -50,7 +50,7 @@ pub(super) fn change(from: &[&RunReport], to: &[&RunReport], of: Figure) -> Chan
     if is_broken(from) || is_broken(to) {
         return Change::Broken;
     }
-    if let Some(why) = from.iter().chain(to).find_map(|run| unfit(run)) {
+    if let Some(why) = from.iter().chain(to).find_map(|run| run.unfit()) {
         return Change::Unfit(why);
     }
     match (spread(from, of), spread(to, of)) {
@@ -58,19 +58,6 @@ pub(super) fn change(from: &[&RunReport], to: &[&RunReport], of: Figure) -> Chan
             Change::By(b.median / a.median - 1.0, noise((a, from.len()), (b, to.len())))
         }
         _ => Change::Unknown,
-    }
-}
-
-/// Why a run says nothing of speed, if it does not.
-fn unfit(run: &RunReport) -> Option<&'static str> {
-    if run.stopped {
-        Some("stopped before its end")
-    } else if !run.generator_kept_up {
-        Some("the generator was late")
-    } else if run.is_short() {
-        Some("too short")
-    } else {
-        None
     }
 }
 

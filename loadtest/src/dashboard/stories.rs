@@ -57,7 +57,7 @@ pub(super) static STORIES: [Story; 7] = [
                  &set=checkout.think_time%3D100ms",
             ),
             look_for: "Under none, the counterexample names two orders that both read the same stock and \
-                       were both confirmed: that is the dryer that was sold twice. Under database, whoever \
+                       were both confirmed: what they bought was sold twice. Under database, whoever \
                        comes second is told that there is not enough, and no unit is sold that is not there.",
         }],
     },

@@ -118,7 +118,7 @@ pub fn evidence_parts(run: &RunReport, prefix: &str) -> [Markup; 3] {
     };
     [
         charts::all(series, &run.faults, &run.availability, prefix),
-        lanes::section(&run.strategy, series, &run.faults, prefix),
+        lanes::section(run, series, prefix),
         html! {
             (histogram::section(run, prefix))
             @if !run.faults.is_empty() { (charts::faults(&run.faults, &run.availability, prefix)) }
@@ -198,7 +198,7 @@ mod tests {
             ..Series::default()
         };
         let page = charts::all(&series, &[], &Default::default(), "").into_string()
-            + &lanes::section(&StrategyName::Redis.into(), &series, &[], "").into_string();
+            + &lanes::timeline(&StrategyName::Redis.into(), &series, &[], "", "").into_string();
         // Of this page, and its JSON in a link, three megabytes hold several.
         let json = serde_json::to_string(&series).expect("a series can be written");
         assert!(page.len() + json.len() < 1_200_000, "{} and {} bytes", page.len(), json.len());

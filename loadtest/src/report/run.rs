@@ -221,6 +221,19 @@ impl RunReport {
         self.accepted > 0 && self.availability.selling_ms < SHORT_MS
     }
 
+    /// Why its speed is compared with no other's, where it is whole.
+    pub fn unfit(&self) -> Option<&'static str> {
+        if self.stopped {
+            Some("stopped before its end")
+        } else if !self.generator_kept_up {
+            Some("the generator was late")
+        } else if self.is_short() {
+            Some("too short")
+        } else {
+            None
+        }
+    }
+
     /// What was sold of what there was, in words.
     pub fn sold_in_words(&self, whole: impl Fn(i64) -> String) -> String {
         match (self.units_sold, self.supply) {

@@ -1,6 +1,7 @@
 //! The first page: a run, while it goes on and afterwards.
 
 use maud::{Markup, html};
+use order_service::config::StrategyName;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::controls;
@@ -11,6 +12,7 @@ use super::stories;
 use crate::dashboard::form::{Form, Mistakes};
 use crate::dashboard::state::{Inner, Stage, Suite};
 use crate::report::html::bar;
+use crate::report::html::figures::whole;
 use crate::report::html::verdict::{Banner, Tile, Tone, banner, brevity, chip, short, tiles};
 use crate::report::html::{comparison, cursor, downloads, evidence_parts, layout, overlay, proof};
 use crate::report::{Report, RunReport};
@@ -164,7 +166,13 @@ fn of_run(run: &RunReport, is_one_of_several: bool) -> Shown {
 
 /// The banner is of all runs, and the rest of one of them.
 fn of_several(report: &Report, run: &RunReport) -> Shown {
-    let meaning = format!("Below is the run under {}; the others are a click away.", run.strategy);
+    let what = match run.violation(whole) {
+        Some(violation) => format!("{violation}, {}", run.sold_in_words(whole)),
+        None => run.sold_in_words(whole),
+    };
+    let none = if run.strategy == StrategyName::None { ", which is no lock at all" } else { "" };
+    let meaning =
+        format!("Below is the run under “{}”{none}: {what}. All others are a click away.", run.strategy);
     Shown { banner: Banner { meaning, ..Banner::of_all(report) }, ..of_run(run, true) }
 }
 

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::figures::{difference, ms, rate, whole};
 use super::verdict::{Tone, icon};
 use crate::report::{NotRun, RunReport};
+use crate::verdict::Verdict;
 
 /// What the columns are called.
 const COLUMNS: [&str; 12] = [
@@ -27,13 +28,14 @@ pub fn section(runs: &[RunReport], not_run: &[NotRun], running: Option<&str>) ->
     html! {
         section.card id="comparison" aria-labelledby="comparison-title" {
             h2 #comparison-title { "Strategies side by side" }
-            p.note { (baseline_words(runs)) }
+            @let words = baseline_words(runs);
+            @if !words.is_empty() { p.note { (words) } }
             @if let Some(brief) = brief(runs) { p.note { (brief) } }
             div.scroll tabindex="0" role="region" aria-label="Strategies side by side" {
                 table.comparison {
                     thead { tr { @for column in COLUMNS { th scope="col" { (column) } } } }
                     tbody {
-                        @for run in runs { (row(run, runs.first())) }
+                        @for run in runs { (row(run, baseline(runs))) }
                         @if let Some(strategy) = running {
                             tr { th scope="row" { (strategy) } td colspan="11" { "running" } }
                         }
@@ -65,12 +67,23 @@ fn baseline_words(runs: &[RunReport]) -> String {
     match runs {
         [] => "No run is over yet.".into(),
         [_] => "One run so far. Choose several strategies to compare them.".into(),
-        [first, ..] => format!("Differences are to {}.", first.strategy),
+        _ => baseline(runs).map_or_else(String::new, |run| format!("Differences are to {}.", run.strategy)),
     }
 }
 
+/// What the others' cost is compared with: the first run that is not broken. How fast a shop sells what is
+/// not there, or in how short a time, means nothing.
+fn baseline(runs: &[RunReport]) -> Option<&RunReport> {
+    let fit: Vec<_> = runs.iter().filter(|run| is_fit(run)).collect();
+    fit.first().copied().filter(|_| fit.len() > 1)
+}
+
+fn is_fit(run: &RunReport) -> bool {
+    run.verdict != Verdict::Violated && run.unfit().is_none()
+}
+
 fn row(run: &RunReport, baseline: Option<&RunReport>) -> Markup {
-    let baseline = baseline.filter(|baseline| !std::ptr::eq(*baseline, run));
+    let baseline = baseline.filter(|baseline| !std::ptr::eq(*baseline, run) && is_fit(run));
     let lost = run.series.as_ref().map(|series| series.lost_updates);
     // Where there is no lock, there is no waiting for it, and no hold.
     let is_lock = run.strategy.has_lock();

@@ -24,13 +24,14 @@ pub fn section(run: &RunReport, prefix: &str) -> Markup {
         ms(run.latency_ms.max)
     );
     let body = html! {
-        (bars(buckets, most, &caption))
+        (bars(buckets, most, run.latency_ms.max, &caption))
         (unfolded(&format!("{prefix}histogram-numbers"), "The numbers", &numbers(buckets)))
     };
     framed(prefix, "histogram", "Latency histogram", &caption, &body)
 }
 
-fn bars(buckets: &[LatencyBucket], most: u64, description: &str) -> Markup {
+/// `longest` is where the last bar ends: its bucket goes on.
+fn bars(buckets: &[LatencyBucket], most: u64, longest: f64, description: &str) -> Markup {
     let width = 100.0 / buckets.len() as f64;
     let percent = |value: f64| format!("{value:.2}%");
     // As many labels as there is room for on a phone, and none that would end outside.
@@ -43,10 +44,10 @@ fn bars(buckets: &[LatencyBucket], most: u64, description: &str) -> Markup {
                     @let left = number as f64 * width;
                     rect.bucket x=(percent(left + width * 0.06)) width=(percent(width * 0.88))
                         y=(u64::from(HEIGHT) - height) height=(height) {
-                        title { (whole(bucket.attempts)) " up to " (ms(bucket.until_ms)) " ms" }
+                        title { (whole(bucket.attempts)) " up to " (ms(bucket.until_ms.min(longest))) " ms" }
                     }
                     @if number % labelled == 0 && left < 82.0 {
-                        text x=(percent(left)) y=(HEIGHT + 18) { (ms(bucket.until_ms)) " ms" }
+                        text x=(percent(left)) y=(HEIGHT + 18) { (ms(bucket.until_ms.min(longest))) " ms" }
                     }
                 }
                 line.base x1="0" x2="100%" y1=(HEIGHT) y2=(HEIGHT) {}

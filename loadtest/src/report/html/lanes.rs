@@ -8,8 +8,9 @@ use super::charts::{axis, framed, unfolded};
 use super::cursor::tenths;
 use super::figures::{ms, seconds, whole};
 use crate::faults::FaultMark;
-use crate::report::Strategy;
+use crate::report::{RunReport, Strategy};
 use crate::series::{Encounter, Heard, HoldSpan, LiveLocks, Locks, ReplicaLane, Series};
+use crate::verdict::CheckName;
 
 /// Where a lane's parts are from top to bottom, in pixels.
 const HEIGHT: u32 = 22;
@@ -17,8 +18,21 @@ const HEIGHT: u32 = 22;
 /// After how long without an answer it is said that a replica's lock is not known, in milliseconds.
 const SILENT_MS: f64 = 500.0;
 
-/// The lock timeline of a run.
-pub fn section(strategy: &Strategy, series: &Series, marks: &[FaultMark], prefix: &str) -> Markup {
+/// The lock timeline of a run, with what came of holds that overlapped.
+pub fn section(run: &RunReport, series: &Series, prefix: &str) -> Markup {
+    let check = run.checks.iter().find(|check| check.name == CheckName::NoOverlappingHolds);
+    let outcome = check.map_or("", |check| &check.detail);
+    timeline(&run.strategy, series, &run.faults, outcome, prefix)
+}
+
+/// The same of a strategy; `outcome` is what came of holds that overlapped.
+pub(super) fn timeline(
+    strategy: &Strategy,
+    series: &Series,
+    marks: &[FaultMark],
+    outcome: &str,
+    prefix: &str,
+) -> Markup {
     let Some(locks) = &series.locks else {
         return without(prefix, "Who had the lock when is not known: the replicas run on another host.");
     };
@@ -28,8 +42,9 @@ pub fn section(strategy: &Strategy, series: &Series, marks: &[FaultMark], prefix
     let overlaps = match locks.overlapping {
         0 => "No two replicas had the lock at the same time.".into(),
         count => format!(
-            "{} holds overlapped another; the check no-overlapping-holds says what came of that.",
-            whole(count as u64)
+            "{} holds overlapped another. What came of that: {}.",
+            whole(count as u64),
+            outcome.trim_end_matches('.')
         ),
     };
     let forgotten = match locks.forgotten {
@@ -209,7 +224,10 @@ fn lanes(lanes: &[ReplicaLane], [from, to]: [f64; 2], beside: &Beside<'_>, descr
                         (rectangle("fault", start, (end - start).max(0.1), 0, HEIGHT + 2))
                     }
                     line.base x1="0" x2="100%" y1=(HEIGHT) y2=(HEIGHT) {}
-                    @for hold in &lane.holds { (block(hold, at, heard(number).unwrap_or(to))) }
+                    @for hold in &lane.holds {
+                        @let end = |lane: usize| heard(lane).unwrap_or(to);
+                        (block(hold, &meetings(hold, number, lanes, end), at, end(number)))
+                    }
                     @if let Some(since) = unknown(number) {
                         (rectangle("unknown", at(since), 100.0 - at(since), 0, HEIGHT + 1))
                     }
@@ -232,15 +250,42 @@ fn of_cursor(lane: &ReplicaLane, until: Option<f64>, silent: bool) -> serde_json
     json!({ "replica": lane.replica, "whole": whole, "until": until, "silent": silent, "holds": holds })
 }
 
-fn block(hold: &HoldSpan, at: impl Fn(f64) -> f64, end: f64) -> Markup {
+/// When a hold of a lane that overlaps another did so, as far as the others are shown; all of it where none
+/// is.
+/// A hold that lasts ends at its lane's `end`.
+fn meetings(
+    hold: &HoldSpan,
+    number: usize,
+    lanes: &[ReplicaLane],
+    end: impl Fn(usize) -> f64,
+) -> Vec<[f64; 2]> {
+    if !hold.overlaps {
+        return Vec::new();
+    }
+    let own = [hold.acquired_ms, hold.released_ms.unwrap_or(end(number))];
+    let mut met = Vec::new();
+    for (other, lane) in lanes.iter().enumerate().filter(|(other, _)| *other != number) {
+        // Within a lane, holds come one after the other.
+        let begun = lane.holds.partition_point(|hold| hold.acquired_ms < own[1]);
+        let spans = lane.holds[..begun].iter().rev();
+        let spans = spans.map(|hold| [hold.acquired_ms, hold.released_ms.unwrap_or(end(other))]);
+        let common = |[from, until]: [f64; 2]| [from.max(own[0]), until.min(own[1])];
+        met.extend(spans.take_while(|[_, until]| *until > own[0]).map(common));
+    }
+    if met.is_empty() { vec![own] } else { met }
+}
+
+fn block(hold: &HoldSpan, meetings: &[[f64; 2]], at: impl Fn(f64) -> f64, end: f64) -> Markup {
     let (asked, acquired) = (at(hold.asked_ms), at(hold.acquired_ms));
     let released = at(hold.released_ms.unwrap_or(end));
-    let class = if hold.overlaps { "overlap" } else { "holding" };
     html! {
         g {
             title { (words(hold)) }
             @if acquired - asked > 0.02 { (rectangle("waiting", asked, acquired - asked, 8, HEIGHT - 8)) }
-            (rectangle(class, acquired, released - acquired, 1, HEIGHT - 1))
+            (rectangle("holding", acquired, released - acquired, 1, HEIGHT - 1))
+            @for [from, until] in meetings {
+                (rectangle("overlap", at(*from), at(*until) - at(*from), 1, HEIGHT - 1))
+            }
         }
     }
 }
@@ -301,6 +346,31 @@ fn precise(ms: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_holds_that_overlap_the_common_time_is_hatched() {
+        let hold = |acquired_ms: f64, released_ms: f64, overlaps: bool| HoldSpan {
+            asked_ms: acquired_ms,
+            acquired_ms,
+            released_ms: Some(released_ms),
+            token: None,
+            overlaps,
+            stale: 0,
+        };
+        let lane = |holds: &[HoldSpan]| ReplicaLane { holds: holds.to_vec(), ..ReplicaLane::default() };
+        let paused = hold(10.0, 50.0, true);
+        let lanes = [
+            lane(std::slice::from_ref(&paused)),
+            lane(&[hold(0.0, 9.0, false), hold(30.0, 40.0, true), hold(45.0, 60.0, true)]),
+            lane(&[]),
+        ];
+        let met = |hold: &HoldSpan, number| meetings(hold, number, &lanes, |_| 100.0);
+        assert_eq!(met(&paused, 0), [[45.0, 50.0], [30.0, 40.0]]);
+        assert_eq!(met(&lanes[1].holds[0], 1), [[0.0; 2]; 0]);
+        assert_eq!(met(&lanes[1].holds[2], 1), [[45.0, 50.0]]);
+        // With one that is not shown.
+        assert_eq!(met(&hold(70.0, 80.0, true), 0), [[70.0, 80.0]]);
+    }
 
     #[test]
     fn a_hold_that_has_ended_unheard_is_not_had_at_once_with_a_later_one() {

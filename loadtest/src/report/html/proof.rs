@@ -51,7 +51,12 @@ pub fn so_far(lost: u64, first: Option<&Counterexample>, found: &[(bool, &str, S
                         true => (Tone::Violated, "FAIL"),
                         false => (Tone::Running, "so far"),
                     };
-                    li { (icon(tone)) span.status { (word) } b { (name) } span.detail { (detail) } }
+                    li {
+                        (icon(tone))
+                        span class={ "status " (tone.class()) } { (word) }
+                        b { (name) }
+                        span.detail { (detail) }
+                    }
                 }
                 li {
                     (icon(Tone::Idle)) span.status { "not known" } b { "all other checks" }
@@ -72,7 +77,7 @@ pub fn checks(checks: &[Check], title: &str, prefix: &str) -> Markup {
                     @let (tone, word) = status(check.status);
                     li {
                         (icon(tone))
-                        span.status { (word) }
+                        span class={ "status " (tone.class()) } { (word) }
                         b { (check.name) }
                         span.detail { (check.detail) }
                     }
@@ -102,13 +107,13 @@ fn words(counterexample: &Counterexample, lost: u64, so_far: &str) -> Markup {
         html! {
             tr {
                 th scope="row" { (reader.buyer) }
-                td { (reader.replica) }
-                td { (ms(reader.sent_ms)) }
-                td { (ms(reader.confirmed_ms)) }
-                td { (whole(*read)) }
-                td { (reader.quantity) }
-                td { (whole(reader.wrote)) }
-                td { @if let Some(token) = reader.token { (token) } @else { "–" } }
+                td data-label=(COLUMNS[1]) { (reader.replica) }
+                td data-label=(COLUMNS[2]) { (ms(reader.sent_ms)) }
+                td data-label=(COLUMNS[3]) { (ms(reader.confirmed_ms)) }
+                td data-label=(COLUMNS[4]) { (whole(*read)) }
+                td data-label=(COLUMNS[5]) { (reader.quantity) }
+                td data-label=(COLUMNS[6]) { (whole(reader.wrote)) }
+                td data-label=(COLUMNS[7]) { @if let Some(token) = reader.token { (token) } @else { "–" } }
             }
         }
     };
@@ -118,7 +123,7 @@ fn words(counterexample: &Counterexample, lost: u64, so_far: &str) -> Markup {
             ": the same units were sold twice, and of two sales the stock remembers one."
         }
         div.scroll tabindex="0" role="region" aria-label="The two orders" {
-            table {
+            table.cards {
                 thead { tr {
                     @for column in COLUMNS {
                         th scope="col" { (column) }
