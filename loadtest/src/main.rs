@@ -75,8 +75,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         let stop = CancellationToken::new();
         let is_load = command.is_load();
         tokio::select! {
-            code = cli::run(command, &stop) => code,
+            // Signals are heard before anything is begun.
+            biased;
             () = interrupted(is_load.then_some(&stop)) => Ok(ExitCode::from(INTERRUPTED)),
+            code = cli::run(command, &stop) => code,
         }
     })
 }

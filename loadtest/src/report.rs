@@ -147,9 +147,11 @@ impl Report {
         };
         let is_violated = |run: &RunReport| run.oversold() == 0 && run.verdict == Verdict::Violated;
         let all = of(&|_| true).len();
+        let noun = if all == 1 { "strategy" } else { "strategies" };
         let counted = |strategies: Vec<&Strategy>, word: &str| {
             let names: Vec<_> = strategies.iter().map(ToString::to_string).collect();
-            (!names.is_empty()).then(|| format!("{} of {all} {word}: {}", names.len(), names.join(", ")))
+            let said = || format!("{} of {all} {noun} {word}: {}", names.len(), names.join(", "));
+            (!names.is_empty()).then(said)
         };
         let parts = [
             counted(of(&|run| run.oversold() > 0), "oversold"),
@@ -160,7 +162,7 @@ impl Report {
         let words: Vec<_> = parts.into_iter().flatten().collect();
         match words.is_empty() {
             true if all == 0 => "nothing was run".into(),
-            true => format!("{all} of {all} correct"),
+            true => format!("{all} of {all} {noun} correct"),
             false => words.join("; "),
         }
     }
@@ -273,13 +275,13 @@ pub(crate) mod tests {
             run(StrategyName::Local, 3, Violated),
             run(StrategyName::Database, 3, Correct),
         );
-        assert_eq!(summary(&[none, local, database.clone()]), "2 of 3 oversold: none, local");
+        assert_eq!(summary(&[none, local, database.clone()]), "2 of 3 strategies oversold: none, local");
         let redis = run(StrategyName::Redis, 3, Inconclusive);
         assert_eq!(
             summary(&[database.clone(), lost, redis]),
-            "1 of 3 violated: row; 1 of 3 inconclusive: redis"
+            "1 of 3 strategies violated: row; 1 of 3 strategies inconclusive: redis"
         );
-        assert_eq!(summary(&[database.clone(), database, control]), "1 of 1 correct");
+        assert_eq!(summary(&[database.clone(), database, control]), "1 of 1 strategy correct");
     }
 
     #[test]
@@ -306,7 +308,7 @@ pub(crate) mod tests {
         lost.oversold_units = Some(0);
         lost.series = Some(Series { lost_updates: 384, ..Series::default() });
         let report = Report::new(vec![lost.clone(), run(StrategyName::Row, 3, Verdict::Correct)], Vec::new());
-        assert_eq!(report.summary(), "1 of 2 lost updates: none");
+        assert_eq!(report.summary(), "1 of 2 strategies lost updates: none");
         let page = html::page(&report);
         for words in ["VIOLATED: 384 updates lost", "<b>none</b> 384 updates lost", "</svg>384 updates lost"]
         {

@@ -43,7 +43,7 @@ async fn one_click_on_a_story_runs_it_and_says_what_to_look_for() {
         assert_flawless(browser, "the start page").await;
         keep_whole_pages(browser, "start").await;
         press(browser, "Sell two hair dryers").await;
-        assert_eq!(verdict(browser).await, "1 of 2 oversold: none");
+        assert_eq!(verdict(browser).await, "1 of 2 strategies oversold: none");
         let told = browser.text("#story").await;
         assert!(told.contains("The two hair dryers") && told.contains("both read the same stock"), "{told}");
         assert!(browser.text("#counterexample").await.contains("both read"));
@@ -88,7 +88,7 @@ async fn a_newcomer_sees_which_stories_run_here_and_how_to_get_the_others() {
         assert_flawless(browser, "the start page without servers").await;
         keep_whole_pages(browser, "start-without-servers").await;
         press(browser, "Sell two hair dryers").await;
-        assert_eq!(verdict(browser).await, "1 of 2 oversold: none");
+        assert_eq!(verdict(browser).await, "1 of 2 strategies oversold: none");
     })
     .await;
 }

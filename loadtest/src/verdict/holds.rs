@@ -58,10 +58,14 @@ pub(super) fn no_overlapping_holds(evidence: &Evidence) -> Judgement {
     let mut detail = match (overlaps.len(), unexplained.len()) {
         (0, _) => format!("{} holds, one after the other", holds.len()),
         (fenced, 0) => {
-            format!("{} holds, {fenced} overlaps, of lost leases and fenced by the guard", holds.len())
+            let count = holds.len();
+            format!(
+                "{count} holds; {fenced} pairs overlapped, as a lease was lost, and none harmed the stock"
+            )
         }
         (fenced, early) => format!(
-            "{} holds, {fenced} overlaps, fenced by the guard; {early} ended before their loss was known",
+            "{} holds; {fenced} pairs overlapped, and none harmed the stock; {early} ended before it was \
+             known that a lease was lost",
             holds.len()
         ),
     };

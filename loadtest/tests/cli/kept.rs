@@ -30,14 +30,14 @@ fn a_report_that_was_kept_is_shown_as_it_was_and_made_into_the_same_page() {
     // By way of a pipe.
     let mut piped = command(&["report", "-", "--quiet"]);
     piped.stdin(std::fs::File::open(&json).unwrap()).stdout(Stdio::piped());
-    assert_eq!(printed(&piped.output().unwrap()), "as expected: 1 of 2 oversold: none\n");
+    assert_eq!(printed(&piped.output().unwrap()), "as expected: 1 of 2 strategies oversold: none\n");
 }
 
 #[test]
 fn reports_of_earlier_versions_are_shown() {
     for (name, expected, shown) in [
         ("run.json", 1, "OVERSOLD by 100 · none · 200 sold of 100"),
-        ("compare.json", 0, "1 of 2 oversold: none"),
+        ("compare.json", 0, "1 of 2 strategies oversold: none"),
         ("shop.json", 1, "OVERSOLD by 3 · forms · 13 sold of 10, 8 at once"),
         ("experiments.json", 0, "the claim is REPRODUCED"),
     ] {

@@ -18,7 +18,7 @@ fn standard_output_takes_pure_json_and_people_read_elsewhere() {
     let report: Report = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
     assert_eq!(report.runs.len(), 2);
     assert!(
-        said(&output).contains("| row ") && said(&output).contains("1 of 2 oversold: none"),
+        said(&output).contains("| row ") && said(&output).contains("1 of 2 strategies oversold: none"),
         "{output:?}"
     );
     let page = loadtest(&["report", "-", "--html", "-"]);
@@ -29,7 +29,7 @@ fn standard_output_takes_pure_json_and_people_read_elsewhere() {
 fn who_wants_quiet_gets_the_verdict_and_nothing_else() {
     let output = loadtest(&[&COMPARE[..], &["--quiet"]].concat());
     assert_eq!((code(&output), said(&output).as_str()), (0, ""));
-    assert_eq!(printed(&output), "as expected: 1 of 2 oversold: none\n");
+    assert_eq!(printed(&output), "as expected: 1 of 2 strategies oversold: none\n");
     let limit = ["--strategies", "row", "--no-control", "--orders", "50", "--max-p99", "1us", "-q"];
     let output = loadtest(&[&["compare"], &limit[..]].concat());
     assert_eq!((code(&output), printed(&output).lines().count()), (99, 1), "{output:?}");
@@ -95,7 +95,7 @@ fn ci_is_told_what_the_exit_code_says() {
     // The summary is that of a job, to which each step adds.
     let text = std::fs::read_to_string(&summary).unwrap();
     assert_eq!(text.matches("<details>").count(), 2, "{text}");
-    assert!(text.starts_with("## as expected: 1 of 2 oversold: none\n\n| strategy "), "{text}");
+    assert!(text.starts_with("## as expected: 1 of 2 strategies oversold: none\n\n| strategy "), "{text}");
     assert!(text.contains("- **thresholds**, threshold: row: "), "{text}");
     // GitHub says where it is.
     let own = directory.path().join("own.md");

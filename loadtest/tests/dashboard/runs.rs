@@ -39,7 +39,7 @@ async fn few_clicks_lead_to_both_verdicts() {
         browser.click("#choices > summary").await;
         browser.click("input[value=none]").await;
         browser.click("#start").await;
-        browser.until("#verdict .headline", |text| text == "1 of 2 oversold: none").await;
+        browser.until("#verdict .headline", |text| text == "1 of 2 strategies oversold: none").await;
         assert!(browser.text("#counterexample").await.contains("both read"));
     })
     .await;

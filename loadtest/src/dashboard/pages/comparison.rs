@@ -207,12 +207,12 @@ fn noise_words(groups: &[Group<'_>]) -> &'static str {
                            a number into Repeat, and run them again."
         }
         (true, true) => {
-            "Medians, from the least to the greatest of the repetitions. How fast a broken shop \
-                         sells what is not there is compared with nothing."
+            "Medians, from the least to the greatest of the repetitions. The speed of a run that is broken \
+             is not compared."
         }
         (false, true) => {
-            "Each was run once, so that nobody knows how far the figures vary by themselves. How \
-                          fast a broken shop sells what is not there is compared with nothing."
+            "Each was run once, so that nobody knows how far the figures vary by themselves. The speed of \
+             a run that is broken is not compared."
         }
     }
 }
