@@ -48,11 +48,16 @@ pub async fn with_watched_browser<T>(test: impl AsyncFnOnce(&Browser) -> T) -> T
 
 async fn with_browser_that_logs<T>(logs: &[&'static str], test: impl AsyncFnOnce(&Browser) -> T) -> T {
     let lab = Lab::new().expect("a directory");
-    let mut command = mortal("chromedriver");
-    command.arg("--port=0");
     let ready = "ChromeDriver was started successfully on port ";
-    let started = Process::start("chromedriver", command, lab.file("driver.log"), ready, TIMEOUT).await;
-    let (_process, port) = started.expect("Debian's chromium-driver is installed");
+    let (_process, port) = loop {
+        let mut command = mortal("chromedriver");
+        command.arg("--port=0");
+        match Process::start("chromedriver", command, lab.file("driver.log"), ready, TIMEOUT).await {
+            // It takes a free port of IPv6, and then the same of IPv4, which somebody may have.
+            Err(error) if format!("{error:?}").contains("port not available") => {}
+            started => break started.expect("Debian's chromium-driver is installed"),
+        }
+    };
     let mut capabilities = DesiredCapabilities::chrome();
     for argument in [
         "--headless=new",
