@@ -42,7 +42,7 @@ async fn one_cursor_shows_a_moment_in_all_charts_and_who_had_the_lock() {
     let lab = Lab::new().unwrap();
     let dashboard = Dashboard::start(&lab).await;
     with_browser(async |browser| {
-        browser.open(&dashboard.with("strategy=database&control=off&rate=300&stock=1000")).await;
+        browser.open(&dashboard.with("strategy=database&control=off&rate=300&stock=1000&orders=400")).await;
         run(browser).await;
         // From this width on the charts are side by side.
         let side_by_side = "document.getElementById('stock').getBoundingClientRect().top === \
@@ -53,9 +53,11 @@ async fn one_cursor_shows_a_moment_in_all_charts_and_who_had_the_lock() {
         browser.window(1280, 1000).await;
         browser.point_at_middle("#stock .plot").await;
         let read = browser.until(".readout output", |text| text.contains("stock ")).await;
-        for figure in [" s", "by the orders", "accepted/s", "p99", "fencing token"] {
+        for figure in [" s", "by the orders", "accepted/s", "fencing token"] {
             assert!(read.contains(figure), "{figure} of {read:?}");
         }
+        // In a tenth of a second nothing may have been answered.
+        assert!(read.contains("p99") || read.contains("no latency"), "{read:?}");
         // A line in each chart and in the lanes, at the same part of the run.
         let places = "[...new Set([...document.querySelectorAll('.plot.pointed')].map((chart) => \
              Number(chart.style.getPropertyValue('--at')).toFixed(2)))].length + ' ' + \
