@@ -7,7 +7,7 @@ use crate::dashboard::change::{Change, Figure, Noise, change, is_broken, middle,
 use crate::dashboard::compared::{Compared, Group, baseline, differences, groups, strategies};
 use crate::report::RunReport;
 use crate::report::html::courses::{self, Curve};
-use crate::report::html::figures::{ms, rate, whole};
+use crate::report::html::figures::{difference, ms, rate, whole};
 use crate::report::html::verdict::{Tone, icon};
 use crate::verdict::Verdict;
 
@@ -172,15 +172,9 @@ fn changed(baseline: &Group<'_>, runs: &[&RunReport], of: Figure) -> Markup {
         Change::Broken => html! { span.change { "not compared: broken" } },
         Change::Unfit(why) => html! { span.change { "not compared: " (why) } },
         Change::By(share, noise) => {
-            let percent = (share * 100.0).round();
-            let (sign, size) = match percent {
-                0.0 => ("±", 0.0),
-                less if less < 0.0 => ("−", -less),
-                more => ("+", more),
-            };
             html! {
                 span.change.beyond[noise == Noise::Beyond] {
-                    (sign) (format!("{size:.0}")) "% to " (baseline.letter) ", "
+                    (difference(1.0 + share, 1.0)) " to " (baseline.letter) ", "
                     @match noise {
                         Noise::Unknown => "noise unknown",
                         Noise::Within => "within the noise",
