@@ -116,7 +116,7 @@ async fn list_records(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
-    telemetry::start_logging(&config.log);
+    let _log = telemetry::start_logging(&config.log);
     let app = App::build(config).await?;
     let info = app.info();
     tracing::info!(replica = info.replica, strategy = info.strategy, store = info.store, "started");

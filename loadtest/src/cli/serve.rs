@@ -22,7 +22,7 @@ pub fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         lab::die_with_parent();
     }
     let config = Config::load(&arguments.sources)?;
-    telemetry::start_logging(&config.log);
+    let _log = telemetry::start_logging(&config.log);
     app::runtime(&config)?.block_on(async {
         let app = App::build(&config).await?;
         let stop = stop_signal();

@@ -14,6 +14,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 pub use super::exposition::Exposition;
 use super::exposition::as_text;
+use super::logging::Log;
 use super::process::Process;
 use crate::config::StrategyName;
 
@@ -220,6 +221,7 @@ impl Metrics {
         registry.register_collector(Box::new(Process));
         let labels = [("strategy".into(), strategy.as_str().into())];
         let of_service = registry.sub_registry_with_prefix("stocklock");
+        of_service.register_collector(Box::new(Log));
         let mut add = Registrar(of_service.sub_registry_with_labels(labels.into_iter()));
         let lock = add.lock();
         let checkout = add.checkout();

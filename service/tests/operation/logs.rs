@@ -1,5 +1,6 @@
 //! What is logged of requests.
 
+use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 
 use crate::process::{Process, TOKEN};
@@ -41,7 +42,7 @@ async fn by_default_a_failure_has_a_line_that_names_its_path_and_no_other_reques
         }
     };
     // It would drain for long.
-    let log = replica.kill();
+    let log = replica.kill_when_logged("GET /readyz 503").await;
     let requests: Vec<_> = log.lines().filter(|line| line.contains("method=")).collect();
     let [down] = requests[..] else { panic!("{log}") };
     for part in [
@@ -83,6 +84,26 @@ async fn the_access_log_is_one_object_a_line_for_every_request_and_has_no_secret
     for secret in [TOKEN, key, "guessed", "a-cursor-that-is-none"] {
         assert!(!log.contains(secret), "{secret}: {log}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_stops_no_order_and_says_how_much_it_lacks() {
+    // More than wait in the pipe and in the process.
+    const REQUESTS: usize = 12_000;
+    let mut replica = Process::start_unread(&[("log.access", "true")]).await;
+    stream::iter(0..REQUESTS)
+        .for_each_concurrent(32, |_| async { assert_eq!(replica.get("/v1/info").await.status(), 200) })
+        .await;
+    let metrics = replica.get("/metrics").await.text().await.expect("a text");
+    let dropped = metrics.lines().find_map(|line| line.strip_prefix("stocklock_log_lines_dropped_total "));
+    let dropped: usize = dropped.expect(&metrics).parse().expect("a number");
+    assert!(dropped > 0, "more was kept than is to be");
+    assert_eq!(replica.order(1).send().await.expect("an answer").status(), 201);
+    replica.read_log();
+    let log = replica.log();
+    // The last two may have come too late to be counted, or too early to be read.
+    let lines = log.lines().filter(|line| line.contains("method=")).count();
+    assert!((REQUESTS..=REQUESTS + 2).contains(&(lines + dropped)), "{lines} + {dropped}");
 }
 
 #[tokio::test]
