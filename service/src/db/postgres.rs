@@ -1,5 +1,6 @@
 //! PostgreSQL, as the stores and the lock table reach it: pools, settings of a session, classes of errors.
 
+pub(crate) mod places;
 mod pool;
 mod pooler;
 mod servers;

@@ -21,7 +21,7 @@ pub(super) static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| migrator(&POST
 /// SQLite's migrations.
 pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(&SQLITE_FILES));
 
-static POSTGRES_FILES: [(&str, &str); 11] = migrations![
+static POSTGRES_FILES: [(&str, &str); 13] = migrations![
     "postgres":
     "0001_create_shop",
     "0002_create_locks",
@@ -34,6 +34,8 @@ static POSTGRES_FILES: [(&str, &str); 11] = migrations![
     "0009_count_orders",
     "0010_records_without_a_unique_index",
     "0011_page_adjustments",
+    "0012_look_past_what_is_gone",
+    "0013_keep_products_that_have_orders",
 ];
 
 static SQLITE_FILES: [(&str, &str); 7] = migrations![

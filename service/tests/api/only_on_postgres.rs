@@ -1,8 +1,10 @@
 //! What only a server can suffer: to be gone for a while.
 
 use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use lab::{Postgres, Server as _};
 use serde_json::json;
 use sqlx::Connection as _;
@@ -65,6 +67,60 @@ async fn the_defaults_of_the_database_change_nothing() {
         let audit = shop.audit().await;
         assert_eq!((audit.orders, audit.stock, audit.balanced), (200, 800, true), "{strategy}");
     }
+}
+
+/// What was replaced or deleted cannot be cleared away meanwhile: a backup, or a report.
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_transaction_that_stays_open_no_order_looks_at_all_that_was_sold_since() {
+    const ORDERS: usize = 500;
+    let textbook = [("checkout.max_batch", "1")];
+    let mut shop = Shop::on_a_server_of_its_own(2, "database", 10_000, &textbook).await;
+    let mut elsewhere = sqlx::PgConnection::connect(&shop.server().url()).await.expect("a connection");
+    let open = "begin isolation level repeatable read; select count(*) from products";
+    sqlx::raw_sql(open).execute(&mut elsewhere).await.expect("it is open");
+    for _ in 0..2 {
+        let orders = stream::iter(0..ORDERS).map(|order| shop.replicas[order % 2].order("A", 1));
+        let orders: Vec<_> = orders.buffer_unordered(16).collect().await;
+        assert_eq!(orders.iter().filter(|order| order.status() == 201).count(), ORDERS);
+        // Tables that are empty, or nearly, and statistics that say so: all plans cost the same.
+        for table in ["locks", "lock_waiters", "products"] {
+            shop.server().query(&format!("vacuum analyze {table}")).await.expect("it is cleared in vain");
+        }
+    }
+    // Sessions have told what they did when they have ended.
+    for replica in &mut shop.replicas {
+        replica.stop().await.expect("it stops");
+    }
+    let sessions = "select count(*) from pg_stat_activity where application_name = 'order-service'";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while shop.server().query(sessions).await.expect("an answer") != "0" {
+        assert!(Instant::now() < deadline, "a session of a replica is still there");
+    }
+    // How often a product is looked for by its key, and how many records and tickets are looked at.
+    let read = "select relname, case relname when 'products' then sum(idx_scan) else sum(idx_tup_read) end
+        from pg_stat_user_indexes group by relname";
+    let read = shop.server().query(read).await.expect("an answer");
+    for (table, most) in [("locks", 80 * ORDERS), ("lock_waiters", 80 * ORDERS), ("products", ORDERS / 4)] {
+        let looks = read.lines().find_map(|line| line.strip_prefix(&format!("{table}|"))).expect(&read);
+        let looks: usize = looks.parse().expect("a number");
+        assert!(looks < most, "{looks} looks at {table} for {} orders", 2 * ORDERS);
+    }
+    sqlx::raw_sql("rollback").execute(&mut elsewhere).await.expect("it is over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_product_that_has_orders_cannot_be_deleted_or_named_otherwise() {
+    let mut shop = Shop::on_a_server_of_its_own(1, "database", 10, &[]).await;
+    let others = "insert into products (sku, name, stock, version, supply, created_at)
+        values ('other', 'Other', 1, 0, 1, now())";
+    shop.server().query(others).await.expect("it is inserted");
+    assert_eq!(shop.replica().order("A", 1).await.status(), 201);
+    for statement in ["delete from products", "update products set sku = 'dryer' where sku = 'hair-dryer'"] {
+        let refused = shop.server().query(statement).await.expect_err("it has an order");
+        assert!(refused.to_string().contains("product \"hair-dryer\" has orders"), "{refused}");
+    }
+    shop.server().query("update products set sku = 'sold' where sku = 'other'").await.expect("it has none");
+    shop.server().query("delete from products where sku = 'sold'").await.expect("it has none");
 }
 
 /// The next version's columns are added while this one is running.
@@ -141,7 +197,7 @@ async fn a_stopped_server_keeps_no_request_waiting_for_ever() {
     shop.server().pause().expect("the server is stopped");
     let asked = std::time::Instant::now();
     let (status, _, outcome) = problem(shop.replica().order("during", 1).await).await;
-    assert!(asked.elapsed() < std::time::Duration::from_secs(4), "answered after {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(4), "answered after {:?}", asked.elapsed());
     assert!(matches!((status, outcome.as_deref()), (503, Some("not_executed")) | (504, Some("unknown"))));
     // Nor does a product's creation, which says of itself what is known, too.
     let url = format!("{}/v1/admin/products/comb", shop.replica().url);

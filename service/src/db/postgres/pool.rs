@@ -3,6 +3,7 @@
 //! closed.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ struct Manager {
     session: SessionSettings,
     /// When a connection was found dead: those that were not used since may be dead as well.
     found_dead: Mutex<Option<Instant>>,
+    /// How many were made.
+    made: AtomicU64,
 }
 
 impl Manager {
@@ -40,9 +43,11 @@ impl Manager {
     }
 }
 
-/// A connection and when it was last given back.
+/// A connection, and when it was last given back.
 struct Idle {
     connection: PgConnection,
+    /// No other connection has this number, nor ever had it.
+    number: u64,
     since: Instant,
 }
 
@@ -53,7 +58,10 @@ impl managed::Manager for Manager {
     async fn create(&self) -> Result<Idle, Error> {
         loop {
             match self.session.connect().await {
-                Ok(connection) => return Ok(Idle { connection, since: Instant::now() }),
+                Ok(connection) => {
+                    let number = self.made.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Idle { connection, number, since: Instant::now() });
+                }
                 // It is on its way: whoever waits for a connection waits for that, and does not ask all the
                 // time.
                 Err(error) if is_starting(&error) => {
@@ -87,15 +95,19 @@ impl Pool {
     /// A pool of at most so many connections, none of which is made before it is needed. One is waited for no
     /// longer than `wait`, and may take as long to be made.
     pub(crate) fn new(session: SessionSettings, connections: usize, wait: Duration) -> Self {
-        let pool = managed::Pool::builder(Manager { session, found_dead: Mutex::default() })
-            .max_size(connections)
-            // The latest first: under little load few connections are used, and those are warm.
-            .queue_mode(QueueMode::Lifo)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(wait))
-            .create_timeout(Some(wait))
-            .build()
-            .expect("there is a runtime for the time-outs");
+        let pool = managed::Pool::builder(Manager {
+            session,
+            found_dead: Mutex::default(),
+            made: AtomicU64::new(0),
+        })
+        .max_size(connections)
+        // The latest first: under little load few connections are used, and those are warm.
+        .queue_mode(QueueMode::Lifo)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(wait))
+        .create_timeout(Some(wait))
+        .build()
+        .expect("there is a runtime for the time-outs");
         Self { connections: pool, reply: wait + REPLY }
     }
 
@@ -136,6 +148,15 @@ impl Pool {
 pub(crate) struct Connection(Option<Object<Manager>>);
 
 impl Connection {
+    /// Its number among those of the pool: no other has it, nor ever had it. One connection is one session.
+    pub(crate) fn number(&self) -> u64 {
+        self.idle().number
+    }
+
+    fn idle(&self) -> &Idle {
+        self.0.as_ref().expect("it is in use until it is given back")
+    }
+
     /// Gives the connection back after a statement with this result, or closes it if that says that it is
     /// broken.
     pub(crate) fn finish<T>(mut self, result: Result<T, Error>) -> Result<T, Error> {
@@ -174,7 +195,7 @@ impl Deref for Connection {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.0.as_ref().expect("it is in use until it is given back").connection
+        &self.idle().connection
     }
 }
 

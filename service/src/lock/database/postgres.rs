@@ -1,6 +1,8 @@
 //! The lock table on PostgreSQL. A release that another waits for is announced by NOTIFY, with its key; the
 //! announcement is a hint, and a slow poll the backstop.
 
+mod horizons;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +16,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use self::horizons::Horizons;
 use super::{HolderRow, LockTable, Taken, holder, unavailable};
 use crate::config::StoreSection;
-use crate::db::postgres::{Pool, SessionSettings, denied, is_definite};
+use crate::db::postgres::{Connection, Pool, SessionSettings, denied, is_definite, places};
 use crate::lock::leased::{Claim, PLACE_TTL, Step, Wakeups};
 use crate::lock::{FencingToken, Holder, LockError};
 
@@ -43,27 +46,35 @@ const QUIET: Duration = Duration::from_secs(2);
 const LISTENER: Duration = Duration::from_secs(2);
 
 /// Inserts the records of those whose turn it is; the others get a ticket, or keep the one that they have.
-const TAKE: &str = "select owner, token, note from stocklock_take($1, $2, $3, $4, $5, $6)";
+const TAKE: &str = "select owner, token, note, ticket
+    from stocklock_take($1, $2, $3, $4, $5, $6, $7, $8, $9::text[]::tid[])";
 
 /// Deletes the records and tickets of owners, and announces it.
-const GIVE: &str = "select stocklock_give($1, $2, $3, $4)";
+const GIVE: &str = "select stocklock_give($1, $2, $3, $4, $5, $6)";
 
 /// Both: deletes first.
-const EXCHANGE: &str =
-    "select owner, token, note from stocklock_exchange($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+const EXCHANGE: &str = "select owner, token, note, ticket
+    from stocklock_exchange($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::text[]::tid[])";
 
 /// Extends records. Under its key, as everything that locks rows of several keys: so that no two wait for
 /// each other.
 const EXTEND: &str = "
-    with alone as materialized (select stocklock_enter($1))
-    update locks set expires_at = clock_timestamp() + $3 * interval '1 millisecond'
-    from alone, unnest($1::text[], $2::uuid[]) as mine (lock_key, owner)
-    where locks.lock_key = mine.lock_key and locks.owner = mine.owner
-    returning locks.owner";
+    update locks set expires_at = clock_timestamp() + $4 * interval '1 millisecond'
+    where (select stocklock_enter($1)) and ctid = any (array(
+        select mine.ctid
+        from unnest($1, $2, $3) as held (lock_key, owner, first_token)
+        cross join lateral (
+            select l.ctid from locks as l
+            where l.lock_key = held.lock_key and l.token >= held.first_token and l.owner = held.owner
+            offset 0
+        ) as mine
+    ))
+    returning owner";
 
 /// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
 pub(super) struct PostgresTable {
     pool: Pool,
+    horizons: Horizons,
     listener: JoinHandle<()>,
     /// After which the server ends a statement.
     statement_timeout: Duration,
@@ -81,15 +92,17 @@ impl PostgresTable {
         }
         let listener = tokio::spawn(listen(session.clone(), wakeups));
         // A table whose records come and go has no statistics that hold: the plan is by index, and made once.
+        // (A bitmap is made of all that the index has of a key, also of what is gone.)
         let session = session.with([
             ("enable_seqscan", "off"),
+            ("enable_bitmapscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
             ("plan_cache_mode", "force_generic_plan"),
             ("jit", "off"),
         ]);
         let pool = Pool::new(session, CONNECTIONS, store.timeout);
-        Ok(Self { pool, listener, statement_timeout: store.timeout })
+        Ok(Self { pool, horizons: Horizons::default(), listener, statement_timeout: store.timeout })
     }
 
     /// Runs statements on a connection. One that does not answer is closed, so that nothing waits behind it.
@@ -97,11 +110,47 @@ impl PostgresTable {
         &self,
         statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut connection = self.pool.get().await?;
+        self.run_on(self.pool.get().await?, statements).await
+    }
+
+    async fn run_on<T>(
+        &self,
+        mut connection: Connection,
+        statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         match timeout(self.statement_timeout + REPLY, statements(&mut connection)).await {
             Ok(result) => connection.finish(result),
             Err(_) => Err(connection.abandon()),
         }
+    }
+
+    /// Runs a statement that grants locks: what each of the claims has, in their order.
+    async fn grant<'a>(
+        &self,
+        claims: &'a [Arc<Claim>],
+        statement: impl FnOnce(u64) -> QueryAs<'a, Postgres, GrantRow, PgArguments>,
+    ) -> Result<Vec<Option<Taken>>, Error> {
+        let connection = self.pool.get().await?;
+        let session = connection.number();
+        let statement = statement(session);
+        let granted = self.run_on(connection, async |connection| statement.fetch_all(connection).await);
+        let mut granted: HashMap<_, _> = granted
+            .await?
+            .into_iter()
+            .map(|(owner, token, note, ticket)| (owner, (token, note, ticket)))
+            .collect();
+        let taken = |claim: &Arc<Claim>| {
+            let (token, note, ticket) = granted.remove(&claim.owner)?;
+            let token = FencingToken(token);
+            self.horizons.granted(session, claim, token, ticket);
+            // The last word is where the product's row stands, if there is one.
+            let note = note.rsplit_once(' ').map(|(note, place)| {
+                places::saw(&claim.key, place);
+                Box::from(note)
+            });
+            Some(Taken { token, note })
+        };
+        Ok(claims.iter().map(taken).collect())
     }
 }
 
@@ -143,10 +192,8 @@ async fn pass_on(listener: &mut PgListener, wakeups: &Wakeups) -> Result<(), Err
 #[async_trait]
 impl LockTable for PostgresTable {
     async fn insert(&self, claims: &[Arc<Claim>], _: Step) -> Result<Vec<Option<Taken>>, Error> {
-        let asked = ClaimColumns::of(claims);
-        let take = asked.bind(sqlx::query_as(TAKE));
-        let taken = self.run(async |connection| take.fetch_all(connection).await).await?;
-        Ok(in_order(claims, taken))
+        let take = |session| bind_claims(sqlx::query_as(TAKE), claims, self.horizons.of(session, claims));
+        self.grant(claims, take).await
     }
 
     async fn exchange(
@@ -155,11 +202,15 @@ impl LockTable for PostgresTable {
         asked: &[Arc<Claim>],
         step: Step,
     ) -> (Result<(), Error>, Result<Vec<Option<Taken>>, Error>) {
-        let (keys, owners) = keys_and_owners(given);
-        let exchange = sqlx::query_as(EXCHANGE).bind(keys).bind(owners).bind(CHANNEL);
-        let exchange = ClaimColumns::of(asked).bind(exchange);
-        match self.run(async |connection| exchange.fetch_all(connection).await).await {
-            Ok(taken) => (Ok(()), Ok(in_order(asked, taken))),
+        let exchange = |session| {
+            let (keys, owners) = keys_and_owners(given);
+            let (first_tokens, first_tickets) = self.horizons.of(session, given);
+            let exchange = sqlx::query_as(EXCHANGE).bind(keys).bind(owners).bind(CHANNEL);
+            let exchange = exchange.bind(first_tokens).bind(first_tickets);
+            bind_claims(exchange, asked, self.horizons.of(session, asked))
+        };
+        match self.grant(asked, exchange).await {
+            Ok(taken) => (Ok(()), Ok(taken)),
             // Each by itself, so that neither fails for the other's sake.
             Err(error) if is_definite(&error) => (self.delete(given).await, self.insert(asked, step).await),
             Err(error) => (Err(Error::Protocol(error.to_string())), Err(error)),
@@ -169,18 +220,24 @@ impl LockTable for PostgresTable {
     async fn extend(&self, claims: &[Arc<Claim>]) -> Result<Vec<bool>, Error> {
         let Some(claim) = claims.first() else { return Ok(Vec::new()) };
         let (keys, owners) = keys_and_owners(claims);
-        let extend = sqlx::query_scalar(EXTEND).bind(keys).bind(&owners).bind(claim.lease.map(millis));
-        let extended: Vec<Uuid> = self.run(async |connection| extend.fetch_all(connection).await).await?;
-        let extended: HashSet<_> = extended.into_iter().collect();
+        let connection = self.pool.get().await?;
+        let (first_tokens, _) = self.horizons.of(connection.number(), claims);
+        let extend = sqlx::query_scalar(EXTEND).bind(keys).bind(&owners).bind(first_tokens);
+        let extend = extend.bind(claim.lease.map(millis));
+        let extended = self.run_on(connection, async |connection| extend.fetch_all(connection).await);
+        let extended: HashSet<Uuid> = extended.await?.into_iter().collect();
         Ok(owners.iter().map(|owner| extended.contains(owner)).collect())
     }
 
     async fn delete(&self, claims: &[Arc<Claim>]) -> Result<(), Error> {
         let (keys, owners) = keys_and_owners(claims);
         let durable = claims.iter().any(|claim| claim.lease.is_none());
-        let give = |channel: Option<&'static str>| {
+        let give = async |channel: Option<&'static str>| {
+            let connection = self.pool.get().await?;
+            let (first_tokens, first_tickets) = self.horizons.of(connection.number(), claims);
             let give = sqlx::query(GIVE).bind(&keys).bind(&owners).bind(channel).bind(durable);
-            self.run(async |connection| give.execute(connection).await.map(drop))
+            let give = give.bind(first_tokens).bind(first_tickets);
+            self.run_on(connection, async |connection| give.execute(connection).await.map(drop)).await
         };
         match give(Some(CHANNEL)).await {
             Err(error) if is_definite(&error) && !self.is_busy(&error) => {
@@ -239,38 +296,22 @@ impl Drop for PostgresTable {
     }
 }
 
-/// Claims, column by column, and what they have in common.
-struct ClaimColumns<'a> {
-    keys: Vec<&'a str>,
-    modes: Vec<&'static str>,
-    owners: Vec<Uuid>,
-    holder: &'a str,
-    lease: Option<f64>,
-}
+/// An owner that was granted its lock, its token, what the table says of what is locked, and the ticket that
+/// it had waited with.
+type GrantRow = (Uuid, i64, String, Option<i64>);
 
-impl<'a> ClaimColumns<'a> {
-    fn of(claims: &'a [Arc<Claim>]) -> Self {
-        let (keys, owners) = keys_and_owners(claims);
-        let modes = claims.iter().map(|claim| claim.mode.name()).collect();
-        let (holder, lease) = claims.first().map_or(("", None), |claim| (&*claim.holder, claim.lease));
-        Self { keys, modes, owners, holder, lease: lease.map(millis) }
-    }
-
-    /// Binds six parameters.
-    fn bind<O>(self, query: QueryAs<'a, Postgres, O, PgArguments>) -> QueryAs<'a, Postgres, O, PgArguments> {
-        let query = query.bind(self.keys).bind(self.modes).bind(self.owners).bind(self.holder);
-        query.bind(self.lease).bind(millis(PLACE_TTL))
-    }
-}
-
-/// What each of the claims has, in their order.
-fn in_order(claims: &[Arc<Claim>], taken: Vec<(Uuid, i64, String)>) -> Vec<Option<Taken>> {
-    let taken = taken.into_iter().map(|(owner, token, note)| {
-        let note = Some(note).filter(|note| !note.is_empty()).map(String::into_boxed_str);
-        (owner, Taken { token: FencingToken(token), note })
-    });
-    let mut taken: HashMap<_, _> = taken.collect();
-    claims.iter().map(|claim| taken.remove(&claim.owner)).collect()
+/// Binds the nine parameters of claims: the last are what is known in the session, and of the products.
+fn bind_claims<'a, O>(
+    query: QueryAs<'a, Postgres, O, PgArguments>,
+    claims: &'a [Arc<Claim>],
+    (first_tokens, first_tickets): (Vec<i64>, Vec<i64>),
+) -> QueryAs<'a, Postgres, O, PgArguments> {
+    let (keys, owners) = keys_and_owners(claims);
+    let modes: Vec<_> = claims.iter().map(|claim| claim.mode.name()).collect();
+    let (holder, lease) = claims.first().map_or(("", None), |claim| (&*claim.holder, claim.lease));
+    let query = query.bind(keys).bind(modes).bind(owners).bind(holder).bind(lease.map(millis));
+    let places: Vec<_> = claims.iter().map(|claim| places::place_of(&claim.key)).collect();
+    query.bind(millis(PLACE_TTL)).bind(first_tokens).bind(first_tickets).bind(places)
 }
 
 fn keys_and_owners(claims: &[Arc<Claim>]) -> (Vec<&str>, Vec<Uuid>) {

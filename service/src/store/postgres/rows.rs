@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::api::{Adjustment, LockEvidence, Order, OrderTotals, Product};
 use crate::change::KeptAnswer;
+use crate::db::postgres::places;
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, Sku};
 use crate::store::flight::{Flight, ordinal};
@@ -91,27 +92,36 @@ pub(super) const SELL: &str = concat!(
 
 /// The same for one product whose orders need not be paid: without tables of one row to join, in four fifths
 /// of the time. It inserts either all orders or none. A row that another transaction has just changed is
-/// passed over where nothing guards it, and then written by itself.
+/// passed over where nothing guards it, and then written by itself. `$17` is where the row may stand; returns
+/// where it stands now.
 const SELL_ONE: &str = "
     with updated as (
         update products set
             stock = $2, version = version + $3,
             order_count = order_count + cardinality($9::uuid[]), units_sold = units_sold + $16
-        where ctid = (
-            select ctid from products where sku = $1 and ($4 is null or version = $4) for update skip locked
+        where ctid = coalesce(
+            (
+                select ctid from products
+                where ctid = $17::text::tid and sku = $1 and ($4 is null or version = $4)
+                for update skip locked
+            ),
+            (select ctid from products where sku = $1 and ($4 is null or version = $4) for update skip locked)
         )
-        returning true
+        returning ctid
+    ),
+    inserted as (
+        insert into orders (
+            id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
+            lock_strategy, fencing_token, replica, created_at
+        )
+        select id, $1, buyer, quantity, 'confirmed', idempotency_key, stock_before, stock_after, version,
+            $5, $6, $7, $8
+        from unnest(
+            $9::uuid[], $10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[]
+        ) as o (id, buyer, quantity, idempotency_key, stock_before, stock_after, version)
+        where exists (select from updated)
     )
-    insert into orders (
-        id, sku, buyer, quantity, status, idempotency_key, stock_before, stock_after, version,
-        lock_strategy, fencing_token, replica, created_at
-    )
-    select id, $1, buyer, quantity, 'confirmed', idempotency_key, stock_before, stock_after, version,
-        $5, $6, $7, $8
-    from unnest(
-        $9::uuid[], $10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[]
-    ) as o (id, buyer, quantity, idempotency_key, stock_before, stock_after, version)
-    where exists (select from updated)";
+    select ctid::text from updated";
 
 macro_rules! lock_versions {
     () => {
@@ -300,14 +310,14 @@ impl<'a> OrderColumns<'a> {
 pub(super) fn sell_one<'a>(
     batch: &'a WriteBatch,
     orders: &[NumberedOrder<'a>],
-) -> Query<'a, Postgres, PgArguments> {
+) -> QueryScalar<'a, Postgres, String, PgArguments> {
     let [(_, first, _), ..] = orders else { unreachable!("a sale has an order") };
     // What was decided together, under one lease.
     debug_assert!(orders.iter().all(|(_, order, _)| {
         let common = |order: &Order| (order.sku.clone(), order.lock.clone(), order.created_at);
         common(order) == common(first) && order.replica == first.replica
     }));
-    sqlx::query(SELL_ONE)
+    sqlx::query_scalar(SELL_ONE)
         .bind(batch.sku.as_str())
         .bind(batch.stock_after)
         .bind(batch.versions)
@@ -324,6 +334,7 @@ pub(super) fn sell_one<'a>(
         .bind(column(orders, |order| order.stock_after))
         .bind(column(orders, |order| order.version))
         .bind(batch.counted().units_sold)
+        .bind(places::place_of(batch.sku.as_str()))
 }
 
 /// An order with the number of its batch and its idempotency key.

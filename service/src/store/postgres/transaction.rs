@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::queries;
 use super::rows::{self, Micros, OrderColumns};
-use crate::db::postgres::{Connection, Pool, is_definite};
+use crate::db::postgres::{Connection, Pool, is_definite, places};
 use crate::order::Sku;
 use crate::store::flight::{Flight, Uninserted, ordinal};
 use crate::store::{
@@ -160,8 +160,12 @@ impl Transaction for PostgresTransaction {
 async fn sell(connection: &mut PgConnection, flight: &mut Flight<'_>) -> Result<HashSet<i32>, sqlx::Error> {
     let (orders, window) = (flight.orders(), window_ms(flight));
     if let (Some((number, batch)), None) = (flight.only(), window) {
-        let sold = rows::sell_one(batch, &orders).execute(connection).await?.rows_affected() > 0;
-        return Ok(sold.then_some(ordinal(number)).into_iter().collect());
+        // All rows are asked for, also where there is one at most: an error of the commit comes after it.
+        let sold = rows::sell_one(batch, &orders).fetch_all(connection).await?;
+        if let Some(place) = sold.first() {
+            places::saw(batch.sku.as_str(), place);
+        }
+        return Ok(sold.first().map(|_| ordinal(number)).into_iter().collect());
     }
     let query = OrderColumns::of(&orders).bind(sqlx::query(rows::SELL));
     let query = rows::BatchColumns::of(flight).bind(query).bind(window);
