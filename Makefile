@@ -12,6 +12,8 @@ CARGO_TOOLS := target/tools
 DENY := $(CARGO_TOOLS)/cargo-deny-$(CARGO_DENY)
 CYCLONEDX := $(CARGO_TOOLS)/cargo-cyclonedx-$(CARGO_CYCLONEDX)
 PEERS := target/peers/oha-$(OHA)/bin
+# Tests wait for servers, leases and browsers for much of their time.
+TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .PHONY: help
@@ -24,7 +26,7 @@ demo: ## Show who oversells and who does not
 
 .PHONY: test
 test: tools lint ## Install what the tests need, check the form, and run every test
-	cargo test --workspace --locked
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked
 
 .PHONY: lint
 lint: $(PYTHON_TOOLS) ## Check the form: formatting, clippy and the documentation with warnings denied, the files to deploy with

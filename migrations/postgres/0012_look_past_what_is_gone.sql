@@ -172,7 +172,11 @@ begin
                  order by position
                  on conflict (owner) do update set expires_at = excluded.expires_at
              ),
-             served as (delete from lock_waiters where owner = any (array(select owner from record)))
+             -- (A ticket that has lapsed is gone by now, which this statement does not see.)
+             served as (
+                 delete from lock_waiters
+                 where owner = any (array(select owner from in_turn where in_turn.ticket is not null))
+             )
         select record.owner, record.token, stocklock_note(record.lock_key, for_keys, places),
             (select in_turn.ticket from in_turn where in_turn.owner = record.owner)
         from record;
@@ -255,5 +259,27 @@ begin
         return query select * from stocklock_take_entered(
             for_keys, for_modes, for_owners, for_holder, lease_ms, place_ms, first_tokens, first_tickets, places
         );
+    end if;
+end $$;
+
+-- Extends the records of owners, and returns the owners of those that are there. Under their keys, as everything that locks rows of
+-- several keys: so that no two wait for each other.
+create function stocklock_extend(keys text[], owners uuid[], lease_ms float8, first_tokens bigint[])
+returns table (owner uuid) language plpgsql as $$
+#variable_conflict use_column
+begin
+    if stocklock_enter(keys) then
+        return query
+            update locks set expires_at = clock_timestamp() + lease_ms * interval '1 millisecond'
+            where ctid = any (array(
+                select mine.ctid
+                from unnest(keys, owners, first_tokens) as held (lock_key, owner, first_token)
+                cross join lateral (
+                    select l.ctid from locks as l
+                    where l.lock_key = held.lock_key and l.token >= held.first_token and l.owner = held.owner
+                    offset 0
+                ) as mine
+            ))
+            returning locks.owner;
     end if;
 end $$;

@@ -70,7 +70,12 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = || Config::load(&arguments.sources);
     match arguments.command {
-        None => in_runtime(&config()?, serve)?,
+        None => {
+            let config = config()?;
+            // Outside of the runtime, whose last tasks have something to say, too.
+            let _log = telemetry::start_logging(&config.log);
+            in_runtime(&config, serve)?;
+        }
         Some(Command::Openapi) => print(&http::openapi_yaml())?,
         Some(Command::Config) => print(&reference())?,
         Some(Command::Documents(documents)) => documents.run::<Arguments>()?,
@@ -116,7 +121,6 @@ async fn list_records(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
-    let _log = telemetry::start_logging(&config.log);
     let app = App::build(config).await?;
     let info = app.info();
     tracing::info!(replica = info.replica, strategy = info.strategy, store = info.store, "started");

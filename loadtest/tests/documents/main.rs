@@ -49,7 +49,7 @@ fn blocks(text: &str) -> Vec<(usize, String)> {
     blocks
 }
 
-/// The document whose commands take as long as those of all others: two tests run at the same time.
+/// The document whose commands take as long as those of all others. Several tests run at the same time.
 const LONGEST: &str = "load-test.md";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,8 +58,13 @@ async fn every_command_of_the_load_tests_page_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_command_of_the_pages_on_the_service_runs() {
+    run_commands(|document| document.starts_with("service")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_other_documents_runs() {
-    run_commands(|document| !document.ends_with(LONGEST)).await;
+    run_commands(|document| !document.starts_with("service") && !document.ends_with(LONGEST)).await;
 }
 
 async fn run_commands(is_wanted: impl Fn(&Path) -> bool) {

@@ -139,6 +139,49 @@ async fn records_and_tickets_that_are_gone_are_not_looked_at_one_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_back_with_a_ticket_that_has_lapsed_is_served() {
+    let backend = Backend::new("database on PostgreSQL").await;
+    let postgres = backend.server::<Postgres>();
+    for mode in ["exclusive", "shared"] {
+        let lapsed = format!(
+            "insert into lock_waiters (lock_key, mode, owner, expires_at)
+             values ('{mode}', '{mode}', '00000000-0000-7000-8000-000000000001', now() - interval '1 second')"
+        );
+        postgres.query(&lapsed).await.expect("it is inserted");
+        let take = format!(
+            "select owner from stocklock_take(
+                array['{mode}'], array['{mode}'], array['00000000-0000-7000-8000-000000000001'::uuid], 'a',
+                60000, 1000, array[0], array[0], array[null]::tid[]
+             )"
+        );
+        let served = postgres.query(&take).await.expect("it is no error");
+        assert_eq!(served, "00000000-0000-7000-8000-000000000001", "{mode}");
+    }
+    assert_eq!(postgres.query("select count(*) from lock_waiters").await.expect("an answer"), "0");
+}
+
+/// It is known for each key which tokens are gone, until they are given out again.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_tokens_have_gone_back_nobody_gets_a_lock_that_another_has() {
+    let backend = Backend::new("database on PostgreSQL").await;
+    let postgres = backend.server::<Postgres>();
+    let lock = backend.participant().await;
+    for _ in 0..20 {
+        lock.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease").release().await;
+    }
+    postgres.query("truncate locks restart identity").await.expect("it is emptied");
+    let other = backend.participant().await;
+    let held = other.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
+    for _ in 0..3 {
+        assert!(lock.acquire(KEY, Mode::Exclusive, after(100)).await.is_err(), "another has it");
+    }
+    held.release().await;
+    let lease = lock.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease");
+    lease.release().await;
+    backend.assert_free(&*lock).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_cannot_be_announced_is_made_all_the_same() {
     let backend = Backend::new("database on PostgreSQL").await;
     let postgres = backend.server::<Postgres>();

@@ -56,20 +56,8 @@ const GIVE: &str = "select stocklock_give($1, $2, $3, $4, $5, $6)";
 const EXCHANGE: &str = "select owner, token, note, ticket
     from stocklock_exchange($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::text[]::tid[])";
 
-/// Extends records. Under its key, as everything that locks rows of several keys: so that no two wait for
-/// each other.
-const EXTEND: &str = "
-    update locks set expires_at = clock_timestamp() + $4 * interval '1 millisecond'
-    where (select stocklock_enter($1)) and ctid = any (array(
-        select mine.ctid
-        from unnest($1, $2, $3) as held (lock_key, owner, first_token)
-        cross join lateral (
-            select l.ctid from locks as l
-            where l.lock_key = held.lock_key and l.token >= held.first_token and l.owner = held.owner
-            offset 0
-        ) as mine
-    ))
-    returning owner";
+/// Extends records.
+const EXTEND: &str = "select owner from stocklock_extend($1, $2, $3, $4)";
 
 /// The lock table, with connections of its own: waiting for a lock never keeps an order from the store.
 pub(super) struct PostgresTable {
@@ -102,7 +90,7 @@ impl PostgresTable {
             ("jit", "off"),
         ]);
         let pool = Pool::new(session, CONNECTIONS, store.timeout);
-        Ok(Self { pool, horizons: Horizons::default(), listener, statement_timeout: store.timeout })
+        Ok(Self { pool, horizons: Horizons::new(CONNECTIONS), listener, statement_timeout: store.timeout })
     }
 
     /// Runs statements on a connection. One that does not answer is closed, so that nothing waits behind it.
@@ -133,24 +121,23 @@ impl PostgresTable {
         let connection = self.pool.get().await?;
         let session = connection.number();
         let statement = statement(session);
-        let granted = self.run_on(connection, async |connection| statement.fetch_all(connection).await);
-        let mut granted: HashMap<_, _> = granted
-            .await?
-            .into_iter()
-            .map(|(owner, token, note, ticket)| (owner, (token, note, ticket)))
-            .collect();
-        let taken = |claim: &Arc<Claim>| {
-            let (token, note, ticket) = granted.remove(&claim.owner)?;
-            let token = FencingToken(token);
-            self.horizons.granted(session, claim, token, ticket);
+        let rows = self.run_on(connection, async |connection| statement.fetch_all(connection).await).await?;
+        let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.0, row)).collect();
+        let rows: Vec<_> = claims.iter().map(|claim| rows.remove(&claim.owner)).collect();
+        let granted = claims.iter().zip(&rows);
+        let granted = granted.filter_map(|(claim, row)| Some((claim, row.as_ref()?)));
+        let granted: Vec<_> =
+            granted.map(|(claim, (_, token, _, ticket))| (&**claim, FencingToken(*token), *ticket)).collect();
+        self.horizons.granted(session, &granted).map_err(|error| Error::Protocol(error.to_string()))?;
+        let taken = |(claim, (_, token, note, _)): (&Arc<Claim>, GrantRow)| {
             // The last word is where the product's row stands, if there is one.
             let note = note.rsplit_once(' ').map(|(note, place)| {
                 places::saw(&claim.key, place);
                 Box::from(note)
             });
-            Some(Taken { token, note })
+            Taken { token: FencingToken(token), note }
         };
-        Ok(claims.iter().map(taken).collect())
+        Ok(claims.iter().zip(rows).map(|(claim, row)| row.map(|row| taken((claim, row)))).collect())
     }
 }
 
@@ -222,8 +209,8 @@ impl LockTable for PostgresTable {
         let (keys, owners) = keys_and_owners(claims);
         let connection = self.pool.get().await?;
         let (first_tokens, _) = self.horizons.of(connection.number(), claims);
-        let extend = sqlx::query_scalar(EXTEND).bind(keys).bind(&owners).bind(first_tokens);
-        let extend = extend.bind(claim.lease.map(millis));
+        let extend = sqlx::query_scalar(EXTEND).bind(keys).bind(&owners);
+        let extend = extend.bind(claim.lease.map(millis)).bind(first_tokens);
         let extended = self.run_on(connection, async |connection| extend.fetch_all(connection).await);
         let extended: HashSet<Uuid> = extended.await?.into_iter().collect();
         Ok(owners.iter().map(|owner| extended.contains(owner)).collect())

@@ -57,7 +57,7 @@ pub(super) async fn migrate(
             connection.close().await.ok();
             match done {
                 Ok(()) => return Ok(applied),
-                Err(error) if code_of(&error).as_deref() == Some(LOCK_NOT_AVAILABLE) => {
+                Err(error) if code_of(&error).is_some_and(|code| TABLE_IS_TAKEN.contains(&code.as_str())) => {
                     tracing::warn!(%error, "a migration waits until its table is free: it is tried again");
                     sleep(AGAIN).await;
                 }
@@ -76,8 +76,9 @@ pub(super) async fn migrate(
     timeout(limit, run).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// PostgreSQL's codes for a table that somebody else has locked, and for a right that is missing.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// PostgreSQL's codes for a table that somebody else has locked (lock_not_available, deadlock_detected), and
+/// for a right that is missing.
+const TABLE_IS_TAKEN: [&str; 2] = ["55P03", "40P01"];
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 /// The database's code for what has gone wrong, if it was the database.

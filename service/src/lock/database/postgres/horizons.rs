@@ -6,25 +6,29 @@
 //! what was deleted meanwhile stands in the index, and would be looked at one by one.
 //!
 //! It is relied on only in the session in which it was granted: a server that lost something, by a crash or a
-//! fail-over, has ended that session.
+//! fail-over, has ended that session. Where somebody sets the table's sequence back under open sessions, the
+//! first token shows it: nothing is granted by it, and all that was known is forgotten.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::lock::leased::Claim;
 use crate::lock::{FencingToken, Mode};
 
-/// Of how many keys it is known. Those that are busy are soon known again.
+/// Of how many keys it is known in a session. Those that are busy are soon known again.
 const MOST_KEYS: usize = 4_096;
 
-/// The horizons of keys, in the session that was used last.
-#[derive(Default)]
-pub(super) struct Horizons(Mutex<Known>);
+/// The horizons of keys, in each of the sessions that were opened last.
+pub(super) struct Horizons {
+    /// By the numbers of their connections, which only rise.
+    sessions: Mutex<BTreeMap<u64, Session>>,
+    most_sessions: usize,
+}
 
 #[derive(Default)]
-struct Known {
-    /// The number of the session's connection.
-    session: u64,
+struct Session {
+    /// The last token that was granted in it.
+    last: i64,
     keys: HashMap<Arc<str>, Horizon>,
 }
 
@@ -35,30 +39,59 @@ struct Horizon {
     ticket: i64,
 }
 
+/// What was granted to a claim: its token, and the ticket that it had waited with.
+pub(super) type Grant<'a> = (&'a Claim, FencingToken, Option<i64>);
+
+/// That a session was granted a token that is not above the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the tokens of the lock table have gone back: its sequence was set, or its rows are others")]
+pub(super) struct TokensWentBack;
+
 impl Horizons {
+    /// Of so many sessions at once.
+    pub(super) fn new(most_sessions: usize) -> Self {
+        Self { sessions: Mutex::default(), most_sessions }
+    }
+
     /// The first tokens, and the first tickets, that may be live of the claims' keys.
     pub(super) fn of(&self, session: u64, claims: &[Arc<Claim>]) -> (Vec<i64>, Vec<i64>) {
-        let known = self.0.lock().expect("nothing panics while it holds this");
+        let sessions = self.sessions();
         let horizon = |claim: &Arc<Claim>| {
-            let of_its_session = known.keys.get(&claim.key).filter(|_| known.session == session);
-            of_its_session.map_or((0, 0), |horizon| (horizon.token, horizon.ticket))
+            let horizon = sessions.get(&session).and_then(|session| session.keys.get(&claim.key));
+            horizon.map_or((0, 0), |horizon| (horizon.token, horizon.ticket))
         };
         claims.iter().map(horizon).unzip()
     }
 
-    /// Notes what was granted, and committed, in a session; with the ticket that had been waited with.
-    pub(super) fn granted(&self, session: u64, claim: &Claim, token: FencingToken, ticket: Option<i64>) {
-        // Other readers may have the lock with a lower token.
-        if claim.mode == Mode::Shared {
-            return;
+    /// Notes what one statement has granted, and committed, in a session.
+    pub(super) fn granted(&self, session: u64, grants: &[Grant<'_>]) -> Result<(), TokensWentBack> {
+        let mut sessions = self.sessions();
+        let known = sessions.entry(session).or_default();
+        if grants.iter().any(|(_, token, _)| token.0 <= known.last) {
+            sessions.clear();
+            return Err(TokensWentBack);
         }
-        let mut known = self.0.lock().expect("nothing panics while it holds this");
-        if known.session != session || known.keys.len() >= MOST_KEYS && !known.keys.contains_key(&claim.key) {
-            *known = Known { session, keys: HashMap::new() };
+        for (claim, token, ticket) in grants {
+            known.last = known.last.max(token.0);
+            // Beside a reader, others may have the lock with lower tokens.
+            if claim.mode == Mode::Shared {
+                continue;
+            }
+            if known.keys.len() >= MOST_KEYS && !known.keys.contains_key(&claim.key) {
+                known.keys.clear();
+            }
+            let horizon = known.keys.entry(Arc::clone(&claim.key)).or_default();
+            horizon.token = token.0;
+            horizon.ticket = horizon.ticket.max(ticket.unwrap_or_default());
         }
-        let horizon = known.keys.entry(Arc::clone(&claim.key)).or_default();
-        horizon.token = horizon.token.max(token.0);
-        horizon.ticket = horizon.ticket.max(ticket.unwrap_or_default());
+        while sessions.len() > self.most_sessions {
+            sessions.pop_first();
+        }
+        Ok(())
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<u64, Session>> {
+        self.sessions.lock().expect("nothing panics while it holds this")
     }
 }
 
@@ -77,31 +110,53 @@ mod tests {
 
     #[test]
     fn only_exclusive_grants_of_the_same_session_set_a_horizon() {
-        let horizons = Horizons::default();
+        let horizons = Horizons::new(2);
         let (exclusive, shared) = (claim("sku", Mode::Exclusive), claim("sku", Mode::Shared));
-        let of =
-            |session| horizons.of(session, &[claim("sku", Mode::Exclusive), claim("other", Mode::Shared)]);
-        assert_eq!(of(0), (vec![0, 0], vec![0, 0]));
-        horizons.granted(7, &exclusive, FencingToken(12), None);
+        let other = claim("other", Mode::Exclusive);
+        let of = |session| horizons.of(session, &[Arc::clone(&exclusive), Arc::clone(&other)]);
+        let granted = |session, claim: &Claim, token, ticket| {
+            horizons.granted(session, &[(claim, FencingToken(token), ticket)])
+        };
+        let none = (vec![0, 0], vec![0, 0]);
+        assert_eq!(of(0), none);
+        granted(7, &exclusive, 12, None).expect("it is the first");
         assert_eq!(of(7), (vec![12, 0], vec![0, 0]));
-        assert_eq!(of(8), (vec![0, 0], vec![0, 0]), "another session");
-        horizons.granted(7, &shared, FencingToken(15), Some(4));
+        assert_eq!(of(8), none, "another session");
+        granted(7, &shared, 15, Some(4)).expect("it rises");
         assert_eq!(of(7), (vec![12, 0], vec![0, 0]), "others may read beside it");
-        horizons.granted(7, &exclusive, FencingToken(16), Some(5));
-        horizons.granted(7, &exclusive, FencingToken(17), None);
+        granted(7, &exclusive, 16, Some(5)).expect("it rises");
+        granted(7, &exclusive, 17, None).expect("it rises");
         assert_eq!(of(7), (vec![17, 0], vec![5, 0]));
-        horizons.granted(8, &claim("other", Mode::Exclusive), FencingToken(18), None);
-        assert_eq!((of(7), of(8)), ((vec![0, 0], vec![0, 0]), (vec![0, 18], vec![0, 0])));
+        granted(8, &other, 18, None).expect("it is the first");
+        assert_eq!((of(7), of(8)), ((vec![17, 0], vec![5, 0]), (vec![0, 18], vec![0, 0])));
+        granted(9, &other, 19, None).expect("it is the first");
+        assert_eq!((of(7), of(9)), (none, (vec![0, 19], vec![0, 0])), "the oldest is forgotten");
+    }
+
+    #[test]
+    fn a_token_that_does_not_rise_grants_nothing_and_all_is_forgotten() {
+        let horizons = Horizons::new(3);
+        let (one, other) = (claim("one", Mode::Exclusive), claim("other", Mode::Shared));
+        let of = |session| horizons.of(session, &[Arc::clone(&one)]).0;
+        horizons
+            .granted(1, &[(&one, FencingToken(50), None), (&other, FencingToken(51), None)])
+            .expect("rises");
+        horizons.granted(2, &[(&one, FencingToken(52), None)]).expect("the first of its session");
+        assert_eq!(horizons.granted(1, &[(&other, FencingToken(51), None)]), Err(TokensWentBack));
+        assert_eq!((of(1), of(2)), (vec![0], vec![0]));
+        horizons.granted(1, &[(&one, FencingToken(2), None)]).expect("begins anew");
+        assert_eq!(of(1), [2]);
     }
 
     #[test]
     fn horizons_of_few_keys_are_kept() {
-        let horizons = Horizons::default();
-        for number in 0..=MOST_KEYS {
-            let granted = claim(&number.to_string(), Mode::Exclusive);
-            horizons.granted(1, &granted, FencingToken(1), None);
+        let horizons = Horizons::new(1);
+        let claims: Vec<_> =
+            (0..=MOST_KEYS).map(|number| claim(&number.to_string(), Mode::Exclusive)).collect();
+        for (token, claim) in (1..).zip(&claims) {
+            horizons.granted(1, &[(claim, FencingToken(token), None)]).expect("it rises");
         }
-        assert_eq!(horizons.of(1, &[claim("0", Mode::Exclusive)]).0, [0]);
-        assert_eq!(horizons.of(1, &[claim(&MOST_KEYS.to_string(), Mode::Exclusive)]).0, [1]);
+        let of = |claim: &Arc<Claim>| horizons.of(1, &[Arc::clone(claim)]).0;
+        assert_eq!((of(&claims[0]), of(&claims[MOST_KEYS])), (vec![0], vec![4_097]));
     }
 }
