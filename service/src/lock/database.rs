@@ -7,6 +7,8 @@
 //! - Those who wait queue with tickets: first come first served, readers together, and a newcomer does not
 //!   pass those who wait. A ticket lapses a second after its waiter stopped refreshing it, so a dead waiter
 //!   holds up no other for long.
+//! - Tokens and tickets of a key only rise. So whoever was granted it looks behind its own the next time:
+//!   what was deleted can stand in the way for long, beside a transaction that stays open elsewhere.
 //! - What many ask for at the same time goes in one statement: claims of many keys are inserted together, and
 //!   so are they deleted and renewed. Each has its own outcome.
 
