@@ -28,7 +28,7 @@ const NEEDED: [(&str, &[&str]); 5] = [
 /// change tables is enough where there are none. The connection is one of its own: a migration, and the wait
 /// for another replica's, may take longer than a statement of an order.
 ///
-/// A migration waits a second for its tables, and no longer: all that came later would wait behind it, for as
+/// A migration waits a second at most for its tables: all that came later would wait behind it, for as
 /// long as a backup takes. It is tried again, until `limit`, or for ever.
 pub(super) async fn migrate(
     session: SessionSettings,
