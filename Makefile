@@ -26,7 +26,7 @@ demo: ## Show who oversells and who does not
 
 .PHONY: test
 test: tools lint ## Install what the tests need, check the form, and run every test
-	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast
 
 .PHONY: lint
 lint: $(PYTHON_TOOLS) ## Check the form: formatting, clippy and the documentation with warnings denied, the files to deploy with
