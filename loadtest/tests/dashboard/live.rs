@@ -38,8 +38,8 @@ async fn who_has_the_lock_and_what_is_broken_is_shown_while_it_goes_on() {
     let lab = Lab::new().unwrap();
     let dashboard = Dashboard::start(&lab).await;
     with_browser(async |browser| {
-        // One after the other, each for seconds: a busy machine draws the page seldom, and would miss a single
-        // one before its replica goes on.
+        // One after the other, each for seconds: a busy machine draws the page seldom, and would miss a
+        // single one before its replica goes on.
         let pauses: Vec<_> = (0..20).map(|pause| format!("pause:4s@{}s", 2 + 6 * pause)).collect();
         let choices = format!(
             "strategy=database&control=off&orders=1000000&stock=1000000&rate=200&faults={}",
