@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use order_service::lock::Mode;
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::helpers::{SKU, Shop, TOKEN, count, problem};
 
@@ -136,7 +137,7 @@ async fn copies_of_a_key_are_one_order_whatever_their_number() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acquire_keeps_its_place_while_overdue_orders_are_refused() {
-    let shop = Shop::with(2, "database", 1_000, &[("lock.wait", "300ms")]).await;
+    let shop = Shop::with(2, "database", 1_000, &[("lock.wait", "1s")]).await;
     let stranger = shop.lock().await;
     let lease = stranger.acquire(SKU, Mode::Exclusive, in_a_second()).await.expect("a lease");
     let replica = shop.replica();
@@ -144,17 +145,22 @@ async fn an_acquire_keeps_its_place_while_overdue_orders_are_refused() {
     for number in 0..12 {
         let (http, url) = (replica.http.clone(), format!("{}/v1/orders", replica.url));
         orders.spawn(async move {
-            tokio::time::sleep(Duration::from_millis(100 * number)).await;
+            tokio::time::sleep(Duration::from_millis(300 * number)).await;
             let body = json!({"sku": SKU, "quantity": 1, "buyer": "A"});
             http.post(url).json(&body).send().await.expect("an answer")
         });
     }
-    tokio::time::sleep(Duration::from_millis(850)).await;
+    tokio::time::sleep(Duration::from_millis(2_550)).await;
     // However many were refused, one acquire waits, and it has waited from the beginning.
     assert_eq!(stranger.state(SKU).await.expect("the lock state").waiting, 1);
     let second = shop.replicas[1].order("B", 1);
     let (answers, second, ()) = tokio::join!(orders.join_all(), second, async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let both_wait = async {
+            while stranger.state(SKU).await.expect("the lock state").waiting < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), both_wait).await.expect("the second replica asks, too");
         lease.release().await;
     });
     let refused = count(&answers, 503);
