@@ -2,12 +2,17 @@
 
 use std::fmt;
 use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Method, Request, Url};
+use reqwest::{Client, Method, Request, Url};
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -143,31 +148,48 @@ pub struct Door {
     pub timeout: Duration,
     /// At which hosts orders may be made.
     pub owner: Owner,
+    /// Whom they trust: read once, since it takes longer than many an order.
+    tls: Arc<OnceLock<ClientConfig>>,
 }
 
 impl Door {
+    /// A door of one shop.
+    pub fn new(timeout: Duration, owner: Owner) -> Self {
+        Self { timeout, owner, tls: Arc::default() }
+    }
+
     /// A fresh session with the process number `index` of the shop, around and around.
     pub fn open(&self, shop: &Description, index: usize) -> anyhow::Result<Session> {
         let target = &shop.targets[index % shop.targets.len()];
         let base: Url = target.parse().with_context(|| format!("targets: {target:?}"))?;
-        // Whoever was first has chosen: an error says no more.
-        rustls::crypto::ring::default_provider().install_default().ok();
+        let tls = match self.tls.get() {
+            Some(tls) => tls,
+            None => {
+                let read = trusted(shop)?;
+                self.tls.get_or_init(|| read)
+            }
+        };
         let client = Client::builder().cookie_store(true).redirect(Policy::none()).timeout(self.timeout);
-        let client =
-            client.tls_certs_merge(certificates(shop)?).build().context("cannot make an HTTP client")?;
+        let client = client.tls_backend_preconfigured(tls.clone());
+        let client = client.build().context("cannot make an HTTP client")?;
         Ok(Session { client, base, door: self.clone() })
     }
 }
 
-/// The certificates that the description names.
-fn certificates(shop: &Description) -> anyhow::Result<Vec<Certificate>> {
-    let Some(file) = &shop.ca_file else { return Ok(Vec::new()) };
-    let pem = std::fs::read(file).with_context(|| format!("ca_file: cannot read {}", file.display()))?;
-    let certificates = Certificate::from_pem_bundle(&pem)
-        .ok()
-        .filter(|certificates| !certificates.is_empty())
-        .with_context(|| format!("ca_file: {} has no certificate in PEM", file.display()))?;
-    Ok(certificates)
+/// Trusts those whom the system trusts, and those whom the description names.
+fn trusted(shop: &Description) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    // Without any, the error of a connection says that its certificate is not trusted.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(file) = &shop.ca_file {
+        let pem = std::fs::read(file).with_context(|| format!("ca_file: cannot read {}", file.display()))?;
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+        let (added, _) = roots.add_parsable_certificates(certificates);
+        ensure!(added > 0, "ca_file: {} has no certificate in PEM", file.display());
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("ring has what they need");
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// A session: cookies, and the connections of one buyer to one process of the shop.

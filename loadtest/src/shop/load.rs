@@ -171,7 +171,7 @@ impl Load {
             replays: options.replays.unwrap_or(RESENT),
             twins: options.twins.unwrap_or(RESENT),
             rendezvous: options.rendezvous,
-            door: Door { timeout: options.timeout, owner: Owner::of(options.owned_hosts) },
+            door: Door::new(options.timeout, Owner::of(options.owned_hosts)),
             settle: options.settle,
         })
     }

@@ -29,7 +29,7 @@ pub fn load(rungs: &[usize]) -> Load {
         replays: 0.3,
         twins: 0.3,
         rendezvous: false,
-        door: Door { timeout: Duration::from_secs(10), owner: Owner::default() },
+        door: Door::new(Duration::from_secs(10), Owner::default()),
         settle: Duration::from_secs(4),
     }
 }
