@@ -75,13 +75,18 @@ impl Catalogue {
     /// Audits all products, and says what is wrong with them.
     pub(super) async fn audit(&self, replica: &Client) -> anyhow::Result<Vec<String>> {
         let audit = |sku: String| async move {
-            let audit = replica.audit(&sku).await?;
-            let orders = match audit.counted_from {
-                CountedFrom::Orders => audit.orders.unsigned_abs(),
-                // The replica's word for it; the orders are the evidence.
-                CountedFrom::Counters => replica.orders(&sku).await?.len() as u64,
-            };
-            anyhow::Ok((audit, orders, sku))
+            loop {
+                let audit = replica.audit(&sku).await?;
+                let orders = match audit.counted_from {
+                    CountedFrom::Orders => audit.orders.unsigned_abs(),
+                    // The replica's word for it; the orders are the evidence.
+                    CountedFrom::Counters => replica.orders(&sku).await?.len() as u64,
+                };
+                // What was in flight when its senders stopped to wait may have been written meanwhile.
+                if replica.audit(&sku).await?.version == audit.version {
+                    return anyhow::Ok((audit, orders, sku));
+                }
+            }
         };
         let audits = stream::iter(self.skus().map(audit)).buffer_unordered(AT_ONCE);
         let audits: Vec<_> = audits.try_collect().await.context("cannot audit what was sold")?;
