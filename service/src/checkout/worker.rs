@@ -16,12 +16,6 @@ use crate::telemetry::CheckoutMetrics;
 /// For how long at least a product is left to others after a long hold, where no lock passes it on.
 const WAY: Duration = Duration::from_millis(1);
 
-/// How many times as long as its hand-over a hold may last where nobody else was met.
-const WORTH: u32 = 64;
-
-/// How many times as long as `max_hold` at the most.
-const LONGEST: u32 = 10;
-
 /// What the workers of a replica share.
 pub(super) struct WorkerContext {
     pub(super) section: CriticalSection,
@@ -42,11 +36,8 @@ pub(super) async fn work(queue: Arc<Queue>, shared: Arc<WorkerContext>) {
     loop {
         if let Some((entry, lease, mut trace)) = entered.take() {
             let memory = queue.memory();
-            let handed_over = begun.elapsed();
             let mut section = shared.section.enter(queue.sku(), entry, lease, memory).await;
-            let may_be_wanted = section.is_contended() || !section.has_lock();
-            let limit = longest_hold(shared.max_hold, may_be_wanted, handed_over);
-            let served = serve(&queue, &shared, &mut section, limit, last_release, &mut trace).await;
+            let served = serve(&queue, &shared, &mut section, last_release, &mut trace).await;
             let (memory, release) = section.leave();
             drop(trace);
             queue.note(memory, begun.elapsed(), served.batches);
@@ -74,17 +65,6 @@ pub(super) async fn work(queue: Arc<Queue>, shared: Arc<WorkerContext>) {
         }
     }
     std::mem::forget(leaving);
-}
-
-/// How long a hold may go on whose lock took so long to be taken. Where others may want the product,
-/// `max_hold`. Where the lock was free, a hold that changes still wait for would be ended for nobody, most
-/// likely, and the next would begin at once: it lasts long enough for the hand-over to be a small part of it.
-/// Whoever comes meanwhile waits longer, once: the next time, the lock is not free.
-fn longest_hold(max_hold: Duration, may_be_wanted: bool, handed_over: Duration) -> Duration {
-    if may_be_wanted {
-        return max_hold;
-    }
-    handed_over.saturating_mul(WORTH).clamp(max_hold, max_hold.saturating_mul(LONGEST))
 }
 
 /// Waits for the lock for as long as a change waits, and refuses meanwhile those that have waited for too
@@ -116,24 +96,22 @@ struct Served {
     pause: Option<Duration>,
 }
 
-/// Serves batches under one hold, until the queue is empty or the hold has lasted for as long as its `limit`.
-/// It waits for more changes no longer than `max_hold`. The last release took `last_release`.
+/// Serves batches under one hold, until the queue is empty or the hold has lasted for long enough. The last
+/// release took `last_release`.
 async fn serve(
     queue: &Queue,
     shared: &WorkerContext,
     section: &mut OpenSection<'_>,
-    limit: Duration,
     last_release: Duration,
     trace: &mut HoldTrace,
 ) -> Served {
-    let begun = Instant::now();
-    let (hold_until, linger_until) = (begun + limit, begun + shared.max_hold);
+    let hold_until = Instant::now() + shared.max_hold;
     let is_textbook = shared.limits.max_batch == 1;
     let mut served = Served { batches: 0, pause: None };
     loop {
         let batch = queue.take_batch(shared.limits.max_batch);
         if batch.is_empty() {
-            let until = linger_until.min(Instant::now() + shared.linger);
+            let until = hold_until.min(Instant::now() + shared.linger);
             let may_linger = section.has_lock() && !is_textbook;
             // Others would hear of a release no sooner than that.
             let most =
@@ -175,22 +153,5 @@ struct Leaving<'a>(&'a Queue);
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.0.abandon();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hold_that_nobody_waits_for_is_as_long_as_its_hand_over_is_dear() {
-        let ms = Duration::from_millis;
-        let alone = |max_hold, handed_over| longest_hold(ms(max_hold), false, handed_over);
-        assert_eq!(alone(10, Duration::from_micros(100)), ms(10));
-        assert_eq!(alone(10, ms(1)), ms(64));
-        assert_eq!(alone(10, ms(5)), ms(100));
-        assert_eq!(alone(10, Duration::MAX), ms(100));
-        assert_eq!(alone(0, ms(5)), Duration::ZERO);
-        assert_eq!(longest_hold(ms(10), true, ms(5)), ms(10));
     }
 }

@@ -16,8 +16,7 @@ const LONGEST_PAYMENT_WINDOW: Duration = Duration::from_secs(30 * 24 * 3600);
 pub struct CheckoutSection {
     /// The most orders in one transaction; 1 is textbook mode: one order per lock hold.
     pub max_batch: usize,
-    /// How long one lock hold takes further batches while orders wait. Up to ten times as long where the lock
-    /// was free when it was asked for, and taking it takes long.
+    /// How long one lock hold takes further batches while orders wait.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub max_hold: Duration,

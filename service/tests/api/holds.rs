@@ -84,28 +84,6 @@ async fn a_hold_waits_for_the_next_order_where_that_comes_soon_and_no_longer_tha
     assert!(took >= Duration::from_secs(1), "{took:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hold_goes_on_for_longer_where_nobody_else_wants_the_lock() {
-    // Each batch takes longer than a hold does that others wait for.
-    let keys = [("checkout.max_batch", "2"), ("checkout.max_hold", "20ms"), ("checkout.think_time", "30ms")];
-    let holds_of = async |replicas: usize| {
-        let shop = Shop::with(replicas, "database", 1_000, &keys).await;
-        let orders = (0..24 * replicas).map(|number| shop.replicas[number % replicas].order("A", 1));
-        assert_eq!(count(&join_all(orders).await, 201), 24 * replicas);
-        join_all(shop.replicas.iter().map(final_record)).await
-    };
-    let written = |hold: &LockHold| hold.written.iter().map(|run| run[1] - run[0] + 1).sum::<i64>();
-    let [alone] = &holds_of(1).await[..] else { panic!("one replica") };
-    assert!(alone.holds.iter().any(|hold| written(hold) > 2), "{:?}", alone.holds);
-
-    let [one, other] = &holds_of(2).await[..] else { panic!("two replicas") };
-    let (first, last) = (&other.holds[0], other.holds.last().expect("it has sold"));
-    // While the other one wanted it, too.
-    let is_wanted = |hold: &&LockHold| hold.asked_ns > first.asked_ns && released(hold) < last.acquired_ns;
-    let wanted: Vec<_> = one.holds.iter().filter(is_wanted).map(written).collect();
-    assert!(wanted.len() > 2 && wanted.iter().all(|orders| *orders <= 2), "{wanted:?}");
-}
-
 #[tokio::test]
 async fn the_record_keeps_the_latest_holds_and_says_how_many_it_dropped() {
     let shop =
