@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use order_service::api::{Clock, HoldRecord, LockStatus, Order, OrderStatus};
-use order_service::holds::now_ns;
+use order_service::clock::now_ns;
 use tokio::time::sleep;
 
 use crate::attempt::{Attempt, Outcome};

@@ -30,7 +30,7 @@ const TURN: Duration = Duration::from_millis(10);
 /// with the next replica when its own cannot be reached or breaks off. Dropping the future ends all buyers.
 pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &Arc<Progress>) -> Record {
     warm_up(clients).await;
-    let begun_ns = order_service::holds::now_ns();
+    let begun_ns = order_service::clock::now_ns();
     progress.begin(sku, begun_ns);
     let run = Arc::new(Run {
         clients: clients.to_vec(),
@@ -56,7 +56,7 @@ pub async fn run(clients: &[Client], sku: &str, scenario: &Scenario, progress: &
         side_operations.extend(done);
     }
     let took = run.start.elapsed();
-    progress.end(order_service::holds::now_ns());
+    progress.end(order_service::clock::now_ns());
     drop(buyers_gone);
     // What it has begun is carried through, and must be on record.
     side_operations.extend(stocking.await.expect("the stocker does not panic"));

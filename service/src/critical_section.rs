@@ -12,9 +12,10 @@ use tokio::time::Instant;
 
 use self::plan::{Evidence, Plan};
 use crate::change::{Change, ChangeError, ChangeResult};
+use crate::clock;
 use crate::commit::{Committer, LockedRow, WriteError};
 use crate::config::{Config, FailpointsSection, Guard, PaymentRule};
-use crate::holds::{self, Holds, Recording};
+use crate::holds::{Holds, Recording};
 use crate::inventory::StockLevel;
 use crate::lock::{Acquire, Lease, Lock, LockError, Mode, Waited};
 use crate::order::Sku;
@@ -119,7 +120,7 @@ impl CriticalSection {
 
     /// Asks for the lock of a product.
     pub(crate) fn begin(&self, sku: &Sku) -> Entry {
-        Entry { acquire: self.lock.begin(sku.as_str(), Mode::Exclusive), asked_ns: holds::now_ns() }
+        Entry { acquire: self.lock.begin(sku.as_str(), Mode::Exclusive), asked_ns: clock::now_ns() }
     }
 
     /// Enters with a lease that was granted. `memory` is what is known of the product from the last time.

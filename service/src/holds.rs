@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 use crate::api::{Clock, HoldRecord, LockHold};
+use crate::clock::now_ns;
 use crate::lock::{FencingToken, Lease};
 use crate::order::Sku;
 
@@ -58,9 +59,10 @@ impl Holds {
         Self { replica, kept, inner: Mutex::new(inner) }
     }
 
-    /// Records that the lock on `sku`, asked for at `asked_ns`, is held from now on.
+    /// Records the hold of the lock on `sku`, which was asked for at `asked_ns`. It has begun when the lease
+    /// was granted: a process that is stopped after that enters when others have had the lock meanwhile.
     pub fn begin<'a>(&'a self, sku: &Sku, asked_ns: u64, lease: &Lease) -> Recording<'a> {
-        let acquired_ns = now_ns();
+        let acquired_ns = lease.granted_ns();
         let number = (self.kept > 0).then(|| {
             let mut inner = self.lock();
             inner.begun += 1;
@@ -191,27 +193,8 @@ impl RecordedHold {
     }
 }
 
-/// The present, in nanoseconds of the monotonic clock that all processes of the host share.
-#[cfg(unix)]
-pub fn now_ns() -> u64 {
-    use nix::time::{ClockId, clock_gettime};
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every unix has a monotonic clock");
-    u64::try_from(std::time::Duration::from(now).as_nanos())
-        .expect("the host has been up for less than 500 years")
-}
-
 #[cfg(unix)]
 const CLOCK: Clock = Clock::Host;
-
-/// The present, in nanoseconds since this process first asked.
-#[cfg(not(unix))]
-pub fn now_ns() -> u64 {
-    use std::sync::OnceLock;
-    use std::time::Instant;
-    static START: OnceLock<Instant> = OnceLock::new();
-    let running = START.get_or_init(Instant::now).elapsed();
-    u64::try_from(running.as_nanos()).expect("the process has been running for less than 500 years")
-}
 
 #[cfg(not(unix))]
 const CLOCK: Clock = Clock::Process;
@@ -232,8 +215,10 @@ mod tests {
     #[test]
     fn a_hold_is_seen_while_it_lasts_and_when_it_has_ended() {
         let holds = Holds::new("a".into(), 10);
-        let lease = Lease::unlimited(None);
         let asked_ns = now_ns();
+        let lease = Lease::unlimited(None);
+        // Stopped between the grant and the record, it would take any later moment for that of the grant.
+        let granted_by = now_ns();
         let recording = holds.begin(&hair_dryer(), asked_ns, &lease);
         recording.wrote(4, 6);
         recording.refused();
@@ -242,7 +227,8 @@ mod tests {
         assert_eq!((&lasting.written[..], lasting.stale), (&[[4, 6]][..], 1));
         recording.end();
         let ended = holds.of(&hair_dryer()).holds.remove(0);
-        assert!(ended.released_ns.unwrap() >= ended.acquired_ns && ended.acquired_ns >= asked_ns);
+        assert!((asked_ns..=granted_by).contains(&ended.acquired_ns), "{ended:?}");
+        assert!(ended.released_ns.unwrap() >= granted_by);
         assert_eq!(LockHold { released_ns: None, ..ended }, lasting);
         assert_eq!(holds.of(&Sku::parse("other").unwrap()).holds, []);
     }

@@ -24,6 +24,7 @@
 //! | [`command_line`] | what the command lines of both programs have in common |
 //! | [`config`] | the configuration: defaults, file, environment, flags |
 //! | [`failpoint`] | faults on purpose at the edges of the critical section, for experiments and tests |
+//! | [`clock`] | the clock by which holds are recorded |
 //! | [`order`] | the values of an order that cannot be wrong: SKU, buyer, quantity, idempotency key |
 //! | [`api`] | the bodies of requests and answers, shared with the load generator |
 
@@ -46,5 +47,6 @@ pub mod telemetry;
 pub mod command_line;
 pub mod config;
 pub mod failpoint;
+pub mod clock;
 pub mod order;
 pub mod api;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use lab::{Direction, Postgres, Server as _};
+use order_service::clock::now_ns;
 use order_service::config::StrategyName;
-use order_service::holds::now_ns;
 use order_service::lock::Mode;
 use tokio::time::{Instant, sleep};
 

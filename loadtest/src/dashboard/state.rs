@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use maud::Markup;
+use order_service::clock::now_ns;
 use order_service::config::StrategyName;
-use order_service::holds::now_ns;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

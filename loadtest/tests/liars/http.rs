@@ -16,7 +16,7 @@ use order_service::api::{
     AdjustmentList, Audit, Clock, HoldRecord, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, LockStatus, NewOrder,
     Order, OrderOutcome, OrderPage, OrderStatus, Product, PutProduct, Restock, Stock,
 };
-use order_service::holds::now_ns;
+use order_service::clock::now_ns;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use order_service::api::{Adjustment, LockEvidence, LockHold, NewOrder, Order, OrderStatus, Product, Stock};
-use order_service::holds::now_ns;
+use order_service::clock::now_ns;
 use tokio::time::Instant;
 use uuid::Uuid;
 

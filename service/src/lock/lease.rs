@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::{FencingToken, Note};
+use crate::clock;
 
 /// The right to be in the critical section.
 ///
@@ -33,6 +34,7 @@ struct Inner {
     /// For the next one.
     left_note: Mutex<Option<Note>>,
     validity: Validity,
+    granted_ns: u64,
     hold: Option<Box<dyn Hold>>,
 }
 
@@ -65,6 +67,7 @@ impl Lease {
                 is_contended: false,
                 left_note,
                 validity,
+                granted_ns: clock::now_ns(),
                 hold,
             }),
         }
@@ -91,6 +94,11 @@ impl Lease {
     /// will want it again.
     pub fn is_contended(&self) -> bool {
         self.inner.is_contended
+    }
+
+    /// When it was known to be granted, in nanoseconds of the clock by which holds are recorded.
+    pub fn granted_ns(&self) -> u64 {
+        self.inner.granted_ns
     }
 
     /// Leaves a note for the next exclusive holder. It gets lost when this lease does not end by its
