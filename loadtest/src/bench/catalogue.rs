@@ -12,6 +12,9 @@ const STOCK: i64 = 1_000_000_000;
 /// How many products are created or audited at the same time.
 const AT_ONCE: usize = 8;
 
+/// How often a product that is still being written is audited again.
+const LOOKS: usize = 100;
+
 /// How the products that are ordered are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Demand {
@@ -75,7 +78,7 @@ impl Catalogue {
     /// Audits all products, and says what is wrong with them.
     pub(super) async fn audit(&self, replica: &Client) -> anyhow::Result<Vec<String>> {
         let audit = |sku: String| async move {
-            loop {
+            for _ in 0..LOOKS {
                 let audit = replica.audit(&sku).await?;
                 let orders = match audit.counted_from {
                     CountedFrom::Orders => audit.orders.unsigned_abs(),
@@ -87,6 +90,7 @@ impl Catalogue {
                     return anyhow::Ok((audit, orders, sku));
                 }
             }
+            anyhow::bail!("{sku} is still being ordered")
         };
         let audits = stream::iter(self.skus().map(audit)).buffer_unordered(AT_ONCE);
         let audits: Vec<_> = audits.try_collect().await.context("cannot audit what was sold")?;

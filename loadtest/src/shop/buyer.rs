@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Request, Url};
+use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -170,7 +171,10 @@ impl Door {
             }
         };
         let client = Client::builder().cookie_store(true).redirect(Policy::none()).timeout(self.timeout);
-        let client = client.tls_backend_preconfigured(tls.clone());
+        // Sessions of TLS are a buyer's own.
+        let mut tls = tls.clone();
+        tls.resumption = Resumption::default();
+        let client = client.tls_backend_preconfigured(tls);
         let client = client.build().context("cannot make an HTTP client")?;
         Ok(Session { client, base, door: self.clone() })
     }
@@ -183,13 +187,19 @@ fn trusted(shop: &Description) -> anyhow::Result<ClientConfig> {
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(file) = &shop.ca_file {
         let pem = std::fs::read(file).with_context(|| format!("ca_file: cannot read {}", file.display()))?;
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
-        let (added, _) = roots.add_parsable_certificates(certificates);
-        ensure!(added > 0, "ca_file: {} has no certificate in PEM", file.display());
+        let broken = || format!("ca_file: {} is broken", file.display());
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let certificates = certificates.with_context(broken)?;
+        ensure!(!certificates.is_empty(), "ca_file: {} has no certificate in PEM", file.display());
+        for certificate in certificates {
+            roots.add(certificate).with_context(broken)?;
+        }
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().expect("ring has what they need");
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let mut tls = builder.with_root_certificates(roots).with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
 }
 
 /// A session: cookies, and the connections of one buyer to one process of the shop.
