@@ -15,6 +15,7 @@
 //! | [`load`] | what is bought, by how many, and what that asks of the shop |
 //! | [`truth`] | what the shop itself says of its stock |
 //! | [`buyer`] | a session, and the steps of a purchase in it |
+//! | [`trust`] | whom buyers trust, over TLS |
 //! | [`rendezvous`] | buyers who wait for each other before the last step |
 //! | [`database`] | statements for the shop's own database |
 //! | [`answer`] | what is taken from an answer, and what it is like |
@@ -32,6 +33,7 @@ mod judge;
 mod load;
 mod truth;
 mod buyer;
+mod trust;
 mod rendezvous;
 mod database;
 mod answer;
