@@ -88,17 +88,8 @@ pub trait Lock: Send + Sync {
 
     /// The same with this key.
     async fn try_out_at(&self, key: &str, deadline: Instant) -> Result<(), LockError> {
-        loop {
-            match self.acquire(key, Mode::Shared, deadline).await {
-                Ok(lease) => {
-                    lease.release().await;
-                    return Ok(());
-                }
-                // A lease that came too late to be good for anything; the next may come sooner.
-                Err(LockError::Timeout) if Instant::now() < deadline => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.acquire(key, Mode::Shared, deadline).await?.release().await;
+        Ok(())
     }
 
     /// Who has the lock on `key` and how many wait for it, as far as this lock can see: `local` sees its own

@@ -150,7 +150,18 @@ impl LeasedLock {
 }
 
 impl Inner {
-    async fn acquire(&self, key: Arc<str>, mode: Mode, reply: &PendingReply) -> Result<Lease, LockError> {
+    /// Claims the lock until it has it.
+    async fn acquire(&self, key: &Arc<str>, mode: Mode, reply: &PendingReply) -> Result<Lease, LockError> {
+        loop {
+            let lease = self.claim(Arc::clone(key), mode, reply).await?;
+            // A reply that took longer than the lease brought nothing; the next one may come sooner.
+            if lease.check().is_ok() {
+                return Ok(lease);
+            }
+        }
+    }
+
+    async fn claim(&self, key: Arc<str>, mode: Mode, reply: &PendingReply) -> Result<Lease, LockError> {
         let claim = Arc::new(Claim {
             key,
             mode,
@@ -162,16 +173,8 @@ impl Inner {
         // From here on the lock, or the place among those who wait, is given back, whatever becomes of this
         // attempt.
         let mut release = self.releaser.pending(ClaimRelease::new(&self.backend, &claim));
-        match self.wait(&claim, release.get_mut(), reply).await {
-            Ok(granted) => {
-                let lease = self.lease(&claim, release, granted);
-                // A reply that took longer than the lease brought nothing.
-                lease.check().map_err(|_| LockError::Timeout)?;
-                Ok(lease)
-            }
-            Err(BackendError::Busy(_)) => Err(LockError::Timeout),
-            Err(error @ BackendError::Failed(_)) => Err(self.unavailable(error)),
-        }
+        let granted = self.wait(&claim, release.get_mut(), reply).await;
+        granted.map(|granted| self.lease(&claim, release, granted)).map_err(|error| self.unavailable(error))
     }
 
     /// Waits for the claim's turn.
@@ -187,13 +190,16 @@ impl Inner {
         loop {
             let asked = Instant::now();
             let attempt = Arc::clone(&self.backend).attempt(Arc::clone(claim), step);
-            match reply.during(release.after(attempt)).await? {
-                Attempt::Acquired(token, note) => {
+            let ahead = match reply.during(release.after(attempt)).await {
+                Ok(Attempt::Acquired(token, note)) => {
                     return Ok(Granted { token, note, asked, is_contended: step == Step::Again });
                 }
-                // An error says that the pause is over.
-                Attempt::Waits { ahead } => drop(timeout(self.backend.pause(ahead), waiter.woken()).await),
-            }
+                Ok(Attempt::Waits { ahead }) => ahead,
+                Err(BackendError::Busy(_)) => 0,
+                Err(error @ BackendError::Failed(_)) => return Err(error),
+            };
+            // An error says that the pause is over.
+            drop(timeout(self.backend.pause(ahead), waiter.woken()).await);
             step = Step::Again;
         }
     }
@@ -221,8 +227,8 @@ const SPARE: Duration = Duration::from_millis(200);
 impl Lock for LeasedLock {
     fn begin(&self, key: &str, mode: Mode) -> Box<dyn Acquire> {
         let reply = Arc::new(PendingReply::default());
-        let (shared, key, pending) = (Arc::clone(&self.inner), key.into(), Arc::clone(&reply));
-        let acquisition = async move { shared.acquire(key, mode, &pending).await };
+        let (shared, key, pending) = (Arc::clone(&self.inner), Arc::from(key), Arc::clone(&reply));
+        let acquisition = async move { shared.acquire(&key, mode, &pending).await };
         let shared = Arc::clone(&self.inner);
         Box::new(PendingAcquire::new(acquisition, move || {
             reply.is_suspicious().map_or(LockError::Timeout, |pending| {

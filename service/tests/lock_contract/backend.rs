@@ -193,7 +193,18 @@ impl Backend {
     }
 
     pub async fn connect_counted(&self, keys: &[(String, String)], metrics: &Metrics) -> Arc<dyn Lock> {
-        self.try_connect(keys, metrics).await.unwrap_or_else(|error| panic!("{}: {error}", self.name))
+        let give_up = after(20_000);
+        loop {
+            match self.try_connect(keys, metrics).await {
+                Ok(lock) => return lock,
+                // A session as short as `LEASE` ends before a server that has other things to do has made it.
+                Err(lock::ConnectError::Lock(error)) if Instant::now() < give_up => {
+                    println!("{}: {error}", self.name);
+                    sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{}: {error}", self.name),
+            }
+        }
     }
 
     async fn try_connect(
@@ -230,6 +241,19 @@ impl Backend {
         server.restart().await.expect("it starts again");
     }
 
+    /// Stops the server, or the one of several whose loss hurts most, until it is resumed.
+    pub async fn pause(&self) {
+        self.first_server().pause().await.expect("it is stopped");
+    }
+
+    pub fn resume(&self) {
+        self.first_server().resume().expect("it goes on");
+    }
+
+    fn first_server(&self) -> &dyn Server {
+        self.servers.iter().next().expect("it has one")
+    }
+
     /// Sells one piece of `KEY` in a service with these keys.
     pub async fn sell_one(&self) {
         let mut overrides = self.keys();
@@ -261,7 +285,7 @@ impl Backend {
             sleep(Duration::from_millis(10)).await;
         }
         // Soon; a session that was busy for long has to be heard of first.
-        let lease = lock.acquire(KEY, Mode::Exclusive, after(3_000)).await;
+        let lease = lock.acquire(KEY, Mode::Exclusive, after(8_000)).await;
         lease.unwrap_or_else(|error| panic!("{}: {error}", self.name)).release().await;
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use order_service::lock::{LockError, Mode};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::backend::{Backend, KEY, LEASE, after};
 use crate::process::{self, Participant};
@@ -103,5 +103,34 @@ async fn a_backend_that_is_started_again_lets_no_other_in_while_it_is_held() {
             next.expect("the waiter lives").unwrap_or_else(|error| panic!("{}: {error}", backend.name));
         next.release().await;
         backend.assert_free(&*holder).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_comes_too_late_is_not_the_end_of_waiting() {
+    for backend in Backend::over_the_network().await {
+        let asking = backend.participant().await;
+        // The next acquire is not the first, which does more than it has to.
+        asking.acquire(KEY, Mode::Exclusive, after(1_000)).await.expect("a lease").release().await;
+        backend.pause().await;
+        let stopped = Instant::now();
+        let lease = tokio::spawn(async move {
+            let lease = asking.acquire(KEY, Mode::Exclusive, after(20_000)).await;
+            (asking, lease)
+        });
+        // What is granted now was asked for longer ago than a lease is good for.
+        sleep_until(stopped + LEASE + LEASE / 5).await;
+        backend.resume();
+        let (asking, lease) = lease.await.expect("the participant lives");
+        match lease {
+            Ok(lease) => {
+                assert_eq!(lease.check(), Ok(()), "{}", backend.name);
+                lease.release().await;
+            }
+            // It did not wait for so long for an answer.
+            Err(LockError::Unavailable { .. }) => {}
+            Err(error @ LockError::Timeout) => panic!("{}: {error}", backend.name),
+        }
+        backend.assert_free(&*asking).await;
     }
 }
