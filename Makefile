@@ -24,9 +24,13 @@ help: ## Say what there is
 demo: ## Show who oversells and who does not
 	cargo run --release
 
+# What has failed is said once more at the end, of all that was run.
 .PHONY: test
 test: tools lint ## Install what the tests need, check the form, and run every test
-	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast
+	@mkdir -p target
+	bash -o pipefail -c 'RUST_TEST_THREADS=$(TEST_THREADS) \
+		cargo test --workspace --locked --no-fail-fast 2>&1 | tee target/test.log' || { \
+		sed -n '/^failures:$$/,/^test result/p' target/test.log | grep -vE '^ +([0-9]+:|at) '; exit 1; }
 
 .PHONY: lint
 lint: $(PYTHON_TOOLS) ## Check the form: formatting, clippy and the documentation with warnings denied, the files to deploy with

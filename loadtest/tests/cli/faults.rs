@@ -10,7 +10,8 @@ fn faults_strike_while_orders_are_sold_and_the_report_says_what_they_cost() {
     // No length is given: it goes on until the faults are over. Holds last, so that whoever is seen to have
     // the lock has it when it is stopped.
     let slow = ["--set", "checkout.think_time=50ms", "--set", "lock.wait=5s"];
-    let faults = ["--strategies", "redis", "--fault", "pause:2xlease@1s,restart:redis@6s"];
+    // Also a machine that sells slowly comes to the end of the stock.
+    let faults = ["--strategies", "redis", "--stock", "400", "--fault", "pause:2xlease@1s,restart:redis@6s"];
     let (code, printed, report) = compared(&[&faults[..], &slow].concat());
     assert_eq!(code, 0, "{printed}");
     let run = run_of(&report, StrategyName::Redis);

@@ -23,8 +23,8 @@ const PART: &str = "STOCKLOCK_CONTRACT_PART";
 /// The variable in which the configuration is.
 const KEYS: &str = "STOCKLOCK_CONTRACT_KEYS";
 
-/// How long a participant may take to say what it was started for.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a participant may take to say what it was started for. To count lasts, where those who wait poll.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What a participant is to do.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
