@@ -21,7 +21,7 @@ use order_service::store::{
     CommitError, Creation, Rejected, RowLevel, Store, StoreError, Transaction, WriteBatch, Written,
 };
 use order_service::telemetry::Metrics;
-use order_service::token::Generation;
+use order_service::token::{Generation, GenerationRequest};
 use uuid::Uuid;
 
 /// Orders that are placed at the same time.
@@ -139,8 +139,8 @@ impl Store for FakeStore {
         Ok(None)
     }
 
-    async fn token_generation(&self, _: &str, _: &str, _: Option<i64>) -> Result<Generation, StoreError> {
-        Ok(Generation { number: 0, is_new: false })
+    async fn token_generations(&self, wanted: &[GenerationRequest]) -> Result<Vec<Generation>, StoreError> {
+        Ok(vec![Generation { number: 0, is_new: false }; wanted.len()])
     }
 
     async fn try_commit(&self) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! Builds the service from its configuration, and runs it until it is signalled to stop.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -15,14 +16,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Info;
 use crate::checkout::Checkout;
+use crate::combine::{FlightLimits, Requests};
 use crate::config::{Config, ConfigError};
 use crate::http::server::ConnectionLimits;
 use crate::http::{self, Access, AccessLog, AppState, Listener, RateLimit};
 use crate::lock::{self, Generation, TokenGenerations};
 use crate::readiness::{NotReady, Readiness};
-use crate::store::{self, CommitError, OpenError, Store};
+use crate::store::{self, CommitError, OpenError, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::otlp::{Exporter, Origin};
+use crate::token::GenerationRequest;
 
 /// How long a write and a lock may take at the start.
 const FIRST: Duration = Duration::from_secs(5);
@@ -35,6 +38,9 @@ const STORE_SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// How long the export of the last traces may take at the end.
 const EXPORT_SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// How many keys' generations are asked for in one statement.
+const MOST_GENERATIONS: usize = 256;
 
 /// A replica of the service that listens and has not begun to answer.
 pub struct App {
@@ -260,18 +266,42 @@ fn file_handles() -> u64 {
     u64::MAX
 }
 
-/// Where a lock goes on counting whose backend has lost its data: in a generation that is kept in `store`.
+/// Where a lock goes on counting whose backend has lost its data: in a generation that is kept in `store`. What
+/// is asked for at the same time goes into one statement.
 pub fn token_generations(store: &Arc<dyn Store>) -> Arc<dyn TokenGenerations> {
-    struct Kept(Arc<dyn Store>);
+    struct Kept(Requests<GenerationRequest, Generation, StoreError>);
 
     #[async_trait]
     impl TokenGenerations for Kept {
         async fn generation(&self, key: &str, server: &str, lost: Option<i64>) -> Result<Generation, String> {
-            self.0.token_generation(key, server, lost).await.map_err(|error| error.to_string())
+            let request = GenerationRequest { key: key.into(), server: server.into(), lost };
+            self.0.submit(request).await.map_err(|error| error.to_string())
         }
     }
 
-    Arc::new(Kept(Arc::clone(store)))
+    let store = Arc::clone(store);
+    let limits = FlightLimits { flights: 1, jobs: MOST_GENERATIONS };
+    Arc::new(Kept(Requests::new(limits, move |wanted| generations(Arc::clone(&store), wanted))))
+}
+
+/// The generations that are wanted, also where several want that of one key: one after the other then.
+async fn generations(
+    store: Arc<dyn Store>,
+    wanted: Vec<GenerationRequest>,
+) -> Result<Vec<Generation>, StoreError> {
+    let mut generations = vec![Generation { number: 0, is_new: false }; wanted.len()];
+    let mut left: Vec<_> = wanted.into_iter().enumerate().collect();
+    while !left.is_empty() {
+        let mut keys = HashSet::new();
+        let (now, later): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|(_, request)| keys.insert(request.key.clone()));
+        let (places, requests): (Vec<_>, Vec<_>) = now.into_iter().unzip();
+        for (place, generation) in places.into_iter().zip(store.token_generations(&requests).await?) {
+            generations[place] = generation;
+        }
+        left = later;
+    }
+    Ok(generations)
 }
 
 /// Completes when the process is signalled to stop, by SIGTERM or Ctrl-C. From the call on, neither ends the

@@ -236,10 +236,10 @@ impl Checkout {
 
     /// Sees to it that there is such a product.
     async fn find(&self, sku: &Sku) -> Result<(), ChangeError> {
-        if !self.queues.has(sku) && self.in_time(self.store.product(sku)).await?.is_none() {
-            return Err(ChangeError::NoSuchProduct(sku.clone()));
+        if self.queues.has(sku) {
+            return Ok(());
         }
-        Ok(())
+        self.in_time(self.queues.section().find(sku)).await
     }
 
     async fn join_until(
@@ -266,9 +266,12 @@ impl Checkout {
         tally.end(result)
     }
 
-    async fn in_time<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, ChangeError> {
+    async fn in_time<T, E: Into<ChangeError>>(
+        &self,
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, ChangeError> {
         match timeout(self.request_timeout, read).await {
-            Ok(result) => Ok(result?),
+            Ok(result) => result.map_err(Into::into),
             Err(_) => Err(ChangeError::DependencyDown("the store did not answer in time".into())),
         }
     }

@@ -112,6 +112,11 @@ impl CriticalSection {
         &self.holds
     }
 
+    /// Sees to it that there is such a product.
+    pub(crate) async fn find(&self, sku: &Sku) -> Result<(), ChangeError> {
+        self.reader.level(sku).await.map(drop)
+    }
+
     /// Whether others have to be given way after a long hold: with neither a lock nor a locked row, whoever
     /// has written last knows the level first, and would go on winning.
     pub(crate) fn gives_way(&self) -> bool {

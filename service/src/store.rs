@@ -20,7 +20,7 @@ use crate::config::{ConfigError, StoreSection};
 use crate::db::{self, DatabaseKind};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
-use crate::token::Generation;
+use crate::token::{Generation, GenerationRequest};
 
 use columns::{adjustments, orders, products};
 use counters::{Latest, audit, examined, resettable};
@@ -97,15 +97,10 @@ pub trait Store: Send + Sync {
     /// longer the more orders the product has: of very many it reads the latest, and believes its counters.
     async fn audit(&self, sku: &Sku) -> Result<Option<Audit>, StoreError>;
 
-    /// The generation of the fencing tokens of `key`. A new one begins where the last one was counted by
-    /// another `server`, or is the one that is `lost`; the first one comes after the tokens of the product's
-    /// latest thousand orders.
-    async fn token_generation(
-        &self,
-        key: &str,
-        server: &str,
-        lost: Option<i64>,
-    ) -> Result<Generation, StoreError>;
+    /// The generation of the fencing tokens of each key, none of which comes twice. A new one begins where
+    /// the last one was counted by another server, or is the one that is lost; the first one comes after the
+    /// tokens of the product's latest thousand orders.
+    async fn token_generations(&self, wanted: &[GenerationRequest]) -> Result<Vec<Generation>, StoreError>;
 
     /// Commits a write that changes nothing, with all the rights that an order needs.
     async fn try_commit(&self) -> Result<(), StoreError>;

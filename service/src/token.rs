@@ -15,6 +15,17 @@ pub struct Generation {
     pub is_new: bool,
 }
 
+/// Who wants to know a generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GenerationRequest {
+    /// The key that is locked.
+    pub key: String,
+    /// Where its tokens are counted.
+    pub server: String,
+    /// The number of the generation whose count has been lost there.
+    pub lost: Option<i64>,
+}
+
 impl Generation {
     /// Less than all tokens of the generation, and more than those of all earlier ones.
     pub fn base(self) -> i64 {

@@ -30,6 +30,8 @@ mod payments;
 mod products;
 #[path = "api/queue.rs"]
 mod queue;
+#[path = "api/tokens.rs"]
+mod tokens;
 
 /// What the suite runs on.
 const STORE: helpers::StoreKind = helpers::StoreKind::Postgres;

@@ -5,6 +5,7 @@ mod rows;
 mod tables;
 mod transaction;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,10 +26,33 @@ use crate::config::StoreSection;
 use crate::db::postgres::{Pool, SessionSettings, shares_sessions};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
-use crate::token::Generation;
+use crate::token::{Generation, GenerationRequest};
 
 /// How many connections a replica has at most for orders; the lock table has its own.
 const CONNECTIONS: usize = 24;
+
+/// The generations that go on, and those that begin, of all keys but those that another has begun meanwhile. In
+/// the order of the keys, so that two replicas do not wait for each other.
+const TOKEN_GENERATIONS: &str = "with wanted as (
+    select * from unnest($1::text[], $2::text[], $3::bigint[]) as wanted (lock_key, server, lost)
+), known as (
+    select lock_key, known.generation from wanted join token_generations as known using (lock_key)
+    where known.server = wanted.server and known.generation is distinct from wanted.lost
+), begun as (
+    insert into token_generations as before (lock_key, generation, server)
+    select lock_key, coalesce((
+        select (max(fencing_token) >> 32) + 1 from (
+            select fencing_token from orders where sku = lock_key order by version desc limit 1000
+        ) as latest
+    ), 0), server
+    from wanted where lock_key not in (select lock_key from known) order by lock_key
+    on conflict (lock_key) do update set
+        generation = greatest(before.generation + 1, excluded.generation), server = excluded.server
+    where before.server <> excluded.server
+    or before.generation = (select lost from wanted where wanted.lock_key = excluded.lock_key)
+    returning lock_key, generation
+)
+select lock_key, generation, false from known union all select lock_key, generation, true from begun";
 
 /// Why sessions have to be a connection's own.
 const SHARED: &str = "its sessions are shared between connections, as by PgBouncer in transaction mode, \
@@ -275,45 +299,30 @@ impl Store for PostgresStore {
         Ok(Some(audit(rows::stock_level(row)?, counters, Latest { totals, duplicate_reads })))
     }
 
-    async fn token_generation(
-        &self,
-        key: &str,
-        server: &str,
-        lost: Option<i64>,
-    ) -> Result<Generation, StoreError> {
-        let query = sqlx::query("select generation, server from token_generations where lock_key = $1");
-        let known = match self.pool.fetch(query.bind(key)).await?.first() {
-            Some(row) => Some((row.try_get("generation")?, row.try_get::<&str, _>("server")? == server)),
-            None => None,
-        };
-        if let Some((number, true)) = known.filter(|(number, _)| lost != Some(*number)) {
-            return Ok(Generation { number, is_new: false });
+    async fn token_generations(&self, wanted: &[GenerationRequest]) -> Result<Vec<Generation>, StoreError> {
+        let keys: Vec<_> = wanted.iter().map(|request| &*request.key).collect();
+        let servers: Vec<_> = wanted.iter().map(|request| &*request.server).collect();
+        let lost: Vec<_> = wanted.iter().map(|request| request.lost).collect();
+        let begin = sqlx::query(TOKEN_GENERATIONS).bind(&keys).bind(servers).bind(lost);
+        let mut generations = HashMap::new();
+        for row in self.pool.fetch(begin).await? {
+            let generation = Generation { number: row.try_get(1)?, is_new: row.try_get(2)? };
+            generations.insert(row.try_get::<String, _>(0)?, generation);
         }
-        let latest = sqlx::query(
-            "select max(fencing_token) from (
-                 select fencing_token from orders where sku = $1 order by version desc limit 1000
-             ) as latest",
-        );
-        let rows = self.pool.fetch(latest.bind(key)).await?;
-        let token: Option<i64> = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
-        // Another may have begun it in between.
-        let begin = sqlx::query(
-            "insert into token_generations as known (lock_key, generation, server) values ($1, $3, $2)
-             on conflict (lock_key) do update set
-                 generation = greatest(known.generation + 1, excluded.generation), server = excluded.server
-             where known.generation = $4::bigint
-             and (known.generation = $5::bigint or known.server <> excluded.server)
-             returning generation",
-        );
-        let begin = begin.bind(key).bind(server).bind(token.map_or(0, Generation::after));
-        let rows = self.pool.fetch(begin.bind(known.map(|(number, _)| number)).bind(lost)).await?;
-        if let Some(row) = rows.first() {
-            return Ok(Generation { number: row.try_get(0)?, is_new: true });
+        let others = keys.into_iter().filter(|key| !generations.contains_key(*key));
+        let others: Vec<_> = others.collect();
+        if !others.is_empty() {
+            let others = sqlx::query(
+                "select lock_key, generation from token_generations where lock_key = any($1::text[])",
+            )
+            .bind(others);
+            for row in self.pool.fetch(others).await? {
+                let generation = Generation { number: row.try_get(1)?, is_new: false };
+                generations.insert(row.try_get(0)?, generation);
+            }
         }
-        let query = sqlx::query("select generation from token_generations where lock_key = $1");
-        let rows = self.pool.fetch(query.bind(key)).await?;
-        let number = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
-        Ok(Generation { number, is_new: false })
+        let of = |request: &GenerationRequest| generations.get(&request.key).copied();
+        Ok(wanted.iter().map(of).collect::<Option<_>>().ok_or(sqlx::Error::RowNotFound)?)
     }
 
     async fn try_commit(&self) -> Result<(), StoreError> {

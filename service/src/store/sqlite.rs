@@ -29,7 +29,7 @@ use crate::config::StoreSection;
 use crate::db::sqlite::{DatabaseFile, is_busy, is_busy_text, options, pool};
 use crate::inventory::StockLevel;
 use crate::order::{IdempotencyKey, ProductRequest, Sku};
-use crate::token::Generation;
+use crate::token::{Generation, GenerationRequest};
 
 /// Products and orders in a SQLite file.
 ///
@@ -323,44 +323,27 @@ impl Store for SqliteStore {
         Ok(Some(audit(rows::stock_level(&product)?, rows::totals(&product)?, latest)))
     }
 
-    async fn token_generation(
-        &self,
-        key: &str,
-        server: &str,
-        lost: Option<i64>,
-    ) -> Result<Generation, StoreError> {
-        let known = "select generation, server from token_generations where lock_key = ?1";
-        let current = async |connection: &mut SqliteConnection| {
-            let row = sqlx::query(known).bind(key).fetch_optional(connection).await?;
-            let Some(row) = row else { return Ok(None) };
-            let number: i64 = row.try_get("generation")?;
-            let is_good = row.try_get::<&str, _>("server")? == server && lost != Some(number);
-            Ok::<_, sqlx::Error>(is_good.then_some(Generation { number, is_new: false }))
-        };
-        if let Some(generation) = current(&mut *self.reading().await?).await? {
-            return Ok(generation);
+    async fn token_generations(&self, wanted: &[GenerationRequest]) -> Result<Vec<Generation>, StoreError> {
+        let mut known = Vec::with_capacity(wanted.len());
+        let mut reading = self.reading().await?;
+        for request in wanted {
+            known.push(known_generation(&mut reading, request).await?);
+        }
+        drop(reading);
+        if let Some(known) = known.into_iter().collect() {
+            return Ok(known);
         }
         let mut transaction = self.writing().await?;
-        // Another may have begun it in between.
-        if let Some(generation) = current(&mut transaction).await? {
-            return Ok(generation);
+        let mut generations = Vec::with_capacity(wanted.len());
+        for request in wanted {
+            // Another may have begun it in between.
+            generations.push(match known_generation(&mut transaction, request).await? {
+                Some(generation) => generation,
+                None => begin_generation(&mut transaction, request).await?,
+            });
         }
-        let latest = sqlx::query_scalar(
-            "select max(fencing_token) from (
-                 select fencing_token from orders where sku = ?1 order by version desc limit 1000
-             )",
-        );
-        let token: Option<i64> = latest.bind(key).fetch_one(&mut *transaction).await?;
-        let number = sqlx::query_scalar(
-            "insert into token_generations (lock_key, generation, server) values (?1, ?3, ?2)
-             on conflict (lock_key) do update set
-                 generation = max(generation + 1, excluded.generation), server = excluded.server
-             returning generation",
-        );
-        let number = number.bind(key).bind(server).bind(token.map_or(0, Generation::after));
-        let number = number.fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(Generation { number, is_new: true })
+        Ok(generations)
     }
 
     async fn try_commit(&self) -> Result<(), StoreError> {
@@ -380,4 +363,36 @@ impl Store for SqliteStore {
     fn kind(&self) -> &'static str {
         "sqlite"
     }
+}
+
+/// The generation that goes on.
+async fn known_generation(
+    connection: &mut SqliteConnection,
+    request: &GenerationRequest,
+) -> Result<Option<Generation>, sqlx::Error> {
+    let known = sqlx::query("select generation, server from token_generations where lock_key = ?1");
+    let Some(row) = known.bind(&request.key).fetch_optional(connection).await? else { return Ok(None) };
+    let number: i64 = row.try_get("generation")?;
+    let goes_on = row.try_get::<&str, _>("server")? == request.server && request.lost != Some(number);
+    Ok(goes_on.then_some(Generation { number, is_new: false }))
+}
+
+async fn begin_generation(
+    connection: &mut SqliteConnection,
+    GenerationRequest { key, server, .. }: &GenerationRequest,
+) -> Result<Generation, sqlx::Error> {
+    let latest = sqlx::query_scalar(
+        "select max(fencing_token) from (
+             select fencing_token from orders where sku = ?1 order by version desc limit 1000
+         )",
+    );
+    let token: Option<i64> = latest.bind(key).fetch_one(&mut *connection).await?;
+    let number = sqlx::query_scalar(
+        "insert into token_generations (lock_key, generation, server) values (?1, ?3, ?2)
+         on conflict (lock_key) do update set
+             generation = max(generation + 1, excluded.generation), server = excluded.server
+         returning generation",
+    );
+    let number = number.bind(key).bind(server).bind(token.map_or(0, Generation::after));
+    Ok(Generation { number: number.fetch_one(connection).await?, is_new: true })
 }

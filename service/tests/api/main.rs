@@ -21,6 +21,7 @@ mod products;
 mod queue;
 mod scan;
 mod security;
+mod tokens;
 
 /// What the suite runs on.
 const STORE: helpers::StoreKind = helpers::StoreKind::Sqlite;
