@@ -266,8 +266,8 @@ fn file_handles() -> u64 {
     u64::MAX
 }
 
-/// Where a lock goes on counting whose backend has lost its data: in a generation that is kept in `store`. What
-/// is asked for at the same time goes into one statement.
+/// Where a lock goes on counting whose backend has lost its data: in a generation that is kept in `store`.
+/// What is asked for at the same time goes into one statement.
 pub fn token_generations(store: &Arc<dyn Store>) -> Arc<dyn TokenGenerations> {
     struct Kept(Requests<GenerationRequest, Generation, StoreError>);
 

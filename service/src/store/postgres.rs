@@ -31,8 +31,8 @@ use crate::token::{Generation, GenerationRequest};
 /// How many connections a replica has at most for orders; the lock table has its own.
 const CONNECTIONS: usize = 24;
 
-/// The generations that go on, and those that begin, of all keys but those that another has begun meanwhile. In
-/// the order of the keys, so that two replicas do not wait for each other.
+/// The generations that go on, and those that begin, of all keys but those that another has begun meanwhile.
+/// In the order of the keys, so that two replicas do not wait for each other.
 const TOKEN_GENERATIONS: &str = "with wanted as (
     select * from unnest($1::text[], $2::text[], $3::bigint[]) as wanted (lock_key, server, lost)
 ), known as (
