@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::{OptionFuture, join};
+use futures_util::future::{OptionFuture, join, join_all};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -39,8 +39,9 @@ const STORE_SHUTDOWN: Duration = Duration::from_secs(2);
 /// How long the export of the last traces may take at the end.
 const EXPORT_SHUTDOWN: Duration = Duration::from_secs(2);
 
-/// How many keys' generations are asked for in one statement.
-const MOST_GENERATIONS: usize = 256;
+/// How many keys' generations are asked for in one statement, and how many statements may be in flight. One
+/// may read a thousand orders of each key.
+const GENERATIONS: FlightLimits = FlightLimits { flights: 4, jobs: 32 };
 
 /// A replica of the service that listens and has not begun to answer.
 pub struct App {
@@ -269,39 +270,59 @@ fn file_handles() -> u64 {
 /// Where a lock goes on counting whose backend has lost its data: in a generation that is kept in `store`.
 /// What is asked for at the same time goes into one statement.
 pub fn token_generations(store: &Arc<dyn Store>) -> Arc<dyn TokenGenerations> {
-    struct Kept(Requests<GenerationRequest, Generation, StoreError>);
+    struct Kept(Requests<GenerationRequest, Result<Generation, StoreError>, StoreError>);
 
     #[async_trait]
     impl TokenGenerations for Kept {
         async fn generation(&self, key: &str, server: &str, lost: Option<i64>) -> Result<Generation, String> {
             let request = GenerationRequest { key: key.into(), server: server.into(), lost };
-            self.0.submit(request).await.map_err(|error| error.to_string())
+            self.0.submit(request).await.flatten().map_err(|error| error.to_string())
         }
     }
 
     let store = Arc::clone(store);
-    let limits = FlightLimits { flights: 1, jobs: MOST_GENERATIONS };
-    Arc::new(Kept(Requests::new(limits, move |wanted| generations(Arc::clone(&store), wanted))))
+    Arc::new(Kept(Requests::new(GENERATIONS, move |wanted| {
+        let store = Arc::clone(&store);
+        async move { Ok(generations(&*store, wanted).await) }
+    })))
 }
 
 /// The generations that are wanted, also where several want that of one key: one after the other then.
 async fn generations(
-    store: Arc<dyn Store>,
+    store: &dyn Store,
     wanted: Vec<GenerationRequest>,
-) -> Result<Vec<Generation>, StoreError> {
-    let mut generations = vec![Generation { number: 0, is_new: false }; wanted.len()];
+) -> Vec<Result<Generation, StoreError>> {
+    let mut told = vec![None; wanted.len()];
     let mut left: Vec<_> = wanted.into_iter().enumerate().collect();
     while !left.is_empty() {
         let mut keys = HashSet::new();
         let (now, later): (Vec<_>, Vec<_>) =
             left.into_iter().partition(|(_, request)| keys.insert(request.key.clone()));
         let (places, requests): (Vec<_>, Vec<_>) = now.into_iter().unzip();
-        for (place, generation) in places.into_iter().zip(store.token_generations(&requests).await?) {
-            generations[place] = generation;
+        for (place, generation) in places.into_iter().zip(together_or_alone(store, &requests).await) {
+            told[place] = Some(generation);
         }
         left = later;
     }
-    Ok(generations)
+    told.into_iter().map(|told| told.expect("each has been asked for")).collect()
+}
+
+/// Asks for all of them together; where that fails, perhaps for being too much at once, for each alone.
+async fn together_or_alone(
+    store: &dyn Store,
+    wanted: &[GenerationRequest],
+) -> Vec<Result<Generation, StoreError>> {
+    match store.token_generations(wanted).await {
+        Ok(generations) => generations.into_iter().map(Ok).collect(),
+        Err(error) if wanted.len() == 1 => vec![Err(error)],
+        Err(_) => {
+            let alone = async |wanted: &GenerationRequest| {
+                let generations = store.token_generations(std::slice::from_ref(wanted)).await?;
+                Ok(generations[0])
+            };
+            join_all(wanted.iter().map(alone)).await
+        }
+    }
 }
 
 /// Completes when the process is signalled to stop, by SIGTERM or Ctrl-C. From the call on, neither ends the

@@ -114,7 +114,7 @@ impl CriticalSection {
 
     /// Sees to it that there is such a product.
     pub(crate) async fn find(&self, sku: &Sku) -> Result<(), ChangeError> {
-        self.reader.level(sku).await.map(drop)
+        self.reader.find(sku).await
     }
 
     /// Whether others have to be given way after a long hold: with neither a lock nor a locked row, whoever

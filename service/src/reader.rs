@@ -23,6 +23,8 @@ type OrdersByKey = HashMap<String, Order>;
 /// Reads together what is wanted at the same time.
 pub(crate) struct Reader {
     levels: Requests<Sku, Option<StockLevel>, StoreError>,
+    /// What whoever has no lock wants to know: however much that is, holders do not wait for it.
+    found: Requests<Sku, Option<StockLevel>, StoreError>,
     orders: Requests<Vec<IdempotencyKey>, OrdersByKey, StoreError>,
     store: Arc<dyn Store>,
     timeout: Duration,
@@ -31,20 +33,29 @@ pub(crate) struct Reader {
 impl Reader {
     /// A reader of `store`, each of whose reads may take as long as `timeout`.
     pub(crate) fn new(store: &Arc<dyn Store>, timeout: Duration) -> Self {
-        let of_levels = Arc::clone(store);
-        let levels = Requests::new(LIMITS, move |skus: Vec<Sku>| {
-            let store = Arc::clone(&of_levels);
-            async move { in_time(timeout, store.levels(&skus)).await }
-        });
+        let levels = || {
+            let store = Arc::clone(store);
+            Requests::new(LIMITS, move |skus: Vec<Sku>| {
+                let store = Arc::clone(&store);
+                async move { in_time(timeout, store.levels(&skus)).await }
+            })
+        };
+        let (levels, found) = (levels(), levels());
         let of_orders = Arc::clone(store);
         let orders = Requests::new(LIMITS, move |keys| find_orders(Arc::clone(&of_orders), timeout, keys));
-        Self { levels, orders, store: Arc::clone(store), timeout }
+        Self { levels, found, orders, store: Arc::clone(store), timeout }
     }
 
     /// The stock level of a product, read after this was called.
     pub(crate) async fn level(&self, sku: &Sku) -> Result<StockLevel, ChangeError> {
         let level = in_time(self.timeout, self.levels.submit(sku.clone())).await?;
         level.ok_or_else(|| ChangeError::NoSuchProduct(sku.clone()))
+    }
+
+    /// Sees to it that there is such a product.
+    pub(crate) async fn find(&self, sku: &Sku) -> Result<(), ChangeError> {
+        let level = in_time(self.timeout, self.found.submit(sku.clone())).await?;
+        level.map(drop).ok_or_else(|| ChangeError::NoSuchProduct(sku.clone()))
     }
 
     /// The orders that were placed with these keys.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::hold_trace::HoldTrace;
 use super::queue::{Queue, QueueLimits};
-use crate::change::{Change, ChangeError};
+use crate::change::Change;
 use crate::critical_section::{CriticalSection, Entered, Entry, OpenSection};
 use crate::lock::Lease;
 use crate::telemetry::CheckoutMetrics;
@@ -77,10 +77,7 @@ async fn acquire(queue: &Queue, shared: &WorkerContext) -> Option<(Entry, Lease,
             Entered::Granted(lease) => return Some((entry, lease, HoldTrace::granted(begun))),
             Entered::Pending(error) => queue.refuse_overdue(lock_wait, &error),
             Entered::Failed(error) => {
-                // A lease that came too late to be of use says nothing against the next one.
-                if error != ChangeError::LockTimeout {
-                    queue.refuse_older(begun, &error);
-                }
+                queue.refuse_older(begun, &error);
                 queue.refuse_overdue(lock_wait, &error);
                 (begun, entry) = (Instant::now(), shared.section.begin(queue.sku()));
             }

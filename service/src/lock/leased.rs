@@ -112,7 +112,7 @@ pub(super) enum Attempt {
 /// Why a backend did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum BackendError {
-    /// Others kept it from it for too long.
+    /// Others keep it from it at the moment.
     #[error("{0}")]
     Busy(String),
     /// It failed, or could not be reached.
@@ -154,10 +154,14 @@ impl Inner {
     async fn acquire(&self, key: &Arc<str>, mode: Mode, reply: &PendingReply) -> Result<Lease, LockError> {
         loop {
             let lease = self.claim(Arc::clone(key), mode, reply).await?;
-            // A reply that took longer than the lease brought nothing; the next one may come sooner.
             if lease.check().is_ok() {
                 return Ok(lease);
             }
+            // The reply took longer than the lease, and brought nothing; the next one may come sooner.
+            tracing::warn!(
+                key = &**key,
+                "a lease was over when its grant was heard of; it is asked for again"
+            );
         }
     }
 

@@ -31,6 +31,9 @@ use crate::token::{Generation, GenerationRequest};
 /// How many connections a replica has at most for orders; the lock table has its own.
 const CONNECTIONS: usize = 24;
 
+/// How often generations are asked for that others have begun meanwhile.
+const GENERATION_ROUNDS: usize = 5;
+
 /// The generations that go on, and those that begin, of all keys but those that another has begun meanwhile.
 /// In the order of the keys, so that two replicas do not wait for each other.
 const TOKEN_GENERATIONS: &str = "with wanted as (
@@ -300,29 +303,24 @@ impl Store for PostgresStore {
     }
 
     async fn token_generations(&self, wanted: &[GenerationRequest]) -> Result<Vec<Generation>, StoreError> {
-        let keys: Vec<_> = wanted.iter().map(|request| &*request.key).collect();
-        let servers: Vec<_> = wanted.iter().map(|request| &*request.server).collect();
-        let lost: Vec<_> = wanted.iter().map(|request| request.lost).collect();
-        let begin = sqlx::query(TOKEN_GENERATIONS).bind(&keys).bind(servers).bind(lost);
         let mut generations = HashMap::new();
-        for row in self.pool.fetch(begin).await? {
-            let generation = Generation { number: row.try_get(1)?, is_new: row.try_get(2)? };
-            generations.insert(row.try_get::<String, _>(0)?, generation);
-        }
-        let others = keys.into_iter().filter(|key| !generations.contains_key(*key));
-        let others: Vec<_> = others.collect();
-        if !others.is_empty() {
-            let others = sqlx::query(
-                "select lock_key, generation from token_generations where lock_key = any($1::text[])",
-            )
-            .bind(others);
-            for row in self.pool.fetch(others).await? {
-                let generation = Generation { number: row.try_get(1)?, is_new: false };
-                generations.insert(row.try_get(0)?, generation);
+        let mut left: Vec<_> = wanted.iter().collect();
+        for _ in 0..GENERATION_ROUNDS {
+            let keys: Vec<_> = left.iter().map(|request| &*request.key).collect();
+            let servers: Vec<_> = left.iter().map(|request| &*request.server).collect();
+            let lost: Vec<_> = left.iter().map(|request| request.lost).collect();
+            let begin = sqlx::query(TOKEN_GENERATIONS).bind(keys).bind(servers).bind(lost);
+            for row in self.pool.fetch(begin).await? {
+                let generation = Generation { number: row.try_get(1)?, is_new: row.try_get(2)? };
+                generations.insert(row.try_get::<String, _>(0)?, generation);
+            }
+            // What another has begun meanwhile is seen by the next statement.
+            left.retain(|request| !generations.contains_key(&request.key));
+            if left.is_empty() {
+                return Ok(wanted.iter().map(|request| generations[&request.key]).collect());
             }
         }
-        let of = |request: &GenerationRequest| generations.get(&request.key).copied();
-        Ok(wanted.iter().map(of).collect::<Option<_>>().ok_or(sqlx::Error::RowNotFound)?)
+        Err(StoreError::Unavailable("others begin generations of fencing tokens all the time".into()))
     }
 
     async fn try_commit(&self) -> Result<(), StoreError> {

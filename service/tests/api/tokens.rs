@@ -4,7 +4,8 @@ use futures_util::future::join_all;
 use order_service::app::token_generations;
 use order_service::lock::Generation;
 
-use crate::helpers::{SKU, Shop};
+use crate::STORE;
+use crate::helpers::{SKU, Shop, StoreKind};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn generations_of_many_keys_are_begun_together_and_each_once() {
@@ -44,4 +45,29 @@ async fn generations_of_many_keys_are_begun_together_and_each_once() {
     let (some, others) = keys.split_at(20);
     let (some, others) = tokio::join!(ask(some, "other", Some(2)), ask(others, "other", None));
     assert_eq!((some, others), (vec![(3, 1); 20], vec![(2, 0); 40]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_cannot_begin_takes_no_other_with_it() {
+    let shop = Shop::with(1, "database", 10, &[]).await;
+    shop.execute(match STORE {
+        StoreKind::Sqlite => {
+            "create trigger refuse before insert on token_generations when new.lock_key = 'wrong'
+             begin select raise(abort, 'it is wrong'); end"
+        }
+        StoreKind::Postgres => {
+            "create function refuse() returns trigger language plpgsql
+             as $$ begin raise exception 'it is wrong'; end $$;
+             create trigger refuse before insert on token_generations for each row
+             when (new.lock_key = 'wrong') execute function refuse()"
+        }
+    })
+    .await;
+    let replica = token_generations(&shop.connect().await);
+    let mut keys: Vec<_> = (0..80).map(|number| format!("comb-{number}")).collect();
+    keys.push("wrong".into());
+    let told = join_all(keys.iter().map(|key| replica.generation(key, "one", None))).await;
+    let (wrong, right) = told.split_last().expect("there are some");
+    assert!(wrong.as_ref().is_err_and(|error| error.contains("it is wrong")), "{wrong:?}");
+    assert!(right.iter().all(|told| *told == Ok(Generation { number: 0, is_new: true })), "{right:?}");
 }
