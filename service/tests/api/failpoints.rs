@@ -7,8 +7,8 @@ use reqwest::Method;
 
 use crate::helpers::{Shop, problem};
 
-/// How long an order is given to be answered that is stalled and cannot be.
-const CLIENT_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long an order is given to be answered that is stalled and cannot be, and one that can.
+const CLIENT_TIMEOUT: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(20)];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_stalls_where_the_failpoint_says() {
@@ -21,8 +21,8 @@ async fn an_order_stalls_where_the_failpoint_says() {
     ] {
         let shop = Shop::with(1, "database", 10, &[(point, "stall 1h")]).await;
         let order = shop.replica().order("A", 1);
-        let (order, ()) =
-            tokio::join!(tokio::time::timeout(CLIENT_TIMEOUT, order), shop.replica().until_locked());
+        let order = tokio::time::timeout(CLIENT_TIMEOUT[usize::from(answered)], order);
+        let (order, ()) = tokio::join!(order, shop.replica().until_locked());
         assert_eq!(order.is_ok_and(|answer| answer.status() == 201), answered, "{point}");
         while shop.audit().await.orders != written {
             tokio::time::sleep(Duration::from_millis(2)).await;
